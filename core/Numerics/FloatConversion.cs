@@ -1,0 +1,37 @@
+using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
+using Serverless.Core.Onnx;
+using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+
+namespace Serverless.Core.Numerics;
+
+/// <summary>Conversion of stored little-endian weights to float.</summary>
+public static class FloatConversion
+{
+    /// <summary>Converts raw elements of a weight type to floats; doubles are rounded to nearest.</summary>
+    /// <param name="raw">As stored; length = elements × element size.</param>
+    /// <param name="dataType">FLOAT, DOUBLE, FLOAT16 or BFLOAT16.</param>
+    /// <param name="floats">One a stored element.</param>
+    public static void ToFloat(ReadOnlySpan<byte> raw, int dataType, Span<float> floats)
+    {
+        switch ((DataType)dataType)
+        {
+            case DataType.Float:
+                MemoryMarshal.Cast<byte, float>(raw).CopyTo(floats);
+                break;
+            case DataType.Double:
+                TensorPrimitives.ConvertTruncating(MemoryMarshal.Cast<byte, double>(raw), floats);
+                break;
+            case DataType.Float16:
+                TensorPrimitives.ConvertToSingle(MemoryMarshal.Cast<byte, Half>(raw), floats);
+                break;
+            case DataType.Bfloat16:
+                var halves = MemoryMarshal.Cast<byte, ushort>(raw);
+                var bits = MemoryMarshal.Cast<float, uint>(floats);
+                for (var i = 0; i < halves.Length; i++) bits[i] = (uint)halves[i] << 16;
+                break;
+            default:
+                throw new ArgumentOutOfRangeException(nameof(dataType), DataTypes.Name(dataType), "Not a weight type.");
+        }
+    }
+}

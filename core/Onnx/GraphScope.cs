@@ -1,0 +1,126 @@
+using Google.Protobuf.Collections;
+using Serverless.Core.Onnx.Schema;
+
+namespace Serverless.Core.Onnx;
+
+/// <summary>
+/// One naming scope: the main graph, a subgraph of If/Loop/Scan, or a model-local function. Names of a graph are
+/// visible in its subgraphs unless they are defined again there (ONNX IR, "Names Within a Graph").
+/// </summary>
+public sealed class GraphScope
+{
+    private readonly HashSet<string> defined = new(StringComparer.Ordinal);
+
+    private GraphScope(string path, GraphScope? parent, GraphProto? graph, FunctionProto? function)
+    {
+        (Path, Parent, Graph, Function) = (path, parent, graph, function);
+        if (graph is not null)
+        {
+            foreach (var v in graph.Input) defined.Add(v.Name);
+            foreach (var t in graph.Initializer) defined.Add(t.Name);
+            foreach (var s in graph.SparseInitializer) defined.Add(s.Values?.Name ?? "");
+        }
+        else
+        {
+            foreach (var i in function!.Input) defined.Add(i);
+        }
+        foreach (var n in Nodes)
+            foreach (var o in n.Output)
+                if (o.Length > 0) defined.Add(o);
+    }
+
+    /// <summary>Empty for the main graph; else the owning nodes and attributes, as <c>If_0/then_branch</c>.</summary>
+    public string Path { get; }
+
+    /// <summary>The enclosing scope; null for the main graph and for functions.</summary>
+    public GraphScope? Parent { get; }
+
+    /// <summary>The graph, or null when the scope is a function.</summary>
+    public GraphProto? Graph { get; }
+
+    /// <summary>The function, or null when the scope is a graph.</summary>
+    public FunctionProto? Function { get; }
+
+    /// <summary>The nodes of this scope, not of those inside it.</summary>
+    public RepeatedField<NodeProto> Nodes => Graph?.Node ?? Function!.Node;
+
+    /// <summary>Scopes directly inside this one.</summary>
+    public List<GraphScope> Children { get; } = [];
+
+    /// <summary>Whether the name is defined in this scope itself.</summary>
+    public bool Defines(string name) => defined.Contains(name);
+
+    /// <summary>The scope that a name used here refers to, or null.</summary>
+    public GraphScope? Resolve(string name)
+    {
+        for (var scope = this; scope is not null; scope = scope.Parent)
+            if (scope.defined.Contains(name)) return scope;
+        return null;
+    }
+
+    /// <summary>Notes a name that an edit added to this scope.</summary>
+    internal void Define(string name) => defined.Add(name);
+
+    /// <summary>This scope and all inside it, outermost first.</summary>
+    public IEnumerable<GraphScope> All() => Children.SelectMany(c => c.All()).Prepend(this);
+
+    /// <summary>The scopes of a model: the main graph first, then each function.</summary>
+    public static IReadOnlyList<GraphScope> Of(ModelProto model)
+    {
+        var roots = new List<GraphScope> { Build("", null, model.Graph, null) };
+        for (var i = 0; i < model.Functions.Count; i++)
+            roots.Add(Build($"function {model.Functions[i].Domain}:{model.Functions[i].Name}", null, null, model.Functions[i]));
+        return roots;
+    }
+
+    /// <summary>Names that subgraphs of <paramref name="node"/> take from outside the node.</summary>
+    public static IEnumerable<string> Captures(NodeProto node)
+    {
+        foreach (var graph in Subgraphs(node))
+            foreach (var name in FreeNames(graph)) yield return name;
+    }
+
+    /// <summary>The graphs that a node's attributes hold.</summary>
+    public static IEnumerable<GraphProto> Subgraphs(NodeProto node) =>
+        node.Attribute.SelectMany(a => a.G is null ? a.Graphs : a.Graphs.Prepend(a.G));
+
+    private static HashSet<string> FreeNames(GraphProto graph)
+    {
+        var inside = new HashSet<string>(StringComparer.Ordinal);
+        foreach (var v in graph.Input) inside.Add(v.Name);
+        foreach (var t in graph.Initializer) inside.Add(t.Name);
+        foreach (var s in graph.SparseInitializer) inside.Add(s.Values?.Name ?? "");
+        foreach (var n in graph.Node)
+            foreach (var o in n.Output) inside.Add(o);
+        var free = new HashSet<string>(StringComparer.Ordinal);
+        foreach (var n in graph.Node)
+        {
+            foreach (var i in n.Input)
+                if (i.Length > 0 && !inside.Contains(i)) free.Add(i);
+            foreach (var c in Captures(n))
+                if (!inside.Contains(c)) free.Add(c);
+        }
+        foreach (var o in graph.Output)
+            if (!inside.Contains(o.Name)) free.Add(o.Name);
+        return free;
+    }
+
+    private static GraphScope Build(string path, GraphScope? parent, GraphProto? graph, FunctionProto? function)
+    {
+        var scope = new GraphScope(path, parent, graph, function);
+        for (var i = 0; i < scope.Nodes.Count; i++)
+        {
+            var node = scope.Nodes[i];
+            foreach (var a in node.Attribute)
+            {
+                var inner = a.G is null ? a.Graphs.ToList() : [a.G, .. a.Graphs];
+                for (var g = 0; g < inner.Count; g++)
+                {
+                    var step = $"{(node.HasName && node.Name.Length > 0 ? node.Name : $"{node.OpType}_{i}")}/{a.Name}{(inner.Count > 1 ? $"[{g}]" : "")}";
+                    scope.Children.Add(Build(path.Length == 0 ? step : $"{path}/{step}", scope, inner[g], null));
+                }
+            }
+        }
+        return scope;
+    }
+}

@@ -1,0 +1,200 @@
+using Google.Protobuf;
+using Serverless.Core.Onnx.Schema;
+using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+
+namespace Serverless.Core.Onnx;
+
+/// <summary>
+/// The vocabulary of changes to a graph: replace a node, add an initializer, put nodes first, redirect a use, remove
+/// a weight's definition, drop what became dead. Names it makes collide with no name of any scope.
+/// </summary>
+public sealed class ModelEdit
+{
+    private readonly HashSet<string> names = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, string> shared = new(StringComparer.Ordinal);
+    private int counter;
+
+    /// <summary>Starts an edit of <paramref name="model"/>, which is changed in place.</summary>
+    public ModelEdit(ModelProto model)
+    {
+        Model = model;
+        Roots = GraphScope.Of(model);
+        foreach (var scope in Roots.SelectMany(r => r.All()))
+        {
+            foreach (var v in scope.Graph?.Input ?? []) names.Add(v.Name);
+            foreach (var v in scope.Function?.Input ?? []) names.Add(v);
+            foreach (var t in scope.Graph?.Initializer ?? []) names.Add(t.Name);
+            foreach (var s in scope.Graph?.SparseInitializer ?? []) names.Add(s.Values?.Name ?? "");
+            foreach (var n in scope.Nodes)
+            {
+                foreach (var i in n.Input) names.Add(i);
+                foreach (var o in n.Output) names.Add(o);
+            }
+        }
+        RaiseIrVersion();
+    }
+
+    /// <summary>The model.</summary>
+    public ModelProto Model { get; }
+
+    /// <summary>The main graph's scope, then those of functions.</summary>
+    public IReadOnlyList<GraphScope> Roots { get; }
+
+    /// <summary>The version of the default operator set that a scope's nodes mean.</summary>
+    public long Opset(GraphScope scope)
+    {
+        for (var s = scope; s is not null; s = s.Parent!)
+            if (s.Function is not null) return Version(s.Function.OpsetImport);
+        return Version(Model.OpsetImport);
+
+        static long Version(IEnumerable<OperatorSetIdProto> imports) => imports.FirstOrDefault(o => o.Domain is "" or "ai.onnx")?.Version ?? 1;
+    }
+
+    /// <summary>Imports a domain into the model, unless it is there.</summary>
+    public void Import(string domain, long version)
+    {
+        if (!Model.OpsetImport.Any(o => o.Domain == domain)) Model.OpsetImport.Add(new OperatorSetIdProto { Domain = domain, Version = version });
+    }
+
+    /// <summary>A name like <paramref name="hint"/> that nothing uses yet.</summary>
+    public string FreshName(string hint)
+    {
+        var name = hint;
+        while (!names.Add(name)) name = $"{hint}_{++counter}";
+        return name;
+    }
+
+    /// <summary>Adds a constant to a scope under a fresh name: an initializer, or a Constant node in a function.</summary>
+    public string AddConstant(GraphScope scope, string hint, TensorProto tensor)
+    {
+        var name = FreshName(hint);
+        if (scope.Graph is { } graph)
+        {
+            tensor.Name = name;
+            graph.Initializer.Add(tensor);
+        }
+        else
+        {
+            scope.Nodes.Insert(0, Node("Constant", [], [name], new AttributeProto { Name = "value", Type = AttributeProto.Types.AttributeType.Tensor, T = tensor }));
+        }
+        scope.Define(name);
+        return name;
+    }
+
+    /// <summary>
+    /// A small constant that many places share: made once in the outermost scope that <paramref name="scope"/> sees.
+    /// </summary>
+    public string Share(GraphScope scope, string hint, TensorProto tensor)
+    {
+        var root = Outermost(scope);
+        var key = $"{root.Path}|{Convert.ToBase64String(tensor.ToByteArray())}";
+        if (!shared.TryGetValue(key, out var name)) shared[key] = name = AddConstant(root, hint, tensor);
+        return name;
+    }
+
+    /// <summary>A one-dimensional INT64 constant, shared.</summary>
+    public string Int64s(GraphScope scope, params long[] values)
+    {
+        var tensor = new TensorProto { DataType = (int)DataType.Int64 };
+        tensor.Dims.Add(values.Length);
+        tensor.Int64Data.AddRange(values);
+        return Share(scope, "shape", tensor);
+    }
+
+    /// <summary>The scope at the root of <paramref name="scope"/>.</summary>
+    public static GraphScope Outermost(GraphScope scope)
+    {
+        while (scope.Parent is not null) scope = scope.Parent;
+        return scope;
+    }
+
+    /// <summary>Puts nodes before all others of a scope, in the order given.</summary>
+    public static void InsertFirst(GraphScope scope, IReadOnlyList<NodeProto> nodes)
+    {
+        // Constants of a function are nodes too and have to stay in front of what uses them.
+        var at = scope.Graph is null ? scope.Nodes.TakeWhile(n => n.OpType == "Constant").Count() : 0;
+        for (var i = 0; i < nodes.Count; i++) scope.Nodes.Insert(at + i, nodes[i]);
+        foreach (var n in nodes)
+            foreach (var o in n.Output) scope.Define(o);
+    }
+
+    /// <summary>Puts nodes in the place of one.</summary>
+    public static void Replace(GraphScope scope, NodeProto old, IReadOnlyList<NodeProto> nodes)
+    {
+        var at = IndexOf(scope, old);
+        scope.Nodes.RemoveAt(at);
+        for (var i = 0; i < nodes.Count; i++) scope.Nodes.Insert(at + i, nodes[i]);
+        foreach (var n in nodes)
+            foreach (var o in n.Output) scope.Define(o);
+    }
+
+    /// <summary>Makes every use of a value, in its scope and those inside it, mean another.</summary>
+    public static void Redirect(GraphScope home, string from, string to)
+    {
+        foreach (var scope in home.All())
+        {
+            if (scope != home && scope.Resolve(from) != home) continue;
+            foreach (var n in scope.Nodes)
+                for (var i = 0; i < n.Input.Count; i++)
+                    if (n.Input[i] == from) n.Input[i] = to;
+        }
+    }
+
+    /// <summary>Removes the initializer or Constant node that holds a weight; its uses stay and must be defined anew.</summary>
+    public static void RemoveDefinition(Weight weight)
+    {
+        if (weight.Constant is { } constant)
+        {
+            weight.Scope.Nodes.RemoveAt(IndexOf(weight.Scope, constant));
+            return;
+        }
+        var graph = weight.Scope.Graph!;
+        for (var i = 0; i < graph.Initializer.Count; i++)
+        {
+            if (!ReferenceEquals(graph.Initializer[i], weight.Tensor)) continue;
+            graph.Initializer.RemoveAt(i);
+            return;
+        }
+    }
+
+    /// <summary>A node of the default domain, or of <paramref name="op"/>'s when it is written <c>domain:Op</c>.</summary>
+    public static NodeProto Node(string op, IEnumerable<string> inputs, IEnumerable<string> outputs, params ReadOnlySpan<AttributeProto> attributes)
+    {
+        var colon = op.IndexOf(':');
+        var node = new NodeProto { OpType = op[(colon + 1)..] };
+        if (colon > 0) node.Domain = op[..colon];
+        node.Input.AddRange(inputs);
+        node.Output.AddRange(outputs);
+        node.Attribute.AddRange(attributes.ToArray());
+        return node;
+    }
+
+    /// <summary>An INT attribute.</summary>
+    public static AttributeProto Attribute(string name, long value) => new() { Name = name, I = value, Type = AttributeProto.Types.AttributeType.Int };
+
+    /// <summary>An INTS attribute.</summary>
+    public static AttributeProto Attribute(string name, params long[] values)
+    {
+        var a = new AttributeProto { Name = name, Type = AttributeProto.Types.AttributeType.Ints };
+        a.Ints.AddRange(values);
+        return a;
+    }
+
+    private static int IndexOf(GraphScope scope, NodeProto node)
+    {
+        for (var i = 0; i < scope.Nodes.Count; i++)
+            if (ReferenceEquals(scope.Nodes[i], node)) return i;
+        throw new InvalidOperationException($"The {node.OpType} node is not in the scope.");
+    }
+
+    // Before IR 4 every initializer had to be a graph input too, and was a constant all the same. From 4 on an
+    // initializer that is an input may be overridden by the caller, so those inputs go.
+    private void RaiseIrVersion()
+    {
+        if (Model.IrVersion >= 4) return;
+        Model.IrVersion = 4;
+        var initializers = Model.Graph.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
+        for (var i = Model.Graph.Input.Count - 1; i >= 0; i--)
+            if (initializers.Contains(Model.Graph.Input[i].Name)) Model.Graph.Input.RemoveAt(i);
+    }
+}

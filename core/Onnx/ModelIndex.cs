@@ -1,0 +1,85 @@
+using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Storage;
+
+namespace Serverless.Core.Onnx;
+
+/// <summary>A model read without its weights, and the versions of the files its weights are in.</summary>
+/// <param name="Path">The <c>.onnx</c> in the store.</param>
+/// <param name="Model">The graph; large tensors point at byte ranges of <paramref name="Files"/>.</param>
+/// <param name="Files">File name relative to the model's folder → the stored object, the model itself included.</param>
+public sealed record ModelIndex(string Path, ModelProto Model, IReadOnlyDictionary<string, Artifact> Files)
+{
+    /// <summary>The folder in the store that file names are relative to.</summary>
+    public string Folder => StorePath.Parent(Path);
+
+    /// <summary>Bytes of the model and all its external data.</summary>
+    public long Bytes => Files.Values.Sum(f => f.Length);
+
+    /// <summary>Every tensor of the model, wherever it is, with a name for errors.</summary>
+    public static IEnumerable<(TensorProto Tensor, string Place)> Tensors(ModelProto model)
+    {
+        foreach (var t in Of(model.Graph)) yield return t;
+        foreach (var training in model.TrainingInfo)
+            foreach (var t in Of(training.Initialization).Concat(Of(training.Algorithm))) yield return t;
+        foreach (var f in model.Functions)
+            foreach (var t in OfNodes(f.Node)) yield return t;
+
+        static IEnumerable<(TensorProto, string)> Of(GraphProto? graph)
+        {
+            if (graph is null) yield break;
+            foreach (var t in graph.Initializer) yield return (t, $"initializer '{t.Name}'");
+            foreach (var s in graph.SparseInitializer)
+            {
+                if (s.Values is not null) yield return (s.Values, $"sparse initializer '{s.Values.Name}' values");
+                if (s.Indices is not null) yield return (s.Indices, $"sparse initializer '{s.Values?.Name}' indices");
+            }
+            foreach (var t in OfNodes(graph.Node)) yield return t;
+        }
+
+        static IEnumerable<(TensorProto, string)> OfNodes(IEnumerable<NodeProto> nodes)
+        {
+            foreach (var n in nodes)
+            {
+                foreach (var a in n.Attribute)
+                {
+                    var place = $"{n.OpType} '{(n.Output.Count > 0 ? n.Output[0] : n.Name)}' attribute '{a.Name}'";
+                    if (a.T is not null) yield return (a.T, place);
+                    foreach (var t in a.Tensors) yield return (t, place);
+                    foreach (var s in a.SparseTensors.Append(a.SparseTensor))
+                    {
+                        if (s?.Values is not null) yield return (s.Values, place);
+                        if (s?.Indices is not null) yield return (s.Indices, place);
+                    }
+                    foreach (var g in a.Graphs.Append(a.G))
+                        foreach (var t in Of(g)) yield return t;
+                }
+            }
+        }
+    }
+
+    internal static async Task<ModelIndex> CheckAsync(
+        IArtifactStore store, string path, Artifact self, ModelProto model, CancellationToken cancellation)
+    {
+        if (model.Graph is null || model.Graph.Node.Count == 0)
+            throw new BadInputException($"{path}: holds no graph; give the .onnx file of a trained model.");
+        if (!model.OpsetImport.Any(o => o.Domain is "" or "ai.onnx"))
+            throw new BadInputException($"{path}: imports no ONNX operator set; export the model again.");
+        var name = StorePath.Name(path);
+        var files = new Dictionary<string, Artifact>(StringComparer.Ordinal) { [name] = self };
+        foreach (var (tensor, place) in Tensors(model))
+        {
+            var reference = TensorRef.From(tensor, $"{path}, {place}");
+            if (reference.File is not { } file) continue;
+            if (!files.TryGetValue(file, out var artifact))
+            {
+                artifact = await store.FindAsync(StorePath.Combine(StorePath.Parent(path), file), cancellation)
+                    ?? throw new BadInputException($"{path}, {place}: external data file '{file}' is missing; put it beside the model.");
+                files[file] = artifact;
+            }
+            if (reference.Offset > artifact.Length - reference.Length)
+                throw new BadInputException($"{path}, {place}: bytes {reference.Offset}..{reference.Offset + reference.Length} lie past the end of '{file}' ({artifact.Length} bytes); copy it again.");
+        }
+        GraphCheck.Check(path, model);
+        return new ModelIndex(path, model, files);
+    }
+}

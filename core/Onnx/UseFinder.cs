@@ -1,0 +1,60 @@
+using Serverless.Core.Onnx.Schema;
+
+namespace Serverless.Core.Onnx;
+
+/// <summary>Follows a value to the nodes that compute with it: through layout operators, into subgraphs and into functions.</summary>
+internal sealed class UseFinder
+{
+    private readonly Dictionary<(GraphScope, string), List<(GraphScope Scope, NodeProto Node, int Input)>> uses = [];
+    private readonly HashSet<(GraphScope, string)> outputs = [];
+    private readonly Dictionary<(string, string), GraphScope> functions = [];
+
+    public UseFinder(ModelProto model, IReadOnlyList<GraphScope> scopes)
+    {
+        foreach (var scope in scopes)
+        {
+            if (scope.Function is { } f) functions[(f.Domain, f.Name)] = scope;
+            foreach (var node in scope.Nodes)
+            {
+                for (var i = 0; i < node.Input.Count; i++)
+                {
+                    if (node.Input[i].Length == 0 || scope.Resolve(node.Input[i]) is not { } home) continue;
+                    var key = (home, node.Input[i]);
+                    if (!uses.TryGetValue(key, out var list)) uses[key] = list = [];
+                    list.Add((scope, node, i));
+                }
+            }
+            foreach (var o in scope.Graph?.Output.Select(v => v.Name) ?? scope.Function!.Output)
+                if (scope.Resolve(o) is { } home) outputs.Add((home, o));
+        }
+    }
+
+    /// <summary>The understood uses of a value, or why it has to be left alone.</summary>
+    public (IReadOnlyList<WeightUse> Uses, string? LeftAlone) Find(GraphScope scope, string value)
+    {
+        var found = new List<WeightUse>();
+        var why = Follow(scope, value, true, 0, found);
+        return (found, why ?? (found.Count == 0 ? "nothing uses it" : null));
+    }
+
+    private string? Follow(GraphScope scope, string value, bool direct, int depth, List<WeightUse> found)
+    {
+        if (outputs.Contains((scope, value))) return "is an output of its graph";
+        if (depth > 16) return "passes through too many layout operators";
+        foreach (var (at, node, input) in uses.GetValueOrDefault((scope, value)) ?? [])
+        {
+            var use = new WeightUse(at, node, input, direct);
+            if (use.IsUnderstood) found.Add(use);
+            else if (WeightUse.IsLayout(node, input) && node.Output.Count > 0)
+            {
+                if (Follow(at, node.Output[0], false, depth + 1, found) is { } why) return why;
+            }
+            else if (functions.TryGetValue((node.Domain, node.OpType), out var function) && input < function.Function!.Input.Count)
+            {
+                if (Follow(function, function.Function.Input[input], false, depth + 1, found) is { } why) return why;
+            }
+            else return $"is used by {use.Op}, input {input}";
+        }
+        return null;
+    }
+}

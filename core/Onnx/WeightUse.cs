@@ -1,0 +1,46 @@
+using Serverless.Core.Onnx.Schema;
+
+namespace Serverless.Core.Onnx;
+
+/// <summary>A node that computes with a weight, and how the weight reaches it.</summary>
+/// <param name="Scope">The scope of the node.</param>
+/// <param name="Node">The node.</param>
+/// <param name="Input">Index of the input that the weight arrives at.</param>
+/// <param name="Direct">False when a Transpose, Reshape or the like lies between.</param>
+public sealed record WeightUse(GraphScope Scope, NodeProto Node, int Input, bool Direct)
+{
+    /// <summary>Operators, by domain, that multiply with a weight, and the inputs at which they take it.</summary>
+    private static readonly Dictionary<(string Domain, string Op), int[]> Understood = new()
+    {
+        [("", "MatMul")] = [0, 1],
+        [("", "Gemm")] = [0, 1],
+        [("", "Conv")] = [1],
+        [("", "ConvTranspose")] = [1],
+        [("", "Gather")] = [0],
+        [("", "LSTM")] = [1, 2],
+        [("", "GRU")] = [1, 2],
+        [("", "RNN")] = [1, 2],
+        [("", "Einsum")] = [0, 1],
+        [("com.microsoft", "Attention")] = [1],
+        [("com.microsoft", "FusedMatMul")] = [0, 1],
+        [("com.microsoft", "FusedGemm")] = [0, 1],
+        [("com.microsoft", "FusedConv")] = [1],
+    };
+
+    private static readonly HashSet<string> Layout = ["Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast"];
+
+    /// <summary>The operator with its domain, as <c>MatMul</c> or <c>com.microsoft.Attention</c>.</summary>
+    public string Op => Domain(Node).Length == 0 ? Node.OpType : $"{Node.Domain}.{Node.OpType}";
+
+    /// <summary>The integer attribute, or its default.</summary>
+    public long IntAttribute(string name, long otherwise) => Node.Attribute.FirstOrDefault(a => a.Name == name)?.I ?? otherwise;
+
+    /// <summary>The float attribute, or its default.</summary>
+    public float FloatAttribute(string name, float otherwise) => Node.Attribute.FirstOrDefault(a => a.Name == name)?.F ?? otherwise;
+
+    internal bool IsUnderstood => Understood.TryGetValue((Domain(Node), Node.OpType), out var inputs) && inputs.Contains(Input);
+
+    internal static bool IsLayout(NodeProto node, int input) => Domain(node).Length == 0 && input == 0 && Layout.Contains(node.OpType);
+
+    internal static string Domain(NodeProto node) => node.Domain is "ai.onnx" ? "" : node.Domain;
+}

@@ -1,0 +1,66 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace Serverless.Core.Recipes;
+
+/// <summary>What to do with a model: steps in order, a budget, and rules for single layers.</summary>
+/// <param name="Preset">The preset it came from, or null.</param>
+/// <param name="Steps">Steps in order.</param>
+/// <param name="Simplify">How the graph itself is tidied.</param>
+/// <param name="Budget">What the result may cost, or null for anything.</param>
+/// <param name="Layers">Rules; the last that matches a layer and says something wins.</param>
+public sealed record Recipe(
+    string? Preset, IReadOnlyList<RecipeStep> Steps, SimplifyOptions Simplify, RecipeBudget? Budget, IReadOnlyList<LayerRule> Layers);
+
+/// <summary>One step: a technique and its options, every one given.</summary>
+/// <param name="Step">The technique's step: <c>quantize</c>.</param>
+/// <param name="Method">The technique's method: <c>rtn</c>.</param>
+/// <param name="Options">The technique's options record as JSON.</param>
+public sealed record RecipeStep(string Step, string Method, JsonElement Options);
+
+/// <summary>What the result may cost.</summary>
+/// <param name="MaxAccuracyLoss">Largest loss, a fraction: of accuracy when the data has labels, of top-1 agreement when it has none, of cosine on synthetic inputs.</param>
+/// <param name="MaxSizeRatio">Largest size after over size before.</param>
+public sealed record RecipeBudget(double? MaxAccuracyLoss, double? MaxSizeRatio);
+
+/// <summary>A rule for the layers whose weight or node name matches.</summary>
+/// <param name="Match">A glob: <c>*</c> any characters, <c>?</c> one.</param>
+/// <param name="Skip">Leave the layer alone.</param>
+/// <param name="Overrides">Step name → options that replace the step's, as JSON.</param>
+public sealed record LayerRule(string Match, bool Skip, IReadOnlyDictionary<string, JsonElement> Overrides);
+
+/// <summary>How the graph around the weights is tidied; all of it leaves the outputs as they were.</summary>
+public sealed record SimplifyOptions
+{
+    /// <summary>What becomes of names inside the graph; inputs and outputs keep theirs.</summary>
+    [Techniques.Option("Names inside the graph: short (default) or keep. Inputs, outputs and weights' reports keep theirs.")]
+    public NameStyle Names { get; init; } = NameStyle.Short;
+
+    /// <summary>Fold BatchNormalization into the Conv before it.</summary>
+    [Techniques.Option("Fold BatchNormalization into the convolution before it (default true).")]
+    public bool BatchNorm { get; init; } = true;
+}
+
+/// <summary>What becomes of names inside the graph.</summary>
+public enum NameStyle
+{
+    /// <summary>A few characters each, where that saves bytes.</summary>
+    Short,
+
+    /// <summary>As they were.</summary>
+    Keep,
+}
+
+/// <summary>JSON as it passes between activities and stands in reports: camelCase, enums as words.</summary>
+public static class Json
+{
+    /// <summary>The serializer options used throughout.</summary>
+    public static JsonSerializerOptions Options { get; } = new(JsonSerializerDefaults.Web)
+    {
+        Converters = { new JsonStringEnumConverter(JsonNamingPolicy.CamelCase) },
+        NumberHandling = JsonNumberHandling.Strict,
+    };
+
+    /// <summary>The same, indented, for files that people read.</summary>
+    public static JsonSerializerOptions Indented { get; } = new(Options) { WriteIndented = true };
+}

@@ -1,0 +1,177 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Serverless.Core.Techniques;
+using YamlDotNet.Core;
+using YamlDotNet.Core.Events;
+using YamlDotNet.RepresentationModel;
+
+namespace Serverless.Core.Recipes;
+
+/// <summary>Reads and checks <c>recipe.yaml</c>.</summary>
+public static class RecipeReader
+{
+    /// <summary>Largest recipe read, in characters.</summary>
+    public const int LargestRecipe = 256 << 10;
+
+    private const int DeepestNesting = 16;
+    private static readonly string[] TopKeys = ["version", "preset", "steps", "budget", "layers"];
+
+    /// <summary>Reads a recipe.</summary>
+    /// <param name="text">The YAML.</param>
+    /// <param name="file">How to name it in an error.</param>
+    /// <exception cref="BadInputException">It is not a recipe; says which line and why.</exception>
+    public static Recipe Read(string text, string file)
+    {
+        try
+        {
+            if (text.Length > LargestRecipe) throw new RecipeException(1, $"is longer than {LargestRecipe} characters");
+            return Parse(text);
+        }
+        catch (RecipeException e)
+        {
+            throw new BadInputException($"{file}, line {e.Line}: {e.Message.TrimEnd('.', '?')}{(e.Message.EndsWith('?') ? "?" : ".")}", e);
+        }
+        catch (YamlException e)
+        {
+            throw new BadInputException($"{file}, line {e.Start.Line}: not valid YAML: {e.Message.Split('\n')[0].TrimEnd('.')}; check the indentation and brackets there.", e);
+        }
+    }
+
+    internal static string Key(YamlNode node) => node is YamlScalarNode { Value: { } v } ? v : throw new RecipeException(node, "a key must be a word");
+
+    private static Recipe Parse(string text)
+    {
+        CheckNesting(text);
+        var stream = new YamlStream();
+        stream.Load(new StringReader(text));
+        if (stream.Documents.Count == 0) throw new RecipeException(1, "is empty; give at least 'version: 1' and a preset or steps");
+        if (stream.Documents[0].RootNode is not YamlMappingNode root) throw new RecipeException(1, "is not a map of keys");
+        foreach (var k in root.Children.Keys)
+            if (!TopKeys.Contains(Key(k))) throw RecipeException.Unknown(k, Key(k), TopKeys);
+        if (Child(root, "version") is not { } version) throw new RecipeException(1, "has no 'version: 1'");
+        if (version is not YamlScalarNode { Value: "1" }) throw new RecipeException(version, "only 'version: 1' is known");
+
+        var (preset, steps) = (Child(root, "preset"), Child(root, "steps"));
+        if (preset is not null && steps is not null) throw new RecipeException(steps, "give either 'preset' or 'steps', not both");
+        var simplify = new SimplifyOptions();
+        IReadOnlyList<RecipeStep> parsed;
+        string? name = null;
+        if (preset is not null)
+        {
+            name = preset is YamlScalarNode { Value: { } v } ? v : throw new RecipeException(preset, "'preset' takes one name");
+            parsed = Presets.Steps(name) ?? throw new RecipeException(preset, $"unknown preset '{name}'; known are {string.Join(", ", Presets.Names)}");
+        }
+        else
+        {
+            if (steps is not YamlSequenceNode list || list.Children.Count == 0) throw new RecipeException(steps ?? root, "give a 'preset' or a list of 'steps'");
+            parsed = [.. list.Children.Select(s => ParseStep(s, ref simplify)).OfType<RecipeStep>()];
+        }
+        return new Recipe(name, parsed, simplify, ParseBudget(Child(root, "budget")), ParseLayers(Child(root, "layers"), parsed));
+    }
+
+    private static RecipeStep? ParseStep(YamlNode node, ref SimplifyOptions simplify)
+    {
+        if (node is not YamlMappingNode { Children.Count: 1 } single) throw new RecipeException(node, "a step is one key with its options, as '- quantize: {bits: 8}'");
+        var (keyNode, value) = single.Children.First();
+        var step = Key(keyNode);
+        var options = value switch
+        {
+            YamlMappingNode m => m,
+            YamlScalarNode { Value: null or "" } => null,
+            _ => throw new RecipeException(value, $"'{step}' takes a map of options"),
+        };
+        if (step == "simplify")
+        {
+            simplify = (SimplifyOptions)OptionBinder.Bind(options, typeof(SimplifyOptions), []).Deserialize(typeof(SimplifyOptions), Json.Options)!;
+            return null;
+        }
+        var methods = LayerTechnique.All.Where(t => t.Step == step).ToList();
+        if (methods.Count == 0) throw RecipeException.Unknown(keyNode, step, LayerTechnique.All.Select(t => t.Step).Append("simplify").Distinct());
+        var methodNode = options is null ? null : Child(options, "method");
+        var method = methodNode is null ? methods[0].Method : (methodNode as YamlScalarNode)?.Value ?? "";
+        var technique = methods.FirstOrDefault(t => t.Method == method)
+            ?? throw new RecipeException(methodNode!, $"unknown method '{method}' of {step}; known are {string.Join(", ", methods.Select(t => t.Method))}");
+        var typed = OptionBinder.Bind(options, technique.OptionsType, ["method"]).Deserialize(technique.OptionsType, Json.Options)!;
+        if (technique.WhyInvalid(typed) is { } why) throw new RecipeException(keyNode, why);
+        return new RecipeStep(step, method, JsonSerializer.SerializeToElement(typed, technique.OptionsType, Json.Options));
+    }
+
+    private static RecipeBudget? ParseBudget(YamlNode? node)
+    {
+        if (node is null) return null;
+        if (node is not YamlMappingNode map) throw new RecipeException(node, "'budget' takes {maxAccuracyLoss, maxSizeRatio}");
+        string[] known = ["maxAccuracyLoss", "maxSizeRatio"];
+        foreach (var k in map.Children.Keys)
+            if (!known.Contains(Key(k))) throw RecipeException.Unknown(k, Key(k), known);
+        return new RecipeBudget(Fraction("maxAccuracyLoss"), Fraction("maxSizeRatio"));
+
+        double? Fraction(string key)
+        {
+            if (Child(map, key) is not { } n) return null;
+            return n is YamlScalarNode { Value: { } v } && double.TryParse(v, System.Globalization.CultureInfo.InvariantCulture, out var d) && d is >= 0 and <= 1
+                ? d
+                : throw new RecipeException(n, $"'{key}' takes a fraction from 0 to 1");
+        }
+    }
+
+    private static IReadOnlyList<LayerRule> ParseLayers(YamlNode? node, IReadOnlyList<RecipeStep> steps)
+    {
+        if (node is null) return [];
+        if (node is not YamlSequenceNode list) throw new RecipeException(node, "'layers' takes a list of rules, as '- {match: \"*head*\", skip: true}'");
+        return [.. list.Children.Select(n => ParseRule(n, steps))];
+    }
+
+    private static LayerRule ParseRule(YamlNode node, IReadOnlyList<RecipeStep> steps)
+    {
+        if (node is not YamlMappingNode map) throw new RecipeException(node, "a rule is a map with 'match'");
+        if (Child(map, "match") is not YamlScalarNode { Value: { Length: > 0 } match }) throw new RecipeException(node, "a rule needs 'match', a glob of layer names");
+        var skip = false;
+        var overrides = new Dictionary<string, JsonObject>();
+        foreach (var (keyNode, value) in map.Children)
+        {
+            var key = Key(keyNode);
+            if (key == "match") continue;
+            if (key == "skip")
+            {
+                skip = value is YamlScalarNode { Value: "true" or "false" } s ? s.Value == "true" : throw new RecipeException(value, "'skip' takes true or false");
+            }
+            else if (steps.FirstOrDefault(s => s.Step == key) is { } named)
+            {
+                if (value is not YamlMappingNode options) throw new RecipeException(value, $"'{key}' takes a map of options");
+                foreach (var (name, bound) in OptionBinder.Bind(options, Options(named), [])) Add(named.Step, name, bound);
+            }
+            else
+            {
+                var found = steps.SelectMany(s => OptionBinder.Of(Options(s)).Where(o => o.Key == key).Select(o => (s, o))).ToList();
+                if (found.Count == 0)
+                    throw RecipeException.Unknown(keyNode, key, steps.Select(s => s.Step).Concat(steps.SelectMany(s => OptionBinder.Of(Options(s)).Select(o => o.Key))).Concat(["match", "skip"]).Distinct());
+                foreach (var (s, o) in found) Add(s.Step, key, OptionBinder.Parse(value, key, o.Property, o.Option));
+            }
+        }
+        return new LayerRule(match, skip, overrides.ToDictionary(o => o.Key, o => JsonSerializer.SerializeToElement(o.Value)));
+
+        void Add(string step, string name, JsonNode? value)
+        {
+            if (!overrides.TryGetValue(step, out var o)) overrides[step] = o = [];
+            o[name] = value?.DeepClone();
+        }
+    }
+
+    private static Type Options(RecipeStep step) => LayerTechnique.All.First(t => t.Step == step.Step && t.Method == step.Method).OptionsType;
+
+    private static YamlNode? Child(YamlMappingNode map, string key) =>
+        map.Children.FirstOrDefault(c => c.Key is YamlScalarNode { Value: { } v } && v == key).Value;
+
+    // The document tree is built by recursion; a hostile file must not reach the end of the stack, nor expand by aliases.
+    private static void CheckNesting(string text)
+    {
+        var parser = new Parser(new StringReader(text));
+        var depth = 0;
+        while (parser.MoveNext())
+        {
+            if (parser.Current is AnchorAlias alias) throw new RecipeException(alias.Start.Line, "aliases are not supported; write the value out");
+            depth += parser.Current!.NestingIncrease;
+            if (depth > DeepestNesting) throw new RecipeException(parser.Current.Start.Line, $"nests more than {DeepestNesting} deep");
+        }
+    }
+}

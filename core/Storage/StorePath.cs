@@ -1,0 +1,39 @@
+namespace Serverless.Core.Storage;
+
+/// <summary>Checks and joins of store paths and of file names that come from a model.</summary>
+public static class StorePath
+{
+    /// <summary>Joins segments with a forward slash.</summary>
+    public static string Combine(params ReadOnlySpan<string> segments)
+    {
+        var parts = new List<string>(segments.Length);
+        foreach (var s in segments)
+        {
+            var trimmed = s.Trim('/');
+            if (trimmed.Length > 0) parts.Add(trimmed);
+        }
+        return string.Join('/', parts);
+    }
+
+    /// <summary>The last segment of a path.</summary>
+    public static string Name(string path) => path[(path.LastIndexOf('/') + 1)..];
+
+    /// <summary>Everything before the last segment, without the slash.</summary>
+    public static string Parent(string path) => path.LastIndexOf('/') is var i and >= 0 ? path[..i] : "";
+
+    /// <summary>
+    /// Why a relative path taken from a model may not be followed, or null when it stays inside its folder:
+    /// empty, absolute, with a drive, a backslash, a control character, or a <c>.</c>/<c>..</c> segment.
+    /// </summary>
+    public static string? WhyUnsafe(string relative)
+    {
+        if (relative.Length == 0) return "is empty";
+        if (relative.Length > 1024) return "is longer than 1024 characters";
+        if (relative[0] == '/') return "is absolute";
+        if (relative.Contains('\\') || relative.Contains(':')) return "has a backslash or a drive";
+        if (relative.Any(char.IsControl)) return "has a control character";
+        foreach (var range in relative.AsSpan().Split('/'))
+            if (relative.AsSpan(range) is "" or "." or "..") return "has an empty, '.' or '..' segment";
+        return null;
+    }
+}

@@ -1,0 +1,44 @@
+namespace Serverless.Core.Techniques;
+
+/// <summary>How a compressed weight stands in the model (DESIGN.md, "Storage forms").</summary>
+public enum StorageForm
+{
+    /// <summary>Codes and scales decoded by a subgraph that ONNX Runtime folds to a plain weight at load. Any operator, any opset.</summary>
+    Folded,
+
+    /// <summary>One <c>com.microsoft.MatMulNBits</c> node in place of a MatMul or Gemm, with int8 arithmetic.</summary>
+    MatMulNBits,
+
+    /// <summary>One <c>com.microsoft.GatherBlockQuantized</c> node in place of a Gather: decodes only the rows looked up.</summary>
+    GatherBlockQuantized,
+}
+
+/// <summary>A byte range of a shard.</summary>
+public sealed record ShardRange(long Offset, long Length);
+
+/// <summary>
+/// A block-quantized weight: rows of <paramref name="BlocksPerRow"/> blocks of <paramref name="Block"/> codes, each
+/// block with a scale and, when asymmetric, a zero point. The last block of a row may be padded with zero points.
+/// </summary>
+/// <param name="Form">How it stands in the model.</param>
+/// <param name="Shape">The view of the weight that was encoded.</param>
+/// <param name="Bits">Bits a code: 2, 4 or 8.</param>
+/// <param name="Block">Codes that share a scale.</param>
+/// <param name="BlocksPerRow">Blocks a row.</param>
+/// <param name="Symmetric">Whether the zero point is fixed at the middle of the range.</param>
+/// <param name="HalfScales">Scales stored as FLOAT16 rather than FLOAT.</param>
+/// <param name="Codes">Packed codes in the shard.</param>
+/// <param name="Scales">Scales in the shard.</param>
+/// <param name="Zeros">Zero points in the shard, one byte a block; null when symmetric.</param>
+/// <param name="RelativeError">‖w − ŵ‖ / ‖w‖ (Frobenius).</param>
+/// <param name="Nonzero">Weights that are not zero after decoding.</param>
+public sealed record EncodedLayer(
+    StorageForm Form, LayerShape Shape, int Bits, int Block, int BlocksPerRow, bool Symmetric, bool HalfScales,
+    ShardRange Codes, ShardRange Scales, ShardRange? Zeros, double RelativeError, long Nonzero)
+{
+    /// <summary>Codes a row, padding included.</summary>
+    public long PaddedAxis => (long)Block * BlocksPerRow;
+
+    /// <summary>Bytes of codes, scales and zero points.</summary>
+    public long Bytes => Codes.Length + Scales.Length + (Zeros?.Length ?? 0);
+}

@@ -1,0 +1,41 @@
+using Serverless.Core.Onnx;
+using Serverless.Core.Onnx.Schema;
+using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+
+namespace Serverless.Core.Techniques;
+
+/// <summary>Puts an encoded layer into the graph in place of its weight.</summary>
+public static class Forms
+{
+    internal const string Microsoft = "com.microsoft";
+
+    /// <summary>Applies a layer's storage form.</summary>
+    /// <param name="edit">The edit of the model that <paramref name="weight"/> is from.</param>
+    /// <param name="weight">The weight to replace.</param>
+    /// <param name="layer">Its encoding.</param>
+    /// <param name="shard">Store path of the shard.</param>
+    public static void Apply(ModelEdit edit, Weight weight, EncodedLayer layer, string shard)
+    {
+        switch (layer.Form)
+        {
+            case StorageForm.Folded:
+                FoldedForm.Apply(edit, weight, layer, shard);
+                break;
+            case StorageForm.MatMulNBits:
+                MatMulNBitsForm.Apply(edit, weight, layer, shard);
+                break;
+            default:
+                GatherForm.Apply(edit, weight, layer, shard);
+                break;
+        }
+    }
+
+    /// <summary>A tensor whose bytes are a range of a shard.</summary>
+    internal static TensorProto Tensor(string shard, ShardRange range, DataType type, params long[] dims)
+    {
+        var tensor = new TensorProto { DataType = (int)type };
+        tensor.Dims.AddRange(dims);
+        TensorRef.Point(tensor, ModelWriter.InStore(shard), range.Offset, range.Length);
+        return tensor;
+    }
+}

@@ -1,0 +1,39 @@
+using Serverless.Core.Onnx;
+
+namespace Serverless.Core.Techniques;
+
+/// <summary>
+/// A weight seen as <c>outer × axis × inner</c>: row-major, reduced over <c>axis</c>. One row is the weights of one
+/// <c>(outer, inner)</c>: an output channel of a Conv, a column of a MatMul's B, a vector of an embedding.
+/// </summary>
+/// <param name="Outer">Slices before the reduced axis.</param>
+/// <param name="Axis">Length of the reduced axis.</param>
+/// <param name="Inner">Elements after it.</param>
+public sealed record LayerShape(long Outer, long Axis, long Inner)
+{
+    /// <summary>Number of rows.</summary>
+    public long Rows => Outer * Inner;
+
+    /// <summary>Number of weights.</summary>
+    public long Elements => Rows * Axis;
+
+    /// <summary>The view that the weight's first use suggests.</summary>
+    public static LayerShape Of(Weight weight)
+    {
+        var dims = weight.Reference.Dims;
+        if (dims.Length < 2) return new LayerShape(1, weight.Reference.Elements, 1);
+        var use = weight.Uses[0];
+        var reduced = (use.Direct, use.Op, use.Input) switch
+        {
+            (true, "MatMul" or "com.microsoft.FusedMatMul" or "com.microsoft.Attention", 1) => dims.Length - 2,
+            (true, "Gemm" or "com.microsoft.FusedGemm", 1) => use.IntAttribute("transB", 0) == 0 ? 0 : 1,
+            (true, "Gemm" or "com.microsoft.FusedGemm", 0) => use.IntAttribute("transA", 0) == 0 ? 1 : 0,
+            _ => dims.Length - 1,
+        };
+        if (use is { Direct: true, Op: "Conv" or "ConvTranspose" or "com.microsoft.FusedConv" })
+            return new LayerShape(dims[0], weight.Reference.Elements / dims[0], 1);
+        return new LayerShape(Product(dims[..reduced]), dims[reduced], Product(dims[(reduced + 1)..]));
+    }
+
+    private static long Product(long[] dims) => dims.Aggregate(1L, (a, b) => a * b);
+}

@@ -1,0 +1,62 @@
+using Serverless.Core.Onnx;
+
+namespace Serverless.Core.Techniques;
+
+/// <summary>What a technique would do with a layer, decided from its shape alone.</summary>
+/// <param name="Form">How the result stands in the model.</param>
+/// <param name="Bits">Bits a weight.</param>
+/// <param name="Block">Weights that share a scale.</param>
+/// <param name="BytesAfter">Bytes it will take, graph nodes included.</param>
+/// <param name="WorkingBytes">Memory that compressing it needs.</param>
+public sealed record LayerPlan(StorageForm Form, int Bits, int Block, long BytesAfter, long WorkingBytes);
+
+/// <summary>
+/// A technique that compresses one layer at a time. It registers by existing: one file, with its options record,
+/// and a recipe can name it.
+/// </summary>
+public abstract class LayerTechnique
+{
+    /// <summary>Every technique of this assembly, by step and method.</summary>
+    public static IReadOnlyList<LayerTechnique> All { get; } =
+    [
+        .. typeof(LayerTechnique).Assembly.GetTypes()
+            .Where(t => t.IsSubclassOf(typeof(LayerTechnique)) && !t.IsAbstract)
+            .Select(t => (LayerTechnique)Activator.CreateInstance(t)!)
+            .OrderBy(t => t.Step, StringComparer.Ordinal).ThenBy(t => t.Method, StringComparer.Ordinal),
+    ];
+
+    /// <summary>The recipe's key: <c>quantize</c>.</summary>
+    public abstract string Step { get; }
+
+    /// <summary>The recipe's <c>method</c>: <c>rtn</c>.</summary>
+    public abstract string Method { get; }
+
+    /// <summary>What the method is, in a sentence, with its source.</summary>
+    public abstract string About { get; }
+
+    /// <summary>The options record; a public parameterless constructor gives the defaults.</summary>
+    public abstract Type OptionsType { get; }
+
+    /// <summary>Why a combination of options makes no sense, or null.</summary>
+    public virtual string? WhyInvalid(object options) => null;
+
+    /// <summary>The options with which the layer is treated more gently, or null when there are none.</summary>
+    public abstract object? Gentler(object options);
+
+    /// <summary>What it would do with a weight.</summary>
+    public abstract LayerPlan Plan(Weight weight, LayerShape shape, object options);
+
+    /// <summary>Compresses a weight into a shard.</summary>
+    /// <param name="weight">The weight's values.</param>
+    /// <param name="shape">How to view them.</param>
+    /// <param name="plan">From <see cref="Plan"/>.</param>
+    /// <param name="options">The technique's options.</param>
+    /// <param name="shard">Receives the codes, scales and zero points, from its start.</param>
+    /// <param name="cancellation">Cancels the work.</param>
+    /// <exception cref="LayerRefusedException">The values cannot be compressed so; says why.</exception>
+    public abstract Task<EncodedLayer> CompressAsync(
+        WeightReader weight, LayerShape shape, LayerPlan plan, object options, Stream shard, CancellationToken cancellation);
+}
+
+/// <summary>A layer's values cannot be compressed; it is left alone and the report says why.</summary>
+public sealed class LayerRefusedException(string why) : Exception(why);

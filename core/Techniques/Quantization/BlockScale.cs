@@ -1,0 +1,78 @@
+using Serverless.Core.Numerics;
+
+namespace Serverless.Core.Techniques.Quantization;
+
+/// <summary>How a block's scale is found.</summary>
+public enum ScaleSearch
+{
+    /// <summary>Least squared error for few bits, largest magnitude at 8 bits.</summary>
+    Auto,
+
+    /// <summary>The largest magnitude (or the extremes, when asymmetric) map to the ends of the range.</summary>
+    AbsMax,
+
+    /// <summary>The clipped range with the least squared error, searched over 0.4…1 of the full one.</summary>
+    Mse,
+}
+
+/// <summary>
+/// The scale and zero point of one block. Symmetric 8 bits: max|w| / 127, codes ±127. Symmetric below: the largest
+/// magnitude with its sign maps to −2^(b−1), so that all 2^b codes are used. Asymmetric: [min(w, 0), max(w, 0)] over
+/// 2^b − 1 steps.
+/// </summary>
+internal readonly record struct BlockScale(float Scale, int Zero)
+{
+    private const int Candidates = 24;
+    private const float SmallestRatio = 0.4f;
+
+    /// <summary>Smallest and largest code relative to a stored zero of 0.</summary>
+    public static (int Low, int High) Range(int bits, bool symmetric) =>
+        !symmetric ? (0, (1 << bits) - 1) : bits == 8 ? (-127, 127) : (-(1 << (bits - 1)), (1 << (bits - 1)) - 1);
+
+    /// <summary>Finds the scale of a block.</summary>
+    /// <param name="weights">The block.</param>
+    /// <param name="bits">Bits a code.</param>
+    /// <param name="symmetric">No zero point.</param>
+    /// <param name="search">How to find it; not <see cref="ScaleSearch.Auto"/>.</param>
+    /// <param name="half">Round the scale to FLOAT16.</param>
+    /// <exception cref="LayerRefusedException">A weight is NaN or infinite.</exception>
+    /// <exception cref="HalfRangeException">The scale does not fit FLOAT16.</exception>
+    public static BlockScale Find(ReadOnlySpan<float> weights, int bits, bool symmetric, ScaleSearch search, bool half)
+    {
+        var (min, max) = Extremes.Of(weights);
+        if (!float.IsFinite(min) || !float.IsFinite(max)) throw new LayerRefusedException("has NaN or infinite weights");
+        var full = Of(min, max, 1f, bits, symmetric, half);
+        if (search == ScaleSearch.AbsMax || full.Scale == 0) return full;
+        var (low, high) = Range(bits, symmetric);
+        var (best, least) = (full, Rounding.SquaredError(weights, full.Scale, full.Zero, low, high));
+        for (var i = 1; i <= Candidates; i++)
+        {
+            var candidate = Of(min, max, 1f - i * (1f - SmallestRatio) / Candidates, bits, symmetric, half);
+            var error = Rounding.SquaredError(weights, candidate.Scale, candidate.Zero, low, high);
+            if (error < least) (best, least) = (candidate, error);
+        }
+        return best;
+    }
+
+    private static BlockScale Of(float min, float max, float ratio, int bits, bool symmetric, bool half)
+    {
+        var extreme = -min > max ? min : max;
+        if (symmetric)
+            return new BlockScale(Store(bits == 8 ? MathF.Abs(extreme) * ratio / 127f : -extreme * ratio / (1 << (bits - 1)), half), 0);
+        var (lo, hi) = (MathF.Min(min, 0) * ratio, MathF.Max(max, 0) * ratio);
+        var steps = (1 << bits) - 1;
+        // Halves first: the difference of two finite floats may be infinite.
+        var scale = Store((hi / steps) - (lo / steps), half);
+        return scale == 0 ? new BlockScale(0, 0) : new BlockScale(scale, (int)Math.Clamp(Math.Round(-(double)lo / scale, MidpointRounding.ToEven), 0, steps));
+    }
+
+    private static float Store(float scale, bool half)
+    {
+        if (!half || scale == 0) return scale;
+        var rounded = (Half)scale;
+        return Half.IsNormal(rounded) ? (float)rounded : throw new HalfRangeException();
+    }
+}
+
+/// <summary>A scale does not fit FLOAT16; the layer is encoded again with FLOAT scales.</summary>
+internal sealed class HalfRangeException : Exception;
