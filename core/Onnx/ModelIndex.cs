@@ -70,6 +70,7 @@ public sealed record ModelIndex(string Path, ModelProto Model, IReadOnlyDictiona
         {
             var reference = TensorRef.From(tensor, $"{path}, {place}");
             if (reference.File is not { } file) continue;
+            if (file[0] is '@' or '#') throw new BadInputException($"{path}, {place}: the external data path '{file}' begins with '{file[0]}'; rename the data file.");
             if (!files.TryGetValue(file, out var artifact))
             {
                 artifact = await store.FindAsync(StorePath.Combine(StorePath.Parent(path), file), cancellation)

@@ -24,10 +24,15 @@ public static class ModelWriter
     private const int BufferSize = 1 << 18;
     private const long PageSize = 4096, MapGranularity = 65536, LargeTensor = 1 << 20;
     private const string Marker = "#";
+
     private const string StorePrefix = "@";
 
     /// <summary>Location of a payload that lies in the store outside the model's own folder.</summary>
     public static string InStore(string path) => StorePrefix + path;
+
+    /// <summary>The store path that a tensor's location stands for.</summary>
+    public static string Resolve(string folder, string location) =>
+        location.StartsWith(StorePrefix, StringComparison.Ordinal) ? location[1..] : StorePath.Combine(folder, location);
 
     /// <summary>
     /// Writes <paramref name="model"/> as <c>model.onnx</c> (and <c>model.onnx.data</c>) under <paramref name="target"/>.
@@ -51,7 +56,7 @@ public static class ModelWriter
         long written = 0;
         if (total > inlineLimit)
         {
-            LiftConstants(GraphScope.Of(model)[0]);
+            LiftConstants(model);
             var external = InitializersOf(model.Graph).Where(t => t.DataLocation == TensorProto.Types.DataLocation.External).ToList();
             var layout = new List<(TensorRef Source, long Offset)>();
             long at = 0;
@@ -108,16 +113,17 @@ public static class ModelWriter
     private static IEnumerable<TensorProto> InitializersOf(GraphProto graph) =>
         graph.Initializer.Concat(graph.Node.SelectMany(GraphScope.Subgraphs).SelectMany(InitializersOf));
 
-    private static void LiftConstants(GraphScope main)
+    /// <summary>Turns Constant nodes whose data is external into initializers: ONNX Runtime reads external data of those alone.</summary>
+    internal static void LiftConstants(ModelProto model)
     {
-        foreach (var scope in main.All())
+        foreach (var scope in GraphScope.Of(model)[0].All())
         {
             foreach (var node in scope.Nodes.Where(IsExternalConstant).ToList())
             {
                 var tensor = node.Attribute[0].T;
                 tensor.Name = node.Output[0];
                 scope.Graph!.Initializer.Add(tensor);
-                scope.Nodes.Remove(node);
+                ModelEdit.Replace(scope, node, []);
             }
         }
     }
@@ -131,7 +137,7 @@ public static class ModelWriter
 
         public async Task CopyAsync(TensorRef source, Stream output, CancellationToken cancellation)
         {
-            var path = source.File!.StartsWith(StorePrefix, StringComparison.Ordinal) ? source.File[1..] : StorePath.Combine(folder, source.File);
+            var path = Resolve(folder, source.File!);
             if (open is not { } current || current.Path != path)
             {
                 if (open is { } old) await old.Reader.DisposeAsync();

@@ -82,7 +82,7 @@ public static class RecipeReader
         };
         if (step == "simplify")
         {
-            simplify = (SimplifyOptions)OptionBinder.Bind(options, typeof(SimplifyOptions), []).Deserialize(typeof(SimplifyOptions), Json.Options)!;
+            simplify = OptionBinder.Bind(options, typeof(SimplifyOptions), []).Deserialize<SimplifyOptions>(Json.Options)!;
             return null;
         }
         var methods = LayerTechnique.All.Where(t => t.Step == step).ToList();

@@ -1,0 +1,157 @@
+using Microsoft.ML.OnnxRuntime;
+using Serverless.Core.Onnx;
+
+namespace Serverless.Core.Evaluation;
+
+/// <summary>How the compressed model compares with the original.</summary>
+/// <param name="Source"><c>data</c> or <c>synthetic</c>.</param>
+/// <param name="Samples">Runs compared.</param>
+/// <param name="Cosine">Of the worst output.</param>
+/// <param name="RelativeError">Of the worst output.</param>
+/// <param name="Top1Agreement">Of the first output, or null.</param>
+/// <param name="AccuracyBefore">With labels, else null.</param>
+/// <param name="AccuracyAfter">With labels, else null.</param>
+/// <param name="Labelled">Labelled rows.</param>
+/// <param name="BeforeMs">Median latency of the original, milliseconds.</param>
+/// <param name="AfterMs">Median latency of the compressed model, milliseconds.</param>
+/// <param name="LatencyRatio">Median of the paired ratios after / before.</param>
+/// <param name="Segments">Sessions a run was cut into; 1 for a model run whole.</param>
+public sealed record Evaluation(
+    string Source, int Samples, double Cosine, double RelativeError, double? Top1Agreement, double? AccuracyBefore, double? AccuracyAfter,
+    long Labelled, double BeforeMs, double AfterMs, double LatencyRatio, int Segments)
+{
+    /// <summary>What a loss budget is about: accuracy when labelled, else top-1 disagreement on data, else 1 − cosine.</summary>
+    public (string Measure, double Loss) Loss => AccuracyBefore is { } before && AccuracyAfter is { } after
+        ? ("accuracy", Math.Max(0, before - after))
+        : Source == Evaluator.Data && Top1Agreement is { } agreement ? ("top1Disagreement", 1 - agreement) : ("cosineDistance", 1 - Cosine);
+}
+
+/// <summary>Runs both models on the same inputs and compares.</summary>
+public static class Evaluator
+{
+    /// <summary>Source of inputs that came with the drop.</summary>
+    public const string Data = "data";
+
+    /// <summary>Source of inputs made up from the model's input types.</summary>
+    public const string Synthetic = "synthetic";
+
+    private const int SyntheticSamples = 8, SegmentedSamples = 8, MostSamples = 10_000, Chunk = 32;
+    private const int Warmups = 2, LatencyRounds = 15;
+    private static readonly TimeSpan LatencyLimit = TimeSpan.FromSeconds(3);
+
+    /// <summary>Compares two models.</summary>
+    /// <param name="beforeFolder">Local folder of the original.</param>
+    /// <param name="before">The original's index.</param>
+    /// <param name="afterFolder">Local folder of the compressed model.</param>
+    /// <param name="after">Its index.</param>
+    /// <param name="data">The data, or null for synthetic inputs.</param>
+    /// <param name="cancellation">Cancels the runs.</param>
+    /// <exception cref="BadInputException">ONNX Runtime cannot run the original on these inputs.</exception>
+    public static Evaluation Compare(
+        string beforeFolder, ModelIndex before, string afterFolder, ModelIndex after, NpzData? data, CancellationToken cancellation)
+    {
+        using var original = Load(beforeFolder, before);
+        using var compressed = new ModelRunner(afterFolder, after);
+        var samples = data is not null ? data.Read() : Made(original, before, cancellation);
+        var most = original.Segments > 1 ? SegmentedSamples : data is not null ? MostSamples : SyntheticSamples;
+        var fidelity = new Fidelity();
+        var names = before.Model.Graph.Output.Select(o => o.Name).ToList();
+        var count = 0;
+        Sample? first = null;
+        var segmentedTimes = new List<(double, double)>();
+        foreach (var chunk in samples.Take(most).Chunk(Chunk))
+        {
+            first ??= chunk[0];
+            var expected = RunOriginal(original, before, chunk, cancellation);
+            var actual = compressed.Run(chunk, cancellation);
+            for (var i = 0; i < chunk.Length; i++)
+            {
+                fidelity.Add(names, expected[i].Outputs, actual[i].Outputs, chunk[i].Labels);
+                if (original.Segments > 1) segmentedTimes.Add((expected[i].Time.TotalMilliseconds, actual[i].Time.TotalMilliseconds));
+            }
+            count += chunk.Length;
+        }
+        if (count == 0) throw new BadInputException($"{before.Path}: the data holds fewer samples than the model takes in one run; add some.");
+        var times = original.Segments > 1 ? segmentedTimes.Skip(1).DefaultIfEmpty(segmentedTimes[0]).ToList() : Latency(original, compressed, first!, cancellation);
+        return new Evaluation(data is not null ? Data : Synthetic, count, fidelity.Cosine, fidelity.RelativeError, fidelity.Top1Agreement,
+            fidelity.AccuracyBefore, fidelity.AccuracyAfter, fidelity.Labelled,
+            Median(times.Select(t => t.Item1)), Median(times.Select(t => t.Item2)), Median(times.Select(t => t.Item2 / t.Item1)), original.Segments);
+    }
+
+    private static ModelRunner Load(string folder, ModelIndex index)
+    {
+        try
+        {
+            return new ModelRunner(folder, index);
+        }
+        catch (OnnxRuntimeException e)
+        {
+            throw CannotRun(index, e);
+        }
+    }
+
+    private static IReadOnlyList<RunOutputs> RunOriginal(ModelRunner runner, ModelIndex index, IReadOnlyList<Sample> samples, CancellationToken cancellation)
+    {
+        try
+        {
+            return runner.Run(samples, cancellation);
+        }
+        catch (Exception e) when (e is OnnxRuntimeException or TimeoutException)
+        {
+            throw CannotRun(index, e);
+        }
+    }
+
+    // Tries sizes for the dynamic axes until the original accepts one.
+    private static IEnumerable<Sample> Made(ModelRunner original, ModelIndex index, CancellationToken cancellation)
+    {
+        var specs = InputSpec.Of(index.Model, index.Path);
+        OnnxRuntimeException? refused = null;
+        for (var proposal = 0; proposal < SyntheticInputs.Proposals; proposal++)
+        {
+            var made = SyntheticInputs.Make(index.Model, specs, proposal, 0, index.Path);
+            try
+            {
+                original.Run([made], cancellation);
+            }
+            catch (TimeoutException e)
+            {
+                throw CannotRun(index, e);
+            }
+            catch (OnnxRuntimeException e)
+            {
+                refused = e;
+                if (specs.All(s => s.Dims is { } d && d.All(x => x is not null))) break;
+                continue;
+            }
+            return Enumerable.Range(0, int.MaxValue).Select(seed => SyntheticInputs.Make(index.Model, specs, proposal, seed, index.Path));
+        }
+        throw CannotRun(index, refused!);
+    }
+
+    private static BadInputException CannotRun(ModelIndex index, Exception e)
+    {
+        var message = e.Message.ReplaceLineEndings(" ").TrimEnd('.', ' ');
+        if (message.Length > 300) message = message[..300] + "…";
+        return new BadInputException($"{index.Path}: ONNX Runtime cannot run the original model: {message}; check the model, or drop a data.npz with inputs that it accepts.", e);
+    }
+
+    // A-B-A-B, so that whatever else the machine does falls on both.
+    private static List<(double, double)> Latency(ModelRunner a, ModelRunner b, Sample sample, CancellationToken cancellation)
+    {
+        var times = new List<(double, double)>();
+        var started = System.Diagnostics.Stopwatch.StartNew();
+        for (var round = 0; round < Warmups + LatencyRounds && (times.Count == 0 || started.Elapsed < LatencyLimit); round++)
+        {
+            var pair = (a.Run([sample], cancellation)[0].Time.TotalMilliseconds, b.Run([sample], cancellation)[0].Time.TotalMilliseconds);
+            if (round >= Warmups || started.Elapsed > LatencyLimit) times.Add(pair);
+        }
+        return times;
+    }
+
+    private static double Median(IEnumerable<double> values)
+    {
+        var sorted = values.Order().ToList();
+        return (sorted[(sorted.Count - 1) / 2] + sorted[sorted.Count / 2]) / 2;
+    }
+}

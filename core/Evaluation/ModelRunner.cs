@@ -1,0 +1,148 @@
+using System.Diagnostics;
+using Google.Protobuf;
+using Microsoft.ML.OnnxRuntime;
+using Microsoft.ML.OnnxRuntime.Tensors;
+using Serverless.Core.Onnx;
+using Serverless.Core.Onnx.Schema;
+
+namespace Serverless.Core.Evaluation;
+
+/// <summary>The outputs of one run, and how long it took.</summary>
+/// <param name="Outputs">Value of each model output.</param>
+/// <param name="Time">Time in ONNX Runtime, loading excluded.</param>
+internal sealed record RunOutputs(IReadOnlyDictionary<string, TensorValue> Outputs, TimeSpan Time);
+
+/// <summary>
+/// Runs a model in stock ONNX Runtime on the CPU: in one session when its weights are small enough, else segment by
+/// segment over all samples, so that no more than one segment's weights are in memory.
+/// </summary>
+internal sealed class ModelRunner : IDisposable
+{
+    /// <summary>Weights above this are run by segments, in bytes.</summary>
+    public const long WholeLimit = 128L << 20;
+
+    /// <summary>Weights of a segment, in bytes.</summary>
+    public const long SegmentLimit = 96L << 20;
+
+    private static readonly TimeSpan RunLimit = TimeSpan.FromSeconds(120);
+    private readonly string file, folder;
+    private readonly ModelProto model;
+    private readonly IReadOnlyList<Segment>? segments;
+    private readonly InferenceSession? session;
+
+    /// <summary>Prepares a model.</summary>
+    /// <param name="folder">Local folder that holds it.</param>
+    /// <param name="index">Its index.</param>
+    /// <param name="wholeLimit">Largest model, in bytes, run in one session.</param>
+    /// <param name="segmentLimit">Weights of a segment, in bytes.</param>
+    /// <exception cref="OnnxRuntimeException">ONNX Runtime does not load it.</exception>
+    public ModelRunner(string folder, ModelIndex index, long wholeLimit = WholeLimit, long segmentLimit = SegmentLimit)
+    {
+        (this.folder, model) = (folder, index.Model);
+        file = Path.Combine(folder, Storage.StorePath.Name(index.Path));
+        if (index.Bytes > wholeLimit)
+        {
+            model = model.Clone();
+            segments = Segment.Of(model, segmentLimit);
+            return;
+        }
+        using var options = Options();
+        session = new InferenceSession(file, options);
+    }
+
+    /// <summary>Sessions a run takes.</summary>
+    public int Segments => segments?.Count ?? 1;
+
+    /// <summary>Runs samples in turn; by segments, all samples pass one segment before the next is loaded.</summary>
+    /// <exception cref="OnnxRuntimeException">A run failed.</exception>
+    /// <exception cref="TimeoutException">A run took longer than two minutes.</exception>
+    public IReadOnlyList<RunOutputs> Run(IReadOnlyList<Sample> samples, CancellationToken cancellation) =>
+        session is not null ? [.. samples.Select(s => RunWhole(s, cancellation))] : RunSegments(samples, cancellation);
+
+    /// <inheritdoc/>
+    public void Dispose() => session?.Dispose();
+
+    private RunOutputs RunWhole(Sample sample, CancellationToken cancellation)
+    {
+        var names = model.Graph.Output.Select(o => o.Name).ToList();
+        var inputs = sample.Inputs.Where(i => session!.InputMetadata.ContainsKey(i.Key)).ToDictionary(i => i.Key, i => i.Value.ToOrt());
+        try
+        {
+            var (values, time) = Run(session!, inputs, names, cancellation);
+            using (values) return new RunOutputs(names.Zip(values).ToDictionary(p => p.First, p => Copy(p.Second)), time);
+        }
+        finally
+        {
+            foreach (var v in inputs.Values) v.Dispose();
+        }
+    }
+
+    private List<RunOutputs> RunSegments(IReadOnlyList<Sample> samples, CancellationToken cancellation)
+    {
+        var live = samples.Select(s => s.Inputs.ToDictionary(i => i.Key, i => i.Value.ToOrt())).ToList();
+        var times = new TimeSpan[samples.Count];
+        var wanted = model.Graph.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
+        try
+        {
+            for (var s = 0; s < segments!.Count; s++)
+            {
+                var segment = segments[s];
+                var types = segment.Inputs.ToDictionary(n => n, n => (int)live[0][n].GetTensorTypeAndShape().ElementDataType);
+                using var options = Options();
+                options.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder);
+                using var part = new InferenceSession(segment.ToModel(model, types).ToByteArray(), options);
+                var later = segments.Skip(s + 1).SelectMany(x => x.Inputs).Concat(wanted).ToHashSet(StringComparer.Ordinal);
+                for (var i = 0; i < samples.Count; i++)
+                {
+                    var (values, time) = Run(part, segment.Inputs.ToDictionary(n => n, n => live[i][n]), segment.Outputs, cancellation);
+                    times[i] += time;
+                    foreach (var (name, value) in segment.Outputs.Zip(values)) live[i][name] = value;
+                    foreach (var done in live[i].Keys.Where(k => !later.Contains(k)).ToList())
+                    {
+                        live[i][done].Dispose();
+                        live[i].Remove(done);
+                    }
+                }
+            }
+            return [.. live.Select((v, i) => new RunOutputs(wanted.ToDictionary(n => n, n => Copy(v[n])), times[i]))];
+        }
+        finally
+        {
+            foreach (var v in live.SelectMany(l => l.Values)) v.Dispose();
+        }
+    }
+
+    private static (IDisposableReadOnlyCollection<OrtValue> Values, TimeSpan Time) Run(
+        InferenceSession session, IReadOnlyDictionary<string, OrtValue> inputs, IReadOnlyCollection<string> outputs, CancellationToken cancellation)
+    {
+        using var options = new RunOptions();
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        limit.CancelAfter(RunLimit);
+        using var stop = limit.Token.Register(() => options.Terminate = true);
+        var clock = Stopwatch.StartNew();
+        try
+        {
+            return (session.Run(options, inputs.Keys.ToList(), inputs.Values.ToList(), outputs), clock.Elapsed);
+        }
+        catch (OnnxRuntimeException) when (limit.IsCancellationRequested)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            throw new TimeoutException($"One run of the model took more than {RunLimit.TotalSeconds} s.");
+        }
+    }
+
+    private static TensorValue Copy(OrtValue value)
+    {
+        if (!value.IsTensor) throw new BadInputException("the model: an output is not a tensor; such models cannot be evaluated here.");
+        var info = value.GetTensorTypeAndShape();
+        if (info.ElementDataType == TensorElementType.String) throw new BadInputException("the model: an output holds strings; such models cannot be evaluated here.");
+        return new TensorValue(info.ElementDataType, info.Shape, value.GetTensorMutableRawData().ToArray());
+    }
+
+    private static SessionOptions Options()
+    {
+        var options = new SessionOptions { LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL, EnableCpuMemArena = false };
+        options.AddSessionConfigEntry("session.intra_op.allow_spinning", "0");
+        return options;
+    }
+}

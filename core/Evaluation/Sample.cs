@@ -1,0 +1,48 @@
+using Microsoft.ML.OnnxRuntime;
+using Microsoft.ML.OnnxRuntime.Tensors;
+
+namespace Serverless.Core.Evaluation;
+
+/// <summary>One tensor as bytes: little-endian, row-major.</summary>
+/// <param name="Type">Element type.</param>
+/// <param name="Shape">Dimensions.</param>
+/// <param name="Bytes">Elements.</param>
+public sealed record TensorValue(TensorElementType Type, long[] Shape, byte[] Bytes)
+{
+    /// <summary>A copy of the tensor in ONNX Runtime's memory.</summary>
+    public OrtValue ToOrt()
+    {
+        var value = OrtValue.CreateAllocatedTensorValue(OrtAllocator.DefaultInstance, Type, Shape);
+        Bytes.CopyTo(value.GetTensorMutableRawData());
+        return value;
+    }
+}
+
+/// <summary>The inputs of one run, and its label when there is one.</summary>
+/// <param name="Inputs">Value of each model input.</param>
+/// <param name="Labels">The right classes of this run's rows, or null.</param>
+public sealed record Sample(IReadOnlyDictionary<string, TensorValue> Inputs, long[]? Labels);
+
+/// <summary>What a model input takes.</summary>
+/// <param name="Name">Its name.</param>
+/// <param name="Type">Element type.</param>
+/// <param name="Dims">Dimensions; null where dynamic; null altogether when the rank is open.</param>
+/// <param name="Symbols">Names of dynamic dimensions, empty where they have none.</param>
+public sealed record InputSpec(string Name, TensorElementType Type, long?[]? Dims, string[] Symbols)
+{
+    /// <summary>The inputs that a caller of the model has to give.</summary>
+    /// <exception cref="BadInputException">One is not a tensor.</exception>
+    public static IReadOnlyList<InputSpec> Of(Onnx.Schema.ModelProto model, string path)
+    {
+        var initializers = model.Graph.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
+        return [.. model.Graph.Input.Where(v => !initializers.Contains(v.Name)).Select(v =>
+        {
+            if (v.Type?.TensorType is not { } t) throw new BadInputException($"{path}: the input '{v.Name}' is not a tensor; such models cannot be evaluated here.");
+            if (t.Shape?.Dim.Any(d => d.DimValue < 0 || d.DimValue > int.MaxValue) == true)
+                throw new BadInputException($"{path}: the input '{v.Name}' has an impossible dimension; export the model again.");
+            var dims = t.Shape?.Dim.Select(d => d.ValueCase == Onnx.Schema.TensorShapeProto.Types.Dimension.ValueOneofCase.DimValue && d.DimValue > 0 ? d.DimValue : (long?)null).ToArray();
+            var symbols = t.Shape?.Dim.Select(d => d.DimParam).ToArray() ?? [];
+            return new InputSpec(v.Name, (TensorElementType)t.ElemType, dims, symbols);
+        })];
+    }
+}

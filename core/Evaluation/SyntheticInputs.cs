@@ -1,0 +1,140 @@
+using Microsoft.ML.OnnxRuntime.Tensors;
+using Serverless.Core.Onnx;
+using Serverless.Core.Onnx.Schema;
+
+namespace Serverless.Core.Evaluation;
+
+/// <summary>
+/// Inputs made from a model's own input types and shapes, for models that come without data. Floats are normal with
+/// standard deviation 0.5; integers that index an embedding stay below its rows, integers compared with constants take
+/// those constants in turn, masks are ones. The same seed gives the same inputs.
+/// </summary>
+public static class SyntheticInputs
+{
+    private const long LargestInput = 16 << 20;
+
+    /// <summary>Sizes of dynamic axes: of a rank-2 float input, of a rank-3 one, of images, of tokens.</summary>
+    private sealed record Proposal(long Samples, long Frames, long Pixels, long Tokens);
+
+    // In the order tried: audio chunks, feature frames, multiples of 32 pixels, token counts first.
+    private static readonly Proposal[] Sizes =
+    [
+        new(512, 64, 160, 16), new(64, 80, 64, 32), new(256, 100, 224, 8), new(16, 32, 128, 64), new(576, 24, 256, 128),
+        new(1024, 16, 320, 4), new(1, 1, 32, 1), new(16000, 128, 640, 256), new(784, 400, 28, 77), new(128, 256, 512, 512),
+    ];
+
+    /// <summary>Number of shapes that <see cref="Make"/> can propose.</summary>
+    public static int Proposals => Sizes.Length;
+
+    /// <summary>Makes the inputs of one run.</summary>
+    /// <param name="model">The model, for how inputs are used.</param>
+    /// <param name="specs">Its inputs.</param>
+    /// <param name="proposal">Which sizes to take for dynamic axes.</param>
+    /// <param name="seed">Number of the sample.</param>
+    /// <param name="path">How to name the model in an error.</param>
+    /// <exception cref="BadInputException">An input cannot be made up.</exception>
+    public static Sample Make(ModelProto model, IReadOnlyList<InputSpec> specs, int proposal, int seed, string path)
+    {
+        var sizes = new Dictionary<string, long>(StringComparer.Ordinal);
+        var values = new Dictionary<string, TensorValue>(StringComparer.Ordinal);
+        foreach (var spec in specs)
+        {
+            if (ElementTypes.Size(spec.Type) == 0)
+                throw new BadInputException($"{path}: the input '{spec.Name}' takes {spec.Type}, which cannot be made up; drop a data.npz beside the model.");
+            var shape = Shape(spec, proposal, sizes);
+            var count = TensorRef.Count(shape);
+            if (count is null or > LargestInput) throw new BadInputException($"{path}: the input '{spec.Name}' takes [{string.Join(',', shape)}], too large to make up; drop a data.npz beside the model.");
+            values[spec.Name] = Fill(model, spec, shape, (int)count, seed);
+        }
+        return new Sample(values, null);
+    }
+
+    private static long[] Shape(InputSpec spec, int proposal, Dictionary<string, long> sizes)
+    {
+        var rank = spec.Dims?.Length ?? 1;
+        var shape = new long[rank];
+        var dynamic = spec.Type is TensorElementType.Int64 or TensorElementType.Int32 ? Sizes[proposal].Tokens
+            : rank >= 4 ? Sizes[proposal].Pixels
+            : rank == 3 ? Sizes[proposal].Frames
+            : Sizes[proposal].Samples;
+        var batchSeen = false;
+        for (var i = 0; i < rank; i++)
+        {
+            var symbol = i < spec.Symbols.Length ? spec.Symbols[i] : "";
+            // The first dynamic axis is the batch when it leads, or follows a fixed count of layers as in [2, batch, 128].
+            var batch = !batchSeen && rank > 1 && (i == 0 || (i == 1 && rank == 3 && spec.Dims![0] is not null));
+            if (spec.Dims?[i] is { } known) shape[i] = known;
+            else if (batch || symbol.Contains("batch", StringComparison.OrdinalIgnoreCase)) (shape[i], batchSeen) = (1, true);
+            else if (symbol.Length == 0) shape[i] = dynamic;
+            else if (!sizes.TryGetValue(symbol, out shape[i])) sizes[symbol] = shape[i] = dynamic;
+        }
+        return shape;
+    }
+
+    private static TensorValue Fill(ModelProto model, InputSpec spec, long[] shape, int count, int seed)
+    {
+        var bytes = new byte[count * ElementTypes.Size(spec.Type)];
+        var random = new Random(HashCode(spec.Name) ^ (seed * 7919));
+        var constants = ComparedWith(model, spec.Name);
+        var rows = EmbeddingRows(model, spec.Name);
+        var name = spec.Name.ToLowerInvariant();
+        for (var i = 0; i < count; i++)
+        {
+            double value;
+            if (ElementTypes.IsFloat(spec.Type)) value = 0.5 * Normal(random);
+            else if (constants.Count > 0) value = constants[seed % constants.Count];
+            else if (rows > 0) value = random.NextInt64(rows);
+            else if (name.Contains("position", StringComparison.Ordinal)) value = i % shape[^1];
+            else value = name.Contains("type", StringComparison.Ordinal) ? 0 : 1;
+            ElementTypes.Set(bytes, spec.Type, i, value);
+        }
+        return new TensorValue(spec.Type, shape, bytes);
+    }
+
+    private static List<long> ComparedWith(ModelProto model, string input)
+    {
+        var found = new List<long>();
+        foreach (var scope in GraphScope.Of(model)[0].All())
+        {
+            foreach (var node in scope.Nodes.Where(n => n.OpType == "Equal" && n.Input.Contains(input)))
+            {
+                var other = node.Input.FirstOrDefault(i => i != input);
+                var tensor = scope.Graph!.Initializer.FirstOrDefault(t => t.Name == other)
+                    ?? scope.Nodes.FirstOrDefault(n => n.OpType == "Constant" && n.Output[0] == other)?.Attribute.FirstOrDefault()?.T;
+                if (tensor is null || tensor.DataLocation == TensorProto.Types.DataLocation.External) continue;
+                var bytes = TensorRef.InlineBytes(tensor);
+                if (bytes.Length == 8) found.Add(BitConverter.ToInt64(bytes.Span));
+            }
+        }
+        // Half of what is compared with is also the other branch.
+        if (found.Count > 0) found.Add(found[0] / 2);
+        return found;
+    }
+
+    private static long EmbeddingRows(ModelProto model, string input)
+    {
+        long rows = 0;
+        var dims = model.Graph.Initializer.ToDictionary(t => t.Name, t => t.Dims, StringComparer.Ordinal);
+        var names = new HashSet<string>(StringComparer.Ordinal) { input };
+        foreach (var node in model.Graph.Node)
+        {
+            if (node.OpType is "Cast" or "Identity" or "Reshape" or "Unsqueeze" or "Squeeze" && node.Input.Count > 0 && names.Contains(node.Input[0]) && node.Output.Count > 0) names.Add(node.Output[0]);
+            if (node.OpType is "Gather" or "GatherBlockQuantized" && node.Input.Count > 1 && names.Contains(node.Input[1]) && dims.TryGetValue(node.Input[0], out var d) && d.Count > 1)
+                rows = rows == 0 ? d[0] : Math.Min(rows, d[0]);
+        }
+        return rows;
+    }
+
+    private static double Normal(Random random) =>
+        Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble());
+
+    private static int HashCode(string text)
+    {
+        unchecked
+        {
+            var hash = 17;
+            foreach (var c in text) hash = hash * 31 + c;
+            return hash;
+        }
+    }
+}

@@ -1,0 +1,83 @@
+using Serverless.Core.Storage;
+
+namespace Serverless.Core.Pipeline;
+
+/// <summary>
+/// One step of work: input record → output record. Inputs and outputs are small (names, numbers, references into the
+/// store). Doing it twice does no harm: what it writes has a name that follows from its input.
+/// </summary>
+/// <typeparam name="TInput">Input record.</typeparam>
+/// <typeparam name="TOutput">Output record.</typeparam>
+public abstract class Activity<TInput, TOutput>
+{
+    /// <summary>Does the work.</summary>
+    /// <param name="input">What to do.</param>
+    /// <param name="context">What the host gives.</param>
+    /// <param name="cancellation">Cancels the work.</param>
+    public abstract Task<TOutput> RunAsync(TInput input, ActivityContext context, CancellationToken cancellation);
+}
+
+/// <summary>Work that runs native code on the user's model: a host may give it a process of its own.</summary>
+public interface IRunsModels;
+
+/// <summary>What a host gives an activity.</summary>
+/// <param name="Store">Where everything is.</param>
+/// <param name="Memory">Bounds what activities of one machine hold together.</param>
+public sealed record ActivityContext(IArtifactStore Store, MemoryGate Memory);
+
+/// <summary>Lets work in while the memory it asks for fits a budget; work larger than the budget runs alone.</summary>
+public sealed class MemoryGate(long budget)
+{
+    private readonly Queue<(long Bytes, TaskCompletionSource Entered)> waiting = new();
+    private readonly Lock gate = new();
+    private long held;
+
+    /// <summary>The budget in bytes.</summary>
+    public long Budget => budget;
+
+    /// <summary>Waits for room; dispose the result to give it back.</summary>
+    public async Task<IDisposable> EnterAsync(long bytes, CancellationToken cancellation)
+    {
+        bytes = Math.Min(bytes, budget);
+        var entered = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        lock (gate)
+        {
+            if (waiting.Count == 0 && held + bytes <= budget)
+            {
+                held += bytes;
+                entered.SetResult();
+            }
+            else waiting.Enqueue((bytes, entered));
+        }
+        try
+        {
+            await entered.Task.WaitAsync(cancellation);
+        }
+        catch (OperationCanceledException)
+        {
+            if (!entered.TrySetCanceled(cancellation)) Leave(bytes);
+            throw;
+        }
+        return new Held(() => Leave(bytes));
+    }
+
+    private void Leave(long bytes)
+    {
+        lock (gate)
+        {
+            held -= bytes;
+            while (waiting.TryPeek(out var next) && (held + next.Bytes <= budget || next.Entered.Task.IsCompleted))
+            {
+                waiting.Dequeue();
+                if (next.Entered.TrySetResult()) held += next.Bytes;
+            }
+        }
+    }
+
+    private sealed class Held(Action leave) : IDisposable
+    {
+        private Action? leave = leave;
+
+        public void Dispose() => Interlocked.Exchange(ref leave, null)?.Invoke();
+    }
+}

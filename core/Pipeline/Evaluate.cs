@@ -1,0 +1,41 @@
+using System.Diagnostics;
+using Serverless.Core.Evaluation;
+using Serverless.Core.Onnx;
+using Serverless.Core.Storage;
+
+namespace Serverless.Core.Pipeline;
+
+/// <summary>Input of <see cref="Evaluate"/>.</summary>
+/// <param name="Request">The run.</param>
+/// <param name="Attempt">The attempt.</param>
+public sealed record EvaluateInput(RunRequest Request, int Attempt);
+
+/// <summary>The comparison, and the most memory that the process making it held.</summary>
+public sealed record Evaluated(Evaluation.Evaluation Figures, long PeakBytes);
+
+/// <summary>Runs the original and the result in ONNX Runtime and compares them; nothing is published that was not run.</summary>
+public sealed class Evaluate : Activity<EvaluateInput, Evaluated>, IRunsModels
+{
+    /// <inheritdoc/>
+    public override async Task<Evaluated> RunAsync(EvaluateInput input, ActivityContext context, CancellationToken cancellation)
+    {
+        var (store, request) = (context.Store, input.Request);
+        var before = await ModelIndexer.IndexAsync(store, request.Model, cancellation);
+        var assembled = RunNames.Assembled(request.Work, input.Attempt);
+        var after = await ModelIndexer.IndexAsync(store, $"{assembled}/{ModelWriter.ModelName}", cancellation);
+        using var beforeFolder = await store.MaterializeAsync(before.Folder, [.. before.Files.Keys], cancellation);
+        using var afterFolder = await store.MaterializeAsync(assembled, [.. after.Files.Keys], cancellation);
+        using var data = await OpenDataAsync(store, request, before, cancellation);
+        var figures = await Task.Run(() => Evaluator.Compare(beforeFolder.Path, before, afterFolder.Path, after, data, cancellation), cancellation);
+        using var self = Process.GetCurrentProcess();
+        return new Evaluated(figures, self.PeakWorkingSet64);
+    }
+
+    private static async Task<NpzData?> OpenDataAsync(IArtifactStore store, RunRequest request, ModelIndex model, CancellationToken cancellation)
+    {
+        if (request.Data is not { } path) return null;
+        using var folder = await store.MaterializeAsync(StorePath.Parent(path), [StorePath.Name(path)], cancellation);
+        var file = new FileStream(Path.Combine(folder.Path, StorePath.Name(path)), FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete);
+        return new NpzData(file, path, InputSpec.Of(model.Model, model.Path));
+    }
+}

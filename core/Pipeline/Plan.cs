@@ -1,0 +1,88 @@
+using System.IO.Enumeration;
+using System.Text.Json;
+using Serverless.Core.Onnx;
+using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Recipes;
+using Serverless.Core.Storage;
+using Serverless.Core.Techniques;
+
+namespace Serverless.Core.Pipeline;
+
+/// <summary>Input of <see cref="Plan"/>.</summary>
+/// <param name="Request">The run.</param>
+public sealed record PlanInput(RunRequest Request);
+
+/// <summary>What was planned.</summary>
+/// <param name="Layers">Weights that will be compressed: the first of the plan.</param>
+/// <param name="All">All weights of the plan.</param>
+/// <param name="Bytes">Bytes of the layers that will be compressed.</param>
+public sealed record Planned(int Layers, int All, long Bytes);
+
+/// <summary>Decides, weight by weight, which step applies and in which storage form, and why not where none does.</summary>
+public sealed class Plan : Activity<PlanInput, Planned>
+{
+    /// <inheritdoc/>
+    public override async Task<Planned> RunAsync(PlanInput input, ActivityContext context, CancellationToken cancellation)
+    {
+        var (store, request) = (context.Store, input.Request);
+        var recipe = await Inspect.RecipeOf(store, request, cancellation);
+        var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
+        var etags = await store.ReadJsonAsync<Dictionary<string, string>>($"{request.Work}/files.json", cancellation);
+        var tasks = Decide(model, recipe, StorePath.Parent(request.Model)).ToList();
+        await WriteAsync(store, request.Work, 0, [.. tasks.Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path, "") } })], cancellation);
+        return Summary(tasks);
+    }
+
+    /// <summary>The tasks of a model under a recipe: those that compress first, largest first, then the rest.</summary>
+    /// <param name="model">The model, indexed.</param>
+    /// <param name="recipe">The recipe.</param>
+    /// <param name="folder">Store folder that file names are relative to.</param>
+    public static IReadOnlyList<LayerTask> Decide(ModelProto model, Recipe recipe, string folder)
+    {
+        var tasks = Weight.Of(model).Select(w => Decide(w, recipe, folder))
+            .OrderBy(t => t.Step is null).ThenByDescending(t => t.Step is null ? 0 : t.Data.Length).ThenBy(t => t.Name, StringComparer.Ordinal);
+        return [.. tasks.Select((t, i) => t with { Index = i })];
+    }
+
+    /// <summary>Numbers of layers and bytes of a plan.</summary>
+    public static Planned Summary(IReadOnlyList<LayerTask> tasks) =>
+        new(tasks.Count(t => t.Step is not null), tasks.Count, tasks.Where(t => t.Step is not null).Sum(t => t.Data.Length));
+
+    internal static async Task WriteAsync(IArtifactStore store, string work, int attempt, IReadOnlyList<LayerTask> tasks, CancellationToken cancellation)
+    {
+        foreach (var t in tasks) await store.WriteJsonAsync(RunNames.Task(work, attempt, t.Index), t, cancellation);
+    }
+
+    /// <summary>Re-plans one layer with other options; null when the result would be no smaller.</summary>
+    internal static LayerTask WithOptions(LayerTask task, Weight weight, LayerTechnique technique, object options)
+    {
+        var plan = technique.Plan(weight, task.Shape, options);
+        return plan.BytesAfter >= task.Data.Length
+            ? task with { Step = null, Plan = null, LeftAlone = $"too small to gain: {task.Data.Length} bytes, {plan.BytesAfter} after" }
+            : task with { Step = new RecipeStep(technique.Step, technique.Method, JsonSerializer.SerializeToElement(options, technique.OptionsType, Json.Options)), Plan = plan, LeftAlone = null };
+    }
+
+    private static LayerTask Decide(Weight weight, Recipe recipe, string folder)
+    {
+        var reference = weight.Reference;
+        var data = new WeightData(reference.File is { } f ? ModelWriter.Resolve(folder, f) : "", "", reference.Offset, reference.Length, reference.DataType);
+        var shape = weight.Uses.Count > 0 ? LayerShape.Of(weight) : new LayerShape(1, reference.Elements, 1);
+        var node = weight.Uses.Count > 0 ? weight.Uses[0].Node : null;
+        var op = string.Join("+", weight.Uses.Select(u => u.Op).Distinct());
+        var task = new LayerTask(0, weight.Name, node is null ? null : node.Name.Length > 0 ? node.Name : node.Output[0], op, reference.Dims, data, shape, null, null, weight.LeftAlone);
+        if (weight.LeftAlone is not null) return task;
+        var rules = recipe.Layers.Where(r => Matches(r.Match, task)).ToList();
+        if (rules.LastOrDefault()?.Skip == true) return task with { LeftAlone = $"skipped by the recipe ('{rules[^1].Match}')" };
+        if (recipe.Steps.Count == 0) return task with { LeftAlone = "no step of the recipe applies" };
+        var step = recipe.Steps[^1];
+        var technique = Technique(step);
+        var merged = rules.Select(r => r.Overrides.GetValueOrDefault(step.Step)).Where(o => o.ValueKind == JsonValueKind.Object)
+            .Aggregate(step.Options, (options, o) => JsonSerializer.SerializeToElement(OptionBinder.Merge(technique.OptionsType, options, o), technique.OptionsType, Json.Options));
+        return WithOptions(task, weight, technique, merged.Deserialize(technique.OptionsType, Json.Options)!);
+    }
+
+    internal static LayerTechnique Technique(RecipeStep step) => LayerTechnique.All.First(t => t.Step == step.Step && t.Method == step.Method);
+
+    private static bool Matches(string glob, LayerTask task) =>
+        FileSystemName.MatchesSimpleExpression(glob, task.Name, ignoreCase: false) || (task.Node is { } n && FileSystemName.MatchesSimpleExpression(glob, n, ignoreCase: false));
+}

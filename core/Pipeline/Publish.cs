@@ -1,0 +1,87 @@
+using System.Diagnostics;
+using System.Text;
+using System.Text.Json;
+using Serverless.Core.Onnx;
+using Serverless.Core.Recipes;
+using Serverless.Core.Reports;
+using Serverless.Core.Storage;
+
+namespace Serverless.Core.Pipeline;
+
+/// <summary>Input of <see cref="Publish"/>.</summary>
+/// <param name="RunId">The run.</param>
+/// <param name="Request">What was asked.</param>
+/// <param name="Status">How it ended.</param>
+/// <param name="Started">When it began.</param>
+/// <param name="Inspected">The original.</param>
+/// <param name="Budget">The budget.</param>
+/// <param name="Best">The attempt to publish.</param>
+public sealed record PublishInput(string RunId, RunRequest Request, string Status, DateTime Started, Inspected Inspected, Budget Budget, Attempt Best);
+
+/// <summary>Where the result is.</summary>
+public sealed record Published(string Output);
+
+/// <summary>Writes the reports beside the model and lets the whole appear at once, <c>report.json</c> last.</summary>
+public sealed class Publish : Activity<PublishInput, Published>
+{
+    /// <inheritdoc/>
+    public override async Task<Published> RunAsync(PublishInput input, ActivityContext context, CancellationToken cancellation)
+    {
+        var (store, request) = (context.Store, input.Request);
+        var from = RunNames.Assembled(request.Work, input.Best.Number);
+        // Killed after the move and before the journal: the result is there already.
+        if (await store.FindAsync($"{from}/{ModelWriter.ModelName}", cancellation) is null && await IsPublishedAsync(store, input, cancellation))
+            return new Published(request.Output);
+        var recipe = await Inspect.RecipeOf(store, request, cancellation);
+        var yaml = RecipeWriter.Write(recipe);
+        var report = Describe(input, await LayersAsync(store, request.Work, input.Best.Number, cancellation));
+        await store.WriteBytesAsync($"{from}/recipe.yaml", Encoding.UTF8.GetBytes(yaml), cancellation);
+        await store.WriteBytesAsync($"{from}/report.html", Encoding.UTF8.GetBytes(HtmlReport.Render(report, yaml)), cancellation);
+        await store.WriteBytesAsync($"{from}/report.json", JsonSerializer.SerializeToUtf8Bytes(report, Json.Indented), cancellation);
+        await store.PublishAsync(from, request.Output, cancellation);
+        return new Published(request.Output);
+    }
+
+    private static async Task<bool> IsPublishedAsync(IArtifactStore store, PublishInput input, CancellationToken cancellation) =>
+        await store.FindAsync($"{input.Request.Output}/report.json", cancellation) is not null
+        && (await store.ReadJsonAsync<Report>($"{input.Request.Output}/report.json", cancellation)).RunId == input.RunId;
+
+    private static Report Describe(PublishInput input, IReadOnlyList<ReportLayer> layers)
+    {
+        var (best, figures) = (input.Best, input.Best.Evaluated.Figures);
+        var (measure, loss) = figures.Loss;
+        using var self = Process.GetCurrentProcess();
+        return new Report(
+            input.Status, input.RunId, StorePath.Name(input.Request.Model),
+            new ReportSize(input.Inspected.Bytes, best.Assembled.Bytes, (double)best.Assembled.Bytes / input.Inspected.Bytes),
+            new ReportParameters(input.Inspected.Parameters, best.Assembled.Parameters, best.Assembled.Nonzero),
+            new ReportFidelity(figures.Source, figures.Samples, figures.Cosine, figures.RelativeError, figures.Top1Agreement),
+            figures.AccuracyBefore is { } before ? new ReportAccuracy(before, figures.AccuracyAfter!.Value, figures.Labelled) : null,
+            new ReportLatency(figures.BeforeMs, figures.AfterMs, figures.LatencyRatio, figures.Segments),
+            input.Budget is { MaxAccuracyLoss: null, MaxSizeRatio: null } ? null : new ReportBudget(input.Budget.MaxAccuracyLoss, input.Budget.MaxSizeRatio, measure, loss, input.Status == RunResult.Succeeded),
+            layers, best.Number + 1, Math.Max(0, (DateTime.UtcNow - input.Started).TotalSeconds), Math.Max(self.PeakWorkingSet64, best.Evaluated.PeakBytes));
+    }
+
+    private static async Task<IReadOnlyList<ReportLayer>> LayersAsync(IArtifactStore store, string work, int attempt, CancellationToken cancellation)
+    {
+        var layers = new List<ReportLayer>();
+        for (var i = 0; await store.FindAsync(RunNames.Task(work, attempt, i), cancellation) is not null; i++)
+        {
+            var task = await store.ReadJsonAsync<LayerTask>(RunNames.Task(work, attempt, i), cancellation);
+            var result = task.Step is null ? null : await store.ReadJsonAsync<LayerResult>(RunNames.Result(work, attempt, i), cancellation);
+            layers.Add(Describe(task, result));
+        }
+        return layers;
+    }
+
+    private static ReportLayer Describe(LayerTask task, LayerResult? result)
+    {
+        if (result?.Stored is not { } stored)
+            return new ReportLayer(task.Name, task.Node, task.Op, task.Dims, [], DataTypes.Bits(task.Data.DataType), 0, null, task.Data.Length, task.Data.Length,
+                0, 0, null, null, false, task.LeftAlone ?? result?.Figures.Note);
+        var (layer, figures) = (stored.Layer, result.Figures);
+        var sparsity = 1 - (double)layer.Nonzero / Math.Max(1, task.Shape.Elements);
+        return new ReportLayer(task.Name, task.Node, task.Op, task.Dims, [$"{task.Step!.Step}: {task.Step.Method}"], layer.Bits, sparsity, null, figures.BytesBefore, figures.BytesAfter,
+            figures.Error, figures.Seconds, layer.Form.ToString(), layer.Block, figures.Reused, null);
+    }
+}

@@ -1,0 +1,67 @@
+using System.Text.Json;
+using Serverless.Core.Onnx;
+using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Recipes;
+using Serverless.Core.Storage;
+
+namespace Serverless.Core.Pipeline;
+
+/// <summary>Input of <see cref="Replan"/>.</summary>
+/// <param name="Request">The run.</param>
+/// <param name="Attempt">The attempt that was over its budget.</param>
+/// <param name="Bytes">Size of its result.</param>
+/// <param name="LargestBytes">Largest size allowed, or null for any.</param>
+public sealed record ReplanInput(RunRequest Request, int Attempt, long Bytes, long? LargestBytes);
+
+/// <summary>
+/// Plans again, gentler: the layers whose error per byte saved is worst get more bits, and where there are no more,
+/// stay as they were. Each round moves twice as many layers as the one before.
+/// </summary>
+public sealed class Replan : Activity<ReplanInput, Planned>
+{
+    private const int FirstShare = 8;
+
+    /// <summary>Attempts in all, the first plan included.</summary>
+    public const int MostAttempts = 14;
+
+    /// <summary>Writes the next attempt's tasks; no layers planned means that there are no options left.</summary>
+    public override async Task<Planned> RunAsync(ReplanInput input, ActivityContext context, CancellationToken cancellation)
+    {
+        var (store, request) = (context.Store, input.Request);
+        var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
+        var weights = Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal);
+        var tasks = new List<LayerTask>();
+        var results = new Dictionary<int, CompressedLayer>();
+        for (var i = 0; await store.FindAsync(RunNames.Task(request.Work, input.Attempt, i), cancellation) is not null; i++)
+        {
+            tasks.Add(await store.ReadJsonAsync<LayerTask>(RunNames.Task(request.Work, input.Attempt, i), cancellation));
+            if (tasks[i].Step is not null) results[i] = (await store.ReadJsonAsync<LayerResult>(RunNames.Result(request.Work, input.Attempt, i), cancellation)).Figures;
+        }
+        var candidates = results.Values.Where(r => r.Note is null)
+            .OrderByDescending(r => r.Error / Math.Max(1, r.BytesBefore - r.BytesAfter)).ThenBy(r => r.Index).ToList();
+        var share = Math.Max(1, (int)Math.Ceiling(candidates.Count * Math.Pow(2, input.Attempt) / FirstShare));
+        var (moved, bytes) = (0, input.Bytes);
+        foreach (var r in candidates)
+        {
+            if (moved == share) break;
+            var next = Gentler(tasks[r.Index], weights[r.Name]);
+            var grown = bytes - r.BytesAfter + (next.Plan?.BytesAfter ?? next.Data.Length);
+            if (input.LargestBytes is { } most && grown > most) continue;
+            (tasks[r.Index], bytes) = (next, grown);
+            moved++;
+        }
+        if (moved == 0 || tasks.All(t => t.Step is null)) return new Planned(0, tasks.Count, 0);
+        var ordered = tasks.OrderBy(t => t.Step is null).ThenBy(t => t.Index).Select((t, i) => t with { Index = i }).ToList();
+        await Plan.WriteAsync(store, request.Work, input.Attempt + 1, ordered, cancellation);
+        return Plan.Summary(ordered);
+    }
+
+    private static LayerTask Gentler(LayerTask task, Weight weight)
+    {
+        var technique = Plan.Technique(task.Step!);
+        var options = technique.Gentler(task.Step!.Options.Deserialize(technique.OptionsType, Json.Options)!);
+        return options is null
+            ? task with { Step = null, Plan = null, LeftAlone = "left as it was to meet the loss budget" }
+            : Plan.WithOptions(task, weight, technique, options);
+    }
+}

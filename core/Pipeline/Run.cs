@@ -1,0 +1,88 @@
+using System.Security.Cryptography;
+using System.Text;
+using Serverless.Core.Recipes;
+using Serverless.Core.Storage;
+using Serverless.Core.Techniques;
+
+namespace Serverless.Core.Pipeline;
+
+/// <summary>A run to do.</summary>
+/// <param name="Name">The drop's name.</param>
+/// <param name="Model">Store path of the model.</param>
+/// <param name="Recipe">Store path of the recipe, or null for the default preset.</param>
+/// <param name="Data">Store path of the data, or null.</param>
+/// <param name="Work">Store folder for this run's intermediate objects.</param>
+/// <param name="Shards">Store folder for compressed layers, shared by runs.</param>
+/// <param name="Output">Store folder the result is published to.</param>
+/// <param name="MemoryBytes">Memory that evaluating may use.</param>
+public sealed record RunRequest(
+    string Name, string Model, string? Recipe, string? Data, string Work, string Shards, string Output, long MemoryBytes);
+
+/// <summary>A run's result in short.</summary>
+/// <param name="Status"><c>succeeded</c> or <c>over-budget</c>.</param>
+/// <param name="Output">Store folder of the result.</param>
+/// <param name="BytesBefore">Size of the model as dropped, external data included.</param>
+/// <param name="BytesAfter">Size of the result.</param>
+/// <param name="Cosine">Fidelity of the outputs.</param>
+/// <param name="Loss">What the budget is about.</param>
+public sealed record RunResult(string Status, string Output, long BytesBefore, long BytesAfter, double Cosine, double Loss)
+{
+    /// <summary>The status of a run that met its budget, or had none.</summary>
+    public const string Succeeded = "succeeded";
+
+    /// <summary>The status of a run whose best attempt is over its budget.</summary>
+    public const string OverBudget = "over-budget";
+}
+
+/// <summary>What is done with one weight in one attempt; one object in the store each.</summary>
+/// <param name="Index">Position in the plan.</param>
+/// <param name="Name">The weight.</param>
+/// <param name="Node">The node that uses it first, or null.</param>
+/// <param name="Op">The operators that use it.</param>
+/// <param name="Dims">Its dimensions.</param>
+/// <param name="Data">Where its values are.</param>
+/// <param name="Shape">How they are viewed.</param>
+/// <param name="Step">The technique and options, or null when the weight is left alone.</param>
+/// <param name="Plan">What the technique will do.</param>
+/// <param name="LeftAlone">Why nothing is done, or null.</param>
+public sealed record LayerTask(
+    int Index, string Name, string? Node, string Op, long[] Dims, WeightData Data, LayerShape Shape, RecipeStep? Step, LayerPlan? Plan, string? LeftAlone);
+
+/// <summary>What became of one weight.</summary>
+/// <param name="Index">Position in the plan.</param>
+/// <param name="Name">The weight.</param>
+/// <param name="BytesBefore">Bytes before.</param>
+/// <param name="BytesAfter">Bytes after.</param>
+/// <param name="Bits">Bits a weight after, or those of its type when left alone.</param>
+/// <param name="Error">Relative Frobenius error.</param>
+/// <param name="Seconds">Time taken when it was compressed.</param>
+/// <param name="Reused">Taken from an earlier run.</param>
+/// <param name="Note">Why it was left alone, or null.</param>
+public sealed record CompressedLayer(
+    int Index, string Name, long BytesBefore, long BytesAfter, int Bits, double Error, double Seconds, bool Reused, string? Note);
+
+/// <summary>Ids and places of a run.</summary>
+public static class RunNames
+{
+    /// <summary>The drop's name plus 12 hex digits of SHA-256 over its parts' paths and versions: the same drop is the same run.</summary>
+    public static string Id(string name, IEnumerable<Artifact> parts)
+    {
+        var text = string.Join('\n', parts.OrderBy(p => p.Path, StringComparer.Ordinal).Select(p => $"{p.Path}|{p.ETag}"));
+        return $"{name}-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)))[..12]}";
+    }
+
+    /// <summary>Folder of one attempt.</summary>
+    public static string Attempt(string work, int attempt) => $"{work}/attempt-{attempt}";
+
+    /// <summary>A layer's task.</summary>
+    public static string Task(string work, int attempt, int index) => $"{Attempt(work, attempt)}/layers/{index:D6}.task.json";
+
+    /// <summary>A layer's result.</summary>
+    public static string Result(string work, int attempt, int index) => $"{Attempt(work, attempt)}/layers/{index:D6}.result.json";
+
+    /// <summary>The assembled model's folder.</summary>
+    public static string Assembled(string work, int attempt) => $"{Attempt(work, attempt)}/out";
+
+    /// <summary>The graph without weights.</summary>
+    public static string Graph(string work) => $"{work}/graph.pb";
+}

@@ -1,0 +1,29 @@
+namespace Serverless.Core.Reports;
+
+/// <summary>The contents of <c>report.json</c>. Names are a contract: fields are added, never renamed.</summary>
+public sealed record Report(
+    string Status, string RunId, string Model, ReportSize Size, ReportParameters Parameters, ReportFidelity Fidelity, ReportAccuracy? Accuracy,
+    ReportLatency Latency, ReportBudget? Budget, IReadOnlyList<ReportLayer> Layers, int Attempts, double ElapsedSeconds, long PeakMemoryBytes);
+
+/// <summary>Bytes, external data included; ratio = after / before.</summary>
+public sealed record ReportSize(long Before, long After, double Ratio);
+
+/// <summary>Weights of the model; nonzero counts decoded weights.</summary>
+public sealed record ReportParameters(long Before, long After, long Nonzero);
+
+/// <summary>Outputs compared over samples; source is <c>data</c> or <c>synthetic</c>.</summary>
+public sealed record ReportFidelity(string Source, int Samples, double Cosine, double RelativeError, double? Top1Agreement);
+
+/// <summary>Share of labelled rows whose largest class is the label.</summary>
+public sealed record ReportAccuracy(double Before, double After, long Samples);
+
+/// <summary>Median milliseconds of a run, and the median of paired ratios.</summary>
+public sealed record ReportLatency(double BeforeMs, double AfterMs, double Ratio, int Segments);
+
+/// <summary>The budget and how the result stands to it; measure says what loss is about.</summary>
+public sealed record ReportBudget(double? MaxAccuracyLoss, double? MaxSizeRatio, string Measure, double Loss, bool Met);
+
+/// <summary>What became of one weight. Error is relative (Frobenius); note says why it was left alone.</summary>
+public sealed record ReportLayer(
+    string Name, string? Node, string Op, long[] Shape, IReadOnlyList<string> Steps, int Bits, double Sparsity, int? Rank, long BytesBefore, long BytesAfter,
+    double Error, double Seconds, string? Form, int? Group, bool Reused, string? Note);
