@@ -102,31 +102,39 @@ public static class Evaluator
         }
     }
 
-    // Tries sizes for the dynamic axes until the original accepts one.
+    // Tries sizes for the dynamic axes until the original accepts one; what one value of an integer input wants, another
+    // may not (a sample rate chooses the chunk's length), so each sample tries them in turn.
     private static IEnumerable<Sample> Made(ModelRunner original, ModelIndex index, CancellationToken cancellation)
     {
         var specs = InputSpec.Of(index.Model, index.Path);
+        var isFixed = specs.All(s => s.Dims is { } d && d.All(x => x is not null));
         OnnxRuntimeException? refused = null;
-        for (var proposal = 0; proposal < SyntheticInputs.Proposals; proposal++)
+        var accepted = 0;
+        for (var seed = 0; accepted < SyntheticSamples && seed < 2 * SyntheticSamples; seed++)
         {
-            var made = SyntheticInputs.Make(index.Model, specs, proposal, 0, index.Path);
-            try
+            Sample? made = null;
+            for (var proposal = 0; proposal < (isFixed ? 1 : SyntheticInputs.Proposals) && made is null; proposal++)
             {
-                original.Run([made], cancellation);
+                var candidate = SyntheticInputs.Make(index.Model, specs, proposal, seed, index.Path);
+                try
+                {
+                    original.Run([candidate], cancellation);
+                    made = candidate;
+                }
+                catch (TimeoutException e)
+                {
+                    throw CannotRun(index, e);
+                }
+                catch (OnnxRuntimeException e)
+                {
+                    refused = e;
+                }
             }
-            catch (TimeoutException e)
-            {
-                throw CannotRun(index, e);
-            }
-            catch (OnnxRuntimeException e)
-            {
-                refused = e;
-                if (specs.All(s => s.Dims is { } d && d.All(x => x is not null))) break;
-                continue;
-            }
-            return Enumerable.Range(0, int.MaxValue).Select(seed => SyntheticInputs.Make(index.Model, specs, proposal, seed, index.Path));
+            if (made is null && accepted == 0) throw CannotRun(index, refused!);
+            if (made is null) continue;
+            accepted++;
+            yield return made;
         }
-        throw CannotRun(index, refused!);
     }
 
     private static BadInputException CannotRun(ModelIndex index, Exception e)

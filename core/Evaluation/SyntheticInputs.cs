@@ -5,8 +5,9 @@ using Serverless.Core.Onnx.Schema;
 namespace Serverless.Core.Evaluation;
 
 /// <summary>
-/// Inputs made from a model's own input types and shapes, for models that come without data. Floats are normal with
-/// standard deviation 0.5; integers that index an embedding stay below its rows, integers compared with constants take
+/// Inputs made from a model's own input types and shapes, for models that come without data. Floats are
+/// pictures of strokes and white noise in turn where the input is an image, a voiced sound where it is a sequence of any length, zero where it is
+/// a recurrent state, else normal with standard deviation 0.5; integers that index an embedding stay below its rows, integers compared with constants take
 /// those constants in turn, masks are ones. The same seed gives the same inputs.
 /// </summary>
 public static class SyntheticInputs
@@ -22,6 +23,9 @@ public static class SyntheticInputs
         new(512, 64, 160, 16), new(64, 80, 64, 32), new(256, 100, 224, 8), new(16, 32, 128, 64), new(576, 24, 256, 128),
         new(1024, 16, 320, 4), new(1, 1, 32, 1), new(16000, 128, 640, 256), new(784, 400, 28, 77), new(128, 256, 512, 512),
     ];
+
+    // Recurrent states and caches begin at zero, as callers give them.
+    private static readonly string[] StateNames = ["h", "c", "h0", "c0", "state", "hidden", "cell", "cache", "past", "init"];
 
     /// <summary>Number of shapes that <see cref="Make"/> can propose.</summary>
     public static int Proposals => Sizes.Length;
@@ -75,13 +79,21 @@ public static class SyntheticInputs
     {
         var bytes = new byte[count * ElementTypes.Size(spec.Type)];
         var random = new Random(HashCode(spec.Name) ^ (seed * 7919));
+        if (seed % 2 == 0 && spec.Type == TensorElementType.Float && shape is [1, 1 or 3 or 4, >= 8, >= 8])
+        {
+            var picture = SyntheticImage.Draw(random, (int)shape[1], (int)shape[2], (int)shape[3]);
+            return new TensorValue(spec.Type, shape, System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(picture).ToArray());
+        }
         var constants = ComparedWith(model, spec.Name);
         var rows = EmbeddingRows(model, spec.Name);
         var name = spec.Name.ToLowerInvariant();
+        var state = spec.Dims?.Length >= 3 && StateNames.Any(n => name == n || (n.Length > 2 && name.StartsWith(n, StringComparison.Ordinal)));
+        var wave = spec.Dims is { Length: 2 } d && d[1] is null;
+        var pitch = 0.005 + 0.025 * random.NextDouble();
         for (var i = 0; i < count; i++)
         {
             double value;
-            if (ElementTypes.IsFloat(spec.Type)) value = 0.5 * Normal(random);
+            if (ElementTypes.IsFloat(spec.Type)) value = state ? 0 : wave ? Wave(random, i, pitch) : 0.5 * Normal(random);
             else if (constants.Count > 0) value = constants[seed % constants.Count];
             else if (rows > 0) value = random.NextInt64(rows);
             else if (name.Contains("position", StringComparison.Ordinal)) value = i % shape[^1];
@@ -123,6 +135,15 @@ public static class SyntheticInputs
                 rows = rows == 0 ? d[0] : Math.Min(rows, d[0]);
         }
         return rows;
+    }
+
+    // A voiced sound: harmonics of one pitch over faint noise, as a quiet voice. White noise at full scale drives
+    // recurrent audio models into saturation, where signs flip at random.
+    private static double Wave(Random random, int at, double pitch)
+    {
+        var value = 0.01 * Normal(random);
+        for (var h = 1; h <= 5; h++) value += 0.02 / h * Math.Sin(2 * Math.PI * h * pitch * at);
+        return value;
     }
 
     private static double Normal(Random random) =>

@@ -47,7 +47,8 @@ internal sealed class UseFinder
             if (use.IsUnderstood) found.Add(use);
             else if (WeightUse.IsLayout(node, input) && node.Output.Count > 0)
             {
-                if (Follow(at, node.Output[0], false, depth + 1, found) is { } why) return why;
+                foreach (var output in node.Output)
+                    if (output.Length > 0 && Follow(at, output, false, depth + 1, found) is { } why) return why;
             }
             else if (functions.TryGetValue((node.Domain, node.OpType), out var function) && input < function.Function!.Input.Count)
             {

@@ -27,7 +27,7 @@ public sealed record WeightUse(GraphScope Scope, NodeProto Node, int Input, bool
         [("com.microsoft", "FusedConv")] = [1],
     };
 
-    private static readonly HashSet<string> Layout = ["Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast"];
+    private static readonly HashSet<string> Layout = ["Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Slice", "Split", "Concat"];
 
     /// <summary>The operator with its domain, as <c>MatMul</c> or <c>com.microsoft.Attention</c>.</summary>
     public string Op => Domain(Node).Length == 0 ? Node.OpType : $"{Node.Domain}.{Node.OpType}";
@@ -40,7 +40,7 @@ public sealed record WeightUse(GraphScope Scope, NodeProto Node, int Input, bool
 
     internal bool IsUnderstood => Understood.TryGetValue((Domain(Node), Node.OpType), out var inputs) && inputs.Contains(Input);
 
-    internal static bool IsLayout(NodeProto node, int input) => Domain(node).Length == 0 && input == 0 && Layout.Contains(node.OpType);
+    internal static bool IsLayout(NodeProto node, int input) => Domain(node).Length == 0 && (input == 0 || node.OpType == "Concat") && Layout.Contains(node.OpType);
 
     internal static string Domain(NodeProto node) => node.Domain is "ai.onnx" ? "" : node.Domain;
 }

@@ -105,7 +105,7 @@ internal sealed class ExtraWeights(string path)
     }
 
     public ReadOnlyMemory<byte>? TryRead(TensorRef reference) =>
-        reference.File == ModelWriter.InStore(path) ? bytes.WrittenMemory.Slice((int)reference.Offset, (int)reference.Length) : null;
+        reference.File == ModelWriter.InStore(path) ? bytes.WrittenMemory.Slice((int)reference.Offset, (int)reference.Length) : (ReadOnlyMemory<byte>?)null;
 
     public Task WriteAsync(IArtifactStore store, CancellationToken cancellation) =>
         store.WriteBytesAsync(path, bytes.WrittenMemory, cancellation);

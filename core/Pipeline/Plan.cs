@@ -29,7 +29,7 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>($"{request.Work}/files.json", cancellation);
         var tasks = Decide(model, recipe, StorePath.Parent(request.Model)).ToList();
-        await WriteAsync(store, request.Work, 0, [.. tasks.Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path, "") } })], cancellation);
+        await WriteAsync(store, request.Work, 0, [.. tasks.Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path) } })], cancellation);
         return Summary(tasks);
     }
 
@@ -39,9 +39,28 @@ public sealed class Plan : Activity<PlanInput, Planned>
     /// <param name="folder">Store folder that file names are relative to.</param>
     public static IReadOnlyList<LayerTask> Decide(ModelProto model, Recipe recipe, string folder)
     {
-        var tasks = Weight.Of(model).Select(w => Decide(w, recipe, folder))
+        var weights = Weight.Of(model);
+        var tasks = Protect([.. weights.Select(w => Decide(w, recipe, folder))], weights)
             .OrderBy(t => t.Step is null).ThenByDescending(t => t.Step is null ? 0 : t.Data.Length).ThenBy(t => t.Name, StringComparer.Ordinal);
         return [.. tasks.Select((t, i) => t with { Index = i })];
+    }
+
+    // Small layers weigh little and often count most: a technique may ask that a share of the weights be treated gently.
+    private static List<LayerTask> Protect(List<LayerTask> tasks, IReadOnlyList<Weight> weights)
+    {
+        var total = (double)tasks.Where(t => t.Step is not null).Sum(t => t.Data.Length);
+        long taken = 0;
+        foreach (var i in Enumerable.Range(0, tasks.Count).Where(i => tasks[i].Step is not null).OrderBy(i => tasks[i].Data.Length).ThenBy(i => tasks[i].Name, StringComparer.Ordinal).ToList())
+        {
+            var technique = Technique(tasks[i].Step!);
+            var options = tasks[i].Step!.Options.Deserialize(technique.OptionsType, Json.Options)!;
+            taken += tasks[i].Data.Length;
+            if (taken > technique.Protect(options) * total) break;
+            if (technique.Gentler(options) is not { } gentler) continue;
+            var next = WithOptions(tasks[i], weights[i], technique, gentler);
+            if (next.Step is not null) tasks[i] = next;
+        }
+        return tasks;
     }
 
     /// <summary>Numbers of layers and bytes of a plan.</summary>
@@ -65,7 +84,7 @@ public sealed class Plan : Activity<PlanInput, Planned>
     private static LayerTask Decide(Weight weight, Recipe recipe, string folder)
     {
         var reference = weight.Reference;
-        var data = new WeightData(reference.File is { } f ? ModelWriter.Resolve(folder, f) : "", "", reference.Offset, reference.Length, reference.DataType);
+        var data = new WeightData(reference.File is { } f ? ModelWriter.Resolve(folder, f) : "", null, reference.Offset, reference.Length, reference.DataType);
         var shape = weight.Uses.Count > 0 ? LayerShape.Of(weight) : new LayerShape(1, reference.Elements, 1);
         var node = weight.Uses.Count > 0 ? weight.Uses[0].Node : null;
         var op = string.Join("+", weight.Uses.Select(u => u.Op).Distinct());

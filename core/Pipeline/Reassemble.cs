@@ -81,7 +81,7 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
             FloatConversion.ToFloat(TensorRef.InlineBytes(weight.Tensor).Span, reference.DataType, floats);
             return floats.Length - floats.AsSpan().Count(0f);
         }
-        var data = new WeightData(ModelWriter.Resolve(folder, file), null!, reference.Offset, reference.Length, reference.DataType);
+        var data = new WeightData(ModelWriter.Resolve(folder, file), null, reference.Offset, reference.Length, reference.DataType);
         await using var reader = await data.OpenAsync(store, cancellation);
         var chunk = new float[Math.Min(reader.Elements, 1 << 16)];
         long nonzero = 0;

@@ -28,7 +28,7 @@ internal static class FoldedForm
         long[] codeDims = plain ? dims : [rows, blocks, layer.Block];
         long[] scaleDims = plain ? ScaleDims(dims, layer.Shape.Outer) : [rows, blocks, 1];
 
-        var value = layer.Bits == 8 ? Bytes() : Packed();
+        var value = layer.Bits >= 8 ? Whole() : Packed();
         if (layer.Zeros is { } z)
         {
             var zeros = edit.AddConstant(scope, weight.Value + "_z", Forms.Tensor(shard, z, DataType.Uint8, scaleDims));
@@ -42,9 +42,9 @@ internal static class FoldedForm
         nodes[^1].Output[0] = weight.Value;
         ModelEdit.InsertFirst(scope, nodes);
 
-        string Bytes()
+        string Whole()
         {
-            var codes = edit.AddConstant(scope, weight.Value + "_q", Forms.Tensor(shard, layer.Codes, layer.Symmetric ? DataType.Int8 : DataType.Uint8, codeDims));
+            var codes = edit.AddConstant(scope, weight.Value + "_q", Forms.Tensor(shard, layer.Codes, layer.Bits == 16 ? DataType.Int16 : layer.Symmetric ? DataType.Int8 : DataType.Uint8, codeDims));
             return Add("Cast", [codes], To(DataType.Float));
         }
 

@@ -43,6 +43,9 @@ public abstract class LayerTechnique
     /// <summary>The options with which the layer is treated more gently, or null when there are none.</summary>
     public abstract object? Gentler(object options);
 
+    /// <summary>Share of all weights, smallest layers first, that are treated more gently from the start.</summary>
+    public virtual double Protect(object options) => 0;
+
     /// <summary>What it would do with a weight.</summary>
     public abstract LayerPlan Plan(Weight weight, LayerShape shape, object options);
 

@@ -7,11 +7,11 @@ namespace Serverless.Core.Techniques;
 
 /// <summary>Where a weight's bytes are in the store.</summary>
 /// <param name="Path">The object.</param>
-/// <param name="ETag">The version of it.</param>
+/// <param name="ETag">The version of it, or null for whatever is there.</param>
 /// <param name="Offset">First byte.</param>
 /// <param name="Length">Bytes.</param>
 /// <param name="DataType">ONNX element type: FLOAT, DOUBLE, FLOAT16 or BFLOAT16.</param>
-public sealed record WeightData(string Path, string ETag, long Offset, long Length, int DataType)
+public sealed record WeightData(string Path, string? ETag, long Offset, long Length, int DataType)
 {
     /// <summary>Opens the weight for reading.</summary>
     public async Task<WeightReader> OpenAsync(IArtifactStore store, CancellationToken cancellation) =>

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Serverless.Core.Numerics;
 
 namespace Serverless.Core.Techniques.Quantization;
@@ -13,6 +14,7 @@ namespace Serverless.Core.Techniques.Quantization;
 internal sealed class BlockEncoder(LayerShape shape, int block, int bits, bool symmetric, bool biased, bool half, ScaleSearch search)
 {
     private readonly int bias = symmetric && biased ? 1 << (bits - 1) : 0;
+    private readonly int width = bits > 8 ? bits / 8 : 1;
     private double error, squares;
 
     public int Block => block;
@@ -36,20 +38,27 @@ internal sealed class BlockEncoder(LayerShape shape, int block, int bits, bool s
     /// <summary>Encodes whole rows that start on a byte; returns the bytes written to <paramref name="packed"/>.</summary>
     public int Encode(ReadOnlySpan<float> rows, int count, int axis, long firstRow, int firstBlock, Span<byte> packed)
     {
-        var codes = new byte[checked((int)(count * PaddedAxis))];
+        var codes = new byte[checked((int)(count * PaddedAxis * width))];
         for (var r = 0; r < count; r++)
             for (var b = firstBlock; b < BlocksPerRow; b++)
             {
                 var length = Math.Min(block, axis - b * block);
-                One(rows.Slice(r * axis + b * block, length), (firstRow + r) * BlocksPerRow + b, codes.AsSpan((int)(r * PaddedAxis) + b * block, block));
+                One(rows.Slice(r * axis + b * block, length), (firstRow + r) * BlocksPerRow + b, codes.AsSpan(((int)(r * PaddedAxis) + b * block) * width, block * width));
             }
-        BitPacking.Pack(codes, bits, packed);
-        return (int)BitPacking.Bytes(codes.Length, bits);
+        if (width == 1) BitPacking.Pack(codes, bits, packed);
+        else codes.CopyTo(packed);
+        return (int)BitPacking.Bytes(codes.Length / width, bits);
     }
 
     /// <summary>Encodes block <paramref name="index"/> of <paramref name="count"/> rows into their places among all codes.</summary>
     public void EncodeBlocks(ReadOnlySpan<float> blocks, int count, int depth, long firstRow, int index, Span<byte> scratch, Span<byte> codes)
     {
+        if (width > 1)
+        {
+            for (var r = 0; r < count; r++)
+                One(blocks.Slice(r * depth, depth), (firstRow + r) * BlocksPerRow + index, codes.Slice((int)((firstRow + r) * PaddedAxis + (long)index * block) * width, block * width));
+            return;
+        }
         var perByte = 8 / bits;
         var aligned = block % perByte == 0;
         for (var r = 0; r < count; r++)
@@ -70,11 +79,27 @@ internal sealed class BlockEncoder(LayerShape shape, int block, int bits, bool s
         var found = BlockScale.Find(weights, bits, symmetric, search, half);
         Scales[index] = found.Scale;
         if (Zeros is not null) Zeros[index] = (byte)found.Zero;
+        squares += Rounding.SumOfSquares(weights);
         var zero = found.Zero + bias;
+        if (bits == 16)
+        {
+            Wide(weights, found.Scale, MemoryMarshal.Cast<byte, short>(codes));
+            return;
+        }
         Rounding.Quantize(weights, found.Scale, zero, low + bias, high + bias, codes);
         codes[weights.Length..].Fill((byte)zero);
         error += Rounding.SquaredError(weights, found.Scale, found.Zero, low, high);
-        squares += Rounding.SumOfSquares(weights);
         Nonzero += found.Scale == 0 ? 0 : weights.Length - codes[..weights.Length].Count((byte)zero);
+    }
+
+    private void Wide(ReadOnlySpan<float> weights, float scale, Span<short> codes)
+    {
+        for (var i = 0; i < weights.Length; i++)
+        {
+            codes[i] = (short)Rounding.Quantize(weights[i], scale, 0, -short.MaxValue, short.MaxValue);
+            var d = weights[i] - (double)codes[i] * scale;
+            error += d * d;
+            if (codes[i] != 0) Nonzero++;
+        }
     }
 }

@@ -9,7 +9,7 @@ public enum ScaleSearch
     Auto,
 
     /// <summary>The largest magnitude (or the extremes, when asymmetric) map to the ends of the range.</summary>
-    AbsMax,
+    Absmax,
 
     /// <summary>The clipped range with the least squared error, searched over 0.4…1 of the full one.</summary>
     Mse,
@@ -27,7 +27,7 @@ internal readonly record struct BlockScale(float Scale, int Zero)
 
     /// <summary>Smallest and largest code relative to a stored zero of 0.</summary>
     public static (int Low, int High) Range(int bits, bool symmetric) =>
-        !symmetric ? (0, (1 << bits) - 1) : bits == 8 ? (-127, 127) : (-(1 << (bits - 1)), (1 << (bits - 1)) - 1);
+        !symmetric ? (0, (1 << bits) - 1) : bits >= 8 ? (1 - (1 << (bits - 1)), (1 << (bits - 1)) - 1) : (-(1 << (bits - 1)), (1 << (bits - 1)) - 1);
 
     /// <summary>Finds the scale of a block.</summary>
     /// <param name="weights">The block.</param>
@@ -42,7 +42,7 @@ internal readonly record struct BlockScale(float Scale, int Zero)
         var (min, max) = Extremes.Of(weights);
         if (!float.IsFinite(min) || !float.IsFinite(max)) throw new LayerRefusedException("has NaN or infinite weights");
         var full = Of(min, max, 1f, bits, symmetric, half);
-        if (search == ScaleSearch.AbsMax || full.Scale == 0) return full;
+        if (search == ScaleSearch.Absmax || full.Scale == 0) return full;
         var (low, high) = Range(bits, symmetric);
         var (best, least) = (full, Rounding.SquaredError(weights, full.Scale, full.Zero, low, high));
         for (var i = 1; i <= Candidates; i++)
@@ -58,7 +58,7 @@ internal readonly record struct BlockScale(float Scale, int Zero)
     {
         var extreme = -min > max ? min : max;
         if (symmetric)
-            return new BlockScale(Store(bits == 8 ? MathF.Abs(extreme) * ratio / 127f : -extreme * ratio / (1 << (bits - 1)), half), 0);
+            return new BlockScale(Store(bits >= 8 ? MathF.Abs(extreme) * ratio / ((1 << (bits - 1)) - 1) : -extreme * ratio / (1 << (bits - 1)), half), 0);
         var (lo, hi) = (MathF.Min(min, 0) * ratio, MathF.Max(max, 0) * ratio);
         var steps = (1 << bits) - 1;
         // Halves first: the difference of two finite floats may be infinite.

@@ -10,16 +10,20 @@ namespace Serverless.Core.Techniques.Quantization;
 public sealed record RoundToNearestOptions
 {
     /// <summary>Bits a weight.</summary>
-    [Option("Bits a weight: 8 (default), 4 or 2.", Values = [2, 4, 8])]
+    [Option("Bits a weight: 8 (default), 16, 4 or 2.", Values = [2, 4, 8, 16])]
     public int Bits { get; init; } = 8;
 
     /// <summary>Weights that share a scale; 0 for one scale a channel.</summary>
-    [Option("Weights that share a scale: 'channel' or 16, 32, 64, 128, 256. Default: at 8 bits a channel, or 128 where MatMulNBits runs it; at 4 bits 32; at 2 bits 32, or 64 where MatMulNBits runs it.", Values = [0, 16, 32, 64, 128, 256], Word = "channel", WordValue = 0)]
+    [Option("Weights that share a scale: 'channel' or 16, 32, 64, 128, 256. Default 32; where MatMulNBits runs it, 64 at 8 and 2 bits.", Values = [0, 16, 32, 64, 128, 256], Word = "channel", WordValue = 0)]
     public int? Group { get; init; }
 
     /// <summary>No zero points.</summary>
     [Option("No zero points (default true).")]
     public bool Symmetric { get; init; } = true;
+
+    /// <summary>Share of all weights, smallest layers first, that get twice the bits.</summary>
+    [Option("Share of the weights, smallest layers first, that get twice the bits (default 0.05): the first convolutions and the depthwise ones, small and sensitive.", Min = 0, Max = 1)]
+    public double Protect { get; init; } = 0.05;
 
     /// <summary>How scales are found.</summary>
     [Option("How scales are found: absmax, mse (least squared error over clipped ranges), or auto (default): mse below 8 bits.")]
@@ -52,8 +56,11 @@ public sealed class RoundToNearest : LayerTechnique
     public override object? Gentler(object options)
     {
         var o = (RoundToNearestOptions)options;
-        return o.Bits == 8 ? null : o with { Bits = o.Bits * 2 };
+        return o.Bits == 16 ? null : o with { Bits = o.Bits * 2 };
     }
+
+    /// <inheritdoc/>
+    public override double Protect(object options) => ((RoundToNearestOptions)options).Protect;
 
     /// <inheritdoc/>
     public override LayerPlan Plan(Weight weight, LayerShape shape, object options) =>
@@ -82,8 +89,9 @@ public sealed class RoundToNearest : LayerTechnique
     private static async Task<EncodedLayer> EncodeAsync(
         WeightReader weight, LayerShape shape, LayerPlan plan, RoundToNearestOptions options, bool half, Stream shard, CancellationToken cancellation)
     {
-        var encoder = new BlockEncoder(shape, plan.Block, options.Bits, options.Symmetric, plan.Form != StorageForm.Folded || options.Bits < 8, half,
-            options.Scale == ScaleSearch.Auto ? (options.Bits < 8 ? ScaleSearch.Mse : ScaleSearch.AbsMax) : options.Scale);
+        var symmetric = options.Symmetric || options.Bits == 16;
+        var encoder = new BlockEncoder(shape, plan.Block, options.Bits, symmetric, plan.Form != StorageForm.Folded || options.Bits < 8, half,
+            options.Scale == ScaleSearch.Auto ? (options.Bits < 8 ? ScaleSearch.Mse : ScaleSearch.Absmax) : options.Scale);
         if (shape.Inner == 1) await RowsAsync(weight, shape, encoder, shard, cancellation);
         else await ColumnsAsync(weight, shape, encoder, shard, cancellation);
         var codes = new ShardRange(0, encoder.CodeBytes);
@@ -97,7 +105,7 @@ public sealed class RoundToNearest : LayerTechnique
             zeros = new ShardRange(scales.Offset + scales.Length, z.Length);
             await shard.WriteAsync(z, cancellation);
         }
-        return new EncodedLayer(plan.Form, shape, options.Bits, plan.Block, encoder.BlocksPerRow, options.Symmetric, half,
+        return new EncodedLayer(plan.Form, shape, options.Bits, plan.Block, encoder.BlocksPerRow, symmetric, half,
             codes, scales, zeros, encoder.RelativeError, encoder.Nonzero);
     }
 
@@ -105,7 +113,7 @@ public sealed class RoundToNearest : LayerTechnique
     private static async Task RowsAsync(WeightReader weight, LayerShape shape, BlockEncoder encoder, Stream shard, CancellationToken cancellation)
     {
         // A whole number of rows whose codes fill whole bytes.
-        var perByte = 8 / encoder.Bits;
+        var perByte = Math.Max(1, 8 / encoder.Bits);
         var unit = encoder.PaddedAxis % perByte == 0 ? 1 : perByte;
         var step = Math.Max(unit, TileElements / shape.Axis / unit * unit);
         var count = (int)Math.Min(step, shape.Rows);

@@ -1,0 +1,40 @@
+using System.CommandLine;
+using System.Globalization;
+using Serverless.Core.Pipeline;
+
+namespace Serverless.Local;
+
+/// <summary><c>compress MODEL|FOLDER</c>.</summary>
+internal static class CompressCommand
+{
+    public static Command Build()
+    {
+        var model = new Argument<string>("model") { Description = "An .onnx file, or a folder that holds one with its external data, and optionally recipe.yaml and data.npz." };
+        var recipe = new Option<string?>("--recipe") { Description = "The recipe (default: recipe.yaml of the folder, else the preset int8)." };
+        var data = new Option<string?>("--data") { Description = "An .npz of arrays named like the model's inputs, first axis = sample, 'labels' optional." };
+        var output = new Option<string?>("--out") { Description = "Folder for the result (default: compressed/NAME/RUN)." };
+        var work = new Option<string?>("--work") { Description = "Folder for intermediate files, kept: layers that did not change are taken from it next time." };
+        var memory = new Option<string?>("--memory") { Description = "Memory to use, as 512MB or 2GB (default: half of what is free; evaluating stays under 1GB)." };
+        var command = new Command("compress", "Compress a model; the original is never changed.") { model, recipe, data, output, work, memory };
+        command.SetAction((parsed, cancellation) => Outcome.OfAsync(async () =>
+        {
+            var drop = Drop.Of(parsed.GetValue(model)!, parsed.GetValue(recipe), parsed.GetValue(data));
+            long? budget = parsed.GetValue(memory) is { } m ? MemorySize.Parse(m) : null;
+            var options = new LocalOptions(parsed.GetValue(output), Directory.GetCurrentDirectory(), parsed.GetValue(work), budget);
+            var result = await RunDisplay.RunAsync(display => RunDrop.RunAsync(drop, options, display.Show, display.Say, cancellation));
+            return Print(drop.Name, result);
+        }));
+        return command;
+    }
+
+    /// <summary>Prints a result in three lines and gives its exit code.</summary>
+    public static int Print(string name, RunResult result)
+    {
+        var ratio = (double)result.BytesAfter / result.BytesBefore;
+        Console.WriteLine($"{name}: {RunDisplay.Bytes(result.BytesBefore)} → {RunDisplay.Bytes(result.BytesAfter)} ({ratio.ToString("0.0 %", CultureInfo.InvariantCulture)}), cosine {result.Cosine.ToString("0.000000", CultureInfo.InvariantCulture)}");
+        Console.WriteLine(result.Output);
+        if (result.Status != RunResult.OverBudget) return ExitCode.Done;
+        Console.WriteLine($"Over the recipe's budget (loss {result.Loss.ToString("0.######", CultureInfo.InvariantCulture)}): this is the best attempt.");
+        return ExitCode.OverBudget;
+    }
+}

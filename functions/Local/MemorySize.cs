@@ -1,0 +1,37 @@
+using System.Globalization;
+using Serverless.Core;
+
+namespace Serverless.Local;
+
+/// <summary>Amounts of memory as users write them.</summary>
+internal static class MemorySize
+{
+    /// <summary>Parses <c>512MB</c>, <c>1.5GB</c> or a number of bytes.</summary>
+    public static long Parse(string text)
+    {
+        var t = text.Trim().ToUpperInvariant();
+        var (factor, digits) = t switch
+        {
+            _ when t.EndsWith("GB", StringComparison.Ordinal) => (1L << 30, t[..^2]),
+            _ when t.EndsWith("MB", StringComparison.Ordinal) => (1L << 20, t[..^2]),
+            _ when t.EndsWith("KB", StringComparison.Ordinal) => (1L << 10, t[..^2]),
+            _ => (1L, t),
+        };
+        return double.TryParse(digits, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var n) && n * factor is >= (64 << 20) and < long.MaxValue / 2
+            ? (long)(n * factor)
+            : throw new BadInputException($"--memory {text}: not an amount of at least 64MB; write 512MB or 2GB.");
+    }
+
+    /// <summary>Half of the memory that is free now.</summary>
+    public static long HalfOfFree()
+    {
+        const string Line = "MemAvailable:";
+        var available = File.Exists("/proc/meminfo")
+            ? File.ReadLines("/proc/meminfo").FirstOrDefault(l => l.StartsWith(Line, StringComparison.Ordinal))
+            : null;
+        var free = available is not null && long.TryParse(available[Line.Length..].Replace("kB", "", StringComparison.Ordinal).Trim(), CultureInfo.InvariantCulture, out var kb)
+            ? kb << 10
+            : GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+        return free / 2;
+    }
+}

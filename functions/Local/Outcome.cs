@@ -1,0 +1,40 @@
+using Serverless.Core;
+
+namespace Serverless.Local;
+
+/// <summary>Turns what happened into one sentence and an exit code.</summary>
+internal static class Outcome
+{
+    public static async Task<int> OfAsync(Func<Task<int>> work)
+    {
+        try
+        {
+            return await work();
+        }
+        catch (BadInputException e)
+        {
+            Console.Error.WriteLine(e.Message);
+            return ExitCode.BadInput;
+        }
+        catch (OperationCanceledException)
+        {
+            Console.Error.WriteLine("Stopped; the same command goes on from here.");
+            return ExitCode.Failed;
+        }
+        catch (UnauthorizedAccessException e)
+        {
+            Console.Error.WriteLine($"{e.Message.TrimEnd('.')}; check the permissions of the file or folder.");
+            return ExitCode.BadInput;
+        }
+        catch (IOException e)
+        {
+            Console.Error.WriteLine($"{e.Message.TrimEnd('.')}; the same command goes on from here once that is mended.");
+            return ExitCode.Failed;
+        }
+        catch (Exception e) when (Environment.GetEnvironmentVariable("SERVERLESS_TRACE") is null)
+        {
+            Console.Error.WriteLine($"{e.GetType().Name}: {e.Message.TrimEnd('.')}; set SERVERLESS_TRACE=1 to see where.");
+            return ExitCode.Failed;
+        }
+    }
+}

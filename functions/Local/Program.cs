@@ -1,0 +1,20 @@
+using System.CommandLine;
+using Serverless.Local;
+
+var root = new RootCommand("Serverless: compress ONNX models, on this machine.")
+{
+    CompressCommand.Build(),
+    InspectCommand.Build(),
+    WatchCommand.Build(),
+};
+var activity = new Command(ModelProcess.Command) { Hidden = true };
+activity.SetAction((_, cancellation) => Outcome.OfAsync(() => ModelProcess.ServeAsync(cancellation)));
+root.Add(activity);
+
+var parsed = root.Parse(args);
+if (parsed.Errors.Count > 0)
+{
+    Console.Error.WriteLine($"{parsed.Errors[0].Message.TrimEnd('.')}; see '{parsed.CommandResult.Command.Name} --help'.");
+    return ExitCode.BadInput;
+}
+return await parsed.InvokeAsync();
