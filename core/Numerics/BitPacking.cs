@@ -1,3 +1,6 @@
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
+
 namespace Serverless.Core.Numerics;
 
 /// <summary>Packing of codes of 1, 2, 4 or 8 bits into bytes, the first code in the lowest bits (ONNX INT4 layout; com.microsoft.MatMulNBits).</summary>
@@ -16,7 +19,7 @@ public static class BitPacking
                 break;
             case 4:
                 var pairs = codes.Length / 2;
-                for (var i = 0; i < pairs; i++) packed[i] = (byte)(codes[2 * i] | codes[2 * i + 1] << 4);
+                for (var i = Nibbles(codes, packed); i < pairs; i++) packed[i] = (byte)(codes[2 * i] | codes[2 * i + 1] << 4);
                 if ((codes.Length & 1) != 0) packed[pairs] = codes[^1];
                 break;
             default:
@@ -29,6 +32,22 @@ public static class BitPacking
                 }
                 break;
         }
+    }
+
+    // Two codes as one 16-bit number x: x | x >> 4 has the packed pair in its low byte.
+    private static int Nibbles(ReadOnlySpan<byte> codes, Span<byte> packed)
+    {
+        var i = 0;
+        if (!Vector256.IsHardwareAccelerated) return i;
+        ref var c = ref MemoryMarshal.GetReference(codes);
+        ref var p = ref MemoryMarshal.GetReference(packed);
+        for (; i <= codes.Length / 2 - 32; i += 32)
+        {
+            var a = Vector256.LoadUnsafe(ref c, (nuint)(2 * i)).AsUInt16();
+            var b = Vector256.LoadUnsafe(ref c, (nuint)(2 * i) + 32).AsUInt16();
+            Vector256.Narrow((a | (a >> 4)) & Vector256.Create((ushort)0xff), (b | (b >> 4)) & Vector256.Create((ushort)0xff)).StoreUnsafe(ref p, (nuint)i);
+        }
+        return i;
     }
 
     /// <summary>The inverse of <see cref="Pack"/>.</summary>

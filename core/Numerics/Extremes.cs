@@ -28,9 +28,8 @@ public static class Extremes
                 (lo1, hi1) = (Vector512.MinNative(lo1, b), Vector512.MaxNative(hi1, b));
                 bad += (a - a) + (b - b);
             }
-            (min, max) = (float.MaxValue, float.MinValue);
-            var (lo, hi) = (Vector512.Min(lo0, lo1), Vector512.Max(hi0, hi1));
-            for (var k = 0; k < 16; k++) (min, max) = (MathF.Min(min, lo[k]), MathF.Max(max, hi[k]));
+            var (lo, hi) = (Vector512.MinNative(lo0, lo1), Vector512.MaxNative(hi0, hi1));
+            (min, max) = Across(Vector256.MinNative(lo.GetLower(), lo.GetUpper()), Vector256.MaxNative(hi.GetLower(), hi.GetUpper()));
             poison = Vector512.Sum(bad);
         }
         else if (Vector256.IsHardwareAccelerated && values.Length >= 16)
@@ -42,8 +41,7 @@ public static class Extremes
                 (lo, hi) = (Vector256.MinNative(lo, a), Vector256.MaxNative(hi, a));
                 bad += a - a;
             }
-            (min, max) = (float.MaxValue, float.MinValue);
-            for (var k = 0; k < 8; k++) (min, max) = (MathF.Min(min, lo[k]), MathF.Max(max, hi[k]));
+            (min, max) = Across(lo, hi);
             poison = Vector256.Sum(bad);
         }
         for (; i < values.Length; i++)
@@ -52,5 +50,13 @@ public static class Extremes
             poison += values[i] - values[i];
         }
         return (min + poison, max + poison);
+    }
+
+    private static (float Min, float Max) Across(Vector256<float> low, Vector256<float> high)
+    {
+        var (l, h) = (Vector128.MinNative(low.GetLower(), low.GetUpper()), Vector128.MaxNative(high.GetLower(), high.GetUpper()));
+        var (swap, turn) = (Vector128.Create(2, 3, 0, 1), Vector128.Create(1, 0, 3, 2));
+        (l, h) = (Vector128.MinNative(l, Vector128.Shuffle(l, swap)), Vector128.MaxNative(h, Vector128.Shuffle(h, swap)));
+        return (Vector128.MinNative(l, Vector128.Shuffle(l, turn)).ToScalar(), Vector128.MaxNative(h, Vector128.Shuffle(h, turn)).ToScalar());
     }
 }
