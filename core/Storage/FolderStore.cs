@@ -42,7 +42,7 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers) 
         if (etag is not null && etag != artifact.ETag)
             throw new BadInputException($"{path}: the file changed while it was being compressed; start again when it is whole.");
         RefuseEscapingLink(path);
-        return new Reader(artifact, File.OpenHandle(FullPath(path), options: FileOptions.Asynchronous));
+        return new Reader(artifact, File.OpenHandle(FullPath(path), FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, FileOptions.Asynchronous));
     }
 
     /// <inheritdoc/>

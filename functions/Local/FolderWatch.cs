@@ -78,7 +78,7 @@ internal sealed class FolderWatch(string folder, string? recipe, long? memory)
             var index = await ModelIndexer.IndexAsync(store, drop.Model, cancellation);
             runId = await drop.RunIdAsync(store, index.Files.Values.Select(f => f.Path), cancellation);
         }
-        catch (BadInputException e)
+        catch (Exception e) when (e is BadInputException or IOException or UnauthorizedAccessException)
         {
             if (!patienceOver) return false;
             var name = Path.GetFileNameWithoutExtension(path);
