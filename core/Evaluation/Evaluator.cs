@@ -109,17 +109,18 @@ public static class Evaluator
         var specs = InputSpec.Of(index.Model, index.Path);
         var isFixed = specs.All(s => s.Dims is { } d && d.All(x => x is not null));
         OnnxRuntimeException? refused = null;
-        var accepted = 0;
+        var (accepted, fitting) = (0, 0);
         for (var seed = 0; accepted < SyntheticSamples && seed < 2 * SyntheticSamples; seed++)
         {
-            Sample? made = null;
+            // Where a run loads the whole model piece by piece, one is tried and the rest follow it.
+            Sample? made = original.Segments > 1 && accepted > 0 ? SyntheticInputs.Make(index.Model, specs, fitting, seed, index.Path) : null;
             for (var proposal = 0; proposal < (isFixed ? 1 : SyntheticInputs.Proposals) && made is null; proposal++)
             {
                 var candidate = SyntheticInputs.Make(index.Model, specs, proposal, seed, index.Path);
                 try
                 {
                     original.Run([candidate], cancellation);
-                    made = candidate;
+                    (made, fitting) = (candidate, proposal);
                 }
                 catch (TimeoutException e)
                 {
