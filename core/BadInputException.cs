@@ -6,9 +6,21 @@ namespace Serverless.Core;
 /// </summary>
 public sealed class BadInputException : Exception
 {
+    private const int Longest = 560;
+
     /// <summary>Creates the exception with the sentence shown to the user.</summary>
-    public BadInputException(string message) : base(message) { }
+    public BadInputException(string message) : base(Shown(message)) { }
 
     /// <summary>Creates the exception with the sentence shown to the user and what caused it.</summary>
-    public BadInputException(string message, Exception inner) : base(message, inner) { }
+    public BadInputException(string message, Exception inner) : base(Shown(message), inner) { }
+
+    // Names out of a hostile model must neither break the line nor drive a terminal, nor drown the remedy at the end.
+    private static string Shown(string message)
+    {
+        var text = string.Create(message.Length, message, (span, m) =>
+        {
+            for (var i = 0; i < span.Length; i++) span[i] = char.IsControl(m[i]) ? '?' : m[i];
+        });
+        return text.Length <= Longest ? text : $"{text[..(Longest / 2)]}…{text[^(Longest / 2)..]}";
+    }
 }

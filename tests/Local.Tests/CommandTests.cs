@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
+using Google.Protobuf;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
@@ -138,6 +139,27 @@ public class CommandTests
         Assert.True(last.ExitCode == 0, last.Error);
         Assert.Equal(File.ReadAllBytes(Path.Combine(folder.Path, "plain", "model.onnx")), File.ReadAllBytes(Path.Combine(folder.Path, "killed", "model.onnx")));
         Assert.DoesNotContain(Directory.GetFiles(folder.Path, "*", SearchOption.AllDirectories), f => f.EndsWith(".partial", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task Mutated_models_give_a_result_or_one_sentence()
+    {
+        using var folder = new Folder();
+        var seed = Mutations.Everything(17).ToByteArray();
+        // SERVERLESS_MUTATIONS=10000 takes an hour and a half on two cores; the default samples it.
+        var count = int.TryParse(Environment.GetEnvironmentVariable("SERVERLESS_MUTATIONS"), out var n) ? n : 40;
+        var kinds = new int[4];
+        await Parallel.ForAsync(0, count, new ParallelOptions { MaxDegreeOfParallelism = 2 }, async (i, _) =>
+        {
+            var file = folder.Write($"m{i}.onnx", Mutations.Mutate(seed, new Random(i)));
+            var done = await CommandLine.RunAsync(folder.Path, "compress", file, "--out", $"out{i}");
+            if (done.ExitCode is not (0 or 2)) File.Copy(file, Path.Combine(Path.GetTempPath(), "serverless-mutation.onnx"), overwrite: true);
+            Assert.True(done.ExitCode is 0 or 2, $"mutation {i}, kept as serverless-mutation.onnx in the temporary folder: {done.ExitCode} {done.Error}");
+            Assert.Equal(done.ExitCode == 0, File.Exists(Path.Combine(folder.Path, $"out{i}", "report.json")));
+            if (done.ExitCode == 2) Assert.True(done.Sentence.Length is > 20 and < 700, done.Error);
+            Interlocked.Increment(ref kinds[done.ExitCode]);
+        });
+        Assert.True(kinds[0] > 0 && kinds[2] > 0);
     }
 
     [Fact]

@@ -24,6 +24,7 @@ internal readonly record struct BlockScale(float Scale, int Zero)
 {
     private const int Candidates = 24;
     private const float SmallestRatio = 0.4f;
+    private const float Largest = 1e15f;
 
     /// <summary>Smallest and largest code relative to a stored zero of 0.</summary>
     public static (int Low, int High) Range(int bits, bool symmetric) =>
@@ -41,6 +42,7 @@ internal readonly record struct BlockScale(float Scale, int Zero)
     {
         var (min, max) = Extremes.Of(weights);
         if (!float.IsFinite(min) || !float.IsFinite(max)) throw new LayerRefusedException("has NaN or infinite weights");
+        if (MathF.Max(-min, max) > Largest) throw new LayerRefusedException($"has weights beyond ±{Largest:0e0}, whose errors overflow");
         var full = Of(min, max, 1f, bits, symmetric, half);
         if (search == ScaleSearch.Absmax || full.Scale == 0) return full;
         var (low, high) = Range(bits, symmetric);

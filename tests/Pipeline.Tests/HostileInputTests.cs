@@ -1,0 +1,61 @@
+using Google.Protobuf;
+using System.Diagnostics;
+using Serverless.Core;
+using Serverless.Core.Pipeline;
+using Serverless.Core.Storage;
+using Serverless.TestSupport;
+using Xunit;
+
+namespace Serverless.Pipeline.Tests;
+
+/// <summary>Mutated models: a result or one sentence, never anything else.</summary>
+public class HostileInputTests
+{
+    [Fact]
+    public async Task Ten_thousand_mutated_models_pass_or_are_refused()
+    {
+        using var folder = new Folder();
+        var seeds = new[] { Mutations.Everything(11).ToByteArray(), Mutations.Everything(17).ToByteArray() };
+        var random = new Random(7);
+        var (refused, passed) = (0, 0);
+        for (var i = 0; i < 10_000; i++)
+        {
+            var bytes = Mutations.Mutate(seeds[i % seeds.Length], random);
+            folder.Write("drop/m.onnx", bytes);
+            var clock = Stopwatch.StartNew();
+            try
+            {
+                await WithoutRunningAsync(folder, i);
+                passed++;
+            }
+            catch (BadInputException e)
+            {
+                Assert.DoesNotContain('\n', e.Message);
+                Assert.True(e.Message.Length is > 20 and < 600, e.Message);
+                refused++;
+            }
+            catch (Exception e) when (e is not BadInputException)
+            {
+                File.WriteAllBytes(Path.Combine(Path.GetTempPath(), "serverless-fuzz.onnx"), bytes);
+                throw new InvalidOperationException($"Mutation {i}, kept as serverless-fuzz.onnx in the temporary folder.", e);
+            }
+            Assert.True(clock.Elapsed < TimeSpan.FromSeconds(20), $"mutation {i} took {clock.Elapsed}");
+        }
+        using var self = Process.GetCurrentProcess();
+        Assert.True(self.PeakWorkingSet64 < 1L << 30, $"{self.PeakWorkingSet64 >> 20} MB");
+        Assert.True(refused > 1000 && passed > 100, $"{refused} refused, {passed} passed");
+    }
+
+    /// <summary>Inspect, plan, compress and reassemble, in this process; ONNX Runtime's own robustness is the child process's affair.</summary>
+    private static async Task WithoutRunningAsync(Folder folder, int run)
+    {
+        var store = new FolderStore(new Dictionary<string, string> { ["drop"] = Path.Combine(folder.Path, "drop"), ["work"] = Path.Combine(folder.Path, "work") });
+        var context = new Core.Pipeline.ActivityContext(store, new MemoryGate(256 << 20));
+        var request = new RunRequest("m", "drop/m.onnx", null, null, $"work/{run}", $"work/{run}/layers", "work/out", 0);
+        await new Inspect().RunAsync(new InspectInput(request), context, default);
+        var planned = await new Plan().RunAsync(new PlanInput(request), context, default);
+        for (var i = 0; i < planned.Layers; i++) await new CompressLayer().RunAsync(new CompressInput(request.Work, request.Shards, 0, i), context, default);
+        await new Reassemble().RunAsync(new ReassembleInput(request, 0), context, default);
+        Directory.Delete(Path.Combine(folder.Path, "work", run.ToString()), recursive: true);
+    }
+}
