@@ -1,7 +1,6 @@
 using System.Text.Json;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
 
 namespace Serverless.Core.Pipeline;

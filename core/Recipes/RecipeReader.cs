@@ -65,6 +65,8 @@ public static class RecipeReader
         {
             if (steps is not YamlSequenceNode list || list.Children.Count == 0) throw new RecipeException(steps ?? root, "give a 'preset' or a list of 'steps'");
             parsed = [.. list.Children.Select(s => ParseStep(s, ref simplify)).OfType<RecipeStep>()];
+            if (parsed.GroupBy(s => s.Step).FirstOrDefault(g => g.Count() > 1) is { } twice)
+                throw new RecipeException(list, $"has two '{twice.Key}' steps; give one, and rules under 'layers' for what differs");
         }
         return new Recipe(name, parsed, simplify, ParseBudget(Child(root, "budget")), ParseLayers(Child(root, "layers"), parsed));
     }

@@ -1,5 +1,4 @@
 using System.Text.Json;
-using Serverless.Core.Recipes;
 
 namespace Serverless.Core.Storage;
 

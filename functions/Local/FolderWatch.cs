@@ -2,7 +2,6 @@ using System.Text.Json;
 using Serverless.Core;
 using Serverless.Core.Onnx;
 using Serverless.Core.Pipeline;
-using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
 
 namespace Serverless.Local;

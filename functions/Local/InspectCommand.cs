@@ -1,3 +1,4 @@
+using Serverless.Core;
 using System.CommandLine;
 using System.Text.Json;
 using Serverless.Core.Onnx;

@@ -1,6 +1,6 @@
+using Serverless.Core;
 using System.Security.Cryptography;
 using System.Text.Json;
-using Serverless.Core.Recipes;
 
 namespace Serverless.Local;
 

@@ -1,7 +1,8 @@
+using Serverless.Core;
+using Serverless.Core;
 using System.Text.Json;
 using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Pipeline;
-using Serverless.Core.Recipes;
 using Serverless.Core.Reports;
 using Serverless.Local;
 using Serverless.TestSupport;

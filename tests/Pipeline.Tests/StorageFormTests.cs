@@ -15,11 +15,11 @@ public class StorageFormTests
     private static readonly Dictionary<string, Func<int, ModelProto>> Models = new()
     {
         ["MatMul"] = o => Model(o).Input("x", DataType.Float, 3, 100).Weight("w", 100, 24).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"),
-        ["MatMul large"] = o => Model(o).Input("x", DataType.Float, 3, 600).Weight("w", 600, 512).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"),
+        ["MatMul large"] = o => Model(o).Input("x", DataType.Float, 3, 768).Weight("w", 768, 704).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"),
         ["MatMul batched"] = o => Model(o).Input("x", DataType.Float, 4, 3, 64).Weight("w", 4, 64, 24).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"),
         ["Gemm"] = o => Model(o).Input("x", DataType.Float, 3, 96).Weight("w", 96, 40).Weight("c", 40).With(Node("Gemm", ["x", "w", "c"], ["y"])).Output("y"),
-        ["Gemm large transB"] = o => Model(o).Input("x", DataType.Float, 3, 640).Weight("w", 512, 640).Weight("c", 512).With(Node("Gemm", ["x", "w", "c"], ["y"], ModelEdit.Attribute("transB", 1))).Output("y"),
-        ["Gemm large alpha beta"] = o => Model(o).Input("x", DataType.Float, 3, 640).Weight("w", 640, 512).Weight("c", 512)
+        ["Gemm large transB"] = o => Model(o).Input("x", DataType.Float, 3, 768).Weight("w", 704, 768).Weight("c", 704).With(Node("Gemm", ["x", "w", "c"], ["y"], ModelEdit.Attribute("transB", 1))).Output("y"),
+        ["Gemm large alpha beta"] = o => Model(o).Input("x", DataType.Float, 3, 768).Weight("w", 768, 704).Weight("c", 704)
             .With(Node("Gemm", ["x", "w", "c"], ["y"], Float("alpha", 0.5f), Float("beta", 2f))).Output("y"),
         ["Conv"] = o => Model(o).Input("x", DataType.Float, 1, 13, 9, 9).Weight("w", 17, 13, 3, 3).Weight("b", 17).With(Node("Conv", ["x", "w", "b"], ["y"])).Output("y"),
         ["Conv depthwise"] = o => Model(o).Input("x", DataType.Float, 1, 65, 9, 9).Weight("w", 65, 1, 3, 3).With(Node("Conv", ["x", "w"], ["y"], ModelEdit.Attribute("group", 65))).Output("y"),

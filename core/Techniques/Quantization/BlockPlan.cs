@@ -5,12 +5,12 @@ using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
 namespace Serverless.Core.Techniques.Quantization;
 
 /// <summary>
-/// Which storage form and block size suit a weight. MatMulNBits beats float from about 512×512 on; below, and for
-/// every other operator, the folded form runs exactly as fast as float (docs/storage-forms.md has the figures).
+/// Which storage form and block size suit a weight. MatMulNBits beats float from half a million weights on; below, and for
+/// every other operator, the folded form runs exactly as fast as float (core/docs/storage-forms.md has the figures).
 /// </summary>
 internal static class BlockPlan
 {
-    private const long MatMulNBitsFrom = 512 * 512, MatMulNBitsAxisFrom = 384;
+    private const long MatMulNBitsFrom = 1 << 19, MatMulNBitsAxisFrom = 512;
     private const long GatherBlockQuantizedFrom = 16 << 20;
     private const int SmallestKernelBlock2Bits = 64;
 

@@ -1,0 +1,72 @@
+using System.Reflection;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Serverless.Core.Techniques;
+
+namespace Serverless.Core.Recipes;
+
+/// <summary>The JSON schema of <c>recipe.yaml</c> (JSON Schema 2020-12), made from the techniques' own options.</summary>
+public static class RecipeSchema
+{
+    /// <summary>The schema, as <c>core/Recipes/recipe.schema.json</c> holds it.</summary>
+    public static string Generate()
+    {
+        var steps = new JsonArray();
+        foreach (var group in LayerTechnique.All.GroupBy(t => t.Step))
+            steps.Add(Object(new JsonObject { [group.Key] = new JsonObject { ["anyOf"] = new JsonArray([.. group.Select(t => Options(t.OptionsType, t))]) } }, group.Key));
+        steps.Add(Object(new JsonObject { ["simplify"] = Options(typeof(SimplifyOptions), null) }, "simplify"));
+        var rule = new JsonObject { ["match"] = Text("Glob of weight or node names: * any characters, ? one."), ["skip"] = new JsonObject { ["type"] = "boolean", ["description"] = "Leave the layers alone." } };
+        foreach (var group in LayerTechnique.All.GroupBy(t => t.Step))
+        {
+            rule[group.Key] = new JsonObject { ["anyOf"] = new JsonArray([.. group.Select(t => Options(t.OptionsType, null))]) };
+            foreach (var o in group.SelectMany(t => OptionBinder.Of(t.OptionsType))) rule[o.Key] ??= Option(o.Property, o.Option);
+        }
+        var fraction = new JsonObject { ["type"] = "number", ["minimum"] = 0, ["maximum"] = 1 };
+        var schema = Object(new JsonObject
+        {
+            ["version"] = new JsonObject { ["const"] = 1 },
+            ["preset"] = new JsonObject { ["enum"] = new JsonArray([.. Presets.Names.Select(n => JsonValue.Create(n))]) },
+            ["steps"] = new JsonObject { ["type"] = "array", ["minItems"] = 1, ["items"] = new JsonObject { ["oneOf"] = steps } },
+            ["budget"] = Object(new JsonObject { ["maxAccuracyLoss"] = fraction.DeepClone(), ["maxSizeRatio"] = fraction }),
+            ["layers"] = new JsonObject { ["type"] = "array", ["items"] = Object(rule, "match") },
+        }, "version");
+        schema["$schema"] = "https://json-schema.org/draft/2020-12/schema";
+        schema["title"] = "Serverless recipe";
+        schema["oneOf"] = new JsonArray(new JsonObject { ["required"] = new JsonArray("preset") }, new JsonObject { ["required"] = new JsonArray("steps") });
+        return schema.ToJsonString(new JsonSerializerOptions { WriteIndented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping }).ReplaceLineEndings("\n") + "\n";
+    }
+
+    private static JsonObject Options(Type type, LayerTechnique? technique)
+    {
+        var properties = new JsonObject();
+        if (technique is not null) properties["method"] = new JsonObject { ["const"] = technique.Method, ["description"] = technique.About };
+        foreach (var o in OptionBinder.Of(type)) properties[o.Key] = Option(o.Property, o.Option);
+        return Object(properties);
+    }
+
+    private static JsonObject Option(PropertyInfo property, OptionAttribute option)
+    {
+        var type = Nullable.GetUnderlyingType(property.PropertyType) ?? property.PropertyType;
+        var schema = new JsonObject { ["description"] = option.About };
+        if (type == typeof(bool)) schema["type"] = "boolean";
+        else if (type.IsEnum) schema["enum"] = new JsonArray([.. Enum.GetNames(type).Select(n => JsonValue.Create(JsonNamingPolicy.CamelCase.ConvertName(n)))]);
+        else if (option.Values.Length > 0)
+            schema["enum"] = new JsonArray([.. option.Values.Select(v => JsonValue.Create(v)), .. option.Word is { } word ? [JsonValue.Create(word)] : Array.Empty<JsonNode?>()]);
+        else
+        {
+            schema["type"] = type == typeof(int) ? "integer" : "number";
+            if (double.IsFinite(option.Min)) schema["minimum"] = option.Min;
+            if (double.IsFinite(option.Max)) schema["maximum"] = option.Max;
+        }
+        return schema;
+    }
+
+    private static JsonObject Text(string about) => new() { ["type"] = "string", ["description"] = about };
+
+    private static JsonObject Object(JsonObject properties, params string[] required)
+    {
+        var schema = new JsonObject { ["type"] = "object", ["properties"] = properties, ["additionalProperties"] = false };
+        if (required.Length > 0) schema["required"] = new JsonArray([.. required.Select(r => JsonValue.Create(r))]);
+        return schema;
+    }
+}

@@ -1,0 +1,50 @@
+using ArchUnitNET.Domain;
+using ArchUnitNET.Loader;
+using Serverless.Local;
+using Serverless.TestSupport;
+using Xunit;
+
+namespace Serverless.Core.Tests;
+
+/// <summary>Data flows one way: host → pipeline → techniques → numerics and the model file.</summary>
+public class ArchitectureTests
+{
+    private static readonly Architecture Architecture = new ArchLoader().LoadAssemblies(typeof(BadInputException).Assembly, typeof(ModelProcess).Assembly).Build();
+
+    [Theory]
+    [InlineData("Serverless.Core.Numerics", "Techniques|Recipes|Pipeline|Evaluation|Reports|Storage")]
+    [InlineData("Serverless.Core.Storage", "Recipes|Numerics|Techniques|Pipeline|Evaluation|Reports|Onnx")]
+    [InlineData("Serverless.Core.Onnx", "Techniques|Recipes|Pipeline|Evaluation|Reports")]
+    [InlineData("Serverless.Core.Techniques", "Recipes|Pipeline|Evaluation|Reports")]
+    [InlineData("Serverless.Core.Recipes", "Pipeline|Evaluation|Reports|Onnx")]
+    [InlineData("Serverless.Core.Evaluation", "Techniques|Recipes|Pipeline|Reports")]
+    [InlineData("Serverless.Core.Reports", "Techniques|Pipeline|Evaluation|Onnx|Storage|Numerics")]
+    [InlineData("Serverless.Core", "Local|App|GpuJob")]
+    public void Nothing_depends_on_what_stands_above_it(string from, string above)
+    {
+        var forbidden = above.Split('|').SelectMany(n => new[] { $"Serverless.Core.{n}", $"Serverless.{n}" }).ToList();
+        var wrong = Architecture.Types.Where(t => In(t, from))
+            .SelectMany(t => t.Dependencies.Select(d => (From: t.FullName, To: d.Target)))
+            .Where(d => forbidden.Any(f => In(d.To, f)))
+            .Select(d => $"{d.From} → {d.To.FullName}").Distinct().ToList();
+        Assert.True(wrong.Count == 0, string.Join('\n', wrong));
+        Assert.Contains(Architecture.Types, t => In(t, from));
+    }
+
+    [Fact]
+    public void The_core_knows_no_host_package()
+    {
+        var names = typeof(BadInputException).Assembly.GetReferencedAssemblies().Select(a => a.Name!);
+        Assert.DoesNotContain(names, n => n.StartsWith("Microsoft.Azure", StringComparison.Ordinal) || n.StartsWith("Azure.", StringComparison.Ordinal) || n.StartsWith("Spectre", StringComparison.Ordinal) || n.StartsWith("System.CommandLine", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void Files_stay_small()
+    {
+        var long400 = Directory.EnumerateFiles(RealModels.Repository, "*.cs", SearchOption.AllDirectories)
+            .Where(f => !f.Contains($"{Path.DirectorySeparatorChar}obj{Path.DirectorySeparatorChar}", StringComparison.Ordinal) && File.ReadLines(f).Count() > 400);
+        Assert.Empty(long400);
+    }
+
+    private static bool In(IType type, string name) => type.Namespace?.FullName is { } n && (n == name || n.StartsWith(name + ".", StringComparison.Ordinal));
+}

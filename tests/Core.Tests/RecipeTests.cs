@@ -1,0 +1,59 @@
+using System.Text.Json;
+using Serverless.Core.Recipes;
+using Serverless.Core.Techniques.Quantization;
+using Serverless.TestSupport;
+using Xunit;
+
+namespace Serverless.Core.Tests;
+
+public class RecipeTests
+{
+    [Fact]
+    public void The_shipped_schema_is_the_one_that_the_options_make()
+    {
+        var file = Path.Combine(RealModels.Repository, "core", "Recipes", "recipe.schema.json");
+        if (Environment.GetEnvironmentVariable("SERVERLESS_UPDATE") is not null) File.WriteAllText(file, RecipeSchema.Generate());
+        Assert.Equal(RecipeSchema.Generate(), File.ReadAllText(file));
+    }
+
+    [Fact]
+    public void What_is_written_is_read_back_the_same()
+    {
+        const string Yaml = """
+            version: 1
+            budget: {maxAccuracyLoss: 0.01, maxSizeRatio: 0.25}
+            steps:
+            - simplify: {names: keep, batchNorm: false}
+            - quantize: {method: rtn, bits: 4, group: channel, symmetric: false, scale: absmax}
+            layers:
+            - {match: "*/head \"x\"*", skip: true}
+            - {match: "*a*", bits: 8}
+            - {match: "*b*", quantize: {group: 64}}
+            """;
+        var recipe = RecipeReader.Read(Yaml, "r");
+        var again = RecipeReader.Read(RecipeWriter.Write(recipe), "r");
+        Assert.Equal(JsonSerializer.Serialize(recipe, Json.Options), JsonSerializer.Serialize(again, Json.Options));
+        var options = recipe.Steps[0].Options.Deserialize<RoundToNearestOptions>(Json.Options)!;
+        Assert.Equal((4, 0, false, ScaleSearch.Absmax), (options.Bits, options.Group, options.Symmetric, options.Scale));
+        Assert.Equal(8, recipe.Layers[1].Overrides["quantize"].GetProperty("bits").GetInt32());
+    }
+
+    [Theory]
+    [InlineData("version: 1\nsteps:\n- quantize: {bits: 4}\n- quantize: {bits: 8}\n", "two 'quantize' steps")]
+    [InlineData("version: 1\npreset: int9\n", "known are int8, int4, int2")]
+    [InlineData("version: 1\nsteps:\n- quantize: {group: 20}\n", "16, 32, 64, 128, 256 or channel")]
+    [InlineData("version: 1\npreset: int8\nlayers:\n- {skip: true}\n", "needs 'match'")]
+    [InlineData("version: 1\npreset: int8\nlayers:\n- {match: a, bitss: 4}\n", "did you mean 'bits'?")]
+    [InlineData("version: 1\npreset: &a int8\nlayers: [*a]\n", "aliases")]
+    [InlineData("version: 1\nbudget: {maxSizeRatio: 2}\npreset: int8\n", "fraction")]
+    [InlineData("", "empty")]
+    public void What_is_wrong_is_said(string yaml, string what) =>
+        Assert.Contains(what, Assert.Throws<BadInputException>(() => RecipeReader.Read(yaml, "recipe.yaml")).Message);
+
+    [Fact]
+    public void Deep_and_long_recipes_are_refused_without_harm()
+    {
+        Assert.Throws<BadInputException>(() => RecipeReader.Read("version: 1\nsteps: " + new string('[', 100_000), "r"));
+        Assert.Throws<BadInputException>(() => RecipeReader.Read(new string('x', RecipeReader.LargestRecipe + 1), "r"));
+    }
+}
