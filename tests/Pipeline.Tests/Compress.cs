@@ -1,5 +1,4 @@
 using Serverless.Core;
-using Serverless.Core;
 using System.Text.Json;
 using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Pipeline;
