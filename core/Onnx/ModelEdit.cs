@@ -128,15 +128,53 @@ public sealed class ModelEdit
             foreach (var o in n.Output) scope.Define(o);
     }
 
-    /// <summary>Makes every use of a value, in its scope and those inside it, mean another.</summary>
-    public static void Redirect(GraphScope home, string from, string to)
+    /// <summary>Makes every use of some values, in their scope and those inside it, mean others of the same scope.</summary>
+    /// <param name="home">The scope that defines all of them.</param>
+    /// <param name="moves">Old name → new name.</param>
+    /// <returns>Names still used: graph outputs, and uses where an inner scope hides the new name.</returns>
+    public static IReadOnlySet<string> Redirect(GraphScope home, IReadOnlyDictionary<string, string> moves)
     {
+        var stay = new HashSet<string>(StringComparer.Ordinal);
         foreach (var scope in home.All())
         {
-            if (scope != home && scope.Resolve(from) != home) continue;
-            foreach (var n in scope.Nodes)
-                for (var i = 0; i < n.Input.Count; i++)
-                    if (n.Input[i] == from) n.Input[i] = to;
+            foreach (var node in scope.Nodes)
+            {
+                for (var i = 0; i < node.Input.Count; i++)
+                {
+                    if (!moves.TryGetValue(node.Input[i], out var to) || scope.Resolve(node.Input[i]) != home) continue;
+                    if (scope.Resolve(to) == home) node.Input[i] = to;
+                    else stay.Add(node.Input[i]);
+                }
+            }
+            foreach (var o in scope.Graph?.Output ?? [])
+                if (moves.ContainsKey(o.Name) && scope.Resolve(o.Name) == home) stay.Add(o.Name);
+        }
+        return stay;
+    }
+
+    /// <summary>Drops nodes and initializers of the main graph and its subgraphs that nothing uses, until none is left.</summary>
+    public void DropDead()
+    {
+        for (var dropped = true; dropped;)
+        {
+            dropped = false;
+            var used = new HashSet<(GraphScope, string)>();
+            foreach (var scope in Roots[0].All())
+                foreach (var name in scope.Nodes.SelectMany(n => n.Input).Concat(scope.Graph!.Output.Select(o => o.Name)).Concat(scope.Graph.Input.Select(v => v.Name)))
+                    if (scope.Resolve(name) is { } home) used.Add((home, name));
+            foreach (var scope in Roots[0].All())
+            {
+                var initializers = scope.Graph!.Initializer;
+                for (var i = initializers.Count - 1; i >= 0; i--)
+                    if (!used.Contains((scope, initializers[i].Name))) initializers.RemoveAt(i);
+                for (var i = scope.Nodes.Count - 1; i >= 0; i--)
+                {
+                    var node = scope.Nodes[i];
+                    if (node.Output.Count == 0 || GraphScope.Subgraphs(node).Any() || node.Output.Any(o => used.Contains((scope, o)))) continue;
+                    scope.Nodes.RemoveAt(i);
+                    dropped = true;
+                }
+            }
         }
     }
 

@@ -1,3 +1,4 @@
+using Serverless.Core;
 using Serverless.Core.Onnx;
 using Serverless.Core.Pipeline;
 using Serverless.Core.Reports;
@@ -36,13 +37,20 @@ internal static class RunDrop
         using var held = await TakeAsync(Path.Combine(work, runId + ".lock"), say, cancellation);
         if (held.Waited && await ResultOfAsync(store, request, runId, cancellation) is { } done) return done;
         RunResult result;
-        using (var journal = new Journal(Path.Combine(work, runId, "journal.jsonl")))
+        try
         {
+            using var journal = new Journal(Path.Combine(work, runId, "journal.jsonl"));
             if (journal.Count > 0) say($"Going on from {journal.Count} finished steps of an earlier run.");
             var context = new ActivityContext(store, new MemoryGate(options.Memory ?? MemorySize.HalfOfFree()));
             var process = options.Isolated ? new ModelProcess(containers, Math.Max(options.Memory ?? 0, SmallestEvaluationLimit), EvaluationTime) : null;
             using var orchestration = new LocalOrchestration(runId, context, journal, show, process, Environment.ProcessorCount, cancellation);
             result = await CompressionRun.RunAsync(orchestration, request);
+        }
+        catch (BadInputException)
+        {
+            // Nothing to go on from: better input is another run.
+            Directory.Delete(Path.Combine(work, runId), recursive: true);
+            throw;
         }
         Directory.Delete(Path.Combine(work, runId), recursive: true);
         return result with { Output = output };

@@ -142,6 +142,19 @@ public class CommandTests
     }
 
     [Fact]
+    public async Task A_model_that_takes_too_much_memory_ends_in_its_own_process()
+    {
+        using var folder = new Folder();
+        folder.Write("greedy.onnx", Model(16).Input("x", DataType.Float, 1, 64).Weight("w", 64, 64)
+            .Initializer(Tensor("shape", DataType.Int64, System.Runtime.InteropServices.MemoryMarshal.AsBytes<long>(new long[] { 25_000, 64 }), 2))
+            .With(Node("MatMul", ["x", "w"], ["a"]), Node("Expand", ["a", "shape"], ["b"]), Node("Transpose", ["b"], ["c"]), Node("MatMul", ["b", "c"], ["y"])).Output("y"));
+        var done = await CommandLine.RunAsync(folder.Path, "compress", "greedy.onnx", "--out", "out");
+        Assert.Equal(2, done.ExitCode);
+        Assert.Contains("--memory", done.Sentence);
+        Assert.Equal(["greedy.onnx"], Directory.GetFileSystemEntries(folder.Path).Select(Path.GetFileName));
+    }
+
+    [Fact]
     public async Task Mutated_models_give_a_result_or_one_sentence()
     {
         using var folder = new Folder();

@@ -19,7 +19,7 @@ public static class ConstantMerging
             DropDocumentation(scope);
         }
         edit.Model.ClearDocString();
-        DropUnused(edit);
+        edit.DropDead();
     }
 
     private static void LiftConstants(GraphScope scope)
@@ -64,16 +64,8 @@ public static class ConstantMerging
             }
         }
         if (replaced.Count == 0) return;
-        foreach (var inner in scope.All())
-            foreach (var node in inner.Nodes)
-                for (var i = 0; i < node.Input.Count; i++)
-                    if (replaced.TryGetValue(node.Input[i], out var to) && inner.Resolve(node.Input[i]) == scope && inner.Resolve(to) == scope) node.Input[i] = to;
-        // Where an inner scope hides the name kept, the use could not move: put its constant back.
-        var missing = scope.All().SelectMany(s => s.Nodes.SelectMany(n => n.Input.Where(x => replaced.ContainsKey(x) && s.Resolve(x) == scope))).ToHashSet();
-        foreach (var inner in scope.All())
-            foreach (var o in inner.Graph?.Output ?? [])
-                if (replaced.ContainsKey(o.Name) && inner.Resolve(o.Name) == scope) missing.Add(o.Name);
-        foreach (var name in missing.Order(StringComparer.Ordinal))
+        // A graph output, or a use where an inner scope hides the name kept, could not move: put its constant back.
+        foreach (var name in ModelEdit.Redirect(scope, replaced).Order(StringComparer.Ordinal))
         {
             var copy = graph.Initializer.First(t => t.Name == replaced[name]).Clone();
             copy.Name = name;
@@ -87,22 +79,5 @@ public static class ConstantMerging
         scope.Graph.ClearDocString();
         foreach (var node in scope.Nodes) node.ClearDocString();
         foreach (var tensor in scope.Graph.Initializer) tensor.ClearDocString();
-    }
-
-    private static void DropUnused(ModelEdit edit)
-    {
-        var used = new HashSet<(GraphScope, string)>();
-        foreach (var scope in edit.Roots[0].All())
-        {
-            foreach (var name in scope.Nodes.SelectMany(n => n.Input).Concat(scope.Graph!.Output.Select(o => o.Name)))
-                if (scope.Resolve(name) is { } home) used.Add((home, name));
-            foreach (var v in scope.Graph.Input) used.Add((scope, v.Name));
-        }
-        foreach (var scope in edit.Roots[0].All())
-        {
-            var initializers = scope.Graph!.Initializer;
-            for (var i = initializers.Count - 1; i >= 0; i--)
-                if (!used.Contains((scope, initializers[i].Name))) initializers.RemoveAt(i);
-        }
     }
 }
