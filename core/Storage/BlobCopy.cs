@@ -1,0 +1,44 @@
+using Azure;
+using Azure.Storage.Blobs.Specialized;
+using Polly;
+
+namespace Serverless.Core.Storage;
+
+/// <summary>
+/// Copies a blob within the service (Copy Blob), so that publishing moves no bytes through this machine; where the
+/// service refuses, streams it through blocks.
+/// </summary>
+internal static class BlobCopy
+{
+    private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(200);
+
+    public static async Task CopyAsync(
+        BlobStore store, ResiliencePipeline network, BlockBlobClient from, string fromPath, BlockBlobClient to, string toPath, CancellationToken cancellation)
+    {
+        try
+        {
+            var copy = await network.ExecuteAsync(async token => await to.StartCopyFromUriAsync(from.Uri, cancellationToken: token), cancellation);
+            while (!copy.HasCompleted)
+            {
+                await Task.Delay(Poll, cancellation);
+                await network.ExecuteAsync(async token => await copy.UpdateStatusAsync(token), cancellation);
+            }
+            if (copy.HasValue) return;
+        }
+        catch (RequestFailedException e) when (e.Status is 400 or 401 or 403 or 404 or 409 or 501)
+        {
+            // Another account, a private source, or an emulator without the call: stream it instead.
+        }
+        await using var source = await store.OpenAsync(fromPath, null, cancellation);
+        await store.WriteAsync(toPath, async (stream, token) =>
+        {
+            var buffer = new byte[BlockStream.BlockSize];
+            for (long at = 0; at < source.Artifact.Length; at += buffer.Length)
+            {
+                var chunk = buffer.AsMemory(0, (int)Math.Min(buffer.Length, source.Artifact.Length - at));
+                await source.ReadAsync(at, chunk, token);
+                await stream.WriteAsync(chunk, token);
+            }
+        }, cancellation);
+    }
+}

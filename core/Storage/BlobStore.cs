@@ -1,0 +1,189 @@
+using System.Runtime.CompilerServices;
+using Azure;
+using Azure.Identity;
+using Azure.Storage.Blobs;
+using Azure.Storage.Blobs.Models;
+using Azure.Storage.Blobs.Specialized;
+using Polly;
+
+namespace Serverless.Core.Storage;
+
+/// <summary>
+/// A store in Azure Blob Storage: each container of a path is a blob container. Reads are conditional on the version
+/// opened; writes are staged in blocks and committed at the end, so a blob appears whole or not at all.
+/// </summary>
+public sealed class BlobStore : IArtifactStore
+{
+    private readonly BlobServiceClient service;
+    private readonly ResiliencePipeline network;
+
+    /// <summary>Wraps a client whose own retries are off.</summary>
+    public BlobStore(BlobServiceClient service, NetworkOptions? options = null)
+    {
+        this.service = service;
+        network = NetworkResilience.Build(options ?? new NetworkOptions());
+    }
+
+    /// <summary>
+    /// Connects by account URL with <see cref="DefaultAzureCredential"/>, or by connection string (for development).
+    /// </summary>
+    /// <exception cref="BadInputException">It is neither.</exception>
+    public static BlobStore Connect(string storage, NetworkOptions? options = null)
+    {
+        try
+        {
+            var client = ClientOptions();
+            return Uri.TryCreate(storage, UriKind.Absolute, out var url) && url.Scheme is "https" or "http"
+                ? new BlobStore(new BlobServiceClient(url, new DefaultAzureCredential(), client), options)
+                : new BlobStore(new BlobServiceClient(storage, client), options);
+        }
+        catch (FormatException e)
+        {
+            throw new BadInputException("--storage: neither an account URL (https://NAME.blob.core.windows.net) nor a connection string.", e);
+        }
+    }
+
+    /// <summary>Client options with the SDK's retries off; <see cref="NetworkResilience"/> retries instead.</summary>
+    public static BlobClientOptions ClientOptions()
+    {
+        var options = new BlobClientOptions();
+        options.Retry.MaxRetries = 0;
+        return options;
+    }
+
+    /// <summary>Creates containers that are not there yet.</summary>
+    public async Task EnsureContainersAsync(IEnumerable<string> names, CancellationToken cancellation)
+    {
+        foreach (var name in names)
+            await network.ExecuteAsync(async token => await service.GetBlobContainerClient(name).CreateIfNotExistsAsync(cancellationToken: token), cancellation);
+    }
+
+    /// <inheritdoc/>
+    public async Task<Artifact?> FindAsync(string path, CancellationToken cancellation)
+    {
+        try
+        {
+            var found = await network.ExecuteAsync(async token => await Blob(path).GetPropertiesAsync(cancellationToken: token), cancellation);
+            return new Artifact(path, found.Value.ContentLength, found.Value.ETag.ToString());
+        }
+        catch (RequestFailedException e) when (e.Status == 404)
+        {
+            return null;
+        }
+    }
+
+    /// <inheritdoc/>
+    public async Task<ArtifactReader> OpenAsync(string path, string? etag, CancellationToken cancellation)
+    {
+        var artifact = await FindAsync(path, cancellation) ?? throw new BadInputException($"{path}: the blob does not exist; put it beside the model.");
+        if (etag is not null && etag != artifact.ETag) throw Changed(path);
+        return new Reader(artifact, Blob(path), network);
+    }
+
+    /// <inheritdoc/>
+    public async Task<Artifact> WriteAsync(string path, Func<Stream, CancellationToken, Task> write, CancellationToken cancellation)
+    {
+        await using var stream = new BlockStream(Blob(path), network, cancellation);
+        await write(stream, cancellation);
+        var etag = await stream.CommitAsync(cancellation);
+        return new Artifact(path, stream.Length, etag.ToString());
+    }
+
+    /// <inheritdoc/>
+    public async IAsyncEnumerable<Artifact> ListAsync(string prefix, [EnumeratorCancellation] CancellationToken cancellation)
+    {
+        var (container, name) = Split(prefix);
+        string? next = null;
+        do
+        {
+            var page = await network.ExecuteAsync(async token =>
+            {
+                await foreach (var p in service.GetBlobContainerClient(container).GetBlobsAsync(new GetBlobsOptions { Prefix = name }, token).AsPages(next)) return p;
+                return null;
+            }, cancellation);
+            foreach (var blob in page?.Values ?? []) yield return new Artifact($"{container}/{blob.Name}", blob.Properties.ContentLength ?? 0, blob.Properties.ETag?.ToString() ?? "");
+            next = page?.ContinuationToken;
+        } while (!string.IsNullOrEmpty(next));
+    }
+
+    /// <inheritdoc/>
+    public async Task DeleteAsync(string path, CancellationToken cancellation) =>
+        await network.ExecuteAsync(async token => await Blob(path).DeleteIfExistsAsync(cancellationToken: token), cancellation);
+
+    /// <inheritdoc/>
+    public async Task PublishAsync(string fromPrefix, string toPrefix, CancellationToken cancellation)
+    {
+        var names = new List<string>();
+        await foreach (var a in ListAsync(fromPrefix + "/", cancellation)) names.Add(a.Path[(fromPrefix.Length + 1)..]);
+        foreach (var name in names.OrderBy(n => n == "report.json").ThenBy(n => n, StringComparer.Ordinal))
+            await BlobCopy.CopyAsync(this, network, Blob($"{fromPrefix}/{name}"), $"{fromPrefix}/{name}", Blob($"{toPrefix}/{name}"), $"{toPrefix}/{name}", cancellation);
+        foreach (var name in names) await DeleteAsync($"{fromPrefix}/{name}", cancellation);
+    }
+
+    /// <inheritdoc/>
+    public async Task<LocalFolder> MaterializeAsync(string folder, IReadOnlyCollection<string> names, CancellationToken cancellation)
+    {
+        var local = new LocalFolder(Directory.CreateTempSubdirectory("serverless-").FullName, temporary: true);
+        try
+        {
+            foreach (var name in names)
+            {
+                if (StorePath.WhyUnsafe(name) is { } why) throw new BadInputException($"{folder}/{name}: the path {why}; keep files inside the drop.");
+                var target = Path.Combine(local.Path, name);
+                Directory.CreateDirectory(Path.GetDirectoryName(target)!);
+                await using var reader = await OpenAsync($"{folder}/{name}", null, cancellation);
+                await using var file = new FileStream(target, FileMode.CreateNew, FileAccess.Write, FileShare.None, 1 << 16, FileOptions.Asynchronous);
+                var buffer = new byte[BlockStream.BlockSize];
+                for (long at = 0; at < reader.Artifact.Length; at += buffer.Length)
+                {
+                    var chunk = buffer.AsMemory(0, (int)Math.Min(buffer.Length, reader.Artifact.Length - at));
+                    await reader.ReadAsync(at, chunk, cancellation);
+                    await file.WriteAsync(chunk, cancellation);
+                }
+            }
+            return local;
+        }
+        catch
+        {
+            local.Dispose();
+            throw;
+        }
+    }
+
+    internal static BadInputException Changed(string path) =>
+        new($"{path}: the blob changed while it was being compressed; start again when it is whole.");
+
+    private BlockBlobClient Blob(string path)
+    {
+        var (container, name) = Split(path);
+        if (StorePath.WhyUnsafe(name) is { } why) throw new BadInputException($"{path}: the path {why}; keep blobs inside the drop.");
+        return service.GetBlobContainerClient(container).GetBlockBlobClient(name);
+    }
+
+    private static (string Container, string Name) Split(string path) => path.IndexOf('/') is var i and >= 0 ? (path[..i], path[(i + 1)..]) : (path, "");
+
+    private sealed class Reader(Artifact artifact, BlockBlobClient blob, ResiliencePipeline network) : ArtifactReader(artifact)
+    {
+        public override async ValueTask ReadAsync(long offset, Memory<byte> destination, CancellationToken cancellation)
+        {
+            if (destination.Length == 0) return;
+            if (offset < 0 || offset + destination.Length > Artifact.Length) throw new EndOfStreamException($"{Artifact.Path} ends at {Artifact.Length}.");
+            var options = new BlobDownloadOptions { Range = new HttpRange(offset, destination.Length), Conditions = new BlobRequestConditions { IfMatch = new ETag(Artifact.ETag) } };
+            try
+            {
+                await network.ExecuteAsync(async token =>
+                {
+                    var response = await blob.DownloadStreamingAsync(options, token);
+                    await using var content = response.Value.Content;
+                    await content.ReadExactlyAsync(destination, token);
+                }, cancellation);
+            }
+            catch (RequestFailedException e) when (e.Status is 412 or 404 or 416)
+            {
+                throw Changed(Artifact.Path);
+            }
+        }
+
+        public override ValueTask DisposeAsync() => ValueTask.CompletedTask;
+    }
+}

@@ -1,0 +1,121 @@
+using System.Buffers;
+using Azure;
+using Azure.Storage.Blobs.Specialized;
+using Polly;
+
+namespace Serverless.Core.Storage;
+
+/// <summary>
+/// Stages what is written to it as blocks of a blob, several at a time; nothing is visible until it is committed
+/// (Put Block, Put Block List). A write may go back and forth within the block not yet staged, which is all that
+/// <see cref="Stream.Position"/> and <see cref="Stream.SetLength"/> serve here: to start over, or to go on at the end.
+/// </summary>
+internal sealed class BlockStream(BlockBlobClient blob, ResiliencePipeline network, CancellationToken cancellation) : Stream
+{
+    /// <summary>Bytes of a block: 50,000 of them make 400 GB.</summary>
+    public const int BlockSize = 8 << 20;
+
+    private const int Parallel = 4;
+    private readonly SemaphoreSlim room = new(Parallel);
+    private readonly List<string> blocks = [];
+    private readonly List<Task> staging = [];
+    // Ids must be new in each write: blocks of an earlier, uncommitted one may still be there.
+    private readonly string prefix = Guid.NewGuid().ToString("N");
+    private byte[] buffer = ArrayPool<byte>.Shared.Rent(BlockSize);
+    private int held;
+    private long length;
+
+    public override bool CanRead => false;
+    public override bool CanSeek => true;
+    public override bool CanWrite => true;
+    public override long Length => length;
+
+    public override long Position
+    {
+        get => length;
+        set
+        {
+            if (value != length) throw new NotSupportedException("A blob is written from start to end.");
+        }
+    }
+
+    public override async ValueTask WriteAsync(ReadOnlyMemory<byte> source, CancellationToken cancellationToken = default)
+    {
+        while (source.Length > 0)
+        {
+            var take = Math.Min(source.Length, BlockSize - held);
+            source[..take].CopyTo(buffer.AsMemory(held));
+            (held, length, source) = (held + take, length + take, source[take..]);
+            if (held == BlockSize) await StageAsync();
+        }
+    }
+
+    public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
+        WriteAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
+
+    /// <summary>Forgets what was written; its blocks are never committed and the service drops them.</summary>
+    public override void SetLength(long value)
+    {
+        if (value != 0) throw new NotSupportedException("A blob is written from start to end.");
+        blocks.Clear();
+        (held, length) = (0, 0);
+    }
+
+    /// <summary>Makes the blob appear.</summary>
+    public async Task<ETag> CommitAsync(CancellationToken token)
+    {
+        if (held > 0) await StageAsync();
+        await Task.WhenAll(staging);
+        var committed = await network.ExecuteAsync(async t => await blob.CommitBlockListAsync(blocks, cancellationToken: t), token);
+        return committed.Value.ETag;
+    }
+
+    public override void Flush() { }
+
+    public override Task FlushAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+    public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
+
+    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
+
+    public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException("Write asynchronously.");
+
+    public override async ValueTask DisposeAsync()
+    {
+        // Buffers go back to the pool only when no upload reads them any more.
+        await Task.WhenAll(staging).ContinueWith(_ => { }, TaskScheduler.Default);
+        ArrayPool<byte>.Shared.Return(buffer);
+        room.Dispose();
+        await base.DisposeAsync();
+    }
+
+    private async Task StageAsync()
+    {
+        var id = Convert.ToBase64String(System.Text.Encoding.ASCII.GetBytes($"{prefix}{blocks.Count:D6}"));
+        blocks.Add(id);
+        var (full, count) = (buffer, held);
+        (buffer, held) = (ArrayPool<byte>.Shared.Rent(BlockSize), 0);
+        await room.WaitAsync(cancellation);
+        // An upload that failed ends the write here rather than at its end.
+        foreach (var done in staging.Where(t => t.IsFaulted).ToList()) await done;
+        staging.RemoveAll(t => t.IsCompletedSuccessfully);
+        staging.Add(UploadAsync(id, full, count));
+    }
+
+    private async Task UploadAsync(string id, byte[] block, int count)
+    {
+        try
+        {
+            await network.ExecuteAsync(async token =>
+            {
+                using var body = new MemoryStream(block, 0, count, writable: false);
+                await blob.StageBlockAsync(id, body, cancellationToken: token);
+            }, cancellation);
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(block);
+            room.Release();
+        }
+    }
+}

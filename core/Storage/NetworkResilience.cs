@@ -1,0 +1,67 @@
+using Azure;
+using Polly;
+using Polly.CircuitBreaker;
+using Polly.Retry;
+using Polly.Timeout;
+
+namespace Serverless.Core.Storage;
+
+/// <summary>How often and how long calls over the network are tried. The SDK's own retries are switched off for it.</summary>
+public sealed record NetworkOptions
+{
+    /// <summary>Attempts in all; default 8, at least 1.</summary>
+    public int MaxAttempts { get; init; } = 8;
+
+    /// <summary>Pause before the second attempt, doubled with jitter for each after it; default 200 ms.</summary>
+    public TimeSpan FirstPause { get; init; } = TimeSpan.FromMilliseconds(200);
+
+    /// <summary>Longest pause; default 10 s.</summary>
+    public TimeSpan LongestPause { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>Limit of one attempt; default 100 s, enough for one block on a slow line.</summary>
+    public TimeSpan AttemptTimeout { get; init; } = TimeSpan.FromSeconds(100);
+
+    /// <summary>How long calls are refused once most of them fail; default 5 s.</summary>
+    public TimeSpan BreakDuration { get; init; } = TimeSpan.FromSeconds(5);
+}
+
+/// <summary>Retry with jitter around a circuit breaker around a timeout, for calls to a storage service.</summary>
+public static class NetworkResilience
+{
+    private const double MostlyFailing = 0.9;
+    private const int FewestCalls = 20;
+
+    /// <summary>Builds the pipeline.</summary>
+    public static ResiliencePipeline Build(NetworkOptions options, TimeProvider? time = null)
+    {
+        var passing = new PredicateBuilder().Handle<Exception>(MayPass);
+        return new ResiliencePipelineBuilder { Name = "storage", TimeProvider = time }
+            .AddRetry(new RetryStrategyOptions
+            {
+                MaxRetryAttempts = Math.Max(1, options.MaxAttempts - 1),
+                Delay = options.FirstPause,
+                MaxDelay = options.LongestPause,
+                BackoffType = DelayBackoffType.Exponential,
+                UseJitter = true,
+                ShouldHandle = new PredicateBuilder().Handle<Exception>(e => MayPass(e) || e is BrokenCircuitException),
+            })
+            .AddCircuitBreaker(new CircuitBreakerStrategyOptions
+            {
+                FailureRatio = MostlyFailing,
+                MinimumThroughput = FewestCalls,
+                BreakDuration = options.BreakDuration,
+                ShouldHandle = passing,
+            })
+            .AddTimeout(new TimeoutStrategyOptions { Timeout = options.AttemptTimeout })
+            .Build();
+    }
+
+    /// <summary>Whether trying again can help: throttling, server errors, timeouts and cut connections.</summary>
+    public static bool MayPass(Exception e) => e switch
+    {
+        RequestFailedException { Status: 0 or 408 or 429 or >= 500 } => true,
+        TimeoutRejectedException or IOException or HttpRequestException or TimeoutException => true,
+        AggregateException a => a.InnerExceptions.All(MayPass),
+        _ => false,
+    };
+}
