@@ -58,6 +58,25 @@ public sealed class BlobStore : IArtifactStore
             await network.ExecuteAsync(async token => await service.GetBlobContainerClient(name).CreateIfNotExistsAsync(cancellationToken: token), cancellation);
     }
 
+    /// <summary>Holds a lock blob, made when it is not there, until the result is disposed.</summary>
+    /// <param name="path">The blob.</param>
+    /// <param name="waiting">Called once when another holds it.</param>
+    /// <param name="cancellation">Cancels the wait.</param>
+    public async Task<BlobLease> LeaseAsync(string path, Action waiting, CancellationToken cancellation)
+    {
+        var blob = Blob(path);
+        try
+        {
+            await network.ExecuteAsync(async token =>
+                await blob.UploadAsync(Stream.Null, new BlobUploadOptions { Conditions = new BlobRequestConditions { IfNoneMatch = ETag.All } }, token), cancellation);
+        }
+        catch (RequestFailedException e) when (e.Status is 409 or 412)
+        {
+            // It is there already.
+        }
+        return await BlobLease.TakeAsync(blob, network, waiting, cancellation);
+    }
+
     /// <inheritdoc/>
     public async Task<Artifact?> FindAsync(string path, CancellationToken cancellation)
     {

@@ -9,8 +9,8 @@ namespace Serverless.Local;
 /// <param name="Model">Store path of the model.</param>
 /// <param name="Recipe">Store path of the recipe, or null.</param>
 /// <param name="Data">Store path of the data, or null.</param>
-/// <param name="Containers">Container → directory.</param>
-internal sealed record Drop(string Name, string Model, string? Recipe, string? Data, IReadOnlyDictionary<string, string> Containers)
+/// <param name="Source">The store it is in.</param>
+internal sealed record Drop(string Name, string Model, string? Recipe, string? Data, StoreSpec Source)
 {
     private const string Student = "student.onnx";
 
@@ -38,7 +38,27 @@ internal sealed record Drop(string Name, string Model, string? Recipe, string? D
             (name, model) = (Path.GetFileNameWithoutExtension(full), Path.GetFileName(full));
             containers["drop"] = Path.GetDirectoryName(full)!;
         }
-        return new Drop(name, $"drop/{model}", Extra(containers, "recipe", recipe), Extra(containers, "data", data), containers);
+        return new Drop(name, $"drop/{model}", Extra(containers, "recipe", recipe), Extra(containers, "data", data), new StoreSpec(containers));
+    }
+
+    /// <summary>Finds the drops in the container <c>drop</c> of a store: <c>NAME.onnx</c>, or what is under <c>NAME/</c>.</summary>
+    public static async Task<IReadOnlyList<(Drop Drop, string State)>> InAsync(StoreSpec spec, IArtifactStore store, CancellationToken cancellation)
+    {
+        var blobs = new List<Artifact>();
+        await foreach (var a in store.ListAsync("drop/", cancellation)) blobs.Add(a);
+        var found = new List<(Drop, string)>();
+        foreach (var model in blobs.Where(b => b.Path.EndsWith(".onnx", StringComparison.OrdinalIgnoreCase) && StorePath.Name(b.Path) != Student))
+        {
+            var folder = StorePath.Parent(model.Path);
+            var single = folder == "drop";
+            var around = single ? [model] : blobs.Where(b => b.Path.StartsWith(folder + "/", StringComparison.Ordinal)).ToList();
+            if (!single && (StorePath.Parent(folder) != "drop" || around.Count(b => b.Path.EndsWith(".onnx", StringComparison.OrdinalIgnoreCase) && StorePath.Name(b.Path) != Student) != 1)) continue;
+            var name = single ? Path.GetFileNameWithoutExtension(model.Path) : StorePath.Name(folder);
+            found.Add((new Drop(name, model.Path, Beside("recipe.yaml"), Beside("data.npz"), spec), string.Join('|', around.Select(b => $"{b.Path}:{b.ETag}"))));
+
+            string? Beside(string file) => single ? null : around.FirstOrDefault(b => b.Path == $"{folder}/{file}")?.Path;
+        }
+        return found;
     }
 
     /// <summary>The versions of everything in the drop, for the run's id.</summary>

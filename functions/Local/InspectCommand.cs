@@ -39,7 +39,7 @@ internal static class InspectCommand
 
     private static async Task<Inspection> InspectAsync(Drop drop, CancellationToken cancellation)
     {
-        var store = new FolderStore(drop.Containers);
+        var store = drop.Source.Open();
         var index = await ModelIndexer.IndexAsync(store, drop.Model, cancellation);
         var recipe = drop.Recipe is { } path
             ? RecipeReader.Read(System.Text.Encoding.UTF8.GetString(await store.ReadBytesAsync(path, RecipeReader.LargestRecipe, cancellation)), path)

@@ -2,7 +2,6 @@ using System.Diagnostics;
 using System.Text.Json;
 using Serverless.Core;
 using Serverless.Core.Pipeline;
-using Serverless.Core.Storage;
 
 namespace Serverless.Local;
 
@@ -10,21 +9,22 @@ namespace Serverless.Local;
 /// Runs an activity in a child process: native code on a hostile model may crash, hang or take all memory, and then
 /// only the child dies.
 /// </summary>
-/// <param name="containers">The store's containers.</param>
+/// <param name="spec">The store.</param>
 /// <param name="memoryLimit">Resident bytes at which the child is stopped.</param>
 /// <param name="timeLimit">Time after which it is stopped.</param>
-internal sealed class ModelProcess(IReadOnlyDictionary<string, string> containers, long memoryLimit, TimeSpan timeLimit)
+internal sealed class ModelProcess(StoreSpec spec, long memoryLimit, TimeSpan timeLimit)
 {
     /// <summary>The hidden command that the child runs.</summary>
     public const string Command = "run-activity";
 
     private static readonly TimeSpan PollInterval = TimeSpan.FromMilliseconds(10);
 
-    public sealed record Request(string Activity, JsonElement Input, Dictionary<string, string> Containers);
+    // On standard input, where other users of the machine cannot read a connection string.
+    public sealed record Request(string Activity, JsonElement Input, StoreSpec Store);
 
     public async Task<TOutput> RunAsync<TInput, TOutput>(string activity, TInput input, CancellationToken cancellation)
     {
-        var request = new Request(activity, JsonSerializer.SerializeToElement(input, Json.Options), containers.ToDictionary());
+        var request = new Request(activity, JsonSerializer.SerializeToElement(input, Json.Options), spec);
         var start = new ProcessStartInfo(Environment.ProcessPath!) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
         if (Path.GetFileNameWithoutExtension(Environment.ProcessPath!) is "dotnet" or "testhost") start = OfThisAssembly(start);
         start.ArgumentList.Add(Command);
@@ -58,7 +58,7 @@ internal sealed class ModelProcess(IReadOnlyDictionary<string, string> container
     {
         var request = JsonSerializer.Deserialize<Request>(await Console.In.ReadToEndAsync(cancellation), Json.Options)!;
         if (request.Activity != nameof(Evaluate)) throw new InvalidOperationException($"The activity '{request.Activity}' does not run in a process of its own.");
-        var context = new Core.Pipeline.ActivityContext(new FolderStore(request.Containers), new MemoryGate(long.MaxValue));
+        var context = new Core.Pipeline.ActivityContext(request.Store.Open(), new MemoryGate(long.MaxValue));
         var result = await new Evaluate().RunAsync(request.Input.Deserialize<EvaluateInput>(Json.Options)!, context, cancellation);
         Console.Out.Write(JsonSerializer.Serialize(result, Json.Options));
         return 0;

@@ -7,7 +7,7 @@ using Serverless.Core.Storage;
 namespace Serverless.Local;
 
 /// <summary>Options of a local run.</summary>
-/// <param name="Output">Directory for the result, or null for <c>compressed/NAME/RUN</c> under <paramref name="Root"/>.</param>
+/// <param name="Output">Directory for the result, or null for <c>compressed/NAME/RUN</c>.</param>
 /// <param name="Root">Directory that default places are under.</param>
 /// <param name="Work">Directory for intermediate files that is kept, or null for one that is deleted after success.</param>
 /// <param name="Memory">Memory budget in bytes, or null for half of what is free.</param>
@@ -23,78 +23,72 @@ internal static class RunDrop
     /// <summary>Runs a drop; a run of the same drop elsewhere is waited for.</summary>
     public static async Task<RunResult> RunAsync(Drop drop, LocalOptions options, Action<RunStatus> show, Action<string> say, CancellationToken cancellation)
     {
-        var found = new FolderStore(drop.Containers);
-        var index = await ModelIndexer.IndexAsync(found, drop.Model, cancellation);
-        var runId = await drop.RunIdAsync(found, index.Files.Values.Select(f => f.Path), cancellation);
-        var output = Path.GetFullPath(options.Output ?? Path.Combine(options.Root, "compressed", drop.Name, runId));
-        var work = Path.GetFullPath(options.Work ?? Path.Combine(Path.GetDirectoryName(output)!, ".serverless-work"));
-        Directory.CreateDirectory(work);
-        var containers = new Dictionary<string, string>(drop.Containers) { ["work"] = work, ["out"] = Path.GetDirectoryName(output)! };
-        var store = new FolderStore(containers);
-        var run = $"work/{runId}";
-        var request = new RunRequest(drop.Name, drop.Model, drop.Recipe, drop.Data, run, options.Work is null ? $"{run}/layers" : "work/layers", $"out/{Path.GetFileName(output)}", options.Memory ?? 0);
+        var source = drop.Source.Open();
+        var index = await ModelIndexer.IndexAsync(source, drop.Model, cancellation);
+        var runId = await drop.RunIdAsync(source, index.Files.Values.Select(f => f.Path), cancellation);
+        var place = Place.Of(drop, options, runId);
+        var store = place.Spec.Open();
+        var request = new RunRequest(drop.Name, drop.Model, drop.Recipe, drop.Data, $"work/{runId}", place.Shards, place.Output, options.Memory ?? 0);
 
-        using var held = await TakeAsync(Path.Combine(work, runId + ".lock"), say, cancellation);
-        if (held.Waited && await ResultOfAsync(store, request, runId, cancellation) is { } done) return done;
+        using var held = await RunLock.TakeAsync(Path.Combine(place.Local, runId + ".lock"), say, cancellation);
+        await using var lease = store is BlobStore blobs ? await blobs.LeaseAsync($"work/{runId}.lock", () => say("Another machine runs this drop; waiting for it."), cancellation) : null;
+        if ((held.Waited || lease is { Waited: true }) && await ResultOfAsync(store, request, runId, cancellation) is { } done) return place.Shown(done);
+        var folder = Path.Combine(place.Local, runId);
         RunResult result;
         try
         {
-            using var journal = new Journal(Path.Combine(work, runId, "journal.jsonl"));
+            using var journal = new Journal(Path.Combine(folder, "journal.jsonl"));
             if (journal.Count > 0) say($"Going on from {journal.Count} finished steps of an earlier run.");
             var context = new ActivityContext(store, new MemoryGate(options.Memory ?? MemorySize.HalfOfFree()));
-            var process = options.Isolated ? new ModelProcess(containers, Math.Max(options.Memory ?? 0, SmallestEvaluationLimit), EvaluationTime) : null;
+            var process = options.Isolated ? new ModelProcess(place.Spec, Math.Max(options.Memory ?? 0, SmallestEvaluationLimit), EvaluationTime) : null;
             using var orchestration = new LocalOrchestration(runId, context, journal, show, process, Environment.ProcessorCount, cancellation);
             result = await CompressionRun.RunAsync(orchestration, request);
         }
         catch (BadInputException)
         {
             // Nothing to go on from: better input is another run.
-            Directory.Delete(Path.Combine(work, runId), recursive: true);
+            await ClearAsync(store, request.Work, folder, CancellationToken.None);
             throw;
         }
-        Directory.Delete(Path.Combine(work, runId), recursive: true);
-        return result with { Output = output };
+        await ClearAsync(store, request.Work, folder, cancellation);
+        return place.Shown(result);
     }
 
-    /// <summary>Removes the lock and the work folder when nothing else uses it.</summary>
-    private sealed class Held(FileStream file, bool waited) : IDisposable
+    /// <summary>Where a run works and puts its result.</summary>
+    /// <param name="Spec">The store.</param>
+    /// <param name="Shards">Store folder of compressed layers.</param>
+    /// <param name="Output">Store folder of the result.</param>
+    /// <param name="Local">Directory on this machine for the journal and the lock.</param>
+    private sealed record Place(StoreSpec Spec, string Shards, string Output, string Local)
     {
-        public bool Waited => waited;
-
-        public void Dispose()
+        public static Place Of(Drop drop, LocalOptions options, string runId)
         {
-            File.Delete(file.Name);
-            file.Dispose();
-            var folder = Path.GetDirectoryName(file.Name)!;
-            if (Path.GetFileName(folder) == ".serverless-work" && Directory.Exists(folder) && !Directory.EnumerateFileSystemEntries(folder).Any())
-                Directory.Delete(folder);
+            if (drop.Source.Storage is not null)
+                return new Place(drop.Source, "work/layers", $"compressed/{drop.Name}/{runId}", Path.GetFullPath(options.Work ?? Path.Combine(options.Root, RunLock.WorkFolder)));
+            var output = Path.GetFullPath(options.Output ?? Path.Combine(options.Root, "compressed", drop.Name, runId));
+            var work = Path.GetFullPath(options.Work ?? Path.Combine(Path.GetDirectoryName(output)!, RunLock.WorkFolder));
+            return new Place(drop.Source.With(("work", work), ("out", Path.GetDirectoryName(output)!)), options.Work is null ? $"work/{runId}/layers" : "work/layers", $"out/{Path.GetFileName(output)}", work);
         }
+
+        public RunResult Shown(RunResult result) => result with { Output = Spec.Open() is FolderStore folders ? folders.FullPath(Output) : Output };
     }
 
-    private static async Task<Held> TakeAsync(string path, Action<string> say, CancellationToken cancellation)
+    private static async Task ClearAsync(IArtifactStore store, string work, string folder, CancellationToken cancellation)
     {
-        for (var waited = false; ; waited = true)
+        if (store is not FolderStore)
         {
-            try
-            {
-                Directory.CreateDirectory(Path.GetDirectoryName(path)!);
-                var held = new Held(new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None), waited);
-                // The holder before may have removed the file between our opening and locking it.
-                if (File.Exists(path)) return held;
-            }
-            catch (IOException) when (!cancellation.IsCancellationRequested)
-            {
-                if (!waited) say("Another run of this drop is under way; waiting for it.");
-                await Task.Delay(200, cancellation);
-            }
+            var left = new List<string>();
+            await foreach (var a in store.ListAsync(work + "/", cancellation)) left.Add(a.Path);
+            foreach (var path in left) await store.DeleteAsync(path, cancellation);
         }
+        Directory.Delete(folder, recursive: true);
     }
 
-    private static async Task<RunResult?> ResultOfAsync(FolderStore store, RunRequest request, string runId, CancellationToken cancellation)
+    private static async Task<RunResult?> ResultOfAsync(IArtifactStore store, RunRequest request, string runId, CancellationToken cancellation)
     {
         var path = $"{request.Output}/report.json";
         if (await store.FindAsync(path, cancellation) is null) return null;
         var report = await store.ReadJsonAsync<Report>(path, cancellation);
-        return report.RunId != runId ? null : new RunResult(report.Status, store.FullPath(request.Output), report.Size.Before, report.Size.After, report.Fidelity.Cosine, report.Budget?.Loss ?? 0);
+        return report.RunId != runId ? null : new RunResult(report.Status, request.Output, report.Size.Before, report.Size.After, report.Fidelity.Cosine, report.Budget?.Loss ?? 0);
     }
 }

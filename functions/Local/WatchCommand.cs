@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Serverless.Core;
 
 namespace Serverless.Local;
 
@@ -7,16 +8,19 @@ internal static class WatchCommand
 {
     public static Command Build()
     {
-        var folder = new Argument<string>("folder") { Description = "Drop models into FOLDER or FOLDER/drop; results appear in FOLDER/compressed/NAME/RUN, failures in FOLDER/failed/NAME/RUN." };
+        var folder = new Argument<string>("folder") { Description = "Drop models into FOLDER or FOLDER/drop; results appear in FOLDER/compressed/NAME/RUN, failures in FOLDER/failed/NAME/RUN. With --storage: where journals are kept." };
         var recipe = new Option<string?>("--recipe") { Description = "The recipe for drops without one." };
         var memory = new Option<string?>("--memory") { Description = "Memory to use, as 512MB or 2GB." };
+        var storage = new Option<string?>("--storage") { Description = "Account URL (signed in by DefaultAzureCredential) or connection string of blob storage: its containers drop, work, compressed and failed are used in place of folders." };
         var once = new Option<bool>("--once") { Description = "Stop when all that is there now is done." };
-        var command = new Command("watch", "Compress whatever is dropped into a folder.") { folder, recipe, memory, once };
+        var command = new Command("watch", "Compress whatever is dropped into a folder or a container.") { folder, recipe, memory, storage, once };
         command.SetAction((parsed, cancellation) => Outcome.OfAsync(async () =>
         {
+            var at = parsed.GetValue(folder)!;
+            if (File.Exists(at)) throw new BadInputException($"{at}: is a file; give the folder to watch.");
             long? budget = parsed.GetValue(memory) is { } m ? MemorySize.Parse(m) : null;
-            var watch = new FolderWatch(parsed.GetValue(folder)!, parsed.GetValue(recipe), budget);
-            await watch.RunAsync(parsed.GetValue(once), cancellation);
+            IDropSource source = parsed.GetValue(storage) is { } s ? new StorageWatch(s, at, parsed.GetValue(recipe)) : new FolderWatch(at, parsed.GetValue(recipe));
+            await new DropWatch(source, budget).RunAsync(parsed.GetValue(once), cancellation);
             return ExitCode.Done;
         }));
         return command;
