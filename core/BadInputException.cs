@@ -4,7 +4,7 @@ namespace Serverless.Core;
 /// The user's input cannot be used. The message is one sentence that names the file, the place and the remedy;
 /// hosts show it as it is and exit with 2.
 /// </summary>
-public sealed class BadInputException : Exception
+public class BadInputException : Exception
 {
     private const int Longest = 560;
 

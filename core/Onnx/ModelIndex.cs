@@ -74,7 +74,7 @@ public sealed record ModelIndex(string Path, ModelProto Model, IReadOnlyDictiona
             if (!files.TryGetValue(file, out var artifact))
             {
                 artifact = await store.FindAsync(StorePath.Combine(StorePath.Parent(path), file), cancellation)
-                    ?? throw new BadInputException($"{path}, {place}: external data file '{file}' is missing; put it beside the model.");
+                    ?? throw new MissingDataException($"{path}, {place}: external data file '{file}' is missing; put it beside the model.");
                 files[file] = artifact;
             }
             if (reference.Offset > artifact.Length - reference.Length)
@@ -84,3 +84,6 @@ public sealed record ModelIndex(string Path, ModelProto Model, IReadOnlyDictiona
         return new ModelIndex(path, model, files);
     }
 }
+
+/// <summary>External data that the model names is not there, or not there yet.</summary>
+public sealed class MissingDataException(string message) : BadInputException(message);

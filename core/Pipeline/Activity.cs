@@ -1,3 +1,4 @@
+using Serverless.Core.Events;
 using Serverless.Core.Storage;
 
 namespace Serverless.Core.Pipeline;
@@ -23,61 +24,34 @@ public interface IRunsModels;
 /// <summary>What a host gives an activity.</summary>
 /// <param name="Store">Where everything is.</param>
 /// <param name="Memory">Bounds what activities of one machine hold together.</param>
-public sealed record ActivityContext(IArtifactStore Store, MemoryGate Memory);
-
-/// <summary>Lets work in while the memory it asks for fits a budget; work larger than the budget runs alone.</summary>
-public sealed class MemoryGate(long budget)
+public sealed record ActivityContext(IArtifactStore Store, MemoryGate Memory)
 {
-    private readonly Queue<(long Bytes, TaskCompletionSource Entered)> waiting = new();
-    private readonly Lock gate = new();
-    private long held;
+    /// <summary>Where steps for a GPU are sent; null where the host has no such queue and runs them itself.</summary>
+    public StepQueue? GpuSteps { get; init; }
 
-    /// <summary>The budget in bytes.</summary>
-    public long Budget => budget;
+    /// <summary>Name of the queue that answers of GPU steps are sent to; null where the host looks for them in the store.</summary>
+    public string? GpuAnswers { get; init; }
 
-    /// <summary>Waits for room; dispose the result to give it back.</summary>
-    public async Task<IDisposable> EnterAsync(long bytes, CancellationToken cancellation)
+    /// <summary>Who hears of runs; null for nobody.</summary>
+    public EventSender? Events { get; init; }
+
+    /// <summary>Runs an activity within <see cref="Retries.ActivityTimeout"/>; a failure of the network is an <see cref="IOException"/>.</summary>
+    public async Task<TOutput> RunAsync<TActivity, TInput, TOutput>(TInput input, CancellationToken cancellation)
+        where TActivity : Activity<TInput, TOutput>
     {
-        bytes = Math.Min(bytes, budget);
-        var entered = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        lock (gate)
-        {
-            if (waiting.Count == 0 && held + bytes <= budget)
-            {
-                held += bytes;
-                entered.SetResult();
-            }
-            else waiting.Enqueue((bytes, entered));
-        }
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        limit.CancelAfter(Retries.ActivityTimeout);
         try
         {
-            await entered.Task.WaitAsync(cancellation);
+            return await Activator.CreateInstance<TActivity>().RunAsync(input, this, limit.Token);
         }
-        catch (OperationCanceledException)
+        catch (OperationCanceledException e) when (!cancellation.IsCancellationRequested)
         {
-            if (!entered.TrySetCanceled(cancellation)) Leave(bytes);
-            throw;
+            throw new TimeoutException($"{typeof(TActivity).Name} took longer than {Retries.ActivityTimeout.TotalMinutes:0} minutes.", e);
         }
-        return new Held(() => Leave(bytes));
-    }
-
-    private void Leave(long bytes)
-    {
-        lock (gate)
+        catch (Exception e) when (e is not IOException and not TimeoutException && Retries.MayPass(e))
         {
-            held -= bytes;
-            while (waiting.TryPeek(out var next) && (held + next.Bytes <= budget || next.Entered.Task.IsCompleted))
-            {
-                waiting.Dequeue();
-                if (next.Entered.TrySetResult()) held += next.Bytes;
-            }
+            throw new IOException($"The storage did not answer: {e.Message.Split('\n')[0]}", e);
         }
-    }
-
-    private sealed class Held(Action leave) : IDisposable
-    {
-        private Action? leave = leave;
-
-        public void Dispose() => Interlocked.Exchange(ref leave, null)?.Invoke();
     }
 }

@@ -71,7 +71,7 @@ public sealed class CompressLayer : Activity<CompressInput, CompressedLayer>
     private static async Task<string> KeyAsync(WeightReader weight, LayerTask task, CancellationToken cancellation)
     {
         using var sha = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        sha.AppendData(JsonSerializer.SerializeToUtf8Bytes(new { Version = 1, task.Data.DataType, task.Shape, task.Step, task.Plan }, Json.Options));
+        sha.AppendData(JsonSerializer.SerializeToUtf8Bytes(new { Version = 1, task.Data.DataType, task.Shape, Step = new { task.Step!.Step, task.Step.Method, task.Step.Options }, task.Plan }, Json.Options));
         await weight.ScanAsync(bytes => sha.AppendData(bytes.Span), cancellation);
         return Convert.ToHexStringLower(sha.GetHashAndReset().AsSpan(0, 16));
     }

@@ -1,29 +1,75 @@
+using System.Text.Json;
+using Serverless.Core.Events;
+using Serverless.Core.Onnx;
+
 namespace Serverless.Core.Pipeline;
 
 /// <summary>
 /// The flow (DESIGN.md): Inspect → Plan → CompressLayer × N → Reassemble → Evaluate → Publish, and back to a gentler
-/// plan while the loss is over the budget. Deterministic: hosts may replay it.
+/// plan while the loss is over the budget. When that is not enough, retraining is requested, and where the recipe says
+/// so waited for. Deterministic: hosts may replay it.
 /// </summary>
-public static class CompressionRun
+public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
 {
-    /// <summary>Runs one drop to its result.</summary>
-    public static async Task<RunResult> RunAsync(IOrchestration host, RunRequest request)
+    /// <summary>The event that brings retrained weights: a <see cref="RetrainedModel"/>.</summary>
+    public const string RetrainedEvent = "retrained";
+
+    /// <summary>How often retrained weights are waited for.</summary>
+    public const int MostRetrainings = 3;
+
+    /// <inheritdoc/>
+    public override async Task<RunResult> RunAsync(IOrchestration host, RunRequest request)
     {
         var started = host.UtcNow;
-        Show("Inspect", 1, new Planned(0, 0, 0));
+        var about = new RunEvent(RunEvent.Started, host.Id, request.Name, request.Model, started);
+        try
+        {
+            await TellAsync(host, about);
+            var trial = await TrialAsync(host, request);
+            for (var round = 1; trial.Budget.OverLoss(trial.Best); round++)
+            {
+                await TellAsync(host, Request(about, trial, round) with { Time = host.UtcNow });
+                if (trial.Budget.RetrainHours == 0 || round > MostRetrainings) break;
+                host.Log($"The loss budget is not met; waiting up to {trial.Budget.RetrainHours:0.##} hours for retrained weights.");
+                var json = await host.WaitForEventAsync(RetrainedEvent, TimeSpan.FromHours(trial.Budget.RetrainHours));
+                if (json is null) break;
+                var model = JsonSerializer.Deserialize<RetrainedModel>(json, Json.Options)!.Model;
+                trial = await TrialAsync(host, request with { Model = model, Work = $"{request.Work}/retrained-{round}", Snapshot = null });
+            }
+            var (best, bytes) = (trial.Best, trial.Inspected.Bytes);
+            var status = trial.Budget.Meets(bytes, best) ? RunResult.Succeeded : RunResult.OverBudget;
+            Show(host, "Publish", best.Number + 1, trial.Planned);
+            await host.CallAsync<Publish, PublishInput, Published>(new PublishInput(host.Id, trial.Request, status, started, trial.Inspected, trial.Budget, best));
+            var result = new RunResult(status, request.Output, bytes, best.Assembled.Bytes, best.Evaluated.Figures.Cosine, best.Evaluated.Figures.Loss.Loss);
+            await TellAsync(host, about with
+            {
+                Type = RunEvent.Succeeded, Time = host.UtcNow, Status = status, Output = request.Output, BytesBefore = bytes, BytesAfter = result.BytesAfter, Loss = result.Loss,
+            });
+            return result;
+        }
+        catch (Exception e) when (e is not OperationCanceledException)
+        {
+            await TellAsync(host, about with { Type = RunEvent.Failed, Time = host.UtcNow, Status = "failed", Error = e.Message });
+            throw;
+        }
+    }
+
+    // One model, from inspection to the best of its attempts.
+    private static async Task<Trial> TrialAsync(IOrchestration host, RunRequest request)
+    {
+        Show(host, "Inspect", 1, null);
         var inspected = await host.CallAsync<Inspect, InspectInput, Inspected>(new InspectInput(request));
-        Show("Plan", 1, new Planned(0, 0, 0));
+        Show(host, "Plan", 1, null);
         var planned = await host.CallAsync<Plan, PlanInput, Planned>(new PlanInput(request));
         var budget = await host.CallAsync<ReadBudget, PlanInput, Budget>(new PlanInput(request));
         Attempt? best = null;
         for (var attempt = 0; ; attempt++)
         {
-            await CompressAsync(host, request, attempt, planned);
-            Show("Reassemble", attempt + 1, planned);
+            await CompressLayers.RunAsync(host, new LayersInput(request.Work, request.Shards, attempt, 0, planned.Layers, planned.Placement), planned.Bytes);
+            Show(host, "Reassemble", attempt + 1, planned);
             var assembled = await host.CallAsync<Reassemble, ReassembleInput, Reassembled>(new ReassembleInput(request, attempt));
-            Show("Evaluate", attempt + 1, planned);
-            var evaluated = await host.CallAsync<Evaluate, EvaluateInput, Evaluated>(new EvaluateInput(request, attempt));
-            var made = new Attempt(attempt, assembled, evaluated);
+            Show(host, "Evaluate", attempt + 1, planned);
+            var made = new Attempt(attempt, assembled, await host.CallAsync<Evaluate, EvaluateInput, Evaluated>(new EvaluateInput(request, attempt)));
             var met = budget.Meets(inspected.Bytes, made);
             if (met || best is null || made.Evaluated.Figures.Loss.Loss < best.Evaluated.Figures.Loss.Loss) best = made;
             if (met || attempt + 1 == Replan.MostAttempts || !budget.OverLoss(made)) break;
@@ -32,55 +78,35 @@ public static class CompressionRun
             if (next.Layers == 0) break;
             planned = next;
         }
-        var status = budget.Meets(inspected.Bytes, best) ? RunResult.Succeeded : RunResult.OverBudget;
-        Show("Publish", best.Number + 1, planned);
-        await host.CallAsync<Publish, PublishInput, Published>(new PublishInput(host.RunId, request, status, started, inspected, budget, best));
-        return new RunResult(status, request.Output, inspected.Bytes, best.Assembled.Bytes, best.Evaluated.Figures.Cosine, best.Evaluated.Figures.Loss.Loss);
-
-        void Show(string stage, int attempt, Planned plan) => host.SetStatus(new RunStatus(stage, attempt, 0, plan.Layers, 0, plan.Bytes, 0, null));
+        return new Trial(request, inspected, planned, budget, best);
     }
 
-    private static async Task CompressAsync(IOrchestration host, RunRequest request, int attempt, Planned planned)
+    private static RunEvent Request(RunEvent about, Trial trial, int round) => about with
     {
-        var (done, bytes, saved) = (0, 0L, 0L);
-        host.SetStatus(new RunStatus("Compress", attempt + 1, 0, planned.Layers, 0, planned.Bytes, 0, null));
-        await Task.WhenAll(Enumerable.Range(0, planned.Layers).Select(OneAsync));
+        Type = RunEvent.RetrainingRequested, Round = round, WaitHours = trial.Budget.RetrainHours,
+        Loss = trial.Best.Evaluated.Figures.Loss.Loss, MaxLoss = trial.Budget.MaxAccuracyLoss,
+        Student = $"{RunNames.Assembled(trial.Request.Work, trial.Best.Number)}/{ModelWriter.ModelName}",
+    };
 
-        async Task OneAsync(int index)
-        {
-            var layer = await host.CallAsync<CompressLayer, CompressInput, CompressedLayer>(new CompressInput(request.Work, request.Shards, attempt, index));
-            var (n, b, s) = (Interlocked.Increment(ref done), Interlocked.Add(ref bytes, layer.BytesBefore), Interlocked.Add(ref saved, layer.BytesBefore - layer.BytesAfter));
-            host.SetStatus(new RunStatus("Compress", attempt + 1, n, planned.Layers, b, planned.Bytes, s, layer));
-        }
+    private static async Task TellAsync(IOrchestration host, RunEvent happened)
+    {
+        foreach (var failure in (await host.CallAsync<Notify, NotifyInput, Notified>(new NotifyInput(happened))).Failures) host.Log(failure);
     }
+
+    private static void Show(IOrchestration host, string stage, int attempt, Planned? plan) =>
+        host.SetStatus(new RunStatus(stage, attempt, 0, plan?.Layers ?? 0, 0, plan?.Bytes ?? 0, 0, null));
+
+    private sealed record Trial(RunRequest Request, Inspected Inspected, Planned Planned, Budget Budget, Attempt Best);
 }
+
+/// <summary>Weights that were trained again.</summary>
+/// <param name="Model">Store path of the model, in the container <c>retrained</c>.</param>
+/// <param name="Run">The run that waits for it, or null.</param>
+/// <param name="Predecessor">The run whose recipe to take, when none waits; null for the drop's own recipe.</param>
+public sealed record RetrainedModel(string Model, string? Run = null, string? Predecessor = null);
 
 /// <summary>One attempt's result.</summary>
 /// <param name="Number">From 0.</param>
 /// <param name="Assembled">The model.</param>
 /// <param name="Evaluated">The comparison.</param>
 public sealed record Attempt(int Number, Reassembled Assembled, Evaluated Evaluated);
-
-/// <summary>The recipe's budget.</summary>
-/// <param name="MaxAccuracyLoss">Largest loss, or null.</param>
-/// <param name="MaxSizeRatio">Largest size ratio, or null.</param>
-public sealed record Budget(double? MaxAccuracyLoss, double? MaxSizeRatio)
-{
-    /// <summary>Whether an attempt loses too much.</summary>
-    public bool OverLoss(Attempt attempt) => MaxAccuracyLoss is { } most && attempt.Evaluated.Figures.Loss.Loss > most;
-
-    /// <summary>Whether an attempt is within the budget.</summary>
-    public bool Meets(long bytesBefore, Attempt attempt) =>
-        !OverLoss(attempt) && !(MaxSizeRatio is { } ratio && attempt.Assembled.Bytes > ratio * bytesBefore);
-}
-
-/// <summary>Reads the budget from the recipe, for the orchestration to decide by.</summary>
-public sealed class ReadBudget : Activity<PlanInput, Budget>
-{
-    /// <inheritdoc/>
-    public override async Task<Budget> RunAsync(PlanInput input, ActivityContext context, CancellationToken cancellation)
-    {
-        var recipe = await Inspect.RecipeOf(context.Store, input.Request, cancellation);
-        return new Budget(recipe.Budget?.MaxAccuracyLoss, recipe.Budget?.MaxSizeRatio);
-    }
-}

@@ -1,3 +1,5 @@
+using Serverless.Core.Storage;
+
 namespace Serverless.Core.Pipeline;
 
 /// <summary>
@@ -6,14 +8,11 @@ namespace Serverless.Core.Pipeline;
 /// </summary>
 public interface IOrchestration
 {
-    /// <summary>The run's id.</summary>
-    string RunId { get; }
+    /// <summary>The id of this orchestration; that of the run, unless it is a part of one.</summary>
+    string Id { get; }
 
     /// <summary>The time, the same on replay.</summary>
     DateTime UtcNow { get; }
-
-    /// <summary>Cancelled when the run is.</summary>
-    CancellationToken Cancellation { get; }
 
     /// <summary>Runs an activity, with <see cref="Retries"/> around it; its result is kept and not computed again on replay.</summary>
     /// <typeparam name="TActivity">The activity.</typeparam>
@@ -24,11 +23,34 @@ public interface IOrchestration
         where TInput : notnull
         where TOutput : notnull;
 
+    /// <summary>Runs another orchestration as a part of this one, with a history of its own.</summary>
+    /// <param name="id">Its id, unique and the same on replay.</param>
+    /// <param name="input">Its input record.</param>
+    Task<TOutput> CallPartAsync<TOrchestration, TInput, TOutput>(string id, TInput input)
+        where TOrchestration : Orchestration<TInput, TOutput>, new()
+        where TInput : notnull
+        where TOutput : notnull;
+
     /// <summary>Waits for an event from outside; null when <paramref name="timeout"/> passes first.</summary>
     Task<string?> WaitForEventAsync(string name, TimeSpan timeout);
 
+    /// <summary>Lets time pass, through a restart of the host too.</summary>
+    Task SleepAsync(TimeSpan time);
+
     /// <summary>Shows how far the run is.</summary>
     void SetStatus(RunStatus status);
+
+    /// <summary>Says a line once, however often the orchestration is replayed.</summary>
+    void Log(string line);
+}
+
+/// <summary>One orchestration: input record → output record, by way of activities.</summary>
+/// <typeparam name="TInput">Input record.</typeparam>
+/// <typeparam name="TOutput">Output record.</typeparam>
+public abstract class Orchestration<TInput, TOutput>
+{
+    /// <summary>Runs it.</summary>
+    public abstract Task<TOutput> RunAsync(IOrchestration host, TInput input);
 }
 
 /// <summary>How far a run is.</summary>
@@ -41,7 +63,17 @@ public interface IOrchestration
 /// <param name="BytesSaved">Bytes saved so far.</param>
 /// <param name="Layer">The layer that was finished last, or null.</param>
 public sealed record RunStatus(
-    string Stage, int Attempt, int LayersDone, int LayersTotal, long BytesDone, long BytesTotal, long BytesSaved, CompressedLayer? Layer);
+    string Stage, int Attempt, int LayersDone, int LayersTotal, long BytesDone, long BytesTotal, long BytesSaved, CompressedLayer? Layer)
+{
+    /// <summary>The status of a run whose layers are compressed in parts.</summary>
+    /// <param name="parts">The parts' own statuses, finished ones included.</param>
+    public RunStatus With(IReadOnlyCollection<RunStatus> parts) => parts.Sum(p => p.LayersDone) <= LayersDone ? this : this with
+    {
+        LayersDone = parts.Sum(p => p.LayersDone),
+        BytesDone = parts.Sum(p => p.BytesDone),
+        BytesSaved = parts.Sum(p => p.BytesSaved),
+    };
+}
 
 /// <summary>How often and how fast an activity is tried again when it fails for a reason that may pass.</summary>
 public static class Retries
@@ -52,6 +84,9 @@ public static class Retries
     /// <summary>Pause before the second attempt; doubled for each after it.</summary>
     public static readonly TimeSpan FirstPause = TimeSpan.FromMilliseconds(200);
 
+    /// <summary>Limit of one attempt.</summary>
+    public static readonly TimeSpan ActivityTimeout = TimeSpan.FromHours(1);
+
     /// <summary>Whether trying again can help: input errors and cancellation stay what they are.</summary>
-    public static bool MayPass(Exception e) => e is IOException and not EndOfStreamException or TimeoutException;
+    public static bool MayPass(Exception e) => e is not EndOfStreamException && NetworkResilience.MayPass(e);
 }

@@ -29,9 +29,14 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
     public override async Task<Inspected> RunAsync(InspectInput input, ActivityContext context, CancellationToken cancellation)
     {
         var (store, request) = (context.Store, input.Request);
+        var wanted = request.Snapshot is { } s ? await store.ReadJsonAsync<Dictionary<string, string>>(s, cancellation) : [];
         var index = await ModelIndexer.IndexAsync(store, request.Model, cancellation);
+        var versions = index.Files.Values.ToDictionary(f => f.Path, f => f.ETag);
+        if (request.Data is { } data) versions[data] = (await store.FindAsync(data, cancellation))?.ETag ?? throw new BadInputException($"{data}: the file does not exist; drop it again.");
+        foreach (var (path, etag) in versions)
+            if (wanted.TryGetValue(path, out var w) && w != etag) throw Changed(path);
         await VerifyChecksumsAsync(store, index, cancellation);
-        var recipe = await RecipeOf(store, request, cancellation);
+        var recipe = await TakeRecipeAsync(store, request, request.Recipe is { } r ? wanted.GetValueOrDefault(r) : null, cancellation);
         var parameters = Weight.Of(index.Model).Sum(w => w.Reference.Elements);
         var edit = new ModelEdit(index.Model);
         var extra = new ExtraWeights($"{request.Work}/weights.bin");
@@ -43,14 +48,27 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
             if (weight.LeftAlone is null && weight.Reference.File is null) await extra.KeepAsync(weight.Tensor, TensorRef.InlineBytes(weight.Tensor), cancellation);
         await extra.WriteAsync(store, cancellation);
         await store.WriteBytesAsync(RunNames.Graph(request.Work), index.Model.ToByteArray(), cancellation);
-        await store.WriteJsonAsync($"{request.Work}/files.json", index.Files.Values.ToDictionary(f => f.Path, f => f.ETag), cancellation);
+        await store.WriteJsonAsync(RunNames.Files(request.Work), versions, cancellation);
         return new Inspected(index.Bytes, parameters);
     }
 
+    internal static BadInputException Changed(string path) =>
+        new($"{path}: it changed while it was being compressed; drop it again when it is whole.");
+
+    /// <summary>The recipe of a run, as it was when the run began.</summary>
     internal static async Task<Recipe> RecipeOf(IArtifactStore store, RunRequest request, CancellationToken cancellation) =>
-        request.Recipe is { } path
-            ? RecipeReader.Read(System.Text.Encoding.UTF8.GetString(await store.ReadBytesAsync(path, RecipeReader.LargestRecipe, cancellation)), path)
-            : Presets.Recipe(Presets.Default);
+        request.Recipe is { } path ? Read(await store.ReadBytesAsync(RunNames.Recipe(request.Work), RecipeReader.LargestRecipe, cancellation), path) : Presets.Recipe(Presets.Default);
+
+    private static async Task<Recipe> TakeRecipeAsync(IArtifactStore store, RunRequest request, string? etag, CancellationToken cancellation)
+    {
+        if (request.Recipe is not { } path) return Presets.Recipe(Presets.Default);
+        var bytes = await store.ReadBytesAsync(path, RecipeReader.LargestRecipe, cancellation, etag);
+        var recipe = Read(bytes, path);
+        await store.WriteBytesAsync(RunNames.Recipe(request.Work), bytes, cancellation);
+        return recipe;
+    }
+
+    private static Recipe Read(byte[] bytes, string path) => RecipeReader.Read(System.Text.Encoding.UTF8.GetString(bytes), path);
 
     internal static async Task<ReadOnlyMemory<byte>> ReadAsync(
         IArtifactStore store, ModelIndex index, ExtraWeights extra, TensorProto tensor, CancellationToken cancellation)

@@ -16,7 +16,8 @@ public sealed record PlanInput(RunRequest Request);
 /// <param name="Layers">Weights that will be compressed: the first of the plan.</param>
 /// <param name="All">All weights of the plan.</param>
 /// <param name="Bytes">Bytes of the layers that will be compressed.</param>
-public sealed record Planned(int Layers, int All, long Bytes);
+/// <param name="Placement">Where they are compressed.</param>
+public sealed record Planned(int Layers, int All, long Bytes, StepPlacement Placement);
 
 /// <summary>Decides, weight by weight, which step applies and in which storage form, and why not where none does.</summary>
 public sealed class Plan : Activity<PlanInput, Planned>
@@ -27,7 +28,7 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var (store, request) = (context.Store, input.Request);
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
         var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
-        var etags = await store.ReadJsonAsync<Dictionary<string, string>>($"{request.Work}/files.json", cancellation);
+        var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
         var tasks = Decide(model, recipe, StorePath.Parent(request.Model)).ToList();
         await WriteAsync(store, request.Work, 0, [.. tasks.Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path) } })], cancellation);
         return Summary(tasks);
@@ -65,7 +66,7 @@ public sealed class Plan : Activity<PlanInput, Planned>
 
     /// <summary>Numbers of layers and bytes of a plan.</summary>
     public static Planned Summary(IReadOnlyList<LayerTask> tasks) =>
-        new(tasks.Count(t => t.Step is not null), tasks.Count, tasks.Where(t => t.Step is not null).Sum(t => t.Data.Length));
+        new(tasks.Count(t => t.Step is not null), tasks.Count, tasks.Where(t => t.Step is not null).Sum(t => t.Data.Length), tasks.FirstOrDefault(t => t.Step is not null)?.Step!.Placement ?? new StepPlacement());
 
     internal static async Task WriteAsync(IArtifactStore store, string work, int attempt, IReadOnlyList<LayerTask> tasks, CancellationToken cancellation)
     {
@@ -73,12 +74,12 @@ public sealed class Plan : Activity<PlanInput, Planned>
     }
 
     /// <summary>Re-plans one layer with other options; null when the result would be no smaller.</summary>
-    internal static LayerTask WithOptions(LayerTask task, Weight weight, LayerTechnique technique, object options)
+    internal static LayerTask WithOptions(LayerTask task, Weight weight, LayerTechnique technique, object options, StepPlacement? placement = null)
     {
         var plan = technique.Plan(weight, task.Shape, options);
         return plan.BytesAfter >= task.Data.Length
             ? task with { Step = null, Plan = null, LeftAlone = $"too small to gain: {task.Data.Length} bytes, {plan.BytesAfter} after" }
-            : task with { Step = new RecipeStep(technique.Step, technique.Method, JsonSerializer.SerializeToElement(options, technique.OptionsType, Json.Options)), Plan = plan, LeftAlone = null };
+            : task with { Step = new RecipeStep(technique.Step, technique.Method, JsonSerializer.SerializeToElement(options, technique.OptionsType, Json.Options)) { Placement = task.Step?.Placement ?? placement ?? new StepPlacement() }, Plan = plan, LeftAlone = null };
     }
 
     private static LayerTask Decide(Weight weight, Recipe recipe, string folder)
@@ -97,7 +98,7 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var technique = Technique(step);
         var merged = rules.Select(r => r.Overrides.GetValueOrDefault(step.Step)).Where(o => o.ValueKind == JsonValueKind.Object)
             .Aggregate(step.Options, (options, o) => JsonSerializer.SerializeToElement(OptionBinder.Merge(technique.OptionsType, options, o), technique.OptionsType, Json.Options));
-        return WithOptions(task, weight, technique, merged.Deserialize(technique.OptionsType, Json.Options)!);
+        return WithOptions(task, weight, technique, merged.Deserialize(technique.OptionsType, Json.Options)!, step.Placement);
     }
 
     internal static LayerTechnique Technique(RecipeStep step) => LayerTechnique.All.First(t => t.Step == step.Step && t.Method == step.Method);

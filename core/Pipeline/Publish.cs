@@ -48,18 +48,19 @@ public sealed class Publish : Activity<PublishInput, Published>
 
     private static Report Describe(PublishInput input, IReadOnlyList<ReportLayer> layers)
     {
+        var request = input.Request;
         var (best, figures) = (input.Best, input.Best.Evaluated.Figures);
         var (measure, loss) = figures.Loss;
         using var self = Process.GetCurrentProcess();
         return new Report(
-            input.Status, input.RunId, StorePath.Name(input.Request.Model),
+            input.Status, input.RunId, StorePath.Name(request.Model),
             new ReportSize(input.Inspected.Bytes, best.Assembled.Bytes, (double)best.Assembled.Bytes / input.Inspected.Bytes),
             new ReportParameters(input.Inspected.Parameters, best.Assembled.Parameters, best.Assembled.Nonzero),
             new ReportFidelity(figures.Source, figures.Samples, figures.Cosine, figures.RelativeError, figures.Top1Agreement),
             figures.AccuracyBefore is { } before ? new ReportAccuracy(before, figures.AccuracyAfter!.Value, figures.Labelled) : null,
             new ReportLatency(figures.BeforeMs, figures.AfterMs, figures.LatencyRatio, figures.Segments),
             input.Budget is { MaxAccuracyLoss: null, MaxSizeRatio: null } ? null : new ReportBudget(input.Budget.MaxAccuracyLoss, input.Budget.MaxSizeRatio, measure, loss, input.Status == RunResult.Succeeded),
-            layers, best.Number + 1, Math.Max(0, (DateTime.UtcNow - input.Started).TotalSeconds), Math.Max(self.PeakWorkingSet64, best.Evaluated.PeakBytes));
+            layers, best.Number + 1, Math.Max(0, (DateTime.UtcNow - input.Started).TotalSeconds), Math.Max(self.PeakWorkingSet64, best.Evaluated.PeakBytes)) { Predecessor = request.Predecessor };
     }
 
     private static async Task<IReadOnlyList<ReportLayer>> LayersAsync(IArtifactStore store, string work, int attempt, CancellationToken cancellation)

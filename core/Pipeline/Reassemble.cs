@@ -30,7 +30,7 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
         var (store, request) = (context.Store, input.Request);
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
         var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
-        var etags = await store.ReadJsonAsync<Dictionary<string, string>>($"{request.Work}/files.json", cancellation);
+        var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
         var results = await LayersAsync(store, request.Work, input.Attempt, cancellation);
         var edit = new ModelEdit(model);
         long parameters = 0, nonzero = 0;
@@ -43,7 +43,7 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
                 nonzero += stored.Layer.Nonzero;
                 Forms.Apply(edit, weight, stored.Layer, stored.Shard);
             }
-            else nonzero += await NonzeroAsync(store, weight, folder, cancellation);
+            else nonzero += await NonzeroAsync(store, weight, folder, etags, cancellation);
         }
         if (recipe.Simplify.Names == NameStyle.Short) ShortenWhereWorthwhile(model);
         var bytes = await ModelWriter.WriteAsync(store, model, folder, etags, RunNames.Assembled(request.Work, input.Attempt), ModelWriter.ProtobufLimit, cancellation);
@@ -72,7 +72,7 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
         if (before - trial.CalculateSize() >= NamesWorthwhile * (before + payload)) NameShortening.Apply(model);
     }
 
-    private static async Task<long> NonzeroAsync(IArtifactStore store, Weight weight, string folder, CancellationToken cancellation)
+    private static async Task<long> NonzeroAsync(IArtifactStore store, Weight weight, string folder, Dictionary<string, string> etags, CancellationToken cancellation)
     {
         var reference = weight.Reference;
         if (reference.File is not { } file)
@@ -81,7 +81,8 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
             FloatConversion.ToFloat(TensorRef.InlineBytes(weight.Tensor).Span, reference.DataType, floats);
             return floats.Length - floats.AsSpan().Count(0f);
         }
-        var data = new WeightData(ModelWriter.Resolve(folder, file), null, reference.Offset, reference.Length, reference.DataType);
+        var path = ModelWriter.Resolve(folder, file);
+        var data = new WeightData(path, etags.GetValueOrDefault(path), reference.Offset, reference.Length, reference.DataType);
         await using var reader = await data.OpenAsync(store, cancellation);
         var chunk = new float[Math.Min(reader.Elements, 1 << 16)];
         long nonzero = 0;

@@ -49,7 +49,7 @@ public sealed class Replan : Activity<ReplanInput, Planned>
             (tasks[r.Index], bytes) = (next, grown);
             moved++;
         }
-        if (moved == 0 || tasks.All(t => t.Step is null)) return new Planned(0, tasks.Count, 0);
+        if (moved == 0 || tasks.All(t => t.Step is null)) return new Planned(0, tasks.Count, 0, new Recipes.StepPlacement());
         var ordered = tasks.OrderBy(t => t.Step is null).ThenBy(t => t.Index).Select((t, i) => t with { Index = i }).ToList();
         await Plan.WriteAsync(store, request.Work, input.Attempt + 1, ordered, cancellation);
         return Plan.Summary(ordered);

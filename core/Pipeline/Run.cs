@@ -16,7 +16,14 @@ namespace Serverless.Core.Pipeline;
 /// <param name="Output">Store folder the result is published to.</param>
 /// <param name="MemoryBytes">Memory that evaluating may use.</param>
 public sealed record RunRequest(
-    string Name, string Model, string? Recipe, string? Data, string Work, string Shards, string Output, long MemoryBytes);
+    string Name, string Model, string? Recipe, string? Data, string Work, string Shards, string Output, long MemoryBytes)
+{
+    /// <summary>Where the versions are written down that the drop's parts must have, or null for any.</summary>
+    public string? Snapshot { get; init; }
+
+    /// <summary>Store folder of the result that this run follows, or null.</summary>
+    public string? Predecessor { get; init; }
+}
 
 /// <summary>A run's result in short.</summary>
 /// <param name="Status"><c>succeeded</c> or <c>over-budget</c>.</param>
@@ -68,8 +75,35 @@ public static class RunNames
     public static string Id(string name, IEnumerable<Artifact> parts)
     {
         var text = string.Join('\n', parts.OrderBy(p => p.Path, StringComparer.Ordinal).Select(p => $"{p.Path}|{p.ETag}"));
+        // What an orchestration's id may not hold.
+        name = string.Concat(name.Select(c => c is '/' or '\\' or '#' or '?' || char.IsControl(c) ? '-' : c));
         return $"{name}-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)))[..12]}";
     }
+
+    /// <summary>The drop's name in a run's id.</summary>
+    public static string Name(string runId) => runId.LastIndexOf('-') is var i and > 0 ? runId[..i] : runId;
+
+    /// <summary>Where the result of a run appears.</summary>
+    public static string Output(string runId) => $"compressed/{Name(runId)}/{runId}";
+
+    /// <summary>Where the failure of a run is written down.</summary>
+    public static string Failure(string runId) => $"failed/{Name(runId)}/{runId}/error.json";
+
+    /// <summary>Where a host without messages looks for an event of a run.</summary>
+    public static string Event(string work, string name) => $"{string.Join('/', work.Split('/').Take(2))}/events/{name}.json";
+
+    /// <summary>The versions of the drop's parts when the run was asked for.</summary>
+    public static string Snapshot(string work) => $"{work}/snapshot.json";
+
+    /// <summary>The recipe as this run reads it.</summary>
+    public static string Recipe(string work) => $"{work}/recipe.yaml";
+
+    /// <summary>The versions of the files that this run reads.</summary>
+    public static string Files(string work) => $"{work}/files.json";
+
+    /// <summary>Writes a snapshot.</summary>
+    public static Task WriteSnapshotAsync(IArtifactStore store, string work, IEnumerable<Artifact> parts, CancellationToken cancellation) =>
+        store.WriteJsonAsync(Snapshot(work), parts.ToDictionary(p => p.Path, p => p.ETag), cancellation);
 
     /// <summary>Folder of one attempt.</summary>
     public static string Attempt(string work, int attempt) => $"{work}/attempt-{attempt}";

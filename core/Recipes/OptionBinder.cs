@@ -61,6 +61,16 @@ internal static class OptionBinder
         return bound;
     }
 
+    /// <summary>Binds those keys of a map that a record knows; the others are somebody else's.</summary>
+    public static JsonObject BindKnown(YamlMappingNode? map, Type type)
+    {
+        var bound = new JsonObject();
+        var known = Of(type).ToDictionary(o => o.Key);
+        foreach (var (keyNode, value) in map?.Children.AsEnumerable() ?? [])
+            if (known.TryGetValue(RecipeReader.Key(keyNode), out var o)) bound[o.Key] = Parse(value, o.Key, o.Property, o.Option);
+        return bound;
+    }
+
     /// <summary>A record with its defaults, and <paramref name="overrides"/> in their place.</summary>
     public static object Merge(Type type, JsonElement options, JsonElement? overrides)
     {

@@ -9,13 +9,29 @@ namespace Serverless.Core.Recipes;
 /// <param name="Budget">What the result may cost, or null for anything.</param>
 /// <param name="Layers">Rules; the last that matches a layer and says something wins.</param>
 public sealed record Recipe(
-    string? Preset, IReadOnlyList<RecipeStep> Steps, SimplifyOptions Simplify, RecipeBudget? Budget, IReadOnlyList<LayerRule> Layers);
+    string? Preset, IReadOnlyList<RecipeStep> Steps, SimplifyOptions Simplify, RecipeBudget? Budget, IReadOnlyList<LayerRule> Layers)
+{
+    /// <summary>What to do about a loss over the budget that compressing alone cannot mend.</summary>
+    public RetrainOptions Retrain { get; init; } = new();
+}
+
+/// <summary>What to do about a loss over the budget: retraining is requested by an event, and may be waited for.</summary>
+public sealed record RetrainOptions
+{
+    /// <summary>Hours to wait for the retrained weights.</summary>
+    [Techniques.Option("Hours to wait for retrained weights once they were requested (default 0: publish the best attempt at once).", Min = 0, Max = 720)]
+    public double Wait { get; init; }
+}
 
 /// <summary>One step: a technique and its options, every one given.</summary>
 /// <param name="Step">The technique's step: <c>quantize</c>.</param>
 /// <param name="Method">The technique's method: <c>rtn</c>.</param>
 /// <param name="Options">The technique's options record as JSON.</param>
-public sealed record RecipeStep(string Step, string Method, JsonElement Options);
+public sealed record RecipeStep(string Step, string Method, JsonElement Options)
+{
+    /// <summary>Where it runs.</summary>
+    public StepPlacement Placement { get; init; } = new();
+}
 
 /// <summary>What the result may cost.</summary>
 /// <param name="MaxAccuracyLoss">Largest loss, a fraction: of accuracy when the data has labels, of top-1 agreement when it has none, of cosine on synthetic inputs.</param>

@@ -14,7 +14,8 @@ public static class RecipeReader
     public const int LargestRecipe = 256 << 10;
 
     private const int DeepestNesting = 16;
-    private static readonly string[] TopKeys = ["version", "preset", "steps", "budget", "layers"];
+    private static readonly string[] CommonKeys = ["method", .. OptionBinder.Of(typeof(StepPlacement)).Select(o => o.Key)];
+    private static readonly string[] TopKeys = ["version", "preset", "steps", "budget", "retrain", "layers"];
 
     /// <summary>Reads a recipe.</summary>
     /// <param name="text">The YAML.</param>
@@ -68,7 +69,7 @@ public static class RecipeReader
             if (parsed.GroupBy(s => s.Step).FirstOrDefault(g => g.Count() > 1) is { } twice)
                 throw new RecipeException(list, $"has two '{twice.Key}' steps; give one, and rules under 'layers' for what differs");
         }
-        return new Recipe(name, parsed, simplify, ParseBudget(Child(root, "budget")), ParseLayers(Child(root, "layers"), parsed));
+        return new Recipe(name, parsed, simplify, ParseBudget(Child(root, "budget")), ParseLayers(Child(root, "layers"), parsed)) { Retrain = Bound<RetrainOptions>(Child(root, "retrain"), "retrain") };
     }
 
     private static RecipeStep? ParseStep(YamlNode node, ref SimplifyOptions simplify)
@@ -93,9 +94,16 @@ public static class RecipeReader
         var method = methodNode is null ? methods[0].Method : (methodNode as YamlScalarNode)?.Value ?? "";
         var technique = methods.FirstOrDefault(t => t.Method == method)
             ?? throw new RecipeException(methodNode!, $"unknown method '{method}' of {step}; known are {string.Join(", ", methods.Select(t => t.Method))}");
-        var typed = OptionBinder.Bind(options, technique.OptionsType, ["method"]).Deserialize(technique.OptionsType, Json.Options)!;
+        var typed = OptionBinder.Bind(options, technique.OptionsType, CommonKeys).Deserialize(technique.OptionsType, Json.Options)!;
         if (technique.WhyInvalid(typed) is { } why) throw new RecipeException(keyNode, why);
-        return new RecipeStep(step, method, JsonSerializer.SerializeToElement(typed, technique.OptionsType, Json.Options));
+        var placement = OptionBinder.BindKnown(options, typeof(StepPlacement)).Deserialize<StepPlacement>(Json.Options)!;
+        return new RecipeStep(step, method, JsonSerializer.SerializeToElement(typed, technique.OptionsType, Json.Options)) { Placement = placement };
+    }
+
+    private static T Bound<T>(YamlNode? node, string key)
+    {
+        if (node is not (null or YamlMappingNode)) throw new RecipeException(node, $"'{key}' takes a map of options");
+        return OptionBinder.Bind(node as YamlMappingNode, typeof(T), []).Deserialize<T>(Json.Options)!;
     }
 
     private static RecipeBudget? ParseBudget(YamlNode? node)

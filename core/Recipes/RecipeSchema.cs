@@ -28,6 +28,7 @@ public static class RecipeSchema
             ["preset"] = new JsonObject { ["enum"] = new JsonArray([.. Presets.Names.Select(n => JsonValue.Create(n))]) },
             ["steps"] = new JsonObject { ["type"] = "array", ["minItems"] = 1, ["items"] = new JsonObject { ["oneOf"] = steps } },
             ["budget"] = Object(new JsonObject { ["maxAccuracyLoss"] = fraction.DeepClone(), ["maxSizeRatio"] = fraction }),
+            ["retrain"] = Options(typeof(RetrainOptions), null),
             ["layers"] = new JsonObject { ["type"] = "array", ["items"] = Object(rule, "match") },
         }, "version");
         schema["$schema"] = "https://json-schema.org/draft/2020-12/schema";
@@ -40,7 +41,8 @@ public static class RecipeSchema
     {
         var properties = new JsonObject();
         if (technique is not null) properties["method"] = new JsonObject { ["const"] = technique.Method, ["description"] = technique.About };
-        foreach (var o in OptionBinder.Of(type)) properties[o.Key] = Option(o.Property, o.Option);
+        var placement = technique is null ? [] : OptionBinder.Of(typeof(StepPlacement));
+        foreach (var o in OptionBinder.Of(type).Concat(placement)) properties[o.Key] = Option(o.Property, o.Option);
         return Object(properties);
     }
 

@@ -19,9 +19,10 @@ public static class RecipeWriter
             if (b.MaxSizeRatio is { } ratio) parts.Add($"maxSizeRatio: {Number(ratio)}");
             yaml.Append("budget: {").AppendJoin(", ", parts).Append("}\n");
         }
+        if (recipe.Retrain.Wait > 0) yaml.Append("retrain: {wait: ").Append(Number(recipe.Retrain.Wait)).Append("}\n");
         yaml.Append("steps:\n");
         yaml.Append("- simplify: ").Append(Map(JsonSerializer.SerializeToElement(recipe.Simplify, Json.Options))).Append('\n');
-        foreach (var s in recipe.Steps) yaml.Append("- ").Append(s.Step).Append(": ").Append(Map(s.Options, $"method: {s.Method}")).Append('\n');
+        foreach (var s in recipe.Steps) yaml.Append("- ").Append(s.Step).Append(": ").Append(Map(s.Options, [$"method: {s.Method}", .. Placement(s.Placement)])).Append('\n');
         if (recipe.Layers.Count > 0) yaml.Append("layers:\n");
         foreach (var rule in recipe.Layers)
         {
@@ -33,9 +34,12 @@ public static class RecipeWriter
         return yaml.ToString();
     }
 
-    private static string Map(JsonElement options, string? first = null)
+    private static string[] Placement(StepPlacement p) => p.Device == StepDevice.Cpu ? [] :
+        ["device: gpu", $"fallback: {JsonNamingPolicy.CamelCase.ConvertName(p.Fallback.ToString())}", $"timeout: {p.Timeout}"];
+
+    private static string Map(JsonElement options, params IEnumerable<string> first)
     {
-        var parts = first is null ? new List<string>() : [first];
+        var parts = first.ToList();
         foreach (var p in options.EnumerateObject())
             if (p.Value.ValueKind != JsonValueKind.Null) parts.Add($"{p.Name}: {(p.Value.ValueKind == JsonValueKind.String ? p.Value.GetString() : p.Value.GetRawText())}");
         return "{" + string.Join(", ", parts) + "}";

@@ -3,7 +3,14 @@ namespace Serverless.Core.Reports;
 /// <summary>The contents of <c>report.json</c>. Names are a contract: fields are added, never renamed.</summary>
 public sealed record Report(
     string Status, string RunId, string Model, ReportSize Size, ReportParameters Parameters, ReportFidelity Fidelity, ReportAccuracy? Accuracy,
-    ReportLatency Latency, ReportBudget? Budget, IReadOnlyList<ReportLayer> Layers, int Attempts, double ElapsedSeconds, long PeakMemoryBytes);
+    ReportLatency Latency, ReportBudget? Budget, IReadOnlyList<ReportLayer> Layers, int Attempts, double ElapsedSeconds, long PeakMemoryBytes)
+{
+    /// <summary>Layers whose weights and options were those of an earlier run, and were taken from it.</summary>
+    public int LayersReused => Layers.Count(l => l.Reused);
+
+    /// <summary>Store folder of the result whose recipe this run took, or null.</summary>
+    public string? Predecessor { get; init; }
+}
 
 /// <summary>Bytes, external data included; ratio = after / before.</summary>
 public sealed record ReportSize(long Before, long After, double Ratio);

@@ -64,17 +64,8 @@ public sealed class BlobStore : IArtifactStore
     /// <param name="cancellation">Cancels the wait.</param>
     public async Task<BlobLease> LeaseAsync(string path, Action waiting, CancellationToken cancellation)
     {
-        var blob = Blob(path);
-        try
-        {
-            await network.ExecuteAsync(async token =>
-                await blob.UploadAsync(Stream.Null, new BlobUploadOptions { Conditions = new BlobRequestConditions { IfNoneMatch = ETag.All } }, token), cancellation);
-        }
-        catch (RequestFailedException e) when (e.Status is 409 or 412)
-        {
-            // It is there already.
-        }
-        return await BlobLease.TakeAsync(blob, network, waiting, cancellation);
+        await TryCreateAsync(path, ReadOnlyMemory<byte>.Empty, cancellation);
+        return await BlobLease.TakeAsync(Blob(path), network, waiting, cancellation);
     }
 
     /// <inheritdoc/>
@@ -83,7 +74,7 @@ public sealed class BlobStore : IArtifactStore
         try
         {
             var found = await network.ExecuteAsync(async token => await Blob(path).GetPropertiesAsync(cancellationToken: token), cancellation);
-            return new Artifact(path, found.Value.ContentLength, found.Value.ETag.ToString());
+            return new Artifact(path, found.Value.ContentLength, Tag(found.Value.ETag));
         }
         catch (RequestFailedException e) when (e.Status == 404)
         {
@@ -105,7 +96,25 @@ public sealed class BlobStore : IArtifactStore
         await using var stream = new BlockStream(Blob(path), network, cancellation);
         await write(stream, cancellation);
         var etag = await stream.CommitAsync(cancellation);
-        return new Artifact(path, stream.Length, etag.ToString());
+        return new Artifact(path, stream.Length, Tag(etag));
+    }
+
+    /// <inheritdoc/>
+    public async Task<bool> TryCreateAsync(string path, ReadOnlyMemory<byte> bytes, CancellationToken cancellation)
+    {
+        var id = Guid.NewGuid().ToString("N");
+        var options = new BlobUploadOptions { Conditions = new BlobRequestConditions { IfNoneMatch = ETag.All }, Metadata = new Dictionary<string, string> { ["writer"] = id } };
+        try
+        {
+            await network.ExecuteAsync(async token => await Blob(path).UploadAsync(BinaryData.FromBytes(bytes).ToStream(), options, token), cancellation);
+            return true;
+        }
+        catch (RequestFailedException e) when (e.Status is 409 or 412)
+        {
+            // An attempt whose answer was lost may have been ours.
+            var found = await network.ExecuteAsync(async token => await Blob(path).GetPropertiesAsync(cancellationToken: token), cancellation);
+            return found.Value.Metadata.TryGetValue("writer", out var writer) && writer == id;
+        }
     }
 
     /// <inheritdoc/>
@@ -120,7 +129,7 @@ public sealed class BlobStore : IArtifactStore
                 await foreach (var p in service.GetBlobContainerClient(container).GetBlobsAsync(new GetBlobsOptions { Prefix = name }, token).AsPages(next)) return p;
                 return null;
             }, cancellation);
-            foreach (var blob in page?.Values ?? []) yield return new Artifact($"{container}/{blob.Name}", blob.Properties.ContentLength ?? 0, blob.Properties.ETag?.ToString() ?? "");
+            foreach (var blob in page?.Values ?? []) yield return new Artifact($"{container}/{blob.Name}", blob.Properties.ContentLength ?? 0, Tag(blob.Properties.ETag ?? default));
             next = page?.ContinuationToken;
         } while (!string.IsNullOrEmpty(next));
     }
@@ -140,17 +149,17 @@ public sealed class BlobStore : IArtifactStore
     }
 
     /// <inheritdoc/>
-    public async Task<LocalFolder> MaterializeAsync(string folder, IReadOnlyCollection<string> names, CancellationToken cancellation)
+    public async Task<LocalFolder> MaterializeAsync(string folder, IReadOnlyDictionary<string, string?> files, CancellationToken cancellation)
     {
         var local = new LocalFolder(Directory.CreateTempSubdirectory("serverless-").FullName, temporary: true);
         try
         {
-            foreach (var name in names)
+            foreach (var (name, etag) in files)
             {
                 if (StorePath.WhyUnsafe(name) is { } why) throw new BadInputException($"{folder}/{name}: the path {why}; keep files inside the drop.");
                 var target = Path.Combine(local.Path, name);
                 Directory.CreateDirectory(Path.GetDirectoryName(target)!);
-                await using var reader = await OpenAsync($"{folder}/{name}", null, cancellation);
+                await using var reader = await OpenAsync($"{folder}/{name}", etag, cancellation);
                 await using var file = new FileStream(target, FileMode.CreateNew, FileAccess.Write, FileShare.None, 1 << 16, FileOptions.Asynchronous);
                 var buffer = new byte[BlockStream.BlockSize];
                 for (long at = 0; at < reader.Artifact.Length; at += buffer.Length)
@@ -178,6 +187,9 @@ public sealed class BlobStore : IArtifactStore
         if (StorePath.WhyUnsafe(name) is { } why) throw new BadInputException($"{path}: the path {why}; keep blobs inside the drop.");
         return service.GetBlobContainerClient(container).GetBlockBlobClient(name);
     }
+
+    // Listings give tags without the quotes that headers have.
+    private static string Tag(ETag etag) => etag.ToString().Trim('"');
 
     private static (string Container, string Name) Split(string path) => path.IndexOf('/') is var i and >= 0 ? (path[..i], path[(i + 1)..]) : (path, "");
 

@@ -50,7 +50,7 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers) 
     {
         var target = FullPath(path);
         Directory.CreateDirectory(Path.GetDirectoryName(target)!);
-        var aside = $"{target}.{Environment.ProcessId:x}{Guid.NewGuid():N}.partial";
+        var aside = Aside(target);
         try
         {
             await using (var stream = new FileStream(aside, FileMode.CreateNew, FileAccess.Write, FileShare.None, 1 << 16, FileOptions.Asynchronous))
@@ -66,6 +66,28 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers) 
             throw;
         }
         return Describe(path, new FileInfo(target));
+    }
+
+    /// <inheritdoc/>
+    public async Task<bool> TryCreateAsync(string path, ReadOnlyMemory<byte> bytes, CancellationToken cancellation)
+    {
+        var target = FullPath(path);
+        Directory.CreateDirectory(Path.GetDirectoryName(target)!);
+        var aside = Aside(target);
+        try
+        {
+            await File.WriteAllBytesAsync(aside, bytes, cancellation);
+            File.Move(aside, target, overwrite: false);
+            return true;
+        }
+        catch (IOException) when (File.Exists(target))
+        {
+            return false;
+        }
+        finally
+        {
+            File.Delete(aside);
+        }
     }
 
     /// <inheritdoc/>
@@ -132,11 +154,13 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers) 
     }
 
     /// <inheritdoc/>
-    public Task<LocalFolder> MaterializeAsync(string folder, IReadOnlyCollection<string> names, CancellationToken cancellation)
+    public async Task<LocalFolder> MaterializeAsync(string folder, IReadOnlyDictionary<string, string?> files, CancellationToken cancellation)
     {
-        foreach (var name in names) RefuseEscapingLink($"{folder}/{name}");
-        return Task.FromResult(new LocalFolder(FullPath(folder), temporary: false));
+        foreach (var (name, etag) in files) await using (await OpenAsync($"{folder}/{name}", etag, cancellation)) { }
+        return new LocalFolder(FullPath(folder), temporary: false);
     }
+
+    private static string Aside(string target) => $"{target}.{Environment.ProcessId:x}{Guid.NewGuid():N}.partial";
 
     private void RefuseEscapingLink(string path)
     {

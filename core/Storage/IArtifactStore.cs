@@ -24,6 +24,9 @@ public interface IArtifactStore
     /// <summary>Streams a new object into place; nothing appears when <paramref name="write"/> throws.</summary>
     Task<Artifact> WriteAsync(string path, Func<Stream, CancellationToken, Task> write, CancellationToken cancellation);
 
+    /// <summary>Writes an object unless there is one already; false when there is: of many writers one wins.</summary>
+    Task<bool> TryCreateAsync(string path, ReadOnlyMemory<byte> bytes, CancellationToken cancellation);
+
     /// <summary>All objects whose path starts with <paramref name="prefix"/>, ordered by path (ordinal).</summary>
     IAsyncEnumerable<Artifact> ListAsync(string prefix, CancellationToken cancellation);
 
@@ -40,7 +43,11 @@ public interface IArtifactStore
     /// A folder on this machine in which the named objects can be opened as files under their names relative to
     /// <paramref name="folder"/>, for native code that needs a file. Disposing it removes what was copied.
     /// </summary>
-    Task<LocalFolder> MaterializeAsync(string folder, IReadOnlyCollection<string> names, CancellationToken cancellation);
+    /// <param name="folder">The folder.</param>
+    /// <param name="files">Name → the version expected, or null for whatever is there.</param>
+    /// <param name="cancellation">Cancels the copy.</param>
+    /// <exception cref="BadInputException">Missing, or another version than expected.</exception>
+    Task<LocalFolder> MaterializeAsync(string folder, IReadOnlyDictionary<string, string?> files, CancellationToken cancellation);
 }
 
 /// <summary>Ranged reads of one version of one object.</summary>

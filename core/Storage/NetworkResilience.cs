@@ -1,4 +1,6 @@
 using Azure;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
 using Polly;
 using Polly.CircuitBreaker;
 using Polly.Retry;
@@ -23,6 +25,9 @@ public sealed record NetworkOptions
 
     /// <summary>How long calls are refused once most of them fail; default 5 s.</summary>
     public TimeSpan BreakDuration { get; init; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>Receives retries, breaks and timeouts as log lines; metrics go to the meter <c>Polly</c> either way.</summary>
+    public ILoggerFactory Logs { get; init; } = NullLoggerFactory.Instance;
 }
 
 /// <summary>Retry with jitter around a circuit breaker around a timeout, for calls to a storage service.</summary>
@@ -32,10 +37,10 @@ public static class NetworkResilience
     private const int FewestCalls = 20;
 
     /// <summary>Builds the pipeline.</summary>
-    public static ResiliencePipeline Build(NetworkOptions options, TimeProvider? time = null)
+    public static ResiliencePipeline Build(NetworkOptions options, TimeProvider? time = null, string name = "storage")
     {
         var passing = new PredicateBuilder().Handle<Exception>(MayPass);
-        return new ResiliencePipelineBuilder { Name = "storage", TimeProvider = time }
+        return new ResiliencePipelineBuilder { Name = name, TimeProvider = time }
             .AddRetry(new RetryStrategyOptions
             {
                 MaxRetryAttempts = Math.Max(1, options.MaxAttempts - 1),
@@ -53,6 +58,7 @@ public static class NetworkResilience
                 ShouldHandle = passing,
             })
             .AddTimeout(new TimeoutStrategyOptions { Timeout = options.AttemptTimeout })
+            .ConfigureTelemetry(options.Logs)
             .Build();
     }
 

@@ -10,10 +10,11 @@ public static class StoreJson
     /// <param name="path">The object.</param>
     /// <param name="limit">Largest size read.</param>
     /// <param name="cancellation">Cancels the call.</param>
-    /// <exception cref="BadInputException">It is larger than <paramref name="limit"/>, or absent.</exception>
-    public static async Task<byte[]> ReadBytesAsync(this IArtifactStore store, string path, long limit, CancellationToken cancellation)
+    /// <param name="etag">The version expected, or null for whatever is there.</param>
+    /// <exception cref="BadInputException">It is larger than <paramref name="limit"/>, absent, or another version.</exception>
+    public static async Task<byte[]> ReadBytesAsync(this IArtifactStore store, string path, long limit, CancellationToken cancellation, string? etag = null)
     {
-        await using var reader = await store.OpenAsync(path, null, cancellation);
+        await using var reader = await store.OpenAsync(path, etag, cancellation);
         if (reader.Artifact.Length > limit) throw new BadInputException($"{path}: {reader.Artifact.Length} bytes is more than the {limit} allowed here.");
         var bytes = new byte[reader.Artifact.Length];
         await reader.ReadAsync(0, bytes, cancellation);

@@ -1,5 +1,5 @@
 using Serverless.Core;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Onnx;
 using Serverless.Core.Storage;
 
 namespace Serverless.Local;
@@ -10,7 +10,8 @@ namespace Serverless.Local;
 /// <param name="Recipe">Store path of the recipe, or null.</param>
 /// <param name="Data">Store path of the data, or null.</param>
 /// <param name="Source">The store it is in.</param>
-internal sealed record Drop(string Name, string Model, string? Recipe, string? Data, StoreSpec Source)
+/// <param name="Parts">Everything that belongs to it, or null for what the model, recipe and data name.</param>
+internal sealed record Drop(string Name, string Model, string? Recipe, string? Data, StoreSpec Source, IReadOnlyList<Artifact>? Parts = null)
 {
     private const string Student = "student.onnx";
 
@@ -41,33 +42,16 @@ internal sealed record Drop(string Name, string Model, string? Recipe, string? D
         return new Drop(name, $"drop/{model}", Extra(containers, "recipe", recipe), Extra(containers, "data", data), new StoreSpec(containers));
     }
 
-    /// <summary>Finds the drops in the container <c>drop</c> of a store: <c>NAME.onnx</c>, or what is under <c>NAME/</c>.</summary>
-    public static async Task<IReadOnlyList<(Drop Drop, string State)>> InAsync(StoreSpec spec, IArtifactStore store, CancellationToken cancellation)
+    /// <summary>The versions of everything in the drop; the run's id follows from them.</summary>
+    /// <exception cref="BadInputException">The model is not whole.</exception>
+    public async Task<IReadOnlyList<Artifact>> PartsAsync(IArtifactStore store, CancellationToken cancellation)
     {
-        var blobs = new List<Artifact>();
-        await foreach (var a in store.ListAsync("drop/", cancellation)) blobs.Add(a);
-        var found = new List<(Drop, string)>();
-        foreach (var model in blobs.Where(b => b.Path.EndsWith(".onnx", StringComparison.OrdinalIgnoreCase) && StorePath.Name(b.Path) != Student))
-        {
-            var folder = StorePath.Parent(model.Path);
-            var single = folder == "drop";
-            var around = single ? [model] : blobs.Where(b => b.Path.StartsWith(folder + "/", StringComparison.Ordinal)).ToList();
-            if (!single && (StorePath.Parent(folder) != "drop" || around.Count(b => b.Path.EndsWith(".onnx", StringComparison.OrdinalIgnoreCase) && StorePath.Name(b.Path) != Student) != 1)) continue;
-            var name = single ? Path.GetFileNameWithoutExtension(model.Path) : StorePath.Name(folder);
-            found.Add((new Drop(name, model.Path, Beside("recipe.yaml"), Beside("data.npz"), spec), string.Join('|', around.Select(b => $"{b.Path}:{b.ETag}"))));
-
-            string? Beside(string file) => single ? null : around.FirstOrDefault(b => b.Path == $"{folder}/{file}")?.Path;
-        }
-        return found;
-    }
-
-    /// <summary>The versions of everything in the drop, for the run's id.</summary>
-    public async Task<string> RunIdAsync(IArtifactStore store, IEnumerable<string> modelFiles, CancellationToken cancellation)
-    {
+        var index = await ModelIndexer.IndexAsync(store, Model, cancellation);
+        if (Parts is not null) return Parts;
         var parts = new List<Artifact>();
-        foreach (var path in modelFiles.Concat([Recipe, Data]).OfType<string>())
+        foreach (var path in index.Files.Values.Select(f => f.Path).Concat([Recipe, Data]).OfType<string>())
             if (await store.FindAsync(path, cancellation) is { } artifact) parts.Add(artifact);
-        return RunNames.Id(Name, parts);
+        return parts;
     }
 
     private static string? Beside(string folder, string file) => File.Exists(Path.Combine(folder, file)) ? Path.Combine(folder, file) : null;

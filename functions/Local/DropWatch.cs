@@ -1,6 +1,4 @@
-using System.Text.Json;
 using Serverless.Core;
-using Serverless.Core.Onnx;
 using Serverless.Core.Pipeline;
 using Serverless.Core.Storage;
 
@@ -70,17 +68,16 @@ internal sealed class DropWatch(IDropSource source, long? memory)
         {
             drop = candidate.Open();
             var store = drop.Source.Open();
-            var index = await ModelIndexer.IndexAsync(store, drop.Model, cancellation);
-            runId = await drop.RunIdAsync(store, index.Files.Values.Select(f => f.Path), cancellation);
+            runId = RunNames.Id(drop.Name, await drop.PartsAsync(store, cancellation));
         }
         catch (Exception e) when (e is BadInputException or IOException or UnauthorizedAccessException)
         {
             if (!patienceOver) return false;
             var name = Path.GetFileNameWithoutExtension(candidate.Key);
-            await FailAsync(name, RunNames.Id(name, [new Artifact(candidate.Key, 0, candidate.State)]), candidate.Key, e.Message, cancellation);
+            await FailAsync(RunNames.Id(name, [new Artifact(candidate.Key, 0, candidate.State)]), candidate.Key, e.Message, cancellation);
             return true;
         }
-        foreach (var done in new[] { $"compressed/{drop.Name}/{runId}/report.json", $"failed/{drop.Name}/{runId}/error.json" })
+        foreach (var done in new[] { $"{RunNames.Output(runId)}/report.json", RunNames.Failure(runId) })
             if (await source.Results.FindAsync(done, cancellation) is not null) return true;
         try
         {
@@ -90,15 +87,14 @@ internal sealed class DropWatch(IDropSource source, long? memory)
         catch (Exception e) when (e is not OperationCanceledException)
         {
             // One bad drop must not end the watch: it is written down and the next one taken.
-            await FailAsync(drop.Name, runId, candidate.Key, e.Message, cancellation);
+            await FailAsync(runId, candidate.Key, e.Message, cancellation);
         }
         return true;
     }
 
-    private async Task FailAsync(string name, string runId, string model, string error, CancellationToken cancellation)
+    private async Task FailAsync(string runId, string model, string error, CancellationToken cancellation)
     {
         Console.Error.WriteLine(error);
-        var body = JsonSerializer.SerializeToUtf8Bytes(new { status = "failed", runId, model, error }, Json.Indented);
-        await source.Results.WriteBytesAsync($"failed/{name}/{runId}/error.json", body, cancellation);
+        await new WriteFailure().RunAsync(new FailureInput(runId, model, error), new ActivityContext(source.Results, new MemoryGate(0)), cancellation);
     }
 }

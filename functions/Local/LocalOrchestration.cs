@@ -1,6 +1,7 @@
 using Polly;
 using Polly.Retry;
 using Serverless.Core.Pipeline;
+using Serverless.Core.Storage;
 
 namespace Serverless.Local;
 
@@ -10,6 +11,7 @@ namespace Serverless.Local;
 /// </summary>
 internal sealed class LocalOrchestration : IOrchestration, IDisposable
 {
+    private static readonly TimeSpan EventPoll = TimeSpan.FromMilliseconds(300);
     private static readonly ResiliencePipeline Retry = new ResiliencePipelineBuilder().AddRetry(new RetryStrategyOptions
     {
         MaxRetryAttempts = Retries.MaxAttempts - 1,
@@ -21,37 +23,37 @@ internal sealed class LocalOrchestration : IOrchestration, IDisposable
 
     private readonly ActivityContext context;
     private readonly Journal journal;
-    private readonly Action<RunStatus> show;
+    private readonly LocalDisplay display;
     private readonly ModelProcess? process;
     private readonly SemaphoreSlim cores;
+    private readonly CancellationToken cancellation;
+    private int reads;
 
     /// <summary>Prepares a run.</summary>
     /// <param name="runId">The run.</param>
     /// <param name="context">What activities get.</param>
     /// <param name="journal">Where results are kept.</param>
-    /// <param name="show">Receives the status.</param>
+    /// <param name="display">Receives the status and what is said.</param>
     /// <param name="process">Runs activities that run models; null runs them here.</param>
     /// <param name="concurrency">Activities at a time.</param>
     /// <param name="cancellation">Cancels the run.</param>
     public LocalOrchestration(
-        string runId, ActivityContext context, Journal journal, Action<RunStatus> show, ModelProcess? process, int concurrency, CancellationToken cancellation)
+        string runId, ActivityContext context, Journal journal, LocalDisplay display, ModelProcess? process, int concurrency, CancellationToken cancellation)
     {
-        (RunId, this.context, this.journal, this.show, this.process, Cancellation) = (runId, context, journal, show, process, cancellation);
+        (Id, this.context, this.journal, this.display, this.process, this.cancellation) = (runId, context, journal, display, process, cancellation);
         cores = new SemaphoreSlim(concurrency, concurrency);
     }
 
-    public string RunId { get; }
-
-    public CancellationToken Cancellation { get; }
+    public string Id { get; }
 
     public DateTime UtcNow
     {
         get
         {
-            var key = Journal.Key("started", RunId);
+            var key = Journal.Key("now", Interlocked.Increment(ref reads));
             if (journal.TryGet<string>(key, out var known)) return DateTime.Parse(known!, null, System.Globalization.DateTimeStyles.RoundtripKind);
             var now = DateTime.UtcNow;
-            journal.Add(key, "started", now.ToString("O"));
+            journal.Add(key, "now", now.ToString("O"));
             return now;
         }
     }
@@ -64,10 +66,10 @@ internal sealed class LocalOrchestration : IOrchestration, IDisposable
         var name = typeof(TActivity).Name;
         var key = Journal.Key(name, input);
         if (journal.TryGet<TOutput>(key, out var known)) return known!;
-        await cores.WaitAsync(Cancellation);
+        await cores.WaitAsync(cancellation);
         try
         {
-            var result = await Retry.ExecuteAsync(async token => await Task.Run(() => RunAsync<TActivity, TInput, TOutput>(input, token), token), Cancellation);
+            var result = await Retry.ExecuteAsync(async token => await Task.Run(() => RunAsync<TActivity, TInput, TOutput>(input, token), token), cancellation);
             journal.Add(key, name, result);
             return result;
         }
@@ -77,22 +79,63 @@ internal sealed class LocalOrchestration : IOrchestration, IDisposable
         }
     }
 
+    public Task<TOutput> CallPartAsync<TOrchestration, TInput, TOutput>(string id, TInput input)
+        where TOrchestration : Orchestration<TInput, TOutput>, new()
+        where TInput : notnull
+        where TOutput : notnull => new TOrchestration().RunAsync(new Part(this, id), input);
+
+    /// <summary>Waits for <c>work/RUN/events/NAME.json</c> to appear in the store.</summary>
     public async Task<string?> WaitForEventAsync(string name, TimeSpan timeout)
     {
-        // Nothing outside this process can raise an event: waiting for one is waiting for the timeout.
-        await Task.Delay(timeout, Cancellation);
-        return null;
+        var path = RunNames.Event($"work/{Id}", name);
+        for (var end = DateTime.UtcNow + timeout; ;)
+        {
+            if (await context.Store.FindAsync(path, cancellation) is not null)
+                return System.Text.Encoding.UTF8.GetString(await context.Store.ReadBytesAsync(path, 1 << 20, cancellation));
+            if (DateTime.UtcNow >= end) return null;
+            await Task.Delay(EventPoll, cancellation);
+        }
     }
 
-    public void SetStatus(RunStatus status) => show(status);
+    public Task SleepAsync(TimeSpan time) => Task.Delay(time, cancellation);
+
+    public void SetStatus(RunStatus status) => display.Show(status);
+
+    public void Log(string line) => display.Say(line);
 
     public void Dispose() => cores.Dispose();
 
-    private Task<TOutput> RunAsync<TActivity, TInput, TOutput>(TInput input, CancellationToken cancellation)
+    private Task<TOutput> RunAsync<TActivity, TInput, TOutput>(TInput input, CancellationToken token)
         where TActivity : Activity<TInput, TOutput>
         where TInput : notnull
         where TOutput : notnull =>
         process is not null && typeof(TActivity).IsAssignableTo(typeof(IRunsModels))
-            ? process.RunAsync<TInput, TOutput>(typeof(TActivity).Name, input, cancellation)
-            : Activator.CreateInstance<TActivity>().RunAsync(input, context, cancellation);
+            ? process.RunAsync<TInput, TOutput>(typeof(TActivity).Name, input, token)
+            : context.RunAsync<TActivity, TInput, TOutput>(input, token);
+
+    // A part shares everything with the whole; only what it shows is counted into the whole.
+    private sealed class Part(LocalOrchestration whole, string id) : IOrchestration
+    {
+        public string Id => whole.Id;
+
+        public DateTime UtcNow => whole.UtcNow;
+
+        public Task<TOutput> CallAsync<TActivity, TInput, TOutput>(TInput input)
+            where TActivity : Activity<TInput, TOutput>
+            where TInput : notnull
+            where TOutput : notnull => whole.CallAsync<TActivity, TInput, TOutput>(input);
+
+        public Task<TOutput> CallPartAsync<TOrchestration, TInput, TOutput>(string part, TInput input)
+            where TOrchestration : Orchestration<TInput, TOutput>, new()
+            where TInput : notnull
+            where TOutput : notnull => whole.CallPartAsync<TOrchestration, TInput, TOutput>(part, input);
+
+        public Task<string?> WaitForEventAsync(string name, TimeSpan timeout) => whole.WaitForEventAsync(name, timeout);
+
+        public Task SleepAsync(TimeSpan time) => whole.SleepAsync(time);
+
+        public void SetStatus(RunStatus status) => whole.display.ShowPart(id, status);
+
+        public void Log(string line) => whole.Log(line);
+    }
 }

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Serverless.Core.Pipeline;
 using Serverless.Local;
 
 var root = new RootCommand("Serverless: compress ONNX models, on this machine.")
@@ -8,7 +9,7 @@ var root = new RootCommand("Serverless: compress ONNX models, on this machine.")
     WatchCommand.Build(),
 };
 var activity = new Command(ModelProcess.Command) { Hidden = true };
-activity.SetAction((_, cancellation) => Outcome.OfAsync(() => ModelProcess.ServeAsync(cancellation)));
+activity.SetAction((_, cancellation) => ModelProcess.ServeAsync(cancellation));
 root.Add(activity);
 
 var parsed = root.Parse(args);

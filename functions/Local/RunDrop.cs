@@ -1,5 +1,5 @@
 using Serverless.Core;
-using Serverless.Core.Onnx;
+using Serverless.Core.Events;
 using Serverless.Core.Pipeline;
 using Serverless.Core.Reports;
 using Serverless.Core.Storage;
@@ -24,11 +24,11 @@ internal static class RunDrop
     public static async Task<RunResult> RunAsync(Drop drop, LocalOptions options, Action<RunStatus> show, Action<string> say, CancellationToken cancellation)
     {
         var source = drop.Source.Open();
-        var index = await ModelIndexer.IndexAsync(source, drop.Model, cancellation);
-        var runId = await drop.RunIdAsync(source, index.Files.Values.Select(f => f.Path), cancellation);
+        var parts = await drop.PartsAsync(source, cancellation);
+        var runId = RunNames.Id(drop.Name, parts);
         var place = Place.Of(drop, options, runId);
         var store = place.Spec.Open();
-        var request = new RunRequest(drop.Name, drop.Model, drop.Recipe, drop.Data, $"work/{runId}", place.Shards, place.Output, options.Memory ?? 0);
+        var request = new RunRequest(drop.Name, drop.Model, drop.Recipe, drop.Data, $"work/{runId}", place.Shards, place.Output, options.Memory ?? 0) { Snapshot = RunNames.Snapshot($"work/{runId}") };
 
         using var held = await RunLock.TakeAsync(Path.Combine(place.Local, runId + ".lock"), say, cancellation);
         await using var lease = store is BlobStore blobs ? await blobs.LeaseAsync($"work/{runId}.lock", () => say("Another machine runs this drop; waiting for it."), cancellation) : null;
@@ -39,10 +39,15 @@ internal static class RunDrop
         {
             using var journal = new Journal(Path.Combine(folder, "journal.jsonl"));
             if (journal.Count > 0) say($"Going on from {journal.Count} finished steps of an earlier run.");
-            var context = new ActivityContext(store, new MemoryGate(options.Memory ?? MemorySize.HalfOfFree()));
+            await RunNames.WriteSnapshotAsync(store, request.Work, parts, cancellation);
+            using var events = EventSender.FromEnvironment();
+            var context = new ActivityContext(store, new MemoryGate(options.Memory ?? MemorySize.HalfOfFree()))
+            {
+                Events = events, GpuSteps = drop.Source.Storage is { } account ? StepQueue.Connect(account, GpuWorker.Steps) : null,
+            };
             var process = options.Isolated ? new ModelProcess(place.Spec, Math.Max(options.Memory ?? 0, SmallestEvaluationLimit), EvaluationTime) : null;
-            using var orchestration = new LocalOrchestration(runId, context, journal, show, process, Environment.ProcessorCount, cancellation);
-            result = await CompressionRun.RunAsync(orchestration, request);
+            using var orchestration = new LocalOrchestration(runId, context, journal, new LocalDisplay(show, say), process, Environment.ProcessorCount, cancellation);
+            result = await new CompressionRun().RunAsync(orchestration, request);
         }
         catch (BadInputException)
         {
@@ -64,7 +69,7 @@ internal static class RunDrop
         public static Place Of(Drop drop, LocalOptions options, string runId)
         {
             if (drop.Source.Storage is not null)
-                return new Place(drop.Source, "work/layers", $"compressed/{drop.Name}/{runId}", Path.GetFullPath(options.Work ?? Path.Combine(options.Root, RunLock.WorkFolder)));
+                return new Place(drop.Source, "work/layers", RunNames.Output(runId), Path.GetFullPath(options.Work ?? Path.Combine(options.Root, RunLock.WorkFolder)));
             var output = Path.GetFullPath(options.Output ?? Path.Combine(options.Root, "compressed", drop.Name, runId));
             var work = Path.GetFullPath(options.Work ?? Path.Combine(Path.GetDirectoryName(output)!, RunLock.WorkFolder));
             return new Place(drop.Source.With(("work", work), ("out", Path.GetDirectoryName(output)!)), options.Work is null ? $"work/{runId}/layers" : "work/layers", $"out/{Path.GetFileName(output)}", work);
@@ -75,12 +80,7 @@ internal static class RunDrop
 
     private static async Task ClearAsync(IArtifactStore store, string work, string folder, CancellationToken cancellation)
     {
-        if (store is not FolderStore)
-        {
-            var left = new List<string>();
-            await foreach (var a in store.ListAsync(work + "/", cancellation)) left.Add(a.Path);
-            foreach (var path in left) await store.DeleteAsync(path, cancellation);
-        }
+        if (store is not FolderStore) await new ClearWork().RunAsync(new ClearInput(work), new ActivityContext(store, new MemoryGate(0)), cancellation);
         Directory.Delete(folder, recursive: true);
     }
 

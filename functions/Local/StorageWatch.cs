@@ -1,4 +1,5 @@
 using Serverless.Core;
+using Serverless.Core.Pipeline;
 using Serverless.Core.Storage;
 
 namespace Serverless.Local;
@@ -7,7 +8,7 @@ namespace Serverless.Local;
 internal sealed class StorageWatch(string storage, string root, string? recipe) : IDropSource
 {
     private static readonly string[] Containers = ["drop", "work", "compressed", "failed"];
-    private readonly StoreSpec spec = new(new Dictionary<string, string>(), storage);
+    private readonly StoreSpec spec = StoreSpec.Of(storage);
     private readonly BlobStore store = BlobStore.Connect(storage);
 
     public string Name => "the container 'drop'";
@@ -23,5 +24,6 @@ internal sealed class StorageWatch(string storage, string root, string? recipe) 
     }
 
     public async Task<IReadOnlyList<DropCandidate>> ListAsync(CancellationToken cancellation) =>
-        [.. (await Drop.InAsync(spec, store, cancellation)).Select(d => new DropCandidate(d.Drop.Model, d.State, () => d.Drop))];
+        [.. (await StoredDrop.ListAsync(store, StoredDrop.Container, cancellation)).Select(d => new DropCandidate(
+            d.Model, string.Join('|', d.Parts.Select(p => $"{p.Path}:{p.ETag}")), () => new Drop(d.Name, d.Model, d.Recipe, d.Data, spec, d.Parts)))];
 }

@@ -133,7 +133,7 @@ internal static class LargeModel
     private static async Task<(double Seconds, long PeakBytes)> CompressAsync(string folder)
     {
         var start = new ProcessStartInfo("dotnet") { RedirectStandardError = true };
-        foreach (var a in new[] { typeof(ModelProcess).Assembly.Location, "compress", Path.Combine(folder, "model.onnx"), "--recipe", Path.Combine(folder, "int4.yaml"), "--out", Path.Combine(folder, "out"), "--memory", "1GB" }) start.ArgumentList.Add(a);
+        foreach (var a in new[] { typeof(ExitCode).Assembly.Location, "compress", Path.Combine(folder, "model.onnx"), "--recipe", Path.Combine(folder, "int4.yaml"), "--out", Path.Combine(folder, "out"), "--memory", "1GB" }) start.ArgumentList.Add(a);
         var clock = Stopwatch.StartNew();
         using var process = Process.Start(start)!;
         var error = process.StandardError.ReadToEndAsync();

@@ -9,7 +9,7 @@ namespace Serverless.Core.Tests;
 /// <summary>Data flows one way: host → pipeline → techniques → numerics and the model file.</summary>
 public class ArchitectureTests
 {
-    private static readonly Architecture Architecture = new ArchLoader().LoadAssemblies(typeof(BadInputException).Assembly, typeof(ModelProcess).Assembly).Build();
+    private static readonly Architecture Architecture = new ArchLoader().LoadAssemblies(typeof(BadInputException).Assembly, typeof(ExitCode).Assembly).Build();
 
     [Theory]
     [InlineData("Serverless.Core.Numerics", "Techniques|Recipes|Pipeline|Evaluation|Reports|Storage")]

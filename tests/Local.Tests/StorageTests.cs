@@ -20,6 +20,7 @@ public class StorageTests(Azurite azurite) : IClassFixture<Azurite>
         Assert.True(done.ExitCode == 0, done.Error);
         var blobs = new List<string>();
         await foreach (var a in store.ListAsync("compressed/digits/", default)) blobs.Add(a.Path);
+        Assert.True(blobs.Count == 4, done.Error);
         Assert.Equal(["model.onnx", "recipe.yaml", "report.html", "report.json"], blobs.Select(StorePath.Name));
         var local = await CommandLine.RunAsync(folder.Path, "compress", RealModels.Digits, "--out", "local");
         Assert.True(local.ExitCode == 0, local.Error);

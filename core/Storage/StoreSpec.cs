@@ -1,13 +1,15 @@
-using Serverless.Core.Storage;
-
-namespace Serverless.Local;
+namespace Serverless.Core.Storage;
 
 /// <summary>Which store to use, in a form that another process can be told.</summary>
 /// <param name="Folders">Container → directory; ignored with <paramref name="Storage"/>.</param>
 /// <param name="Storage">Account URL or connection string of blob storage, or null for folders.</param>
-internal sealed record StoreSpec(IReadOnlyDictionary<string, string> Folders, string? Storage = null)
+public sealed record StoreSpec(IReadOnlyDictionary<string, string> Folders, string? Storage = null)
 {
+    /// <summary>A store in blob storage.</summary>
+    public static StoreSpec Of(string storage) => new(new Dictionary<string, string>(), storage);
+
     /// <summary>Opens the store.</summary>
+    /// <exception cref="BadInputException"><see cref="Storage"/> is neither a URL nor a connection string.</exception>
     public IArtifactStore Open() => Storage is { } s ? BlobStore.Connect(s) : new FolderStore(Folders);
 
     /// <summary>The same with more containers, where they are folders.</summary>

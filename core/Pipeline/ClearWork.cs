@@ -1,0 +1,21 @@
+namespace Serverless.Core.Pipeline;
+
+/// <summary>Input of <see cref="ClearWork"/>.</summary>
+/// <param name="Work">The run's work folder.</param>
+public sealed record ClearInput(string Work);
+
+/// <summary>How much was deleted.</summary>
+public sealed record Cleared(int Objects);
+
+/// <summary>Deletes what a finished run kept for itself; compressed layers, which later runs may take, stay.</summary>
+public sealed class ClearWork : Activity<ClearInput, Cleared>
+{
+    /// <inheritdoc/>
+    public override async Task<Cleared> RunAsync(ClearInput input, ActivityContext context, CancellationToken cancellation)
+    {
+        var left = new List<string>();
+        await foreach (var a in context.Store.ListAsync(input.Work + "/", cancellation)) left.Add(a.Path);
+        await Parallel.ForEachAsync(left, cancellation, async (path, token) => await context.Store.DeleteAsync(path, token));
+        return new Cleared(left.Count);
+    }
+}
