@@ -143,6 +143,6 @@ internal sealed class ModelRunner : IDisposable
     {
         var options = new SessionOptions { LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL, EnableCpuMemArena = false };
         options.AddSessionConfigEntry("session.intra_op.allow_spinning", "0");
-        return options;
+        return ExecutionDevice.With(options);
     }
 }

@@ -1,0 +1,127 @@
+using System.Diagnostics;
+using System.Text.Json;
+using Serverless.Core;
+using Serverless.Core.Pipeline;
+using Serverless.Core.Storage;
+using Serverless.TestSupport;
+using Xunit;
+
+namespace Serverless.Local.Tests;
+
+/// <summary>Steps for a GPU: a real queue on Azurite, the job as a process of its own, on the CPU.</summary>
+public class GpuJobTests(Azurite azurite) : IClassFixture<Azurite>
+{
+    private static readonly string Program = Path.Combine(AppContext.BaseDirectory, "Serverless.GpuJob.dll");
+
+    [Fact]
+    public async Task A_job_killed_midway_is_finished_by_its_successor_and_the_bytes_are_those_of_the_cpu()
+    {
+        using var folder = new Folder();
+        var store = azurite.Store();
+        await store.EnsureContainersAsync(["drop", "work"], default);
+        await store.WriteBytesAsync("drop/g/recipe.yaml", "version: 1\nsteps:\n- quantize: {bits: 8, device: gpu, timeout: 5}\n"u8.ToArray(), default);
+        await store.WriteBytesAsync("drop/g/digits.onnx", await File.ReadAllBytesAsync(Path.Combine(RealModels.Digits, "digits.onnx")), default);
+        using var watch = CommandLine.Start(folder.Path, "watch", ".", "--storage", azurite.ConnectionString, "--once");
+        var error = watch.StandardError.ReadToEndAsync();
+        var killed = await KillMidwayAsync(store);
+        var jobs = 0;
+        for (var end = DateTime.UtcNow.AddMinutes(2); !watch.HasExited && DateTime.UtcNow < end; jobs++)
+            Assert.Equal(0, (await RunJobAsync()).ExitCode);
+        await watch.WaitForExitAsync(new CancellationTokenSource(TimeSpan.FromSeconds(30)).Token);
+        Assert.True(watch.ExitCode == 0, await error);
+        var outputs = new List<string>();
+        await foreach (var a in store.ListAsync("compressed/g/", default)) outputs.Add(a.Path);
+        Assert.True(outputs.Count > 0, await error);
+        var local = await CommandLine.RunAsync(folder.Path, "compress", Path.Combine(RealModels.Digits, "digits.onnx"), "--out", "local");
+        Assert.True(local.ExitCode == 0, local.Error);
+        Assert.Equal(await File.ReadAllBytesAsync(Path.Combine(folder.Path, "local", "model.onnx")), await store.ReadBytesAsync(outputs.Single(p => p.EndsWith(".onnx", StringComparison.Ordinal)), 1 << 20, default));
+        Assert.Contains("device: gpu", System.Text.Encoding.UTF8.GetString(await store.ReadBytesAsync(outputs.Single(p => p.EndsWith(".yaml", StringComparison.Ordinal)), 1 << 20, default)));
+        Assert.True(killed, "the first job had answered before it was killed");
+    }
+
+    [Fact]
+    public async Task What_is_no_step_is_set_aside_with_its_reason_and_an_empty_queue_is_no_error()
+    {
+        var queue = StepQueue.Connect(azurite.ConnectionString, GpuWorker.Steps);
+        await queue.SendAsync("""{"activity": "Format", "runId": "x", "work": "work/x", "event": "e", "input": {}}""", default);
+        Assert.Contains("set aside", (await RunJobAsync()).Error);
+        var poison = await queue.Sibling(GpuWorker.Steps + "-poison").TryTakeAsync(TimeSpan.FromSeconds(30), default);
+        await using (poison)
+        {
+            Assert.Contains("not a step", JsonDocument.Parse(poison!.Body).RootElement.GetProperty("reason").GetString());
+            await poison.CompleteAsync(default);
+        }
+        var empty = await RunJobAsync();
+        Assert.Equal((0, true), (empty.ExitCode, empty.Error.Contains("empty", StringComparison.Ordinal)));
+    }
+
+    [Fact]
+    public async Task A_held_message_stays_hidden_while_work_lasts_longer_than_its_visibility()
+    {
+        var queue = StepQueue.Connect(azurite.ConnectionString, "renewal");
+        await queue.SendAsync("work", default);
+        await using (var held = await queue.TryTakeAsync(TimeSpan.FromSeconds(2), default))
+        {
+            await Task.Delay(TimeSpan.FromSeconds(5));
+            Assert.Null(await queue.TryTakeAsync(TimeSpan.FromSeconds(2), default));
+            Assert.False(held!.Lost.IsCancellationRequested);
+        }
+        await using var again = await queue.TryTakeAsync(TimeSpan.FromSeconds(2), default);
+        Assert.Equal(("work", 2L), (again!.Body, again.Deliveries));
+        await again.CompleteAsync(default);
+        Assert.Null(await queue.TryTakeAsync(TimeSpan.FromSeconds(2), default));
+    }
+
+    [Fact]
+    public async Task A_step_that_kills_every_job_is_answered_as_failed_and_set_aside()
+    {
+        var store = azurite.Store();
+        await store.EnsureContainersAsync(["work"], default);
+        var queue = StepQueue.Connect(azurite.ConnectionString, "hopeless");
+        var step = new GpuStep("run", "work/hopeless", "gpu-x-1", nameof(CompressLayer), JsonSerializer.SerializeToElement(new CompressInput("work/hopeless", "work/layers", 0, 0), Json.Options), "hopeless-answers");
+        await queue.SendAsync(JsonSerializer.Serialize(step, Json.Options), default);
+        for (var i = 0; i < GpuWorker.MaxDeliveries; i++) await (await queue.TryTakeAsync(TimeSpan.FromSeconds(30), default))!.DisposeAsync();
+        var outcome = await GpuWorker.RunOneAsync(queue, (_, _, _) => throw new InvalidOperationException("never run"), store, "cpu", TimeSpan.FromSeconds(30), default);
+        Assert.Equal(GpuOutcome.SetAside, outcome);
+        await using var answer = await queue.Sibling("hopeless-answers").TryTakeAsync(TimeSpan.FromSeconds(30), default);
+        var told = JsonSerializer.Deserialize<GpuAnswer>(answer!.Body, Json.Options)!;
+        Assert.Equal(("run", "gpu-x-1", false), (told.RunId, told.Event, told.BadInput));
+        Assert.Contains("never ended", told.Error);
+        Assert.NotNull(await queue.Sibling("hopeless-poison").TryTakeAsync(TimeSpan.FromSeconds(1), default));
+    }
+
+    // Kills the first job when it says that it runs; true when it had not answered by then.
+    private async Task<bool> KillMidwayAsync(BlobStore store)
+    {
+        for (var i = 0; i < 60; i++)
+        {
+            using var job = Start("2");
+            while (await job.StandardError.ReadLineAsync() is { } line)
+            {
+                if (!line.StartsWith("Running", StringComparison.Ordinal)) continue;
+                job.Kill();
+                await job.WaitForExitAsync();
+                await foreach (var _ in store.ListAsync("work/", default))
+                    if (_.Path.Contains("/events/", StringComparison.Ordinal)) return false;
+                return true;
+            }
+            await Task.Delay(200);
+        }
+        throw new TimeoutException("no step came");
+    }
+
+    private async Task<CommandLine.Outcome> RunJobAsync()
+    {
+        using var job = Start("5");
+        var (output, error) = (job.StandardOutput.ReadToEndAsync(), job.StandardError.ReadToEndAsync());
+        await job.WaitForExitAsync();
+        return new CommandLine.Outcome(job.ExitCode, await output, await error);
+    }
+
+    private Process Start(string visibility)
+    {
+        var start = new ProcessStartInfo("dotnet", [Program, "--visibility", visibility]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        start.Environment["SERVERLESS_STORAGE"] = azurite.ConnectionString;
+        return Process.Start(start)!;
+    }
+}
