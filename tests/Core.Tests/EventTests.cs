@@ -1,0 +1,205 @@
+using System.Net;
+using System.Text;
+using System.Text.Json;
+using Serverless.Core.Events;
+using Serverless.Core.Pipeline;
+using Serverless.Core.Storage;
+using Serverless.TestSupport;
+using Xunit;
+
+namespace Serverless.Core.Tests;
+
+/// <summary>Hooks and events, in and out.</summary>
+public class EventTests
+{
+    private const string Secret = "0123456789abcdef0123456789abcdef";
+    private static readonly NetworkOptions Quick = new() { MaxAttempts = 3, FirstPause = TimeSpan.FromMilliseconds(5), LongestPause = TimeSpan.FromMilliseconds(20), AttemptTimeout = TimeSpan.FromSeconds(5) };
+    private static readonly RunEvent Happened = new(RunEvent.RetrainingRequested, "ocr-0123456789ab", "ocr", "drop/ocr.onnx", new DateTime(2026, 11, 24, 1, 2, 3, DateTimeKind.Utc)) { Student = "work/x/model.onnx", Loss = 0.1, Round = 1 };
+
+    [Fact]
+    public void The_signature_is_that_of_the_test_vector()
+    {
+        // printf '1700000000.{"model":"retrained/m.onnx"}' | openssl dgst -sha256 -hmac 0123456789abcdef0123456789abcdef
+        var body = """{"model":"retrained/m.onnx"}"""u8.ToArray();
+        Assert.Equal("v1=894df4553c9f752d31c7d2396bdb74fc9ad4e76a17a315dff88f76a55c531656", WebhookSignature.Sign(Secret, 1700000000, body));
+        Assert.Null(WebhookSignature.WhyRefused(Secret, "1700000000", WebhookSignature.Sign(Secret, 1700000000, body), body, DateTimeOffset.FromUnixTimeSeconds(1700000299)));
+    }
+
+    [Theory]
+    [InlineData("another secret, thirty-two or more", 0, "wrong")]
+    [InlineData(Secret, -301, "too old")]
+    [InlineData(Secret, 301, "too new")]
+    [InlineData("short", 0, "secret")]
+    public void A_wrong_key_and_an_old_timestamp_are_refused(string signer, int seconds, string why)
+    {
+        var now = DateTimeOffset.FromUnixTimeSeconds(1700000000);
+        var at = now.ToUnixTimeSeconds() + seconds;
+        var signature = WebhookSignature.Sign(signer, at, "{}"u8);
+        Assert.Contains(why, WebhookSignature.WhyRefused(signer == "short" ? signer : Secret, $"{at}", signature, "{}"u8, now));
+    }
+
+    [Theory]
+    [InlineData(null, "v1=00")]
+    [InlineData("1700000000", null)]
+    [InlineData("-1", "v1=00")]
+    [InlineData("1700000000", "v2=00")]
+    public void Headers_that_are_missing_or_odd_are_refused(string? timestamp, string? signature) =>
+        Assert.NotNull(WebhookSignature.WhyRefused(Secret, timestamp, signature, "{}"u8, DateTimeOffset.FromUnixTimeSeconds(1700000000)));
+
+    [Fact]
+    public async Task A_hook_is_taken_once_and_starts_the_model_with_its_predecessors_recipe()
+    {
+        using var folder = new Folder();
+        var store = new FolderStore(new[] { "drop", "retrained", "work", "compressed" }.ToDictionary(c => c, c => Path.Combine(folder.Path, c)));
+        folder.Write("retrained/m.onnx", [1, 2, 3]);
+        var recipe = folder.Write("compressed/m/m-0123456789ab/recipe.yaml", "version: 1\npreset: int4\n"u8.ToArray());
+        var now = DateTimeOffset.UtcNow;
+        var body = """{"model": "retrained/m.onnx", "predecessor": "m-0123456789ab"}"""u8.ToArray();
+        var signature = WebhookSignature.Sign(Secret, now.ToUnixTimeSeconds(), body);
+        var decision = await Intake.OfHookAsync(store, Secret, $"{now.ToUnixTimeSeconds()}", signature, body, now, default);
+        Assert.Equal(("retrained/m.onnx", "compressed/m/m-0123456789ab"), (decision.Start!.Model, decision.Start.Predecessor));
+        Assert.Contains("already", (await Assert.ThrowsAsync<UnauthorizedAccessException>(() => Intake.OfHookAsync(store, Secret, $"{now.ToUnixTimeSeconds()}", signature, body, now, default))).Message);
+        // Another recipe is another run.
+        File.WriteAllText(recipe, "version: 1\npreset: int8\n#\n");
+        Assert.NotEqual(decision.Start.RunId, (await DropRequest.OfAsync(store, "retrained/m.onnx", "compressed/m/m-0123456789ab", default))!.RunId);
+        var waiting = await HookAsync("""{"model": "retrained/m.onnx", "run": "m-0123456789ab"}""");
+        Assert.Equal(("m-0123456789ab", "retrained"), (waiting.Raise!.RunId, waiting.Raise.Name));
+        foreach (var wrong in new[] { """{"model": "drop/m.onnx"}""", """{"model": "retrained/../drop/m.onnx"}""", """{"model": "retrained/none.onnx"}""", "[]", "null", """{"model": "retrained/m.onnx", "predecessor": "../../x"}""", """{"model": "retrained/m.onnx", "predecessor": "m-000000000000"}""" })
+            await Assert.ThrowsAsync<BadInputException>(() => HookAsync(wrong));
+
+        Task<IntakeDecision> HookAsync(string json) => Intake.OfHookAsync(
+            store, Secret, $"{now.ToUnixTimeSeconds()}", WebhookSignature.Sign(Secret, now.ToUnixTimeSeconds(), Encoding.UTF8.GetBytes(json)), Encoding.UTF8.GetBytes(json), now, default);
+    }
+
+    [Fact]
+    public async Task Events_of_Event_Grid_say_what_was_dropped_or_registered()
+    {
+        using var folder = new Folder();
+        var store = new FolderStore(new[] { "drop", "retrained", "work", "compressed" }.ToDictionary(c => c, c => Path.Combine(folder.Path, c)));
+        folder.Write("drop/single.onnx", [1]);
+        folder.Write("drop/many/a.onnx", [1]);
+        folder.Write("drop/many/weights.bin", [1]);
+        folder.Write("drop/many/student.onnx", [1]);
+        folder.Write("retrained/r.onnx", [1]);
+        var single = await Intake.OfEventAsync(store, Blob("drop", "single.onnx"), default);
+        Assert.Equal("drop/single.onnx", single.Start!.Model);
+        Assert.StartsWith("single-", single.Start.RunId);
+        // Any file of a folder means the folder; the same state is the same run, however it is told.
+        var ids = new[] { Blob("drop", "many/a.onnx"), Blob("drop", "many/weights.bin"), CloudBlob("drop", "many/weights.bin"), $"[{Blob("drop", "many/a.onnx")}]" }.Select(e => Intake.OfEventAsync(store, e, default).Result.Start!.RunId).ToList();
+        Assert.Single(ids.Distinct());
+        folder.Write("drop/many/recipe.yaml", [1]);
+        Assert.NotEqual(ids[0], (await Intake.OfEventAsync(store, Blob("drop", "many/a.onnx"), default)).Start!.RunId);
+        Assert.Equal(IntakeDecision.Nothing, await Intake.OfEventAsync(store, Blob("drop", "nothing/here.bin"), default));
+        Assert.Equal(IntakeDecision.Nothing, await Intake.OfEventAsync(store, Blob("compressed", "single/x/model.onnx"), default));
+        Assert.Equal(IntakeDecision.Nothing, await Intake.OfEventAsync(store, """{"type": "Microsoft.Storage.BlobDeleted", "subject": "x"}""", default));
+        var registered = """{"eventType": "Microsoft.MachineLearningServices.ModelRegistered", "subject": "models/m:2", "data": {"modelName": "m", "modelVersion": "2", "modelTags": {"serverless-model": "retrained/r.onnx"}, "modelProperties": {}}}""";
+        Assert.Equal("retrained/r.onnx", (await Intake.OfEventAsync(store, registered, default)).Start!.Model);
+        Assert.Equal(IntakeDecision.Nothing, await Intake.OfEventAsync(store, registered.Replace("serverless-model", "other", StringComparison.Ordinal), default));
+        var ours = """{"specversion": "1.0", "type": "serverless.model.retrained", "source": "/x", "id": "1", "data": {"model": "retrained/r.onnx", "run": "r-1"}}""";
+        Assert.Equal("r-1", (await Intake.OfEventAsync(store, ours, default)).Raise!.RunId);
+        foreach (var wrong in new[] { "", "{", "3", """{"type": "Microsoft.Storage.BlobCreated"}""", """{"type": "serverless.model.retrained", "data": {}}""", """{"type": "serverless.model.retrained", "data": {"model": "drop/x"}}""" })
+            await Assert.ThrowsAsync<BadInputException>(() => Intake.OfEventAsync(store, wrong, default));
+
+        static string Blob(string container, string blob) => JsonSerializer.Serialize(new { eventType = "Microsoft.Storage.BlobCreated", subject = $"/blobServices/default/containers/{container}/blobs/{blob}", data = new { eTag = "0x1" } });
+        static string CloudBlob(string container, string blob) => JsonSerializer.Serialize(new { specversion = "1.0", type = "Microsoft.Storage.BlobCreated", subject = $"/blobServices/default/containers/{container}/blobs/{blob}" });
+    }
+
+    [Fact]
+    public async Task A_webhook_gets_a_signed_CloudEvent_and_is_tried_again_when_it_stumbles()
+    {
+        using var listener = new Receiver(503, 200);
+        using var sender = new EventSender(new EventSettings(null, [listener.Address], Secret, AllowPrivate: true), Quick);
+        Assert.Empty(await sender.SendAsync(Happened, default));
+        Assert.Equal(2, listener.Requests.Count);
+        var (headers, body) = listener.Requests[1];
+        Assert.Null(WebhookSignature.WhyRefused(Secret, headers[WebhookSignature.TimestampHeader], headers[WebhookSignature.SignatureHeader], body, DateTimeOffset.UtcNow));
+        Assert.StartsWith("application/cloudevents+json", headers["Content-Type"]);
+        var parsed = Azure.Messaging.CloudEvent.Parse(BinaryData.FromBytes(body))!;
+        Assert.Equal((RunEvent.RetrainingRequested, "/serverless/runs/ocr-0123456789ab", "ocr-0123456789ab/serverless.run.retraining-requested/1"), (parsed.Type, parsed.Source, parsed.Id));
+        Assert.Equal("work/x/model.onnx", JsonDocument.Parse(parsed.Data!).RootElement.GetProperty("student").GetString());
+        using var gone = new Receiver(410);
+        using var other = new EventSender(new EventSettings(null, [gone.Address], Secret, AllowPrivate: true), Quick);
+        Assert.Contains("410", Assert.Single(await other.SendAsync(Happened, default)));
+        Assert.Single(gone.Requests);
+    }
+
+    [Fact]
+    public async Task A_webhook_into_a_private_network_is_refused_unless_allowed()
+    {
+        using var listener = new Receiver(200);
+        using var sender = new EventSender(new EventSettings(null, [listener.Address, new Uri($"http://localhost:{listener.Address.Port}/")], Secret, AllowPrivate: false), Quick);
+        var failures = await sender.SendAsync(Happened, default);
+        Assert.Equal(2, failures.Count);
+        Assert.All(failures, f => Assert.Contains("private network", f));
+        Assert.Empty(listener.Requests);
+        Assert.Throws<BadInputException>(() => EventSettings.Read(n => n switch { "SERVERLESS_WEBHOOKS" => "http://example.com", "SERVERLESS_HOOK_SECRET" => Secret, _ => null }));
+        Assert.Throws<BadInputException>(() => EventSettings.Read(n => n switch { "SERVERLESS_WEBHOOKS" => "https://example.com", _ => null }));
+        Assert.Throws<BadInputException>(() => EventSettings.Read(n => n == "SERVERLESS_EVENT_TOPIC" ? "ftp://x" : null));
+    }
+
+    [Theory]
+    [InlineData("8.8.8.8", true)]
+    [InlineData("10.1.2.3", false)]
+    [InlineData("127.0.0.1", false)]
+    [InlineData("169.254.169.254", false)]
+    [InlineData("172.31.255.255", false)]
+    [InlineData("172.32.0.1", true)]
+    [InlineData("192.168.0.1", false)]
+    [InlineData("100.64.0.1", false)]
+    [InlineData("0.0.0.0", false)]
+    [InlineData("::1", false)]
+    [InlineData("::ffff:10.0.0.1", false)]
+    [InlineData("::ffff:8.8.8.8", true)]
+    [InlineData("64:ff9b::a00:1", false)]
+    [InlineData("fd00::1", false)]
+    [InlineData("fe80::1", false)]
+    [InlineData("2606:4700::1111", true)]
+    public void Private_addresses_are_told_from_public_ones(string address, bool isPublic) => Assert.Equal(isPublic, PublicAddress.Is(IPAddress.Parse(address)));
+
+    private sealed class Receiver : IDisposable
+    {
+        private readonly HttpListener listener = new();
+        private readonly Queue<int> answers;
+
+        public Receiver(params int[] answers)
+        {
+            this.answers = new Queue<int>(answers);
+            for (var port = 30000 + Random.Shared.Next(20000); ; port++)
+            {
+                try
+                {
+                    listener.Prefixes.Clear();
+                    listener.Prefixes.Add($"http://127.0.0.1:{port}/");
+                    listener.Prefixes.Add($"http://localhost:{port}/");
+                    listener.Start();
+                    Address = new Uri($"http://127.0.0.1:{port}/");
+                    break;
+                }
+                catch (HttpListenerException) when (port < 65000)
+                {
+                    continue;
+                }
+            }
+            _ = ServeAsync();
+        }
+
+        public Uri Address { get; }
+
+        public List<(Dictionary<string, string> Headers, byte[] Body)> Requests { get; } = [];
+
+        public void Dispose() => listener.Close();
+
+        private async Task ServeAsync()
+        {
+            while (answers.Count > 0)
+            {
+                var context = await listener.GetContextAsync();
+                using var body = new MemoryStream();
+                await context.Request.InputStream.CopyToAsync(body);
+                Requests.Add((context.Request.Headers.AllKeys.ToDictionary(k => k!, k => context.Request.Headers[k]!), body.ToArray()));
+                context.Response.StatusCode = answers.Dequeue();
+                context.Response.Close();
+            }
+        }
+    }
+}
