@@ -1,0 +1,60 @@
+using Microsoft.Azure.Functions.Worker;
+using Serverless.Core.Pipeline;
+
+namespace Serverless.App;
+
+/// <summary>The pipeline's activities as functions.</summary>
+public sealed class Activities(AppHost host)
+{
+    /// <inheritdoc cref="Core.Pipeline.CheckDrop"/>
+    [Function(nameof(CheckDrop))]
+    public Task<DropState> CheckDrop([ActivityTrigger] DropCheck input, CancellationToken cancellation) => host.RunAsync<CheckDrop, DropCheck, DropState>(input, cancellation);
+
+    /// <inheritdoc cref="Core.Pipeline.Inspect"/>
+    [Function(nameof(Inspect))]
+    public Task<Inspected> Inspect([ActivityTrigger] InspectInput input, CancellationToken cancellation) => host.RunAsync<Inspect, InspectInput, Inspected>(input, cancellation);
+
+    /// <inheritdoc cref="Core.Pipeline.Plan"/>
+    [Function(nameof(Plan))]
+    public Task<Planned> Plan([ActivityTrigger] PlanInput input, CancellationToken cancellation) => host.RunAsync<Plan, PlanInput, Planned>(input, cancellation);
+
+    /// <inheritdoc cref="Core.Pipeline.ReadBudget"/>
+    [Function(nameof(ReadBudget))]
+    public Task<Budget> ReadBudget([ActivityTrigger] PlanInput input, CancellationToken cancellation) => host.RunAsync<ReadBudget, PlanInput, Budget>(input, cancellation);
+
+    /// <inheritdoc cref="Core.Pipeline.CompressLayer"/>
+    [Function(nameof(CompressLayer))]
+    public Task<CompressedLayer> CompressLayer([ActivityTrigger] CompressInput input, CancellationToken cancellation) => host.RunAsync<CompressLayer, CompressInput, CompressedLayer>(input, cancellation);
+
+    /// <inheritdoc cref="Core.Pipeline.SendGpuStep"/>
+    [Function(nameof(SendGpuStep))]
+    public Task<GpuSent> SendGpuStep([ActivityTrigger] GpuSend input, CancellationToken cancellation) => host.RunAsync<SendGpuStep, GpuSend, GpuSent>(input, cancellation);
+
+    /// <inheritdoc cref="Core.Pipeline.Reassemble"/>
+    [Function(nameof(Reassemble))]
+    public Task<Reassembled> Reassemble([ActivityTrigger] ReassembleInput input, CancellationToken cancellation) => host.RunAsync<Reassemble, ReassembleInput, Reassembled>(input, cancellation);
+
+    /// <inheritdoc cref="Core.Pipeline.Evaluate"/>
+    [Function(nameof(Evaluate))]
+    public Task<Evaluated> Evaluate([ActivityTrigger] EvaluateInput input, CancellationToken cancellation) => host.RunAsync<Evaluate, EvaluateInput, Evaluated>(input, cancellation);
+
+    /// <inheritdoc cref="Core.Pipeline.Replan"/>
+    [Function(nameof(Replan))]
+    public Task<Planned> Replan([ActivityTrigger] ReplanInput input, CancellationToken cancellation) => host.RunAsync<Replan, ReplanInput, Planned>(input, cancellation);
+
+    /// <inheritdoc cref="Core.Pipeline.Publish"/>
+    [Function(nameof(Publish))]
+    public Task<Published> Publish([ActivityTrigger] PublishInput input, CancellationToken cancellation) => host.RunAsync<Publish, PublishInput, Published>(input, cancellation);
+
+    /// <inheritdoc cref="Core.Pipeline.Notify"/>
+    [Function(nameof(Notify))]
+    public Task<Notified> Notify([ActivityTrigger] NotifyInput input, CancellationToken cancellation) => host.RunAsync<Notify, NotifyInput, Notified>(input, cancellation);
+
+    /// <inheritdoc cref="Core.Pipeline.ClearWork"/>
+    [Function(nameof(ClearWork))]
+    public Task<Cleared> ClearWork([ActivityTrigger] ClearInput input, CancellationToken cancellation) => host.RunAsync<ClearWork, ClearInput, Cleared>(input, cancellation);
+
+    /// <inheritdoc cref="Core.Pipeline.WriteFailure"/>
+    [Function(nameof(WriteFailure))]
+    public Task<FailureWritten> WriteFailure([ActivityTrigger] FailureInput input, CancellationToken cancellation) => host.RunAsync<WriteFailure, FailureInput, FailureWritten>(input, cancellation);
+}

@@ -1,0 +1,126 @@
+using System.Net;
+using System.Text.Json;
+using Microsoft.Azure.Functions.Worker;
+using Microsoft.Azure.Functions.Worker.Http;
+using Microsoft.DurableTask.Client;
+using Serverless.Core;
+using Serverless.Core.Events;
+using Serverless.Core.Pipeline;
+using Serverless.Core.Storage;
+
+namespace Serverless.App;
+
+/// <summary>Runs over HTTP: start, status, report, cancel; and the hook for retrained models.</summary>
+public sealed class HttpTriggers(AppHost host)
+{
+    private const int LargestBody = 64 << 10;
+
+    /// <summary><c>POST /api/runs</c> with <c>{"model": "drop/NAME.onnx"}</c> starts the drop there, unless it ran already.</summary>
+    [Function("StartRun")]
+    public Task<HttpResponseData> StartAsync([HttpTrigger(AuthorizationLevel.Function, "post", Route = "runs")] HttpRequestData request, [DurableClient] DurableTaskClient client, CancellationToken cancellation) =>
+        AnswerAsync(request, async () =>
+        {
+            var body = await BodyAsync(request, cancellation);
+            var model = Read<StartBody>(body)?.Model is { } m && m.StartsWith(StoredDrop.Container + "/", StringComparison.Ordinal) ? m : throw new BadInputException("the body is not {\"model\": \"drop/…\"}.");
+            var drop = await DropRequest.OfAsync(host.Context.Store, model, null, cancellation) ?? throw new BadInputException($"{model}: no drop is there; a drop is NAME.onnx, or a folder NAME/ that holds exactly one .onnx.");
+            return await StartedAsync(request, await Runs.CarryOutAsync(client, new IntakeDecision(drop, null), cancellation), cancellation);
+        }, cancellation);
+
+    /// <summary><c>GET /api/runs/{id}</c>: how far it is, layer by layer, and how it ended.</summary>
+    [Function("RunStatus")]
+    public static Task<HttpResponseData> StatusAsync([HttpTrigger(AuthorizationLevel.Function, "get", Route = "runs/{id}")] HttpRequestData request, string id, [DurableClient] DurableTaskClient client, CancellationToken cancellation) =>
+        AnswerAsync(request, async () => await Runs.FindAsync(client, id, cancellation) is { } run
+            ? await JsonAsync(request, HttpStatusCode.OK, run, cancellation)
+            : await ErrorAsync(request, HttpStatusCode.NotFound, $"{id}: there is no such run.", cancellation), cancellation);
+
+    /// <summary><c>GET /api/runs/{id}/report</c>: <c>report.json</c>.</summary>
+    [Function("RunReport")]
+    public Task<HttpResponseData> ReportAsync([HttpTrigger(AuthorizationLevel.Function, "get", Route = "runs/{id}/report")] HttpRequestData request, string id, CancellationToken cancellation) =>
+        AnswerAsync(request, async () =>
+        {
+            var path = $"{RunNames.Output(id)}/report.json";
+            if (StorePath.WhyUnsafe(path) is not null || await host.Context.Store.FindAsync(path, cancellation) is null) return await ErrorAsync(request, HttpStatusCode.NotFound, $"{id}: there is no report; the run is not done, or there is none.", cancellation);
+            var response = request.CreateResponse(HttpStatusCode.OK);
+            response.Headers.Add("Content-Type", "application/json; charset=utf-8");
+            await response.WriteBytesAsync(await host.Context.Store.ReadBytesAsync(path, 64 << 20, cancellation), cancellation);
+            return response;
+        }, cancellation);
+
+    /// <summary><c>DELETE /api/runs/{id}</c> cancels a run and its parts.</summary>
+    [Function("CancelRun")]
+    public static Task<HttpResponseData> CancelAsync([HttpTrigger(AuthorizationLevel.Function, "delete", Route = "runs/{id}")] HttpRequestData request, string id, [DurableClient] DurableTaskClient client, CancellationToken cancellation) =>
+        AnswerAsync(request, async () =>
+        {
+            if (await client.GetInstanceAsync(id, cancellation) is null) return await ErrorAsync(request, HttpStatusCode.NotFound, $"{id}: there is no such run.", cancellation);
+            await client.TerminateInstanceAsync(id, new TerminateInstanceOptions("cancelled", Recursive: true), cancellation);
+            return request.CreateResponse(HttpStatusCode.Accepted);
+        }, cancellation);
+
+    /// <summary><c>POST /api/retrained</c>, signed (<see cref="WebhookSignature"/>): a <see cref="RetrainedModel"/> for a run that waits, or for a new one.</summary>
+    [Function("Retrained")]
+    public Task<HttpResponseData> RetrainedAsync([HttpTrigger(AuthorizationLevel.Anonymous, "post", Route = "retrained")] HttpRequestData request, [DurableClient] DurableTaskClient client, CancellationToken cancellation) =>
+        AnswerAsync(request, async () =>
+        {
+            var body = await BodyAsync(request, cancellation);
+            var decision = await Intake.OfHookAsync(host.Context.Store, host.HookSecret, Header(WebhookSignature.TimestampHeader), Header(WebhookSignature.SignatureHeader), body, DateTimeOffset.UtcNow, cancellation);
+            return await StartedAsync(request, await Runs.CarryOutAsync(client, decision, cancellation), cancellation);
+
+            string? Header(string name) => request.Headers.TryGetValues(name, out var values) ? values.FirstOrDefault() : null;
+        }, cancellation);
+
+    private static async Task<HttpResponseData> AnswerAsync(HttpRequestData request, Func<Task<HttpResponseData>> answer, CancellationToken cancellation)
+    {
+        try
+        {
+            return await answer();
+        }
+        catch (BadInputException e)
+        {
+            return await ErrorAsync(request, HttpStatusCode.BadRequest, e.Message, cancellation);
+        }
+        catch (UnauthorizedAccessException e)
+        {
+            return await ErrorAsync(request, HttpStatusCode.Unauthorized, e.Message, cancellation);
+        }
+    }
+
+    private static async Task<HttpResponseData> StartedAsync(HttpRequestData request, string? id, CancellationToken cancellation)
+    {
+        var url = new Uri(request.Url, $"/api/runs/{Uri.EscapeDataString(id!)}").ToString();
+        var response = await JsonAsync(request, HttpStatusCode.Accepted, new { id, status = url, report = $"{url}/report" }, cancellation);
+        response.Headers.Add("Location", url);
+        return response;
+    }
+
+    private static Task<HttpResponseData> ErrorAsync(HttpRequestData request, HttpStatusCode code, string error, CancellationToken cancellation) =>
+        JsonAsync(request, code, new { error }, cancellation);
+
+    private static async Task<HttpResponseData> JsonAsync<T>(HttpRequestData request, HttpStatusCode code, T value, CancellationToken cancellation)
+    {
+        var response = request.CreateResponse(code);
+        response.Headers.Add("Content-Type", "application/json; charset=utf-8");
+        await response.WriteBytesAsync(JsonSerializer.SerializeToUtf8Bytes(value, Json.Options), cancellation);
+        return response;
+    }
+
+    private static async Task<ReadOnlyMemory<byte>> BodyAsync(HttpRequestData request, CancellationToken cancellation)
+    {
+        var body = new byte[LargestBody + 1];
+        var length = await request.Body.ReadAtLeastAsync(body, body.Length, throwOnEndOfStream: false, cancellation);
+        return length <= LargestBody ? body.AsMemory(0, length) : throw new BadInputException($"the body is longer than {LargestBody} bytes.");
+    }
+
+    private static T? Read<T>(ReadOnlyMemory<byte> body)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize<T>(body.Span, Json.Options);
+        }
+        catch (JsonException e)
+        {
+            throw new BadInputException("the body is not JSON of the right shape.", e);
+        }
+    }
+
+    private sealed record StartBody(string? Model);
+}

@@ -1,0 +1,24 @@
+using Microsoft.Azure.Functions.Worker;
+using Microsoft.DurableTask;
+using Serverless.Core.Pipeline;
+
+namespace Serverless.App;
+
+/// <summary>The pipeline's orchestrations as functions.</summary>
+public static class Orchestrations
+{
+    /// <summary>From a drop to its result.</summary>
+    [Function(nameof(DropRun))]
+    public static Task<DropResult> DropRun([OrchestrationTrigger] TaskOrchestrationContext context) =>
+        new DropRun().RunAsync(new DurableOrchestration(context), context.GetInput<DropRequest>()!);
+
+    /// <summary>One model to its result.</summary>
+    [Function(nameof(CompressionRun))]
+    public static Task<RunResult> CompressionRun([OrchestrationTrigger] TaskOrchestrationContext context) =>
+        new CompressionRun().RunAsync(new DurableOrchestration(context), context.GetInput<RunRequest>()!);
+
+    /// <summary>A part of a wide fan-out.</summary>
+    [Function(nameof(CompressLayers))]
+    public static Task<LayersDone> CompressLayers([OrchestrationTrigger] TaskOrchestrationContext context) =>
+        new CompressLayers().RunAsync(new DurableOrchestration(context), context.GetInput<LayersInput>()!);
+}

@@ -1,0 +1,36 @@
+using System.Text.Json;
+using Microsoft.Azure.Functions.Worker;
+using Microsoft.DurableTask.Client;
+using Microsoft.Extensions.Logging;
+using Serverless.Core;
+using Serverless.Core.Pipeline;
+
+namespace Serverless.App;
+
+/// <summary>What comes by queue: events of Event Grid, and answers of GPU steps.</summary>
+public sealed class QueueTriggers(AppHost host, ILogger<QueueTriggers> logger)
+{
+    /// <summary>A blob was dropped, or a model was trained again: Event Grid puts its events into the queue <c>events</c>.</summary>
+    [Function("OnEvent")]
+    public async Task OnEventAsync([QueueTrigger("events", Connection = "SERVERLESS_QUEUES")] string message, [DurableClient] DurableTaskClient client, CancellationToken cancellation)
+    {
+        try
+        {
+            var run = await Runs.CarryOutAsync(client, await Intake.OfEventAsync(host.Context.Store, message, cancellation), cancellation);
+            if (run is not null) logger.Concerns(run);
+        }
+        catch (BadInputException e)
+        {
+            // Delivering it again would not make it better.
+            logger.PassedOver(e.Message);
+        }
+    }
+
+    /// <summary>A GPU step was answered.</summary>
+    [Function("OnGpuAnswer")]
+    public static async Task OnGpuAnswerAsync([QueueTrigger(GpuWorker.Answers, Connection = "SERVERLESS_QUEUES")] string message, [DurableClient] DurableTaskClient client, CancellationToken cancellation)
+    {
+        var answer = JsonSerializer.Deserialize<GpuAnswer>(message, Json.Options)!;
+        await client.RaiseEventAsync(answer.RunId, answer.Event, message, cancellation);
+    }
+}

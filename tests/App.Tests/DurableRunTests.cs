@@ -1,0 +1,41 @@
+using Microsoft.DurableTask.Client;
+using Serverless.Core.Pipeline;
+using Serverless.Core.Storage;
+using Serverless.Local;
+using Serverless.TestSupport;
+using Xunit;
+
+namespace Serverless.App.Tests;
+
+/// <summary>The app's own functions on the real Durable Task engine.</summary>
+public class DurableRunTests
+{
+    [Theory]
+    [InlineData("digits", "version: 1\npreset: int8\n")]
+    [InlineData("ch_PP-OCRv4_rec_infer", "version: 1\npreset: int4\n")]
+    [InlineData("silero_vad_v5", "version: 1\npreset: int8\n")]
+    public async Task A_real_model_gives_the_bytes_of_the_local_host(string name, string recipe)
+    {
+        using var folder = new Folder();
+        var store = Store(folder);
+        var model = name == "digits" ? Path.Combine(RealModels.Digits, "digits.onnx") : RealModels.File(name);
+        folder.Write("drop/m/model.onnx", await File.ReadAllBytesAsync(model));
+        var recipeFile = folder.Write("drop/m/recipe.yaml", System.Text.Encoding.UTF8.GetBytes(recipe));
+        await using var engine = await DurableEngine.StartAsync(new AppHost(new ActivityContext(store, new MemoryGate(1L << 30)), null, ""));
+        var drop = (await DropRequest.OfAsync(store, "drop/m/model.onnx", null, default))!;
+        // The same event ten times.
+        await Task.WhenAll(Enumerable.Range(0, 10).Select(_ => Runs.CarryOutAsync(engine.Client, new IntakeDecision(drop, null), default)));
+        var done = await engine.Client.WaitForInstanceCompletionAsync(drop.RunId, getInputsAndOutputs: true);
+        Assert.True(done.RuntimeStatus == OrchestrationRuntimeStatus.Completed, done.FailureDetails?.ToString());
+        var output = folder.Path + $"/compressed/m/{drop.RunId}";
+        Assert.Equal(["model.onnx", "recipe.yaml", "report.html", "report.json"], Directory.GetFiles(output).Select(Path.GetFileName).Order());
+        var local = Path.Combine(folder.Path, "local");
+        await RunDrop.RunAsync(Drop.Of(Path.Combine(folder.Path, "drop", "m"), recipeFile, null), new LocalOptions(local, folder.Path, null, 1L << 30, Isolated: false), _ => { }, _ => { }, default);
+        Assert.Equal(await File.ReadAllBytesAsync(Path.Combine(local, "model.onnx")), await File.ReadAllBytesAsync(Path.Combine(output, "model.onnx")));
+        var view = await Runs.FindAsync(engine.Client, drop.RunId, default);
+        Assert.Equal(("Completed", "succeeded"), (view!.State, view.Result!.Status));
+        Assert.Equal("Publish", view.Progress!.Stage);
+    }
+
+    private static FolderStore Store(Folder folder) => new(new[] { "drop", "work", "compressed", "failed", "retrained" }.ToDictionary(c => c, c => Path.Combine(folder.Path, c)));
+}
