@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Globalization;
 using Google.Protobuf;
 using Serverless.Core.Onnx.Schema;
@@ -21,7 +20,6 @@ public static class ModelWriter
     /// <summary>Largest model written as one file: protobuf's limit.</summary>
     public const long ProtobufLimit = int.MaxValue;
 
-    private const int BufferSize = 1 << 18;
     private const long PageSize = 4096, MapGranularity = 65536, LargeTensor = 1 << 20;
     private const string Marker = "#";
 
@@ -143,21 +141,7 @@ public static class ModelWriter
                 if (open is { } old) await old.Reader.DisposeAsync();
                 open = current = (path, await store.OpenAsync(path, etags.GetValueOrDefault(path), cancellation));
             }
-            var buffer = ArrayPool<byte>.Shared.Rent(BufferSize);
-            try
-            {
-                for (long done = 0; done < source.Length;)
-                {
-                    var chunk = buffer.AsMemory(0, (int)Math.Min(buffer.Length, source.Length - done));
-                    await current.Reader.ReadAsync(source.Offset + done, chunk, cancellation);
-                    await output.WriteAsync(chunk, cancellation);
-                    done += chunk.Length;
-                }
-            }
-            finally
-            {
-                ArrayPool<byte>.Shared.Return(buffer);
-            }
+            await current.Reader.CopyToAsync(source.Offset, source.Length, output, cancellation);
         }
 
         public async ValueTask DisposeAsync()

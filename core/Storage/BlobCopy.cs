@@ -30,15 +30,6 @@ internal static class BlobCopy
             // Another account, a private source, or an emulator without the call: stream it instead.
         }
         await using var source = await store.OpenAsync(fromPath, null, cancellation);
-        await store.WriteAsync(toPath, async (stream, token) =>
-        {
-            var buffer = new byte[BlockStream.BlockSize];
-            for (long at = 0; at < source.Artifact.Length; at += buffer.Length)
-            {
-                var chunk = buffer.AsMemory(0, (int)Math.Min(buffer.Length, source.Artifact.Length - at));
-                await source.ReadAsync(at, chunk, token);
-                await stream.WriteAsync(chunk, token);
-            }
-        }, cancellation);
+        await store.WriteAsync(toPath, (stream, token) => source.CopyToAsync(0, source.Artifact.Length, stream, token), cancellation);
     }
 }

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using Azure;
+using Azure.Core;
 using Azure.Identity;
 using Azure.Storage.Blobs;
 using Azure.Storage.Blobs.Models;
@@ -16,12 +17,17 @@ public sealed class BlobStore : IArtifactStore
 {
     private readonly BlobServiceClient service;
     private readonly ResiliencePipeline network;
+    private readonly ServerSideRanges ranges;
 
     /// <summary>Wraps a client whose own retries are off.</summary>
-    public BlobStore(BlobServiceClient service, NetworkOptions? options = null)
+    /// <param name="service">The client.</param>
+    /// <param name="options">How the network is dealt with, or null for the defaults.</param>
+    /// <param name="credential">What <paramref name="service"/> authorizes with; null when that is the account's key.</param>
+    public BlobStore(BlobServiceClient service, NetworkOptions? options = null, TokenCredential? credential = null)
     {
         this.service = service;
         network = NetworkResilience.Build(options ?? new NetworkOptions());
+        ranges = new ServerSideRanges(credential);
     }
 
     /// <summary>
@@ -33,9 +39,9 @@ public sealed class BlobStore : IArtifactStore
         try
         {
             var client = ClientOptions();
-            return Uri.TryCreate(storage, UriKind.Absolute, out var url) && url.Scheme is "https" or "http"
-                ? new BlobStore(new BlobServiceClient(url, new DefaultAzureCredential(), client), options)
-                : new BlobStore(new BlobServiceClient(storage, client), options);
+            if (!Uri.TryCreate(storage, UriKind.Absolute, out var url) || url.Scheme is not ("https" or "http")) return new BlobStore(new BlobServiceClient(storage, client), options);
+            var credential = new DefaultAzureCredential();
+            return new BlobStore(new BlobServiceClient(url, credential, client), options, credential);
         }
         catch (FormatException e)
         {
@@ -87,7 +93,7 @@ public sealed class BlobStore : IArtifactStore
     {
         var artifact = await FindAsync(path, cancellation) ?? throw new BadInputException($"{path}: the blob does not exist; put it beside the model.");
         if (etag is not null && etag != artifact.ETag) throw Changed(path);
-        return new Reader(artifact, Blob(path), network);
+        return new Reader(artifact, Blob(path), network, ranges);
     }
 
     /// <inheritdoc/>
@@ -161,13 +167,7 @@ public sealed class BlobStore : IArtifactStore
                 Directory.CreateDirectory(Path.GetDirectoryName(target)!);
                 await using var reader = await OpenAsync($"{folder}/{name}", etag, cancellation);
                 await using var file = new FileStream(target, FileMode.CreateNew, FileAccess.Write, FileShare.None, 1 << 16, FileOptions.Asynchronous);
-                var buffer = new byte[BlockStream.BlockSize];
-                for (long at = 0; at < reader.Artifact.Length; at += buffer.Length)
-                {
-                    var chunk = buffer.AsMemory(0, (int)Math.Min(buffer.Length, reader.Artifact.Length - at));
-                    await reader.ReadAsync(at, chunk, cancellation);
-                    await file.WriteAsync(chunk, cancellation);
-                }
+                await reader.CopyToAsync(0, reader.Artifact.Length, file, cancellation);
             }
             return local;
         }
@@ -193,7 +193,7 @@ public sealed class BlobStore : IArtifactStore
 
     private static (string Container, string Name) Split(string path) => path.IndexOf('/') is var i and >= 0 ? (path[..i], path[(i + 1)..]) : (path, "");
 
-    private sealed class Reader(Artifact artifact, BlockBlobClient blob, ResiliencePipeline network) : ArtifactReader(artifact)
+    private sealed class Reader(Artifact artifact, BlockBlobClient blob, ResiliencePipeline network, ServerSideRanges ranges) : ArtifactReader(artifact)
     {
         public override async ValueTask ReadAsync(long offset, Memory<byte> destination, CancellationToken cancellation)
         {
@@ -213,6 +213,13 @@ public sealed class BlobStore : IArtifactStore
             {
                 throw Changed(Artifact.Path);
             }
+        }
+
+        public override async Task CopyToAsync(long offset, long length, Stream output, CancellationToken cancellation)
+        {
+            if (offset < 0 || offset + length > Artifact.Length) throw new EndOfStreamException($"{Artifact.Path} ends at {Artifact.Length}.");
+            if (output is not BlockStream blocks || !await ranges.TryAppendAsync(blocks, blob, Artifact, offset, length, cancellation))
+                await base.CopyToAsync(offset, length, output, cancellation);
         }
 
         public override ValueTask DisposeAsync() => ValueTask.CompletedTask;

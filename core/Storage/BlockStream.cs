@@ -1,5 +1,6 @@
 using System.Buffers;
 using Azure;
+using Azure.Storage.Blobs.Models;
 using Azure.Storage.Blobs.Specialized;
 using Polly;
 
@@ -50,6 +51,17 @@ internal sealed class BlockStream(BlockBlobClient blob, ResiliencePipeline netwo
         }
     }
 
+    /// <summary>Appends a range of another blob without its bytes passing through here (Put Block From URL).</summary>
+    public async Task AppendFromAsync(Uri source, HttpRange range, StageBlockFromUriOptions options, CancellationToken token)
+    {
+        if (held > 0) await StageAsync();
+        var id = NextId();
+        options.SourceRange = range;
+        await network.ExecuteAsync(async t => await blob.StageBlockFromUriAsync(source, id, options, t), token);
+        blocks.Add(id);
+        length += range.Length!.Value;
+    }
+
     public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
         WriteAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
 
@@ -91,7 +103,7 @@ internal sealed class BlockStream(BlockBlobClient blob, ResiliencePipeline netwo
 
     private async Task StageAsync()
     {
-        var id = Convert.ToBase64String(System.Text.Encoding.ASCII.GetBytes($"{prefix}{blocks.Count:D6}"));
+        var id = NextId();
         blocks.Add(id);
         var (full, count) = (buffer, held);
         (buffer, held) = (ArrayPool<byte>.Shared.Rent(BlockSize), 0);
@@ -101,6 +113,8 @@ internal sealed class BlockStream(BlockBlobClient blob, ResiliencePipeline netwo
         staging.RemoveAll(t => t.IsCompletedSuccessfully);
         staging.Add(UploadAsync(id, full, count));
     }
+
+    private string NextId() => Convert.ToBase64String(System.Text.Encoding.ASCII.GetBytes($"{prefix}{blocks.Count:D6}"));
 
     private async Task UploadAsync(string id, byte[] block, int count)
     {

@@ -1,3 +1,5 @@
+using System.Buffers;
+
 namespace Serverless.Core.Storage;
 
 /// <summary>A stored object: its path (<c>container/name</c>), length in bytes and version tag.</summary>
@@ -53,12 +55,35 @@ public interface IArtifactStore
 /// <summary>Ranged reads of one version of one object.</summary>
 public abstract class ArtifactReader(Artifact artifact) : IAsyncDisposable
 {
+    private const int CopyBuffer = 4 << 20;
+
     /// <summary>The version that is read.</summary>
     public Artifact Artifact { get; } = artifact;
 
     /// <summary>Fills <paramref name="destination"/> from <paramref name="offset"/>.</summary>
     /// <exception cref="EndOfStreamException">The range reaches past the end.</exception>
     public abstract ValueTask ReadAsync(long offset, Memory<byte> destination, CancellationToken cancellation);
+
+    /// <summary>Writes a range of it to a stream.</summary>
+    /// <exception cref="EndOfStreamException">The range reaches past the end.</exception>
+    public virtual async Task CopyToAsync(long offset, long length, Stream output, CancellationToken cancellation)
+    {
+        var buffer = ArrayPool<byte>.Shared.Rent((int)Math.Clamp(length, 1, CopyBuffer));
+        try
+        {
+            for (long done = 0; done < length;)
+            {
+                var chunk = buffer.AsMemory(0, (int)Math.Min(buffer.Length, length - done));
+                await ReadAsync(offset + done, chunk, cancellation);
+                await output.WriteAsync(chunk, cancellation);
+                done += chunk.Length;
+            }
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(buffer);
+        }
+    }
 
     /// <inheritdoc/>
     public abstract ValueTask DisposeAsync();

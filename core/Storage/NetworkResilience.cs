@@ -65,7 +65,7 @@ public static class NetworkResilience
     /// <summary>Whether trying again can help: throttling, server errors, timeouts and cut connections.</summary>
     public static bool MayPass(Exception e) => e switch
     {
-        RequestFailedException { Status: 0 or 408 or 429 or >= 500 } => true,
+        RequestFailedException { Status: 0 or 408 or 429 or (>= 500 and not 501) } => true,
         TimeoutRejectedException or IOException or HttpRequestException or TimeoutException => true,
         AggregateException a => a.InnerExceptions.All(MayPass),
         _ => false,

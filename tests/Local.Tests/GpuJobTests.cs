@@ -23,7 +23,9 @@ public class GpuJobTests(Azurite azurite) : IClassFixture<Azurite>
         await store.WriteBytesAsync("drop/g/digits.onnx", await File.ReadAllBytesAsync(Path.Combine(RealModels.Digits, "digits.onnx")), default);
         using var watch = CommandLine.Start(folder.Path, "watch", ".", "--storage", azurite.ConnectionString, "--once");
         var error = watch.StandardError.ReadToEndAsync();
-        var killed = await KillMidwayAsync(store);
+        var killed = false;
+        // A job on a busy machine may have answered before the signal reaches it; then the next one is killed.
+        for (var i = 0; i < 3 && !killed; i++) killed = await KillMidwayAsync(store);
         var jobs = 0;
         for (var end = DateTime.UtcNow.AddMinutes(2); !watch.HasExited && DateTime.UtcNow < end; jobs++)
             Assert.Equal(0, (await RunJobAsync()).ExitCode);
@@ -90,9 +92,10 @@ public class GpuJobTests(Azurite azurite) : IClassFixture<Azurite>
         Assert.NotNull(await queue.Sibling("hopeless-poison").TryTakeAsync(TimeSpan.FromSeconds(1), default));
     }
 
-    // Kills the first job when it says that it runs; true when it had not answered by then.
+    // Kills a job when it says that it runs; true when it had not answered by then.
     private async Task<bool> KillMidwayAsync(BlobStore store)
     {
+        var before = await AnswersAsync(store);
         for (var i = 0; i < 60; i++)
         {
             using var job = Start("2");
@@ -101,13 +104,19 @@ public class GpuJobTests(Azurite azurite) : IClassFixture<Azurite>
                 if (!line.StartsWith("Running", StringComparison.Ordinal)) continue;
                 job.Kill();
                 await job.WaitForExitAsync();
-                await foreach (var _ in store.ListAsync("work/", default))
-                    if (_.Path.Contains("/events/", StringComparison.Ordinal)) return false;
-                return true;
+                return await AnswersAsync(store) == before;
             }
             await Task.Delay(200);
         }
         throw new TimeoutException("no step came");
+    }
+
+    private static async Task<int> AnswersAsync(BlobStore store)
+    {
+        var count = 0;
+        await foreach (var a in store.ListAsync("work/", default))
+            if (a.Path.Contains("/events/", StringComparison.Ordinal)) count++;
+        return count;
     }
 
     private async Task<CommandLine.Outcome> RunJobAsync()

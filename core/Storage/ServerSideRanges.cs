@@ -1,0 +1,57 @@
+using Azure;
+using Azure.Core;
+using Azure.Storage.Blobs.Models;
+using Azure.Storage.Blobs.Specialized;
+using Azure.Storage.Sas;
+
+namespace Serverless.Core.Storage;
+
+/// <summary>
+/// Assembles large ranges of one blob into another within the service (Put Block From URL): what was not compressed,
+/// and shards, never pass through this machine. A service that refuses once is not asked again.
+/// </summary>
+/// <param name="credential">What to authorize the source with; null to sign its URL with the account's key.</param>
+internal sealed class ServerSideRanges(TokenCredential? credential)
+{
+    /// <summary>Smallest range worth a call of its own.</summary>
+    public const long Smallest = 4 << 20;
+
+    /// <summary>Largest range of one call; the service allows 4,000 MiB, a time limit less.</summary>
+    public const long Largest = 256 << 20;
+
+    private static readonly TimeSpan SourceTime = TimeSpan.FromHours(1);
+    private static readonly TokenRequestContext Scope = new(["https://storage.azure.com/.default"]);
+    private volatile bool refused;
+
+    /// <summary>Appends a range; false when it must be streamed instead, with nothing of it appended.</summary>
+    /// <exception cref="BadInputException">The source is another version by now.</exception>
+    public async Task<bool> TryAppendAsync(BlockStream blocks, BlockBlobClient source, Artifact version, long offset, long length, CancellationToken cancellation)
+    {
+        if (refused || length < Smallest || (credential is null && !source.CanGenerateSasUri)) return false;
+        var url = credential is null ? source.GenerateSasUri(BlobSasPermissions.Read, DateTimeOffset.UtcNow + SourceTime) : source.Uri;
+        for (long done = 0; done < length;)
+        {
+            var options = new StageBlockFromUriOptions { SourceConditions = new BlobRequestConditions { IfMatch = new ETag(version.ETag) } };
+            if (credential is not null) options.SourceAuthentication = new HttpAuthorization("Bearer", (await credential.GetTokenAsync(Scope, cancellation)).Token);
+            var part = Math.Min(Largest, length - done);
+            try
+            {
+                await blocks.AppendFromAsync(url, new HttpRange(offset + done, part), options, cancellation);
+            }
+            catch (RequestFailedException e) when (e.Status is 412 or 416)
+            {
+                throw BlobStore.Changed(version.Path);
+            }
+            catch (RequestFailedException e) when (done == 0 && Refusal(e))
+            {
+                refused = true;
+                return false;
+            }
+            done += part;
+        }
+        return true;
+    }
+
+    // A source behind a firewall, a missing right, or an emulator without the call.
+    private static bool Refusal(RequestFailedException e) => e.Status is 400 or 401 or 403 or 404 or 409 or 501;
+}
