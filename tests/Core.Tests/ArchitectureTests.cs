@@ -13,7 +13,8 @@ public class ArchitectureTests
 
     [Theory]
     [InlineData("Serverless.Core.Numerics", "Techniques|Recipes|Pipeline|Evaluation|Reports|Storage")]
-    [InlineData("Serverless.Core.Storage", "Recipes|Numerics|Techniques|Pipeline|Evaluation|Reports|Onnx")]
+    [InlineData("Serverless.Core.Storage", "Recipes|Numerics|Techniques|Pipeline|Evaluation|Reports|Onnx|Events")]
+    [InlineData("Serverless.Core.Events", "Recipes|Numerics|Techniques|Pipeline|Evaluation|Reports|Onnx")]
     [InlineData("Serverless.Core.Onnx", "Techniques|Recipes|Pipeline|Evaluation|Reports")]
     [InlineData("Serverless.Core.Techniques", "Recipes|Pipeline|Evaluation|Reports")]
     [InlineData("Serverless.Core.Recipes", "Pipeline|Evaluation|Reports|Onnx")]
