@@ -26,6 +26,8 @@ public sealed record StoredLayer(EncodedLayer Layer, string Shard, double Second
 /// </summary>
 public sealed class CompressLayer : Activity<CompressInput, CompressedLayer>
 {
+    private const int LongestName = 200;
+
     /// <inheritdoc/>
     public override async Task<CompressedLayer> RunAsync(CompressInput input, ActivityContext context, CancellationToken cancellation)
     {
@@ -52,8 +54,11 @@ public sealed class CompressLayer : Activity<CompressInput, CompressedLayer>
             result = new CompressedLayer(task.Index, task.Name, task.Data.Length, task.Data.Length, DataTypes.Bits(task.Data.DataType), 0, clock.Elapsed.TotalSeconds, false, e.Message);
             await store.WriteJsonAsync(RunNames.Result(input.Work, input.Attempt, task.Index), new LayerResult(result, null), cancellation);
         }
-        return result;
+        // Names are as long as the model's author likes; what orchestrations carry is not.
+        return result with { Name = Shown(result.Name) };
     }
+
+    private static string Shown(string name) => name.Length <= LongestName ? name : $"{name[..(LongestName / 2)]}…{name[^(LongestName / 2)..]}";
 
     private static async Task<StoredLayer> CompressAsync(
         IArtifactStore store, WeightReader weight, LayerTask task, string shard, string record, Stopwatch clock, CancellationToken cancellation)

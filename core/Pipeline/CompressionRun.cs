@@ -28,8 +28,9 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             var trial = await TrialAsync(host, request);
             for (var round = 1; trial.Budget.OverLoss(trial.Best); round++)
             {
-                await TellAsync(host, Request(about, trial, round) with { Time = host.UtcNow });
-                if (trial.Budget.RetrainHours == 0 || round > MostRetrainings) break;
+                var waits = trial.Budget.RetrainHours > 0 && round <= MostRetrainings;
+                await TellAsync(host, Request(about, trial, round, waits) with { Time = host.UtcNow });
+                if (!waits) break;
                 host.Log($"The loss budget is not met; waiting up to {trial.Budget.RetrainHours:0.##} hours for retrained weights.");
                 var json = await host.WaitForEventAsync(RetrainedEvent, TimeSpan.FromHours(trial.Budget.RetrainHours));
                 if (json is null) break;
@@ -81,11 +82,12 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
         return new Trial(request, inspected, planned, budget, best);
     }
 
-    private static RunEvent Request(RunEvent about, Trial trial, int round) => about with
+    // What nobody waits for is read after the run's work is cleared, from the result.
+    private static RunEvent Request(RunEvent about, Trial trial, int round, bool waits) => about with
     {
-        Type = RunEvent.RetrainingRequested, Round = round, WaitHours = trial.Budget.RetrainHours,
+        Type = RunEvent.RetrainingRequested, Round = round, WaitHours = waits ? trial.Budget.RetrainHours : 0,
         Loss = trial.Best.Evaluated.Figures.Loss.Loss, MaxLoss = trial.Budget.MaxAccuracyLoss,
-        Student = $"{RunNames.Assembled(trial.Request.Work, trial.Best.Number)}/{ModelWriter.ModelName}",
+        Student = $"{(waits ? RunNames.Assembled(trial.Request.Work, trial.Best.Number) : trial.Request.Output)}/{ModelWriter.ModelName}",
     };
 
     private static async Task TellAsync(IOrchestration host, RunEvent happened)

@@ -30,7 +30,7 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
         var tasks = Decide(model, recipe, StorePath.Parent(request.Model)).ToList();
-        await WriteAsync(store, request.Work, 0, [.. tasks.Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path) } })], cancellation);
+        await LayerRecords.WriteTasksAsync(store, request.Work, 0, [.. tasks.Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path) } })], cancellation);
         return Summary(tasks);
     }
 
@@ -67,11 +67,6 @@ public sealed class Plan : Activity<PlanInput, Planned>
     /// <summary>Numbers of layers and bytes of a plan.</summary>
     public static Planned Summary(IReadOnlyList<LayerTask> tasks) =>
         new(tasks.Count(t => t.Step is not null), tasks.Count, tasks.Where(t => t.Step is not null).Sum(t => t.Data.Length), tasks.FirstOrDefault(t => t.Step is not null)?.Step!.Placement ?? new StepPlacement());
-
-    internal static async Task WriteAsync(IArtifactStore store, string work, int attempt, IReadOnlyList<LayerTask> tasks, CancellationToken cancellation)
-    {
-        foreach (var t in tasks) await store.WriteJsonAsync(RunNames.Task(work, attempt, t.Index), t, cancellation);
-    }
 
     /// <summary>Re-plans one layer with other options; null when the result would be no smaller.</summary>
     internal static LayerTask WithOptions(LayerTask task, Weight weight, LayerTechnique technique, object options, StepPlacement? placement = null)

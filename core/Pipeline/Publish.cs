@@ -65,14 +65,8 @@ public sealed class Publish : Activity<PublishInput, Published>
 
     private static async Task<IReadOnlyList<ReportLayer>> LayersAsync(IArtifactStore store, string work, int attempt, CancellationToken cancellation)
     {
-        var layers = new List<ReportLayer>();
-        for (var i = 0; await store.FindAsync(RunNames.Task(work, attempt, i), cancellation) is not null; i++)
-        {
-            var task = await store.ReadJsonAsync<LayerTask>(RunNames.Task(work, attempt, i), cancellation);
-            var result = task.Step is null ? null : await store.ReadJsonAsync<LayerResult>(RunNames.Result(work, attempt, i), cancellation);
-            layers.Add(Describe(task, result));
-        }
-        return layers;
+        var results = (await LayerRecords.ResultsAsync(store, work, attempt, cancellation)).ToDictionary(r => r.Figures.Index);
+        return [.. (await LayerRecords.TasksAsync(store, work, attempt, cancellation)).Select(t => Describe(t, t.Step is null ? null : results[t.Index]))];
     }
 
     private static ReportLayer Describe(LayerTask task, LayerResult? result)

@@ -51,16 +51,10 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
     }
 
     /// <summary>The layers of an attempt that were compressed, by weight.</summary>
-    internal static async Task<Dictionary<string, StoredLayer>> LayersAsync(IArtifactStore store, string work, int attempt, CancellationToken cancellation)
+    private static async Task<Dictionary<string, StoredLayer>> LayersAsync(IArtifactStore store, string work, int attempt, CancellationToken cancellation)
     {
-        var found = new Dictionary<string, StoredLayer>(StringComparer.Ordinal);
-        await foreach (var a in store.ListAsync($"{RunNames.Attempt(work, attempt)}/layers/", cancellation))
-        {
-            if (!a.Path.EndsWith(".result.json", StringComparison.Ordinal)) continue;
-            var result = await store.ReadJsonAsync<LayerResult>(a.Path, cancellation);
-            if (result.Stored is { } stored) found[result.Figures.Name] = stored;
-        }
-        return found;
+        var results = await LayerRecords.ResultsAsync(store, work, attempt, cancellation);
+        return results.Where(r => r.Stored is not null).ToDictionary(r => r.Figures.Name, r => r.Stored!, StringComparer.Ordinal);
     }
 
     private static void ShortenWhereWorthwhile(ModelProto model)

@@ -29,14 +29,9 @@ public sealed class Replan : Activity<ReplanInput, Planned>
         var (store, request) = (context.Store, input.Request);
         var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
         var weights = Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal);
-        var tasks = new List<LayerTask>();
-        var results = new Dictionary<int, CompressedLayer>();
-        for (var i = 0; await store.FindAsync(RunNames.Task(request.Work, input.Attempt, i), cancellation) is not null; i++)
-        {
-            tasks.Add(await store.ReadJsonAsync<LayerTask>(RunNames.Task(request.Work, input.Attempt, i), cancellation));
-            if (tasks[i].Step is not null) results[i] = (await store.ReadJsonAsync<LayerResult>(RunNames.Result(request.Work, input.Attempt, i), cancellation)).Figures;
-        }
-        var candidates = results.Values.Where(r => r.Note is null)
+        var tasks = (await LayerRecords.TasksAsync(store, request.Work, input.Attempt, cancellation)).ToList();
+        var results = (await LayerRecords.ResultsAsync(store, request.Work, input.Attempt, cancellation)).Select(r => r.Figures);
+        var candidates = results.Where(r => r.Note is null)
             .OrderByDescending(r => r.Error / Math.Max(1, r.BytesBefore - r.BytesAfter)).ThenBy(r => r.Index).ToList();
         var share = Math.Max(1, (int)Math.Ceiling(candidates.Count * Math.Pow(2, input.Attempt) / FirstShare));
         var (moved, bytes) = (0, input.Bytes);
@@ -51,7 +46,7 @@ public sealed class Replan : Activity<ReplanInput, Planned>
         }
         if (moved == 0 || tasks.All(t => t.Step is null)) return new Planned(0, tasks.Count, 0, new Recipes.StepPlacement());
         var ordered = tasks.OrderBy(t => t.Step is null).ThenBy(t => t.Index).Select((t, i) => t with { Index = i }).ToList();
-        await Plan.WriteAsync(store, request.Work, input.Attempt + 1, ordered, cancellation);
+        await LayerRecords.WriteTasksAsync(store, request.Work, input.Attempt + 1, ordered, cancellation);
         return Plan.Summary(ordered);
     }
 

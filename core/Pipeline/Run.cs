@@ -71,12 +71,15 @@ public sealed record CompressedLayer(
 /// <summary>Ids and places of a run.</summary>
 public static class RunNames
 {
-    /// <summary>The drop's name plus 12 hex digits of SHA-256 over its parts' paths and versions: the same drop is the same run.</summary>
+    // Twice in a path, of which blob storage takes 1,024 characters.
+    private const int LongestName = 120;
+
+    /// <summary>The drop's name (its first 120 characters) plus 12 hex digits of SHA-256 over its parts' paths and versions: the same drop is the same run.</summary>
     public static string Id(string name, IEnumerable<Artifact> parts)
     {
         var text = string.Join('\n', parts.OrderBy(p => p.Path, StringComparer.Ordinal).Select(p => $"{p.Path}|{p.ETag}"));
         // What an orchestration's id may not hold.
-        name = string.Concat(name.Select(c => c is '/' or '\\' or '#' or '?' || char.IsControl(c) ? '-' : c));
+        name = string.Concat(name.Take(LongestName).Select(c => c is '/' or '\\' or '#' or '?' || char.IsControl(c) ? '-' : c));
         return $"{name}-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)))[..12]}";
     }
 

@@ -8,7 +8,7 @@ namespace Serverless.Core.Storage;
 
 /// <summary>
 /// Stages what is written to it as blocks of a blob, several at a time; nothing is visible until it is committed
-/// (Put Block, Put Block List). A write may go back and forth within the block not yet staged, which is all that
+/// (Put Block, Put Block List; Put Blob for what fits one block). A write may go back and forth within the block not yet staged, which is all that
 /// <see cref="Stream.Position"/> and <see cref="Stream.SetLength"/> serve here: to start over, or to go on at the end.
 /// </summary>
 internal sealed class BlockStream(BlockBlobClient blob, ResiliencePipeline network, CancellationToken cancellation) : Stream
@@ -76,6 +76,11 @@ internal sealed class BlockStream(BlockBlobClient blob, ResiliencePipeline netwo
     /// <summary>Makes the blob appear.</summary>
     public async Task<ETag> CommitAsync(CancellationToken token)
     {
+        if (blocks.Count == 0)
+        {
+            var only = await network.ExecuteAsync(async t => await blob.UploadAsync(new MemoryStream(buffer, 0, held, writable: false), cancellationToken: t), token);
+            return only.Value.ETag;
+        }
         if (held > 0) await StageAsync();
         await Task.WhenAll(staging);
         var committed = await network.ExecuteAsync(async t => await blob.CommitBlockListAsync(blocks, cancellationToken: t), token);

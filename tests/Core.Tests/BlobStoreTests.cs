@@ -1,6 +1,4 @@
-using System.Net;
 using Azure.Core;
-using Azure.Core.Pipeline;
 using Serverless.Core.Storage;
 using Serverless.TestSupport;
 using Xunit;
@@ -89,30 +87,5 @@ public class BlobStoreTests(Azurite azurite) : IClassFixture<Azurite>
         var store = azurite.Store(network: Quick);
         await store.EnsureContainersAsync([container], None);
         return store;
-    }
-
-    /// <summary>Server errors, throttling and cut connections, at random.</summary>
-    private sealed class Faults(double share) : HttpPipelinePolicy
-    {
-        private readonly Random random = new(3);
-
-        public int Injected { get; private set; }
-
-        public override async ValueTask ProcessAsync(HttpMessage message, ReadOnlyMemory<HttpPipelinePolicy> pipeline)
-        {
-            double draw;
-            lock (random)
-            {
-                draw = random.NextDouble();
-                if (draw < share) Injected++;
-            }
-            if (draw < share / 3) throw new Azure.RequestFailedException((int)HttpStatusCode.ServiceUnavailable, "Server Busy");
-            if (draw < share * 2 / 3) throw new HttpRequestException("The connection was cut.");
-            await ProcessNextAsync(message, pipeline);
-            // The call was done, and its answer lost.
-            if (draw < share) throw new IOException("The connection was cut after the call.");
-        }
-
-        public override void Process(HttpMessage message, ReadOnlyMemory<HttpPipelinePolicy> pipeline) => ProcessNext(message, pipeline);
     }
 }
