@@ -70,8 +70,16 @@ public sealed class StepQueue
     /// <param name="cancellation">Cancels the call.</param>
     public async Task<HeldMessage?> TryTakeAsync(TimeSpan visibility, CancellationToken cancellation)
     {
-        var message = (await network.ExecuteAsync(async token => await queue.ReceiveMessageAsync(visibility, token), cancellation)).Value;
-        return message is null ? null : new HeldMessage(this, message, visibility);
+        try
+        {
+            var message = (await network.ExecuteAsync(async token => await queue.ReceiveMessageAsync(visibility, token), cancellation)).Value;
+            return message is null ? null : new HeldMessage(this, message, visibility);
+        }
+        catch (RequestFailedException e) when (e.ErrorCode == QueueErrorCode.QueueNotFound)
+        {
+            // Nothing was ever sent.
+            return null;
+        }
     }
 
     internal async Task<string> HideAsync(QueueMessage message, string receipt, TimeSpan visibility, CancellationToken cancellation) =>

@@ -55,7 +55,9 @@ internal sealed class DurableOrchestration(TaskOrchestrationContext context) : I
         var raised = context.WaitForExternalEvent<string>(name, stop.Token);
         var won = await Task.WhenAny(raised, context.CreateTimer(timeout, stop.Token));
         var result = won == raised ? await raised : null;
-        await stop.CancelAsync();
+#pragma warning disable CA1849 // CancelAsync goes through the thread pool, where an orchestrator must not be.
+        stop.Cancel();
+#pragma warning restore CA1849
         return result;
     }
 
