@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Polly;
 using Polly.Retry;
 using Serverless.Core.Pipeline;
@@ -12,6 +13,7 @@ namespace Serverless.Local;
 internal sealed class LocalOrchestration : IOrchestration, IDisposable
 {
     private static readonly TimeSpan EventPoll = TimeSpan.FromMilliseconds(300);
+    private const long LargestEvent = 1 << 20;
     private static readonly ResiliencePipeline Retry = new ResiliencePipelineBuilder().AddRetry(new RetryStrategyOptions
     {
         MaxRetryAttempts = Retries.MaxAttempts - 1,
@@ -27,6 +29,7 @@ internal sealed class LocalOrchestration : IOrchestration, IDisposable
     private readonly ModelProcess? process;
     private readonly SemaphoreSlim cores;
     private readonly CancellationToken cancellation;
+    private readonly ConcurrentDictionary<string, List<string>> events = [];
     private int reads;
 
     /// <summary>Prepares a run.</summary>
@@ -84,17 +87,18 @@ internal sealed class LocalOrchestration : IOrchestration, IDisposable
         where TInput : notnull
         where TOutput : notnull => new TOrchestration().RunAsync(new Part(this, id), input);
 
-    /// <summary>Waits for <c>work/RUN/events/NAME.json</c> to appear in the store.</summary>
+    /// <summary>Waits for <c>work/RUN/events/NAME.json</c> to appear in the store; each version of it is taken once.</summary>
     public async Task<string?> WaitForEventAsync(string name, TimeSpan timeout)
     {
-        var path = RunNames.Event($"work/{Id}", name);
-        for (var end = DateTime.UtcNow + timeout; ;)
+        var taken = events.GetOrAdd(name, _ => []);
+        var key = Journal.Key("event", $"{name} {taken.Count}");
+        if (!journal.TryGet<TakenEvent>(key, out var found))
         {
-            if (await context.Store.FindAsync(path, cancellation) is not null)
-                return System.Text.Encoding.UTF8.GetString(await context.Store.ReadBytesAsync(path, 1 << 20, cancellation));
-            if (DateTime.UtcNow >= end) return null;
-            await Task.Delay(EventPoll, cancellation);
+            found = await PollAsync(RunNames.Event($"work/{Id}", name), taken, timeout);
+            journal.Add(key, "event", found);
         }
+        taken.Add(found!.ETag);
+        return found.Payload;
     }
 
     public Task SleepAsync(TimeSpan time) => Task.Delay(time, cancellation);
@@ -105,6 +109,17 @@ internal sealed class LocalOrchestration : IOrchestration, IDisposable
 
     public void Dispose() => cores.Dispose();
 
+    private async Task<TakenEvent> PollAsync(string path, List<string> taken, TimeSpan timeout)
+    {
+        for (var end = DateTime.UtcNow + timeout; ;)
+        {
+            if (await context.Store.FindAsync(path, cancellation) is { } there && !taken.Contains(there.ETag))
+                return new TakenEvent(there.ETag, System.Text.Encoding.UTF8.GetString(await context.Store.ReadBytesAsync(path, LargestEvent, cancellation)));
+            if (DateTime.UtcNow >= end) return new TakenEvent("", null);
+            await Task.Delay(EventPoll, cancellation);
+        }
+    }
+
     private Task<TOutput> RunAsync<TActivity, TInput, TOutput>(TInput input, CancellationToken token)
         where TActivity : Activity<TInput, TOutput>
         where TInput : notnull
@@ -112,6 +127,9 @@ internal sealed class LocalOrchestration : IOrchestration, IDisposable
         process is not null && typeof(TActivity).IsAssignableTo(typeof(IRunsModels))
             ? process.RunAsync<TInput, TOutput>(typeof(TActivity).Name, input, token)
             : context.RunAsync<TActivity, TInput, TOutput>(input, token);
+
+    // What ended a wait: a version of the event's file, or its time.
+    private sealed record TakenEvent(string ETag, string? Payload);
 
     // A part shares everything with the whole; only what it shows is counted into the whole.
     private sealed class Part(LocalOrchestration whole, string id) : IOrchestration

@@ -225,4 +225,29 @@ public class CommandTests
 
     private static string HashOf(string folder) =>
         string.Join('|', Directory.GetFiles(folder).Order().Select(f => $"{f}:{Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(f)))}:{File.GetLastWriteTimeUtc(f).Ticks}"));
+
+    [Fact]
+    public async Task Retrained_weights_are_taken_once_from_the_file_that_brings_them()
+    {
+        using var folder = new Folder();
+        var digits = await File.ReadAllBytesAsync(Path.Combine(RealModels.Digits, "digits.onnx"));
+        folder.Write("m/digits.onnx", digits);
+        folder.Write("m/again.bin", digits);
+        folder.Write("m/recipe.yaml", Encoding.UTF8.GetBytes("version: 1\nsteps:\n- quantize: {bits: 2, scale: absmax, protect: 0}\nbudget: {maxAccuracyLoss: 0, maxSizeRatio: 0.12}\nretrain: {wait: 0.003}\n"));
+        using var run = CommandLine.Start(folder.Path, "compress", "m", "--work", "work", "--out", "out");
+        var lines = new List<string>();
+        while (await run.StandardError.ReadLineAsync() is { } line)
+        {
+            lines.Add(line);
+            if (!line.Contains("waiting", StringComparison.Ordinal)) continue;
+            var work = Directory.GetDirectories(Path.Combine(folder.Path, "work"), "m-*").Single();
+            folder.Write(Path.Combine(work, "events", "retrained.json"), """{"model": "drop/again.bin"}"""u8.ToArray());
+            break;
+        }
+        lines.Add(await run.StandardError.ReadToEndAsync());
+        await run.WaitForExitAsync();
+        Assert.True(run.ExitCode == ExitCode.OverBudget, string.Join('\n', lines));
+        // The second wait found the file of the first, and did not take it again.
+        Assert.Equal(2, string.Join('\n', lines).Split("waiting").Length - 1);
+    }
 }
