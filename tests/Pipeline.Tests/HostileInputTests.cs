@@ -9,8 +9,13 @@ using Xunit;
 namespace Serverless.Pipeline.Tests;
 
 /// <summary>Mutated models: a result or one sentence, never anything else.</summary>
+[Collection("alone")]
 public class HostileInputTests
 {
+    /// <summary>Memory is measured here, which is the whole process's: nothing else may run.</summary>
+    [CollectionDefinition("alone", DisableParallelization = true)]
+    public class Alone;
+
     [Fact]
     public async Task Ten_thousand_mutated_models_pass_or_are_refused()
     {
@@ -18,6 +23,7 @@ public class HostileInputTests
         var seeds = new[] { Mutations.Everything(11).ToByteArray(), Mutations.Everything(17).ToByteArray() };
         var random = new Random(7);
         var (refused, passed) = (0, 0);
+        var (before, most) = (Held(), 0L);
         for (var i = 0; i < 10_000; i++)
         {
             var bytes = Mutations.Mutate(seeds[i % seeds.Length], random);
@@ -40,10 +46,16 @@ public class HostileInputTests
                 throw new InvalidOperationException($"Mutation {i}, kept as serverless-fuzz.onnx in the temporary folder.", e);
             }
             Assert.True(clock.Elapsed < TimeSpan.FromSeconds(20), $"mutation {i} took {clock.Elapsed}");
+            most = Math.Max(most, Held() - before);
         }
-        using var self = Process.GetCurrentProcess();
-        Assert.True(self.PeakWorkingSet64 < 1L << 30, $"{self.PeakWorkingSet64 >> 20} MB");
+        Assert.True(most < 1L << 30, $"{most >> 20} MB");
         Assert.True(refused > 1000 && passed > 100, $"{refused} refused, {passed} passed");
+    }
+
+    private static long Held()
+    {
+        using var self = Process.GetCurrentProcess();
+        return self.WorkingSet64;
     }
 
     /// <summary>Inspect, plan, compress and reassemble, in this process; ONNX Runtime's own robustness is the child process's affair.</summary>
