@@ -9,6 +9,25 @@ public static class BitPacking
     /// <summary>Bytes that hold <paramref name="count"/> codes.</summary>
     public static long Bytes(long count, int bits) => (count * bits + 7) / 8;
 
+    /// <summary>
+    /// The bit planes that codes of a width are stored in, lowest first: widths that divide a byte, so that each byte
+    /// holds whole codes. 3 bits are 2 + 1, 5 are 4 + 1, 6 are 4 + 2, 7 are 4 + 2 + 1.
+    /// </summary>
+    public static IReadOnlyList<(int Width, int Shift)> Planes(int bits)
+    {
+        var planes = new List<(int, int)>();
+        for (var shift = 0; shift < bits;)
+        {
+            var width = (bits - shift) switch { >= 16 => 16, >= 8 => 8, >= 4 => 4, >= 2 => 2, _ => 1 };
+            planes.Add((width, shift));
+            shift += width;
+        }
+        return planes;
+    }
+
+    /// <summary>Bytes that hold <paramref name="count"/> codes plane by plane.</summary>
+    public static long PlaneBytes(long count, int bits) => Planes(bits).Sum(p => Bytes(count, p.Width));
+
     /// <summary>Packs one code a byte into <paramref name="packed"/>; codes must be below 2^bits.</summary>
     public static void Pack(ReadOnlySpan<byte> codes, int bits, Span<byte> packed)
     {
@@ -32,6 +51,20 @@ public static class BitPacking
                 }
                 break;
         }
+    }
+
+    /// <summary>Packs bits <paramref name="shift"/>…<paramref name="shift"/> + <paramref name="bits"/> of each code at place <paramref name="at"/> of a plane whose bytes there are zero.</summary>
+    public static void PackAt(ReadOnlySpan<byte> codes, int shift, int bits, long at, Span<byte> plane)
+    {
+        var per = 8 / bits;
+        if (shift == 0 && at % per == 0 && codes.Length % per == 0 && (bits == 8 || codes.IndexOfAnyInRange((byte)(1 << bits), byte.MaxValue) < 0))
+        {
+            Pack(codes, bits, plane[(int)(at / per)..]);
+            return;
+        }
+        var mask = (1 << bits) - 1;
+        for (var i = 0; i < codes.Length; i++)
+            plane[(int)((at + i) / per)] |= (byte)((codes[i] >> shift & mask) << (int)((at + i) % per * bits));
     }
 
     // Two codes as one 16-bit number x: x | x >> 4 has the packed pair in its low byte.

@@ -34,4 +34,11 @@ public static class FloatConversion
                 throw new ArgumentOutOfRangeException(nameof(dataType), DataTypes.Name(dataType), "Not a weight type.");
         }
     }
+
+    /// <summary>Rounds a finite float to bfloat16, ties to even.</summary>
+    public static ushort ToBfloat16(float value)
+    {
+        var bits = BitConverter.SingleToUInt32Bits(value);
+        return (ushort)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    }
 }

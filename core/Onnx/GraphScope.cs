@@ -9,6 +9,7 @@ namespace Serverless.Core.Onnx;
 /// </summary>
 public sealed class GraphScope
 {
+    private IReadOnlyList<OperatorSetIdProto> opsets = [];
     private readonly HashSet<string> defined = new(StringComparer.Ordinal);
 
     private GraphScope(string path, GraphScope? parent, GraphProto? graph, FunctionProto? function)
@@ -44,6 +45,9 @@ public sealed class GraphScope
     /// <summary>The nodes of this scope, not of those inside it.</summary>
     public RepeatedField<NodeProto> Nodes => Graph?.Node ?? Function!.Node;
 
+    /// <summary>The version of the default operator set that the nodes mean.</summary>
+    public long Opset => Parent?.Opset ?? (opsets.FirstOrDefault(o => o.Domain is "" or "ai.onnx")?.Version ?? 1);
+
     /// <summary>Scopes directly inside this one.</summary>
     public List<GraphScope> Children { get; } = [];
 
@@ -68,8 +72,10 @@ public sealed class GraphScope
     public static IReadOnlyList<GraphScope> Of(ModelProto model)
     {
         var roots = new List<GraphScope> { Build("", null, model.Graph, null) };
+        roots[0].opsets = model.OpsetImport;
         for (var i = 0; i < model.Functions.Count; i++)
             roots.Add(Build($"function {model.Functions[i].Domain}:{model.Functions[i].Name}", null, null, model.Functions[i]));
+        for (var i = 0; i < model.Functions.Count; i++) roots[i + 1].opsets = model.Functions[i].OpsetImport;
         return roots;
     }
 

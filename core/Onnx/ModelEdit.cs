@@ -40,16 +40,6 @@ public sealed class ModelEdit
     /// <summary>The main graph's scope, then those of functions.</summary>
     public IReadOnlyList<GraphScope> Roots { get; }
 
-    /// <summary>The version of the default operator set that a scope's nodes mean.</summary>
-    public long Opset(GraphScope scope)
-    {
-        for (var s = scope; s is not null; s = s.Parent!)
-            if (s.Function is not null) return Version(s.Function.OpsetImport);
-        return Version(Model.OpsetImport);
-
-        static long Version(IEnumerable<OperatorSetIdProto> imports) => imports.FirstOrDefault(o => o.Domain is "" or "ai.onnx")?.Version ?? 1;
-    }
-
     /// <summary>Imports a domain into the model, unless it is there.</summary>
     public void Import(string domain, long version)
     {

@@ -45,7 +45,7 @@ public sealed class CompressLayer : Activity<CompressInput, CompressedLayer>
             var stored = await store.FindAsync(record, cancellation) is null ? null : await store.ReadJsonAsync<StoredLayer>(record, cancellation);
             var reused = stored is not null && await store.FindAsync(stored.Shard, cancellation) is not null;
             stored = reused ? stored! : await CompressAsync(store, weight, task, $"{input.Shards}/{key}.bin", record, clock, cancellation);
-            result = new CompressedLayer(task.Index, task.Name, task.Data.Length, stored.Layer.Bytes, stored.Layer.Bits,
+            result = new CompressedLayer(task.Index, task.Name, task.Data.Length, stored.Layer.Bytes, stored.Layer.BitsPerWeight,
                 stored.Layer.RelativeError, stored.Seconds, reused, null);
             await store.WriteJsonAsync(RunNames.Result(input.Work, input.Attempt, task.Index), new LayerResult(result, stored), cancellation);
         }
@@ -67,7 +67,7 @@ public sealed class CompressLayer : Activity<CompressInput, CompressedLayer>
         var options = task.Step!.Options.Deserialize(technique.OptionsType, Json.Options)!;
         EncodedLayer? layer = null;
         await store.WriteAsync(shard, async (stream, token) =>
-            layer = await technique.CompressAsync(weight, task.Shape, task.Plan!, options, stream, token), cancellation);
+            layer = await technique.CompressAsync(new LayerWork(weight, task.Plan!.Shape ?? task.Shape, task.Plan), options, stream, token), cancellation);
         var stored = new StoredLayer(layer!, shard, clock.Elapsed.TotalSeconds);
         await store.WriteJsonAsync(record, stored, cancellation);
         return stored;
@@ -76,7 +76,7 @@ public sealed class CompressLayer : Activity<CompressInput, CompressedLayer>
     private static async Task<string> KeyAsync(WeightReader weight, LayerTask task, CancellationToken cancellation)
     {
         using var sha = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        sha.AppendData(JsonSerializer.SerializeToUtf8Bytes(new { Version = 1, task.Data.DataType, task.Shape, Step = new { task.Step!.Step, task.Step.Method, task.Step.Options }, task.Plan }, Json.Options));
+        sha.AppendData(JsonSerializer.SerializeToUtf8Bytes(new { Version = 2, task.Data.DataType, task.Shape, Step = new { task.Step!.Step, task.Step.Method, task.Step.Options }, task.Plan }, Json.Options));
         await weight.ScanAsync(bytes => sha.AppendData(bytes.Span), cancellation);
         return Convert.ToHexStringLower(sha.GetHashAndReset().AsSpan(0, 16));
     }

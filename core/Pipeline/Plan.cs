@@ -58,7 +58,7 @@ public sealed class Plan : Activity<PlanInput, Planned>
             taken += tasks[i].Data.Length;
             if (taken > technique.Protect(options) * total) break;
             if (technique.Gentler(options) is not { } gentler) continue;
-            var next = WithOptions(tasks[i], weights[i], technique, gentler);
+            var next = WithOptions(tasks[i], weights[i], gentler);
             if (next.Step is not null) tasks[i] = next;
         }
         return tasks;
@@ -69,8 +69,9 @@ public sealed class Plan : Activity<PlanInput, Planned>
         new(tasks.Count(t => t.Step is not null), tasks.Count, tasks.Where(t => t.Step is not null).Sum(t => t.Data.Length), tasks.FirstOrDefault(t => t.Step is not null)?.Step!.Placement ?? new StepPlacement());
 
     /// <summary>Re-plans one layer with other options; null when the result would be no smaller.</summary>
-    internal static LayerTask WithOptions(LayerTask task, Weight weight, LayerTechnique technique, object options, StepPlacement? placement = null)
+    internal static LayerTask WithOptions(LayerTask task, Weight weight, Treatment treatment, StepPlacement? placement = null)
     {
+        var (technique, options) = treatment;
         var plan = technique.Plan(weight, task.Shape, options);
         return plan.BytesAfter >= task.Data.Length
             ? task with { Step = null, Plan = null, LeftAlone = $"too small to gain: {task.Data.Length} bytes, {plan.BytesAfter} after" }
@@ -93,7 +94,7 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var technique = Technique(step);
         var merged = rules.Select(r => r.Overrides.GetValueOrDefault(step.Step)).Where(o => o.ValueKind == JsonValueKind.Object)
             .Aggregate(step.Options, (options, o) => JsonSerializer.SerializeToElement(OptionBinder.Merge(technique.OptionsType, options, o), technique.OptionsType, Json.Options));
-        return WithOptions(task, weight, technique, merged.Deserialize(technique.OptionsType, Json.Options)!, step.Placement);
+        return WithOptions(task, weight, new Treatment(technique, merged.Deserialize(technique.OptionsType, Json.Options)!), step.Placement);
     }
 
     internal static LayerTechnique Technique(RecipeStep step) => LayerTechnique.All.First(t => t.Step == step.Step && t.Method == step.Method);

@@ -76,7 +76,7 @@ public sealed class Publish : Activity<PublishInput, Published>
                 0, 0, null, null, false, task.LeftAlone ?? result?.Figures.Note);
         var (layer, figures) = (stored.Layer, result.Figures);
         var sparsity = 1 - (double)layer.Nonzero / Math.Max(1, task.Shape.Elements);
-        return new ReportLayer(task.Name, task.Node, task.Op, task.Dims, [$"{task.Step!.Step}: {task.Step.Method}"], layer.Bits, sparsity, null, figures.BytesBefore, figures.BytesAfter,
-            figures.Error, figures.Seconds, layer.Form.ToString(), layer.Block, figures.Reused, null);
+        return new ReportLayer(task.Name, task.Node, task.Op, task.Dims, [$"{task.Step!.Step}: {task.Step.Method}"], layer.BitsPerWeight, sparsity, null, figures.BytesBefore, figures.BytesAfter,
+            figures.Error, figures.Seconds, layer.Form.ToString(), layer.Block, figures.Reused, null) { Fallback = layer.Fallback };
     }
 }

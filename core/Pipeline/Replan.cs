@@ -53,9 +53,9 @@ public sealed class Replan : Activity<ReplanInput, Planned>
     private static LayerTask Gentler(LayerTask task, Weight weight)
     {
         var technique = Plan.Technique(task.Step!);
-        var options = technique.Gentler(task.Step!.Options.Deserialize(technique.OptionsType, Json.Options)!);
-        return options is null
+        var gentler = technique.Gentler(task.Step!.Options.Deserialize(technique.OptionsType, Json.Options)!);
+        return gentler is null
             ? task with { Step = null, Plan = null, LeftAlone = "left as it was to meet the loss budget" }
-            : Plan.WithOptions(task, weight, technique, options);
+            : Plan.WithOptions(task, weight, gentler);
     }
 }

@@ -91,7 +91,7 @@ public static class RecipeReader
         var methods = LayerTechnique.All.Where(t => t.Step == step).ToList();
         if (methods.Count == 0) throw RecipeException.Unknown(keyNode, step, LayerTechnique.All.Select(t => t.Step).Append("simplify").Distinct());
         var methodNode = options is null ? null : Child(options, "method");
-        var method = methodNode is null ? methods[0].Method : (methodNode as YamlScalarNode)?.Value ?? "";
+        var method = methodNode is null ? methods.First(m => m.IsDefault).Method : (methodNode as YamlScalarNode)?.Value ?? "";
         var technique = methods.FirstOrDefault(t => t.Method == method)
             ?? throw new RecipeException(methodNode!, $"unknown method '{method}' of {step}; known are {string.Join(", ", methods.Select(t => t.Method))}");
         var typed = OptionBinder.Bind(options, technique.OptionsType, CommonKeys).Deserialize(technique.OptionsType, Json.Options)!;

@@ -48,7 +48,7 @@ public static class HtmlReport
         {
             html.Append("<tr><td>").Append(Text(l.Name)).Append("<td>").Append(Text(l.Op)).Append("<td>").AppendJoin('×', l.Shape).Append("<td>").Append(Text(string.Join(", ", l.Steps)))
                 .Append("<td class=\"n\">").Append(l.Bits).Append("<td class=\"n\">").Append(l.Group).Append("<td>").Append(Text(l.Form ?? "")).Append("<td class=\"n\">").Append(Bytes(l.BytesBefore))
-                .Append("<td class=\"n\">").Append(Bytes(l.BytesAfter)).Append("<td class=\"n\">").Append(l.Note is null ? l.Error.ToString("0.0000", CultureInfo.InvariantCulture) : "").Append("<td>").Append(Text(l.Note ?? "")).Append("</tr>");
+                .Append("<td class=\"n\">").Append(Bytes(l.BytesAfter)).Append("<td class=\"n\">").Append(l.Note is null ? l.Error.ToString("0.0000", CultureInfo.InvariantCulture) : "").Append("<td>").Append(Text(l.Note ?? l.Fallback ?? "")).Append("</tr>");
         }
         html.Append("</tbody></table></div><h2>Recipe</h2><pre>").Append(Text(recipe)).Append("</pre><p class=\"small\">Run ").Append(Text(report.RunId)).Append("</p></main></body></html>\n");
         return html.ToString();

@@ -33,4 +33,8 @@ public sealed record ReportBudget(double? MaxAccuracyLoss, double? MaxSizeRatio,
 /// <summary>What became of one weight. Error is relative (Frobenius); note says why it was left alone.</summary>
 public sealed record ReportLayer(
     string Name, string? Node, string Op, long[] Shape, IReadOnlyList<string> Steps, int Bits, double Sparsity, int? Rank, long BytesBefore, long BytesAfter,
-    double Error, double Seconds, string? Form, int? Group, bool Reused, string? Note);
+    double Error, double Seconds, string? Form, int? Group, bool Reused, string? Note)
+{
+    /// <summary>Why the method asked for was not used on this layer and what was in its place, or null.</summary>
+    public string? Fallback { get; init; }
+}

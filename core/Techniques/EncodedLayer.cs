@@ -11,6 +11,9 @@ public enum StorageForm
 
     /// <summary>One <c>com.microsoft.GatherBlockQuantized</c> node in place of a Gather: decodes only the rows looked up.</summary>
     GatherBlockQuantized,
+
+    /// <summary>The weight in a shorter float type, cast back at load.</summary>
+    Cast,
 }
 
 /// <summary>A byte range of a shard.</summary>
@@ -22,22 +25,37 @@ public sealed record ShardRange(long Offset, long Length);
 /// </summary>
 /// <param name="Form">How it stands in the model.</param>
 /// <param name="Shape">The view of the weight that was encoded.</param>
-/// <param name="Bits">Bits a code: 2, 4 or 8.</param>
+/// <param name="Bits">Bits a code of one term: 1 to 8, or 16.</param>
 /// <param name="Block">Codes that share a scale.</param>
 /// <param name="BlocksPerRow">Blocks a row.</param>
-/// <param name="Symmetric">Whether the zero point is fixed at the middle of the range.</param>
+/// <param name="Symmetric">Whether the zero point is fixed at the middle of the range; at one bit, codes mean −1 and +1.</param>
 /// <param name="HalfScales">Scales stored as FLOAT16 rather than FLOAT.</param>
-/// <param name="Codes">Packed codes in the shard.</param>
-/// <param name="Scales">Scales in the shard.</param>
-/// <param name="Zeros">Zero points in the shard, one byte a block; null when symmetric.</param>
+/// <param name="Codes">Packed codes in the shard, term by term, each plane by plane (<see cref="Numerics.BitPacking.Planes"/>).</param>
+/// <param name="Scales">Scales in the shard, term by term.</param>
+/// <param name="Zeros">Zero points in the shard; null when symmetric, or when codes count from 0.</param>
 /// <param name="RelativeError">‖w − ŵ‖ / ‖w‖ (Frobenius).</param>
 /// <param name="Nonzero">Weights that are not zero after decoding.</param>
 public sealed record EncodedLayer(
     StorageForm Form, LayerShape Shape, int Bits, int Block, int BlocksPerRow, bool Symmetric, bool HalfScales,
     ShardRange Codes, ShardRange Scales, ShardRange? Zeros, double RelativeError, long Nonzero)
 {
+    /// <summary>The weight is the sum of this many terms, each with codes and scales of its own (residual binarisation).</summary>
+    public int Terms { get; init; } = 1;
+
+    /// <summary>Zero points are FLOAT16 numbers; else one byte each (packed like codes where a kernel reads them).</summary>
+    public bool HalfZeros { get; init; }
+
+    /// <summary>ONNX element type of a weight that was cast; 0 for codes.</summary>
+    public int CastType { get; init; }
+
+    /// <summary>Why the method asked for was not used and what was in its place, or null.</summary>
+    public string? Fallback { get; init; }
+
     /// <summary>Codes a row, padding included.</summary>
     public long PaddedAxis => (long)Block * BlocksPerRow;
+
+    /// <summary>Bits of codes a weight.</summary>
+    public int BitsPerWeight => Bits * Terms;
 
     /// <summary>Bytes of codes, scales and zero points.</summary>
     public long Bytes => Codes.Length + Scales.Length + (Zeros?.Length ?? 0);

@@ -1,4 +1,5 @@
 using Google.Protobuf;
+using Serverless.Core.Numerics;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
@@ -8,7 +9,7 @@ namespace Serverless.Core.Techniques;
 /// <summary>
 /// Decodes a block-quantized weight by plain operators that exist at every opset (Cast, Gather, Mul, Sub, Reshape,
 /// Slice, Transpose) over constants, so that ONNX Runtime's constant folding leaves a plain float weight at load.
-/// Codes below 8 bits are looked up byte-wise in a shared table, which needs neither shifts nor integer division.
+/// Codes below 8 bits are looked up byte-wise, plane by plane, in shared tables, which needs neither shifts nor integer division.
 /// The decoded value keeps the weight's name: nothing that uses it changes, in any scope.
 /// </summary>
 internal static class FoldedForm
@@ -24,23 +25,30 @@ internal static class FoldedForm
         ModelEdit.RemoveDefinition(weight);
 
         // Where one scale spans a row and rows are stored in order, codes take the weight's own dims and broadcast.
-        var plain = blocks == 1 && layer.Shape.Inner == 1;
+        var plain = blocks == 1 && layer.Shape.Inner == 1 && IsPrefix(dims, layer.Shape.Outer);
         long[] codeDims = plain ? dims : [rows, blocks, layer.Block];
         long[] scaleDims = plain ? ScaleDims(dims, layer.Shape.Outer) : [rows, blocks, 1];
 
-        var value = layer.Bits >= 8 ? Whole() : Packed();
-        if (layer.Zeros is { } z)
-        {
-            var zeros = edit.AddConstant(scope, weight.Value + "_z", Forms.Tensor(shard, z, DataType.Uint8, scaleDims));
-            value = Add("Sub", [value, Add("Cast", [zeros], To(DataType.Float))]);
-        }
-        var scale = edit.AddConstant(scope, weight.Value + "_s", Forms.Tensor(shard, layer.Scales, layer.HalfScales ? DataType.Float16 : DataType.Float, scaleDims));
-        if (layer.HalfScales) scale = Add("Cast", [scale], To(DataType.Float));
-        value = Add("Mul", [value, scale]);
+        var value = Term(0);
+        for (var t = 1; t < layer.Terms; t++) value = Add("Add", [value, Term(t)]);
         if (!plain) value = Shape(value);
         if (weight.Reference.DataType != (int)DataType.Float) Add("Cast", [value], To((DataType)weight.Reference.DataType));
         nodes[^1].Output[0] = weight.Value;
         ModelEdit.InsertFirst(scope, nodes);
+
+        string Term(int term)
+        {
+            var value = layer.Bits >= 8 ? Whole() : Packed(term);
+            if (layer.Zeros is { } z)
+            {
+                var zeros = edit.AddConstant(scope, weight.Value + "_z", Forms.Tensor(shard, z, layer.HalfZeros ? DataType.Float16 : DataType.Uint8, scaleDims));
+                value = Add("Sub", [value, Add("Cast", [zeros], To(DataType.Float))]);
+            }
+            var range = Part(layer.Scales, term, layer.Terms);
+            var scale = edit.AddConstant(scope, weight.Value + "_s", Forms.Tensor(shard, range, layer.HalfScales ? DataType.Float16 : DataType.Float, scaleDims));
+            if (layer.HalfScales) scale = Add("Cast", [scale], To(DataType.Float));
+            return Add("Mul", [value, scale]);
+        }
 
         string Whole()
         {
@@ -48,14 +56,23 @@ internal static class FoldedForm
             return Add("Cast", [codes], To(DataType.Float));
         }
 
-        string Packed()
+        string Packed(int term)
         {
-            var codes = edit.AddConstant(scope, weight.Value + "_q", Forms.Tensor(shard, layer.Codes, DataType.Uint8, layer.Codes.Length));
-            var index = Add("Cast", [codes], To(DataType.Int32));
-            var decoded = Add("Gather", [Table(edit, scope, layer.Bits, layer.Symmetric), index]);
-            if (layer.Codes.Length * (8 / layer.Bits) != rows * layer.PaddedAxis)
-                decoded = Slice(Add("Reshape", [decoded, edit.Int64s(scope, -1)]), 0, rows * layer.PaddedAxis);
-            return Add("Reshape", [decoded, edit.Int64s(scope, codeDims)]);
+            var all = Part(layer.Codes, term, layer.Terms);
+            var (count, offset) = (rows * layer.PaddedAxis, all.Offset);
+            string? sum = null;
+            foreach (var (width, shift) in BitPacking.Planes(layer.Bits))
+            {
+                var plane = new ShardRange(offset, BitPacking.Bytes(count, width));
+                offset += plane.Length;
+                var codes = edit.AddConstant(scope, weight.Value + "_q", Forms.Tensor(shard, plane, DataType.Uint8, plane.Length));
+                var decoded = Add("Gather", [Table(edit, scope, layer, width, shift), Add("Cast", [codes], To(DataType.Int32))]);
+                if (plane.Length * (8 / width) != count)
+                    decoded = Slice(Add("Reshape", [decoded, edit.Int64s(scope, -1)]), 0, count);
+                decoded = Add("Reshape", [decoded, edit.Int64s(scope, codeDims)]);
+                sum = sum is null ? decoded : Add("Add", [sum, decoded]);
+            }
+            return sum!;
         }
 
         string Shape(string input)
@@ -73,7 +90,7 @@ internal static class FoldedForm
         }
 
         string Slice(string input, long axis, long end) =>
-            edit.Opset(scope) >= SliceWithInputs
+            scope.Opset >= SliceWithInputs
                 ? Add("Slice", [input, edit.Int64s(scope, 0), edit.Int64s(scope, end), edit.Int64s(scope, axis)])
                 : Add("Slice", [input], ModelEdit.Attribute("axes", [axis]), ModelEdit.Attribute("ends", [end]), ModelEdit.Attribute("starts", [0L]));
 
@@ -87,6 +104,14 @@ internal static class FoldedForm
 
     private static AttributeProto To(DataType type) => ModelEdit.Attribute("to", (long)type);
 
+    private static ShardRange Part(ShardRange all, int part, int parts) => new(all.Offset + all.Length / parts * part, all.Length / parts);
+
+    private static bool IsPrefix(long[] dims, long outer)
+    {
+        long product = 1;
+        return outer == 1 || dims.Any(d => (product *= d) == outer);
+    }
+
     private static long[] ScaleDims(long[] dims, long outer)
     {
         long product = 1;
@@ -95,19 +120,22 @@ internal static class FoldedForm
         return [.. dims.Select((d, i) => i < split ? d : 1)];
     }
 
-    // Row b of the table holds the codes that byte b packs, less the middle of the range when symmetric.
-    private static string Table(ModelEdit edit, GraphScope scope, int bits, bool symmetric)
+    // Row b of the table holds what the bits of byte b stand for: their place in the code, and for the lowest plane of
+    // symmetric codes the middle of the range taken off. One-bit codes mean −1 and +1 when symmetric.
+    private static string Table(ModelEdit edit, GraphScope scope, EncodedLayer layer, int width, int shift)
     {
-        var (per, mask, middle) = (8 / bits, (1 << bits) - 1, symmetric ? 1 << (bits - 1) : 0);
+        var (per, mask) = (8 / width, (1 << width) - 1);
+        var (step, middle) = (1 << shift, layer.Symmetric && shift == 0 ? 1 << (layer.Bits - 1) : 0);
+        if (layer.Symmetric && layer.Bits == 1) (step, middle) = (2, 1);
         var values = new float[256 * per];
         for (var b = 0; b < 256; b++)
-            for (var k = 0; k < per; k++) values[b * per + k] = (b >> (bits * k) & mask) - middle;
+            for (var k = 0; k < per; k++) values[b * per + k] = step * (b >> (width * k) & mask) - middle;
         var tensor = new TensorProto
         {
             DataType = (int)DataType.Float,
             RawData = ByteString.CopyFrom(System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(values)),
         };
         tensor.Dims.AddRange([256, per]);
-        return edit.Share(scope, $"{(symmetric ? "int" : "uint")}{bits}_table", tensor);
+        return edit.Share(scope, $"bits{width}_table", tensor);
     }
 }

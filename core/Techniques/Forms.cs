@@ -24,6 +24,9 @@ public static class Forms
             case StorageForm.MatMulNBits:
                 MatMulNBitsForm.Apply(edit, weight, layer, shard);
                 break;
+            case StorageForm.Cast:
+                CastForm.Apply(edit, weight, layer, shard);
+                break;
             default:
                 GatherForm.Apply(edit, weight, layer, shard);
                 break;

@@ -8,7 +8,23 @@ namespace Serverless.Core.Techniques;
 /// <param name="Block">Weights that share a scale.</param>
 /// <param name="BytesAfter">Bytes it will take, graph nodes included.</param>
 /// <param name="WorkingBytes">Memory that compressing it needs.</param>
-public sealed record LayerPlan(StorageForm Form, int Bits, int Block, long BytesAfter, long WorkingBytes);
+public sealed record LayerPlan(StorageForm Form, int Bits, int Block, long BytesAfter, long WorkingBytes)
+{
+    /// <summary>How the weight is viewed, where the technique wants another view than the layer's; else null.</summary>
+    public LayerShape? Shape { get; init; }
+
+    /// <summary>The operator set that the weight's scope imports.</summary>
+    public long Opset { get; init; }
+}
+
+/// <summary>A layer at work.</summary>
+/// <param name="Weight">The weight's values.</param>
+/// <param name="Shape">How to view them.</param>
+/// <param name="Plan">From <see cref="LayerTechnique.Plan"/>.</param>
+public sealed record LayerWork(WeightReader Weight, LayerShape Shape, LayerPlan Plan);
+
+/// <summary>A technique with its options.</summary>
+public sealed record Treatment(LayerTechnique Technique, object Options);
 
 /// <summary>
 /// A technique that compresses one layer at a time. It registers by existing: one file, with its options record,
@@ -40,8 +56,11 @@ public abstract class LayerTechnique
     /// <summary>Why a combination of options makes no sense, or null.</summary>
     public virtual string? WhyInvalid(object options) => null;
 
-    /// <summary>The options with which the layer is treated more gently, or null when there are none.</summary>
-    public abstract object? Gentler(object options);
+    /// <summary>Whether a step that names no method means this one.</summary>
+    public virtual bool IsDefault => false;
+
+    /// <summary>How the layer is treated more gently, or null when it can only be left as it is.</summary>
+    public abstract Treatment? Gentler(object options);
 
     /// <summary>Share of all weights, smallest layers first, that are treated more gently from the start.</summary>
     public virtual double Protect(object options) => 0;
@@ -50,15 +69,51 @@ public abstract class LayerTechnique
     public abstract LayerPlan Plan(Weight weight, LayerShape shape, object options);
 
     /// <summary>Compresses a weight into a shard.</summary>
-    /// <param name="weight">The weight's values.</param>
-    /// <param name="shape">How to view them.</param>
-    /// <param name="plan">From <see cref="Plan"/>.</param>
+    /// <param name="work">The layer.</param>
     /// <param name="options">The technique's options.</param>
     /// <param name="shard">Receives the codes, scales and zero points, from its start.</param>
     /// <param name="cancellation">Cancels the work.</param>
     /// <exception cref="LayerRefusedException">The values cannot be compressed so; says why.</exception>
-    public abstract Task<EncodedLayer> CompressAsync(
-        WeightReader weight, LayerShape shape, LayerPlan plan, object options, Stream shard, CancellationToken cancellation);
+    public abstract Task<EncodedLayer> CompressAsync(LayerWork work, object options, Stream shard, CancellationToken cancellation);
+}
+
+/// <summary>A technique whose options are a <typeparamref name="TOptions"/>.</summary>
+/// <typeparam name="TOptions">The options record.</typeparam>
+public abstract class LayerTechnique<TOptions> : LayerTechnique where TOptions : notnull, new()
+{
+    /// <inheritdoc/>
+    public sealed override Type OptionsType => typeof(TOptions);
+
+    /// <inheritdoc/>
+    public sealed override string? WhyInvalid(object options) => WhyInvalid((TOptions)options);
+
+    /// <inheritdoc/>
+    public sealed override Treatment? Gentler(object options) => Gentler((TOptions)options);
+
+    /// <inheritdoc/>
+    public sealed override double Protect(object options) => Protect((TOptions)options);
+
+    /// <inheritdoc/>
+    public sealed override LayerPlan Plan(Weight weight, LayerShape shape, object options) => Plan(weight, shape, (TOptions)options);
+
+    /// <inheritdoc/>
+    public sealed override Task<EncodedLayer> CompressAsync(LayerWork work, object options, Stream shard, CancellationToken cancellation) =>
+        CompressAsync(work, (TOptions)options, shard, cancellation);
+
+    /// <inheritdoc cref="LayerTechnique.WhyInvalid"/>
+    protected virtual string? WhyInvalid(TOptions options) => null;
+
+    /// <inheritdoc cref="LayerTechnique.Gentler"/>
+    protected abstract Treatment? Gentler(TOptions options);
+
+    /// <inheritdoc cref="LayerTechnique.Protect"/>
+    protected virtual double Protect(TOptions options) => 0;
+
+    /// <inheritdoc cref="LayerTechnique.Plan"/>
+    protected abstract LayerPlan Plan(Weight weight, LayerShape shape, TOptions options);
+
+    /// <inheritdoc cref="LayerTechnique.CompressAsync"/>
+    protected abstract Task<EncodedLayer> CompressAsync(LayerWork work, TOptions options, Stream shard, CancellationToken cancellation);
 }
 
 /// <summary>A layer's values cannot be compressed; it is left alone and the report says why.</summary>

@@ -42,7 +42,7 @@ public class CommandTests
     [InlineData("version: 1\nstep:\n- quantize: {bits: 8}\n", "line 2", "did you mean 'steps'?")]
     [InlineData("version: 1\nsteps:\n- quantize: {bit: 8}\n", "line 3", "did you mean 'bits'?")]
     [InlineData("version: 1\nsteps:\n- quantise: {bits: 8}\n", "line 3", "did you mean 'quantize'?")]
-    [InlineData("version: 1\nsteps:\n- quantize: {bits: 5}\n", "line 3", "2, 4, 8, 16")]
+    [InlineData("version: 1\nsteps:\n- quantize: {bits: 7}\n", "line 3", "2, 3, 4, 5, 6, 8, 16")]
     [InlineData("version: 1\npreset: int8\nbudget: {maxAccuracyLos: 0.1}\n", "line 3", "did you mean 'maxAccuracyLoss'?")]
     [InlineData("version: 2\npreset: int8\n", "line 1", "version: 1")]
     [InlineData("version: 1\npreset: [\n", "recipe.yaml", "YAML")]

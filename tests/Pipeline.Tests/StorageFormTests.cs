@@ -50,9 +50,13 @@ public class StorageFormTests
         {
             ("bits: 8, group: channel", 0.9995), ("bits: 8", 0.9998), ("bits: 8, symmetric: false", 0.9998), ("bits: 16", 0.99999),
             ("bits: 4", 0.98), ("bits: 4, symmetric: false, group: 16", 0.985), ("bits: 4, group: channel, scale: mse", 0.9), ("bits: 2, symmetric: false", 0.75), ("bits: 2, scale: mse, group: 16", 0.8),
+            ("bits: 3", 0.9), ("bits: 5, symmetric: false", 0.99), ("bits: 6", 0.995), ("method: hqq, bits: 4", 0.98), ("method: hqq, bits: 3, group: 16", 0.9),
+            ("method: ternary", 0.6), ("method: ternary, scales: two", 0.6), ("method: binary", 0.45), ("method: binary, order: 3", 0.9),
+            ("method: fixed", 0.999), ("method: float16", 0.99999),
         })
         {
-            var done = await Compressed.RunAsync(folder, Models[op](opset), $"version: 1\nsteps:\n- quantize: {{{options}, protect: 0}}\n");
+            var protect = options.Contains("float16", StringComparison.Ordinal) ? "" : ", protect: 0";
+            var done = await Compressed.RunAsync(folder, Models[op](opset), $"version: 1\nsteps:\n- quantize: {{{options}{protect}}}\n");
             Assert.True(done.Report.Fidelity.Cosine >= least, $"{op} {opset} {options}: cosine {done.Report.Fidelity.Cosine}");
             Assert.Contains(done.Report.Layers, l => l.Note is null);
             var left = OptimizedOperators(done.File);

@@ -1,105 +1,105 @@
-using System.Runtime.InteropServices;
 using Serverless.Core.Numerics;
 
 namespace Serverless.Core.Techniques.Quantization;
 
-/// <summary>Rounds the blocks of one layer, keeping their scales and tallying the error.</summary>
+/// <summary>Rounds the blocks of one layer, packs their codes, keeps their scales and tallies the error.</summary>
 /// <param name="shape">The layer.</param>
 /// <param name="block">Codes a block.</param>
-/// <param name="bits">Bits a code.</param>
-/// <param name="symmetric">No zero points.</param>
-/// <param name="biased">Store symmetric codes as unsigned, 2^(b−1) up; else as two's complement (8 bits).</param>
-/// <param name="half">Scales are FLOAT16.</param>
-/// <param name="search">How scales are found.</param>
-internal sealed class BlockEncoder(LayerShape shape, int block, int bits, bool symmetric, bool biased, bool half, ScaleSearch search)
+/// <param name="rounding">How a block is rounded.</param>
+internal sealed class BlockEncoder(LayerShape shape, int block, BlockRounding rounding)
 {
-    private readonly int bias = symmetric && biased ? 1 << (bits - 1) : 0;
-    private readonly int width = bits > 8 ? bits / 8 : 1;
+    private readonly int width = rounding.Bits > 8 ? rounding.Bits / 8 : 1;
+    private readonly float[] blockScales = new float[rounding.Terms];
+    private readonly long count = shape.Rows * ((shape.Axis + block - 1) / block);
+    private const float SmallestNormalHalf = 6.103515625e-5f, LargeHalf = 1f / 256;
+    private float largestScale;
+    private bool subnormal;
     private double error, squares;
 
     public int Block => block;
 
-    public int Bits => bits;
+    public BlockRounding Rounding => rounding;
 
     public int BlocksPerRow { get; } = checked((int)((shape.Axis + block - 1) / block));
 
     public long PaddedAxis => (long)BlocksPerRow * block;
 
-    public long CodeBytes => BitPacking.Bytes(shape.Rows * PaddedAxis, bits);
+    /// <summary>Codes of one term.</summary>
+    public long TermCodes => shape.Rows * PaddedAxis;
 
-    public float[] Scales { get; } = new float[checked((int)(shape.Rows * ((shape.Axis + block - 1) / block)))];
+    public long CodeBytes => rounding.Terms * BitPacking.PlaneBytes(TermCodes, rounding.Bits);
 
-    public byte[]? Zeros { get; } = symmetric ? null : new byte[checked((int)(shape.Rows * ((shape.Axis + block - 1) / block)))];
+    /// <summary>Whether whole rows can be written one after another: one term in one plane.</summary>
+    public bool Streams => rounding.Terms == 1 && BitPacking.Planes(rounding.Bits).Count == 1;
+
+    /// <summary>Scales, term by term.</summary>
+    public float[] Scales { get; } = new float[checked((int)(rounding.Terms * shape.Rows * ((shape.Axis + block - 1) / block)))];
+
+    public float[]? Zeros { get; } = rounding.Zeros == ZeroPoints.None ? null : new float[checked((int)(shape.Rows * ((shape.Axis + block - 1) / block)))];
 
     public long Nonzero { get; private set; }
 
     public double RelativeError => squares == 0 ? 0 : Math.Sqrt(error / squares);
 
+    /// <summary>
+    /// Whether the scales can stay FLOAT16: those below its normal range are off by up to 2⁻²⁵, which is nothing beside
+    /// scales of 2⁻⁸ and more, and much where all are small.
+    /// </summary>
+    public bool Suits => !subnormal || largestScale >= LargeHalf;
+
     /// <summary>Encodes whole rows that start on a byte; returns the bytes written to <paramref name="packed"/>.</summary>
-    public int Encode(ReadOnlySpan<float> rows, int count, int axis, long firstRow, int firstBlock, Span<byte> packed)
+    public int Encode(ReadOnlySpan<float> rows, int count, int axis, long firstRow, Span<byte> packed)
     {
         var codes = new byte[checked((int)(count * PaddedAxis * width))];
         for (var r = 0; r < count; r++)
-            for (var b = firstBlock; b < BlocksPerRow; b++)
+            for (var b = 0; b < BlocksPerRow; b++)
             {
                 var length = Math.Min(block, axis - b * block);
                 One(rows.Slice(r * axis + b * block, length), (firstRow + r) * BlocksPerRow + b, codes.AsSpan(((int)(r * PaddedAxis) + b * block) * width, block * width));
             }
-        if (width == 1) BitPacking.Pack(codes, bits, packed);
+        if (width == 1) BitPacking.Pack(codes, rounding.Bits, packed);
         else codes.CopyTo(packed);
-        return (int)BitPacking.Bytes(codes.Length / width, bits);
+        return (int)BitPacking.Bytes(codes.Length / width, rounding.Bits);
     }
 
-    /// <summary>Encodes block <paramref name="index"/> of <paramref name="count"/> rows into their places among all codes.</summary>
-    public void EncodeBlocks(ReadOnlySpan<float> blocks, int count, int depth, long firstRow, int index, Span<byte> scratch, Span<byte> codes)
+    /// <summary>Encodes one block of one row into its places among all codes.</summary>
+    /// <param name="weights">The block.</param>
+    /// <param name="row">Its row.</param>
+    /// <param name="index">Its place in the row.</param>
+    /// <param name="scratch">Holds <c>Terms × Block</c> codes.</param>
+    /// <param name="codes">All codes of the layer, packed; zero where nothing was encoded yet.</param>
+    public void EncodeBlock(ReadOnlySpan<float> weights, long row, int index, Span<byte> scratch, Span<byte> codes)
     {
+        var at = row * PaddedAxis + (long)index * block;
         if (width > 1)
         {
-            for (var r = 0; r < count; r++)
-                One(blocks.Slice(r * depth, depth), (firstRow + r) * BlocksPerRow + index, codes.Slice((int)((firstRow + r) * PaddedAxis + (long)index * block) * width, block * width));
+            One(weights, row * BlocksPerRow + index, codes.Slice((int)(at * width), block * width));
             return;
         }
-        var perByte = 8 / bits;
-        var aligned = block % perByte == 0;
-        for (var r = 0; r < count; r++)
-        {
-            var row = firstRow + r;
-            var one = scratch[..block];
-            One(blocks.Slice(r * depth, depth), row * BlocksPerRow + index, one);
-            var at = row * PaddedAxis + (long)index * block;
-            if (aligned) BitPacking.Pack(one, bits, codes[(int)(at / perByte)..]);
-            else
-                for (var i = 0; i < block; i++) codes[(int)((at + i) / perByte)] |= (byte)(one[i] << (int)((at + i) % perByte * bits));
-        }
+        scratch = scratch[..(rounding.Terms * block)];
+        One(weights, row * BlocksPerRow + index, scratch);
+        long start = 0;
+        for (var t = 0; t < rounding.Terms; t++)
+            foreach (var (bits, shift) in BitPacking.Planes(rounding.Bits))
+            {
+                BitPacking.PackAt(scratch.Slice(t * block, block), shift, bits, at, codes[(int)start..]);
+                start += BitPacking.Bytes(TermCodes, bits);
+            }
     }
 
     private void One(ReadOnlySpan<float> weights, long index, Span<byte> codes)
     {
-        var (low, high) = BlockScale.Range(bits, symmetric);
-        var found = BlockScale.Find(weights, bits, symmetric, search, half);
-        Scales[index] = found.Scale;
-        if (Zeros is not null) Zeros[index] = (byte)found.Zero;
-        squares += Rounding.SumOfSquares(weights);
-        var zero = found.Zero + bias;
-        if (bits == 16)
+        var rounded = rounding.Round(weights, codes, blockScales);
+        for (var t = 0; t < blockScales.Length; t++)
         {
-            Wide(weights, found.Scale, MemoryMarshal.Cast<byte, short>(codes));
-            return;
+            Scales[t * count + index] = blockScales[t];
+            var magnitude = MathF.Abs(blockScales[t]);
+            largestScale = MathF.Max(largestScale, magnitude);
+            subnormal |= rounding.Half && magnitude < SmallestNormalHalf;
         }
-        Rounding.Quantize(weights, found.Scale, zero, low + bias, high + bias, codes);
-        codes[weights.Length..].Fill((byte)zero);
-        error += Rounding.SquaredError(weights, found.Scale, found.Zero, low, high);
-        Nonzero += found.Scale == 0 ? 0 : weights.Length - codes[..weights.Length].Count((byte)zero);
-    }
-
-    private void Wide(ReadOnlySpan<float> weights, float scale, Span<short> codes)
-    {
-        for (var i = 0; i < weights.Length; i++)
-        {
-            codes[i] = (short)Rounding.Quantize(weights[i], scale, 0, -short.MaxValue, short.MaxValue);
-            var d = weights[i] - (double)codes[i] * scale;
-            error += d * d;
-            if (codes[i] != 0) Nonzero++;
-        }
+        if (Zeros is not null) Zeros[index] = rounded.Zero;
+        squares += Numerics.Rounding.SumOfSquares(weights);
+        error += rounded.SquaredError;
+        Nonzero += rounded.Nonzero;
     }
 }

@@ -37,12 +37,10 @@ internal readonly record struct BlockScale(float Scale, int Zero)
     /// <param name="search">How to find it; not <see cref="ScaleSearch.Auto"/>.</param>
     /// <param name="half">Round the scale to FLOAT16.</param>
     /// <exception cref="LayerRefusedException">A weight is NaN or infinite.</exception>
-    /// <exception cref="HalfRangeException">The scale does not fit FLOAT16.</exception>
+    /// <exception cref="HalfRangeException">The scale is beyond FLOAT16.</exception>
     public static BlockScale Find(ReadOnlySpan<float> weights, int bits, bool symmetric, ScaleSearch search, bool half)
     {
-        var (min, max) = Extremes.Of(weights);
-        if (!float.IsFinite(min) || !float.IsFinite(max)) throw new LayerRefusedException("has NaN or infinite weights");
-        if (MathF.Max(-min, max) > Largest) throw new LayerRefusedException($"has weights beyond ±{Largest:0e0}, whose errors overflow");
+        var (min, max) = Bounds(weights);
         var full = Of(min, max, 1f, bits, symmetric, half);
         if (search == ScaleSearch.Absmax || full.Scale == 0) return full;
         var (low, high) = Range(bits, symmetric);
@@ -54,6 +52,16 @@ internal readonly record struct BlockScale(float Scale, int Zero)
             if (error < least) (best, least) = (candidate, error);
         }
         return best;
+    }
+
+    /// <summary>The extremes of a block.</summary>
+    /// <exception cref="LayerRefusedException">A weight is NaN, infinite or so large that squares overflow.</exception>
+    public static (float Min, float Max) Bounds(ReadOnlySpan<float> weights)
+    {
+        var (min, max) = Extremes.Of(weights);
+        if (!float.IsFinite(min) || !float.IsFinite(max)) throw new LayerRefusedException("has NaN or infinite weights");
+        if (MathF.Max(-min, max) > Largest) throw new LayerRefusedException($"has weights beyond ±{Largest:0e0}, whose errors overflow");
+        return (min, max);
     }
 
     private static BlockScale Of(float min, float max, float ratio, int bits, bool symmetric, bool half)
@@ -68,13 +76,15 @@ internal readonly record struct BlockScale(float Scale, int Zero)
         return scale == 0 ? new BlockScale(0, 0) : new BlockScale(scale, (int)Math.Clamp(Math.Round(-(double)lo / scale, MidpointRounding.ToEven), 0, steps));
     }
 
-    private static float Store(float scale, bool half)
+    /// <summary>A scale as it is stored. Below FLOAT16's normal range it loses precision: <see cref="BlockEncoder.Suits"/> judges that for the layer.</summary>
+    /// <exception cref="HalfRangeException">It is beyond FLOAT16.</exception>
+    public static float Store(float scale, bool half)
     {
-        if (!half || scale == 0) return scale;
+        if (!half) return scale;
         var rounded = (Half)scale;
-        return Half.IsNormal(rounded) ? (float)rounded : throw new HalfRangeException();
+        return Half.IsFinite(rounded) ? (float)rounded : throw new HalfRangeException();
     }
 }
 
-/// <summary>A scale does not fit FLOAT16; the layer is encoded again with FLOAT scales.</summary>
+/// <summary>The scales of a layer do not fit FLOAT16; it is encoded again with FLOAT scales.</summary>
 internal sealed class HalfRangeException : Exception;

@@ -1,0 +1,120 @@
+using System.Buffers;
+using System.Runtime.InteropServices;
+using Serverless.Core.Numerics;
+using Serverless.Core.Onnx;
+using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+
+namespace Serverless.Core.Techniques.Quantization;
+
+/// <summary>A 16-bit float type.</summary>
+public enum HalfType
+{
+    /// <summary>IEEE 754 binary16: 11 bits of precision, up to 65,504.</summary>
+    Float16,
+
+    /// <summary>The upper half of a float: 8 bits of precision, float's range.</summary>
+    Bfloat16,
+}
+
+/// <summary>Options of <see cref="HalfPrecision"/>.</summary>
+public sealed record HalfPrecisionOptions
+{
+    /// <summary>The type weights are stored in.</summary>
+    [Option("Type that weights are stored in: float16 (default) or bfloat16 (opset 13 or later).")]
+    public HalfType Type { get; init; } = HalfType.Float16;
+}
+
+/// <summary>
+/// Weights in 16-bit floats (IEEE 754-2019 binary16; bfloat16), rounded to nearest even, cast back to their own type at load: every operator
+/// computes in float32 as before. A weight beyond ±65,504 falls back to bfloat16, and where the opset has none, is refused.
+/// </summary>
+public sealed class HalfPrecision : LayerTechnique<HalfPrecisionOptions>
+{
+    private const int CastNode = 60, Chunk = 1 << 18;
+    private const long Bfloat16Since = 13;
+
+    /// <inheritdoc/>
+    public override string Step => "quantize";
+
+    /// <inheritdoc/>
+    public override string Method => "float16";
+
+    /// <inheritdoc/>
+    public override string About => "Weights stored as float16 or bfloat16 and cast back at load; operators compute in float32.";
+
+    /// <inheritdoc/>
+    protected override Treatment? Gentler(HalfPrecisionOptions options) => null;
+
+    /// <inheritdoc/>
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, HalfPrecisionOptions options) =>
+        new(StorageForm.Cast, 16, 1, shape.Elements * 2 + CastNode, Chunk * 8) { Opset = weight.Scope.Opset };
+
+    /// <inheritdoc/>
+    protected override async Task<EncodedLayer> CompressAsync(LayerWork work, HalfPrecisionOptions options, Stream shard, CancellationToken cancellation)
+    {
+        var bfloats = work.Plan.Opset >= Bfloat16Since;
+        var (type, fallback) = options.Type == HalfType.Bfloat16 && !bfloats
+            ? (HalfType.Float16, "float16: bfloat16 needs opset 13")
+            : (options.Type, (string?)null);
+        var made = await EncodeAsync(work, type, shard, cancellation);
+        if (made is null && !bfloats) throw new LayerRefusedException("has weights beyond ±65504, too large for float16, and bfloat16 needs opset 13");
+        if (made is null)
+        {
+            shard.SetLength(0);
+            fallback = "bfloat16: has weights beyond ±65504, too large for float16";
+            made = await EncodeAsync(work, HalfType.Bfloat16, shard, cancellation);
+        }
+        return made! with { Fallback = fallback };
+    }
+
+    private static async Task<EncodedLayer?> EncodeAsync(LayerWork work, HalfType type, Stream shard, CancellationToken cancellation)
+    {
+        var elements = work.Weight.Elements;
+        var floats = ArrayPool<float>.Shared.Rent((int)Math.Min(elements, Chunk));
+        var halves = new ushort[Math.Min(elements, Chunk)];
+        double error = 0, squares = 0;
+        long nonzero = 0;
+        try
+        {
+            for (long at = 0; at < elements; at += Chunk)
+            {
+                var part = floats.AsMemory(0, (int)Math.Min(Chunk, elements - at));
+                await work.Weight.ReadAsync(at, part, cancellation);
+                _ = BlockScale.Bounds(part.Span);
+                if (!Convert(part.Span, type, halves, ref error, ref squares, ref nonzero)) return null;
+                await shard.WriteAsync(MemoryMarshal.AsBytes(halves.AsSpan(0, part.Length)).ToArray(), cancellation);
+            }
+        }
+        finally
+        {
+            ArrayPool<float>.Shared.Return(floats);
+        }
+        var range = new ShardRange(0, elements * 2);
+        return new EncodedLayer(StorageForm.Cast, work.Shape, 16, 1, 1, true, false, range, new ShardRange(range.Length, 0), null,
+            squares == 0 ? 0 : Math.Sqrt(error / squares), nonzero) { CastType = (int)(type == HalfType.Float16 ? DataType.Float16 : DataType.Bfloat16) };
+    }
+
+    private static bool Convert(ReadOnlySpan<float> floats, HalfType type, Span<ushort> halves, ref double error, ref double squares, ref long nonzero)
+    {
+        for (var i = 0; i < floats.Length; i++)
+        {
+            float back;
+            if (type == HalfType.Float16)
+            {
+                var half = (Half)floats[i];
+                if (Half.IsInfinity(half)) return false;
+                (halves[i], back) = (BitConverter.HalfToUInt16Bits(half), (float)half);
+            }
+            else
+            {
+                halves[i] = FloatConversion.ToBfloat16(floats[i]);
+                back = BitConverter.UInt32BitsToSingle((uint)halves[i] << 16);
+            }
+            var d = (double)floats[i] - back;
+            error += d * d;
+            squares += (double)floats[i] * floats[i];
+            if (back != 0) nonzero++;
+        }
+        return true;
+    }
+}
