@@ -35,7 +35,7 @@ public static class Evaluator
     /// <summary>Source of inputs made up from the model's input types.</summary>
     public const string Synthetic = "synthetic";
 
-    private const int SyntheticSamples = 8, SegmentedSamples = 8, MostSamples = 10_000, Chunk = 32;
+    private const int SegmentedSamples = 8, MostSamples = 10_000, Chunk = 32;
     private const int Warmups = 2, LatencyRounds = 15;
     private static readonly TimeSpan LatencyLimit = TimeSpan.FromSeconds(3);
 
@@ -45,15 +45,16 @@ public static class Evaluator
     /// <param name="afterFolder">Local folder of the compressed model.</param>
     /// <param name="after">Its index.</param>
     /// <param name="data">The data, or null for synthetic inputs.</param>
+    /// <param name="calibrated">Runs at the start of the data that techniques have seen: not compared on.</param>
     /// <param name="cancellation">Cancels the runs.</param>
     /// <exception cref="BadInputException">ONNX Runtime cannot run the original on these inputs.</exception>
     public static Evaluation Compare(
-        string beforeFolder, ModelIndex before, string afterFolder, ModelIndex after, NpzData? data, CancellationToken cancellation)
+        string beforeFolder, ModelIndex before, string afterFolder, ModelIndex after, NpzData? data, int calibrated, CancellationToken cancellation)
     {
         using var original = Load(beforeFolder, before);
         using var compressed = new ModelRunner(afterFolder, after);
-        var samples = data is not null ? data.Read() : Made(original, before, cancellation);
-        var most = original.Segments > 1 ? SegmentedSamples : data is not null ? MostSamples : SyntheticSamples;
+        var samples = data is not null ? data.Read().Skip(calibrated) : SyntheticSamples.Make(original, before, 0, SyntheticSamples.Count, cancellation);
+        var most = original.Segments > 1 ? SegmentedSamples : data is not null ? MostSamples : SyntheticSamples.Count;
         var fidelity = new Fidelity();
         var names = before.Model.Graph.Output.Select(o => o.Name).ToList();
         var count = 0;
@@ -86,7 +87,7 @@ public static class Evaluator
         }
         catch (OnnxRuntimeException e)
         {
-            throw CannotRun(index, e);
+            throw SyntheticSamples.CannotRun(index, e);
         }
     }
 
@@ -98,51 +99,8 @@ public static class Evaluator
         }
         catch (Exception e) when (e is OnnxRuntimeException or TimeoutException)
         {
-            throw CannotRun(index, e);
+            throw SyntheticSamples.CannotRun(index, e);
         }
-    }
-
-    // Tries sizes for the dynamic axes until the original accepts one; what one value of an integer input wants, another
-    // may not (a sample rate chooses the chunk's length), so each sample tries them in turn.
-    private static IEnumerable<Sample> Made(ModelRunner original, ModelIndex index, CancellationToken cancellation)
-    {
-        var specs = InputSpec.Of(index.Model, index.Path);
-        var isFixed = specs.All(s => s.Dims is { } d && d.All(x => x is not null));
-        OnnxRuntimeException? refused = null;
-        var (accepted, fitting) = (0, 0);
-        for (var seed = 0; accepted < SyntheticSamples && seed < 2 * SyntheticSamples; seed++)
-        {
-            // Where a run loads the whole model piece by piece, one is tried and the rest follow it.
-            Sample? made = original.Segments > 1 && accepted > 0 ? SyntheticInputs.Make(index.Model, specs, fitting, seed, index.Path) : null;
-            for (var proposal = 0; proposal < (isFixed ? 1 : SyntheticInputs.Proposals) && made is null; proposal++)
-            {
-                var candidate = SyntheticInputs.Make(index.Model, specs, proposal, seed, index.Path);
-                try
-                {
-                    original.Run([candidate], cancellation);
-                    (made, fitting) = (candidate, proposal);
-                }
-                catch (TimeoutException e)
-                {
-                    throw CannotRun(index, e);
-                }
-                catch (OnnxRuntimeException e)
-                {
-                    refused = e;
-                }
-            }
-            if (made is null && accepted == 0) throw CannotRun(index, refused!);
-            if (made is null) continue;
-            accepted++;
-            yield return made;
-        }
-    }
-
-    private static BadInputException CannotRun(ModelIndex index, Exception e)
-    {
-        var message = e.Message.ReplaceLineEndings(" ").TrimEnd('.', ' ');
-        if (message.Length > 300) message = message[..300] + "…";
-        return new BadInputException($"{index.Path}: ONNX Runtime cannot run the original model: {message}; check the model, or drop a data.npz with inputs that it accepts.", e);
     }
 
     // A-B-A-B, so that whatever else the machine does falls on both.

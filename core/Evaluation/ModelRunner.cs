@@ -112,7 +112,7 @@ internal sealed class ModelRunner : IDisposable
         }
     }
 
-    private static (IDisposableReadOnlyCollection<OrtValue> Values, TimeSpan Time) Run(
+    internal static (IDisposableReadOnlyCollection<OrtValue> Values, TimeSpan Time) Run(
         InferenceSession session, IReadOnlyDictionary<string, OrtValue> inputs, IReadOnlyCollection<string> outputs, CancellationToken cancellation)
     {
         using var options = new RunOptions();
@@ -139,7 +139,7 @@ internal sealed class ModelRunner : IDisposable
         return new TensorValue(info.ElementDataType, info.Shape, value.GetTensorMutableRawData().ToArray());
     }
 
-    private static SessionOptions Options()
+    internal static SessionOptions Options()
     {
         var options = new SessionOptions { LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL, EnableCpuMemArena = false };
         options.AddSessionConfigEntry("session.intra_op.allow_spinning", "0");

@@ -52,11 +52,16 @@ public sealed class NpzData : IDisposable
     /// <summary>Number of samples.</summary>
     public long Count { get; }
 
+    /// <summary>Runs of the model that they make.</summary>
+    public long Runs => Count / Batch;
+
+    // A model with a fixed first dimension takes that many samples a run.
+    private long Batch => arrays.Max(a => a.Spec.Dims is { } d && d.Length == a.Array.Shape.Length && d.Length > 0 ? d[0] ?? 1 : 1);
+
     /// <summary>The samples, in order.</summary>
     public IEnumerable<Sample> Read()
     {
-        // A model with a fixed first dimension takes that many samples a run.
-        var batch = arrays.Max(a => a.Spec.Dims is { } d && d.Length == a.Array.Shape.Length && d.Length > 0 ? d[0] ?? 1 : 1);
+        var batch = Batch;
         for (long at = 0; at + batch <= Count; at += batch)
         {
             var inputs = new Dictionary<string, TensorValue>(StringComparer.Ordinal);

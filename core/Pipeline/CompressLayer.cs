@@ -4,6 +4,7 @@ using System.Text.Json;
 using Serverless.Core.Onnx;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
+using Serverless.Core.Techniques.Calibration;
 
 namespace Serverless.Core.Pipeline;
 
@@ -37,14 +38,15 @@ public sealed class CompressLayer : Activity<CompressInput, CompressedLayer>
         using var room = await context.Memory.EnterAsync(plan.WorkingBytes, cancellation);
         var clock = Stopwatch.StartNew();
         await using var weight = await task.Data.OpenAsync(store, cancellation);
-        var key = await KeyAsync(weight, task, cancellation);
+        await using var statistics = task.Observation is { } o ? await store.OpenAsync(RunNames.Statistics(input.Work, o), null, cancellation) : null;
+        var key = await KeyAsync(weight, task, statistics, cancellation);
         var record = $"{input.Shards}/{key}.json";
         CompressedLayer result;
         try
         {
             var stored = await store.FindAsync(record, cancellation) is null ? null : await store.ReadJsonAsync<StoredLayer>(record, cancellation);
             var reused = stored is not null && await store.FindAsync(stored.Shard, cancellation) is not null;
-            stored = reused ? stored! : await CompressAsync(store, weight, task, $"{input.Shards}/{key}.bin", record, clock, cancellation);
+            stored = reused ? stored! : await CompressAsync(store, weight, task, statistics, $"{input.Shards}/{key}.bin", record, clock, cancellation);
             result = new CompressedLayer(task.Index, task.Name, task.Data.Length, stored.Layer.Bytes, stored.Layer.BitsPerWeight,
                 stored.Layer.RelativeError, stored.Seconds, reused, null);
             await store.WriteJsonAsync(RunNames.Result(input.Work, input.Attempt, task.Index), new LayerResult(result, stored), cancellation);
@@ -61,23 +63,34 @@ public sealed class CompressLayer : Activity<CompressInput, CompressedLayer>
     private static string Shown(string name) => name.Length <= LongestName ? name : $"{name[..(LongestName / 2)]}…{name[^(LongestName / 2)..]}";
 
     private static async Task<StoredLayer> CompressAsync(
-        IArtifactStore store, WeightReader weight, LayerTask task, string shard, string record, Stopwatch clock, CancellationToken cancellation)
+        IArtifactStore store, WeightReader weight, LayerTask task, ArtifactReader? statistics, string shard, string record, Stopwatch clock, CancellationToken cancellation)
     {
         var technique = Plan.Technique(task.Step!);
         var options = task.Step!.Options.Deserialize(technique.OptionsType, Json.Options)!;
         EncodedLayer? layer = null;
+        var work = new LayerWork(weight, task.Plan!.Shape ?? task.Shape, task.Plan)
+        {
+            Input = statistics is null ? null : await StatisticsFile.ReadAsync(statistics, cancellation), NotObserved = task.NotObserved,
+        };
         await store.WriteAsync(shard, async (stream, token) =>
-            layer = await technique.CompressAsync(new LayerWork(weight, task.Plan!.Shape ?? task.Shape, task.Plan), options, stream, token), cancellation);
+            layer = await technique.CompressAsync(work, options, stream, token), cancellation);
         var stored = new StoredLayer(layer!, shard, clock.Elapsed.TotalSeconds);
         await store.WriteJsonAsync(record, stored, cancellation);
         return stored;
     }
 
-    private static async Task<string> KeyAsync(WeightReader weight, LayerTask task, CancellationToken cancellation)
+    private static async Task<string> KeyAsync(WeightReader weight, LayerTask task, ArtifactReader? statistics, CancellationToken cancellation)
     {
         using var sha = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        sha.AppendData(JsonSerializer.SerializeToUtf8Bytes(new { Version = 2, task.Data.DataType, task.Shape, Step = new { task.Step!.Step, task.Step.Method, task.Step.Options }, task.Plan }, Json.Options));
+        sha.AppendData(JsonSerializer.SerializeToUtf8Bytes(new { Version = 2, task.Data.DataType, task.Shape, Step = new { task.Step!.Step, task.Step.Method, task.Step.Options }, task.Plan, task.NotObserved }, Json.Options));
         await weight.ScanAsync(bytes => sha.AppendData(bytes.Span), cancellation);
+        var chunk = new byte[statistics is null ? 0 : Math.Min(1 << 20, statistics.Artifact.Length)];
+        for (long at = 0; statistics is not null && at < statistics.Artifact.Length; at += chunk.Length)
+        {
+            var part = chunk.AsMemory(0, (int)Math.Min(chunk.Length, statistics.Artifact.Length - at));
+            await statistics.ReadAsync(at, part, cancellation);
+            sha.AppendData(part.Span);
+        }
         return Convert.ToHexStringLower(sha.GetHashAndReset().AsSpan(0, 16));
     }
 }

@@ -5,7 +5,7 @@ using Serverless.Core.Onnx;
 namespace Serverless.Core.Pipeline;
 
 /// <summary>
-/// The flow (DESIGN.md): Inspect → Plan → CompressLayer × N → Reassemble → Evaluate → Publish, and back to a gentler
+/// The flow (DESIGN.md): Inspect → Plan → [Calibrate] → CompressLayer × N → Reassemble → Evaluate → Publish, and back to a gentler
 /// plan while the loss is over the budget. When that is not enough, retraining is requested, and where the recipe says
 /// so waited for. Deterministic: hosts may replay it.
 /// </summary>
@@ -63,6 +63,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
         Show(host, "Plan", 1, null);
         var planned = await host.CallAsync<Plan, PlanInput, Planned>(new PlanInput(request));
         var budget = await host.CallAsync<ReadBudget, PlanInput, Budget>(new PlanInput(request));
+        if (planned.Observations > 0) await CalibrateAsync(host, request, planned);
         Attempt? best = null;
         for (var attempt = 0; ; attempt++)
         {
@@ -80,6 +81,17 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             planned = next;
         }
         return new Trial(request, inspected, planned, budget, best);
+    }
+
+    // Statistics of what the layers get to see: of some samples each, then of all together.
+    private static async Task CalibrateAsync(IOrchestration host, RunRequest request, Planned planned)
+    {
+        Show(host, "Calibrate", 1, planned);
+        var calibration = await host.CallAsync<PlanCalibration, PlanInput, CalibrationPlanned>(new PlanInput(request));
+        await Task.WhenAll(Enumerable.Range(0, calibration.Shards).Select(shard =>
+            host.CallAsync<CalibrateShard, CalibrateInput, ShardCalibrated>(new CalibrateInput(request, shard))));
+        await Task.WhenAll(Enumerable.Range(0, (planned.Observations + MergeStatistics.Most - 1) / MergeStatistics.Most).Select(i =>
+            host.CallAsync<MergeStatistics, MergeInput, StatisticsMerged>(new MergeInput(request.Work, i * MergeStatistics.Most))));
     }
 
     // What nobody waits for is read after the run's work is cleared, from the result.

@@ -27,12 +27,14 @@ public sealed class Evaluate : Activity<EvaluateInput, Evaluated>, IRunsModels
         using var beforeFolder = await store.MaterializeAsync(before.Folder, before.Files.ToDictionary(f => f.Key, f => versions.GetValueOrDefault(f.Value.Path)), cancellation);
         using var afterFolder = await store.MaterializeAsync(assembled, after.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
         using var data = await OpenDataAsync(store, request, before, versions, cancellation);
-        var figures = await Task.Run(() => Evaluator.Compare(beforeFolder.Path, before, afterFolder.Path, after, data, cancellation), cancellation);
+        var seen = await store.FindAsync(RunNames.Calibration(request.Work), cancellation) is null ? null : await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
+        var skip = data is not null && seen is { HeldOut: > 0 } ? seen.Runs : 0;
+        var figures = await Task.Run(() => Evaluator.Compare(beforeFolder.Path, before, afterFolder.Path, after, data, skip, cancellation), cancellation);
         using var self = Process.GetCurrentProcess();
         return new Evaluated(figures, self.PeakWorkingSet64);
     }
 
-    private static async Task<NpzData?> OpenDataAsync(IArtifactStore store, RunRequest request, ModelIndex model, Dictionary<string, string> versions, CancellationToken cancellation)
+    internal static async Task<NpzData?> OpenDataAsync(IArtifactStore store, RunRequest request, ModelIndex model, Dictionary<string, string> versions, CancellationToken cancellation)
     {
         if (request.Data is not { } path) return null;
         using var folder = await store.MaterializeAsync(StorePath.Parent(path), new Dictionary<string, string?> { [StorePath.Name(path)] = versions.GetValueOrDefault(path) }, cancellation);

@@ -5,6 +5,7 @@ using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
+using Serverless.Core.Techniques.Calibration;
 
 namespace Serverless.Core.Pipeline;
 
@@ -17,7 +18,11 @@ public sealed record PlanInput(RunRequest Request);
 /// <param name="All">All weights of the plan.</param>
 /// <param name="Bytes">Bytes of the layers that will be compressed.</param>
 /// <param name="Placement">Where they are compressed.</param>
-public sealed record Planned(int Layers, int All, long Bytes, StepPlacement Placement);
+public sealed record Planned(int Layers, int All, long Bytes, StepPlacement Placement)
+{
+    /// <summary>Inputs of layers that techniques want to know about.</summary>
+    public int Observations { get; init; }
+}
 
 /// <summary>Decides, weight by weight, which step applies and in which storage form, and why not where none does.</summary>
 public sealed class Plan : Activity<PlanInput, Planned>
@@ -29,9 +34,11 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
         var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
-        var tasks = Decide(model, recipe, StorePath.Parent(request.Model)).ToList();
+        var (tasks, observations) = Observations(Decide(model, recipe, StorePath.Parent(request.Model)), Weight.Of(model));
+        if (observations.Count > 0)
+            await store.WriteJsonAsync(RunNames.Calibration(request.Work), new Calibration(observations, MostSamples(tasks), 0, 0, ""), cancellation);
         await LayerRecords.WriteTasksAsync(store, request.Work, 0, [.. tasks.Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path) } })], cancellation);
-        return Summary(tasks);
+        return Summary(tasks) with { Observations = observations.Count };
     }
 
     /// <summary>The tasks of a model under a recipe: those that compress first, largest first, then the rest.</summary>
@@ -96,6 +103,39 @@ public sealed class Plan : Activity<PlanInput, Planned>
             .Aggregate(step.Options, (options, o) => JsonSerializer.SerializeToElement(OptionBinder.Merge(technique.OptionsType, options, o), technique.OptionsType, Json.Options));
         return WithOptions(task, weight, new Treatment(technique, merged.Deserialize(technique.OptionsType, Json.Options)!), step.Placement);
     }
+
+    // Layers that share an input share an observation of it.
+    private static (List<LayerTask> Tasks, List<Observation> Observations) Observations(IReadOnlyList<LayerTask> tasks, IReadOnlyList<Weight> weights)
+    {
+        var byName = weights.ToDictionary(w => w.Name, StringComparer.Ordinal);
+        var found = new Dictionary<string, Observation>(StringComparer.Ordinal);
+        var planned = new List<LayerTask>();
+        foreach (var task in tasks)
+        {
+            var wanted = task.Step is { } step ? Technique(step).Needs(Options(step)) : Statistics.None;
+            if (wanted == Statistics.None)
+            {
+                planned.Add(task);
+                continue;
+            }
+            var (views, why) = InputView.Of(byName[task.Name], task.Shape);
+            if (why is not null)
+            {
+                planned.Add(task with { NotObserved = why });
+                continue;
+            }
+            var key = JsonSerializer.Serialize(views, Json.Options);
+            if (!found.TryGetValue(key, out var observation)) observation = new Observation(found.Count, views, Statistics.None);
+            found[key] = observation with { Wanted = observation.Wanted | wanted };
+            planned.Add(task with { Observation = observation.Index });
+        }
+        return (planned, [.. found.Values.OrderBy(o => o.Index)]);
+    }
+
+    private static int MostSamples(IEnumerable<LayerTask> tasks) =>
+        tasks.Where(t => t.Observation is not null).Max(t => Technique(t.Step!).Samples(Options(t.Step!)));
+
+    internal static object Options(RecipeStep step) => step.Options.Deserialize(Technique(step).OptionsType, Json.Options)!;
 
     internal static LayerTechnique Technique(RecipeStep step) => LayerTechnique.All.First(t => t.Step == step.Step && t.Method == step.Method);
 

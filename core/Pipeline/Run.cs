@@ -53,7 +53,14 @@ public sealed record RunResult(string Status, string Output, long BytesBefore, l
 /// <param name="Plan">What the technique will do.</param>
 /// <param name="LeftAlone">Why nothing is done, or null.</param>
 public sealed record LayerTask(
-    int Index, string Name, string? Node, string Op, long[] Dims, WeightData Data, LayerShape Shape, RecipeStep? Step, LayerPlan? Plan, string? LeftAlone);
+    int Index, string Name, string? Node, string Op, long[] Dims, WeightData Data, LayerShape Shape, RecipeStep? Step, LayerPlan? Plan, string? LeftAlone)
+{
+    /// <summary>The observation of its input, or null.</summary>
+    public int? Observation { get; init; }
+
+    /// <summary>Why its input is not observed although the technique wants it, or null.</summary>
+    public string? NotObserved { get; init; }
+}
 
 /// <summary>What became of one weight.</summary>
 /// <param name="Index">Position in the plan.</param>
@@ -119,6 +126,18 @@ public static class RunNames
 
     /// <summary>The assembled model's folder.</summary>
     public static string Assembled(string work, int attempt) => $"{Attempt(work, attempt)}/out";
+
+    /// <summary>What is observed, and on which samples.</summary>
+    public static string Calibration(string work) => $"{work}/calibration/calibration.json";
+
+    /// <summary>The model that is run to observe values: the tidied graph with its weights.</summary>
+    public static string CalibrationModel(string work) => $"{work}/calibration/model";
+
+    /// <summary>Statistics of one observation: of a view and a part of the samples.</summary>
+    public static string StatisticsPart(string work, int observation, int view, int shard) => $"{work}/calibration/{observation:D6}/{view:D3}-{shard:D6}.part";
+
+    /// <summary>Statistics of one observation, all samples together.</summary>
+    public static string Statistics(string work, int observation) => $"{work}/calibration/{observation:D6}.statistics";
 
     /// <summary>The graph without weights.</summary>
     public static string Graph(string work) => $"{work}/graph.pb";

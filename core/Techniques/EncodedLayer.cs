@@ -51,6 +51,9 @@ public sealed record EncodedLayer(
     /// <summary>Why the method asked for was not used and what was in its place, or null.</summary>
     public string? Fallback { get; init; }
 
+    /// <summary>Mean squared error of the layer's outputs over the calibration's rows, Σ ‖(w − ŵ)·x‖² / rows; null when not known.</summary>
+    public double? OutputError { get; init; }
+
     /// <summary>Codes a row, padding included.</summary>
     public long PaddedAxis => (long)Block * BlocksPerRow;
 

@@ -1,4 +1,5 @@
 using Serverless.Core.Onnx;
+using Serverless.Core.Techniques.Calibration;
 
 namespace Serverless.Core.Techniques;
 
@@ -21,7 +22,14 @@ public sealed record LayerPlan(StorageForm Form, int Bits, int Block, long Bytes
 /// <param name="Weight">The weight's values.</param>
 /// <param name="Shape">How to view them.</param>
 /// <param name="Plan">From <see cref="LayerTechnique.Plan"/>.</param>
-public sealed record LayerWork(WeightReader Weight, LayerShape Shape, LayerPlan Plan);
+public sealed record LayerWork(WeightReader Weight, LayerShape Shape, LayerPlan Plan)
+{
+    /// <summary>What is known of the layer's input, when the technique asked for it and it could be observed.</summary>
+    public InputStatistics? Input { get; init; }
+
+    /// <summary>Why nothing is known of it, or null.</summary>
+    public string? NotObserved { get; init; }
+}
 
 /// <summary>A technique with its options.</summary>
 public sealed record Treatment(LayerTechnique Technique, object Options);
@@ -65,6 +73,12 @@ public abstract class LayerTechnique
     /// <summary>Share of all weights, smallest layers first, that are treated more gently from the start.</summary>
     public virtual double Protect(object options) => 0;
 
+    /// <summary>What it wants to know of the layer's input.</summary>
+    public virtual Statistics Needs(object options) => Statistics.None;
+
+    /// <summary>Samples that it is calibrated on, at most.</summary>
+    public virtual int Samples(object options) => 0;
+
     /// <summary>What it would do with a weight.</summary>
     public abstract LayerPlan Plan(Weight weight, LayerShape shape, object options);
 
@@ -94,6 +108,12 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique where TOptions :
     public sealed override double Protect(object options) => Protect((TOptions)options);
 
     /// <inheritdoc/>
+    public sealed override Statistics Needs(object options) => Needs((TOptions)options);
+
+    /// <inheritdoc/>
+    public sealed override int Samples(object options) => Samples((TOptions)options);
+
+    /// <inheritdoc/>
     public sealed override LayerPlan Plan(Weight weight, LayerShape shape, object options) => Plan(weight, shape, (TOptions)options);
 
     /// <inheritdoc/>
@@ -108,6 +128,12 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique where TOptions :
 
     /// <inheritdoc cref="LayerTechnique.Protect"/>
     protected virtual double Protect(TOptions options) => 0;
+
+    /// <inheritdoc cref="LayerTechnique.Needs"/>
+    protected virtual Statistics Needs(TOptions options) => Statistics.None;
+
+    /// <inheritdoc cref="LayerTechnique.Samples"/>
+    protected virtual int Samples(TOptions options) => 0;
 
     /// <inheritdoc cref="LayerTechnique.Plan"/>
     protected abstract LayerPlan Plan(Weight weight, LayerShape shape, TOptions options);

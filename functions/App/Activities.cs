@@ -22,6 +22,18 @@ public sealed class Activities(AppHost host)
     [Function(nameof(ReadBudget))]
     public Task<Budget> ReadBudget([ActivityTrigger] PlanInput input, CancellationToken cancellation) => host.RunAsync<ReadBudget, PlanInput, Budget>(input, cancellation);
 
+    /// <inheritdoc cref="Core.Pipeline.PlanCalibration"/>
+    [Function(nameof(PlanCalibration))]
+    public Task<CalibrationPlanned> PlanCalibration([ActivityTrigger] PlanInput input, CancellationToken cancellation) => host.RunAsync<PlanCalibration, PlanInput, CalibrationPlanned>(input, cancellation);
+
+    /// <inheritdoc cref="Core.Pipeline.CalibrateShard"/>
+    [Function(nameof(CalibrateShard))]
+    public Task<ShardCalibrated> CalibrateShard([ActivityTrigger] CalibrateInput input, CancellationToken cancellation) => host.RunAsync<CalibrateShard, CalibrateInput, ShardCalibrated>(input, cancellation);
+
+    /// <inheritdoc cref="Core.Pipeline.MergeStatistics"/>
+    [Function(nameof(MergeStatistics))]
+    public Task<StatisticsMerged> MergeStatistics([ActivityTrigger] MergeInput input, CancellationToken cancellation) => host.RunAsync<MergeStatistics, MergeInput, StatisticsMerged>(input, cancellation);
+
     /// <inheritdoc cref="Core.Pipeline.CompressLayer"/>
     [Function(nameof(CompressLayer))]
     public Task<CompressedLayer> CompressLayer([ActivityTrigger] CompressInput input, CancellationToken cancellation) => host.RunAsync<CompressLayer, CompressInput, CompressedLayer>(input, cancellation);

@@ -78,6 +78,26 @@ internal sealed class BlockEncoder(LayerShape shape, int block, BlockRounding ro
         }
         scratch = scratch[..(rounding.Terms * block)];
         One(weights, row * BlocksPerRow + index, scratch);
+        Pack(scratch, at, codes);
+    }
+
+    /// <summary>Takes a block that was rounded elsewhere.</summary>
+    /// <param name="weights">What its codes stand for.</param>
+    /// <param name="scale">Its scale.</param>
+    /// <param name="rounded">Its zero point and error.</param>
+    /// <param name="row">Its row.</param>
+    /// <param name="index">Its place in the row.</param>
+    /// <param name="blockCodes">Its codes, one a byte.</param>
+    /// <param name="codes">All codes of the layer, packed.</param>
+    public void Put(ReadOnlySpan<float> weights, float scale, RoundedBlock rounded, long row, int index, ReadOnlySpan<byte> blockCodes, Span<byte> codes)
+    {
+        blockScales[0] = scale;
+        Note(weights, row * BlocksPerRow + index, rounded);
+        Pack(blockCodes, row * PaddedAxis + (long)index * block, codes);
+    }
+
+    private void Pack(ReadOnlySpan<byte> scratch, long at, Span<byte> codes)
+    {
         long start = 0;
         for (var t = 0; t < rounding.Terms; t++)
             foreach (var (bits, shift) in BitPacking.Planes(rounding.Bits))
@@ -89,7 +109,11 @@ internal sealed class BlockEncoder(LayerShape shape, int block, BlockRounding ro
 
     private void One(ReadOnlySpan<float> weights, long index, Span<byte> codes)
     {
-        var rounded = rounding.Round(weights, codes, blockScales);
+        Note(weights, index, rounding.Round(weights, codes, blockScales));
+    }
+
+    private void Note(ReadOnlySpan<float> weights, long index, RoundedBlock rounded)
+    {
         for (var t = 0; t < blockScales.Length; t++)
         {
             Scales[t * count + index] = blockScales[t];

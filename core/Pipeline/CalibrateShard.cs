@@ -1,0 +1,110 @@
+using Microsoft.ML.OnnxRuntime;
+using Serverless.Core.Evaluation;
+using Serverless.Core.Onnx;
+using Serverless.Core.Storage;
+using Serverless.Core.Techniques.Calibration;
+
+namespace Serverless.Core.Pipeline;
+
+/// <summary>Input of <see cref="CalibrateShard"/>.</summary>
+/// <param name="Request">The run.</param>
+/// <param name="Shard">Which part of the samples.</param>
+public sealed record CalibrateInput(RunRequest Request, int Shard);
+
+/// <summary>What was observed.</summary>
+/// <param name="Runs">Runs of the model.</param>
+public sealed record ShardCalibrated(int Runs);
+
+/// <summary>
+/// Runs the model on some of the samples and keeps statistics of the values that techniques ask for, never the values:
+/// memory does not grow with the samples.
+/// </summary>
+public sealed class CalibrateShard : Activity<CalibrateInput, ShardCalibrated>, IRunsModels
+{
+    // Gram matrices held in memory, all values together; what is beyond lies on disk.
+    private const long GramBytes = 192L << 20;
+
+    /// <inheritdoc/>
+    public override async Task<ShardCalibrated> RunAsync(CalibrateInput input, ActivityContext context, CancellationToken cancellation)
+    {
+        var (store, request) = (context.Store, input.Request);
+        var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
+        var index = await ModelIndexer.IndexAsync(store, $"{RunNames.CalibrationModel(request.Work)}/{ModelWriter.ModelName}", cancellation);
+        using var folder = await store.MaterializeAsync(index.Folder, index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
+        var samples = await SamplesAsync(store, request, calibration, input.Shard, folder.Path, index, cancellation);
+        using var observers = new Observers(calibration.Observations);
+        try
+        {
+            await ValueTap.RunAsync(folder.Path, index, observers.Names, samples, observers.See, values => observers.WriteAsync(values, store, request.Work, input.Shard, cancellation), cancellation);
+        }
+        catch (OnnxRuntimeException e)
+        {
+            throw SyntheticSamples.CannotRun(index with { Path = request.Model }, e);
+        }
+        await observers.WriteAsync([.. observers.Names], store, request.Work, input.Shard, cancellation);
+        return new ShardCalibrated(samples.Count);
+    }
+
+    private static async Task<IReadOnlyList<Sample>> SamplesAsync(
+        IArtifactStore store, RunRequest request, Calibration calibration, int shard, string folder, ModelIndex index, CancellationToken cancellation)
+    {
+        var (first, count) = (shard * PlanCalibration.ShardRuns, Math.Min(PlanCalibration.ShardRuns, calibration.Runs - shard * PlanCalibration.ShardRuns));
+        var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
+        using var data = await Evaluate.OpenDataAsync(store, request, index, etags, cancellation);
+        if (data is not null) return [.. data.Read().Skip(first).Take(count)];
+        using var runner = new ModelRunner(folder, index);
+        // Other numbers than the samples that models are compared on.
+        return [.. SyntheticSamples.Make(runner, index with { Path = request.Model }, 1000 + first, count, cancellation)];
+    }
+
+    private sealed class Observers : IDisposable
+    {
+        private readonly Dictionary<string, List<(int Observation, int View, StatisticsObserver Observer)>> byValue = new(StringComparer.Ordinal);
+        private long held;
+
+        public Observers(IEnumerable<Observation> observations)
+        {
+            foreach (var o in observations)
+            {
+                for (var v = 0; v < o.Views.Count; v++)
+                {
+                    if (!byValue.TryGetValue(o.Views[v].Value, out var list)) byValue[o.Views[v].Value] = list = [];
+                    list.Add((o.Index, v, new StatisticsObserver(o.Views[v], o.Wanted, Spill)));
+                }
+            }
+        }
+
+        public HashSet<string> Names => [.. byValue.Keys];
+
+        public void See(string name, ReadOnlySpan<float> values, ReadOnlySpan<long> shape)
+        {
+            foreach (var (_, _, observer) in byValue[name]) observer.Add(values, shape);
+        }
+
+        public async Task WriteAsync(IReadOnlyList<string> values, IArtifactStore store, string work, int shard, CancellationToken cancellation)
+        {
+            foreach (var name in values)
+            {
+                if (!byValue.Remove(name, out var list)) continue;
+                foreach (var (observation, view, observer) in list)
+                {
+                    await StatisticsFile.WriteAsync(store, RunNames.StatisticsPart(work, observation, view, shard), observer, cancellation);
+                    held -= observer.Held;
+                    observer.Dispose();
+                }
+            }
+        }
+
+        public void Dispose()
+        {
+            foreach (var (_, _, observer) in byValue.Values.SelectMany(v => v)) observer.Dispose();
+        }
+
+        private bool Spill(long bytes)
+        {
+            if (held + bytes > GramBytes) return true;
+            held += bytes;
+            return false;
+        }
+    }
+}

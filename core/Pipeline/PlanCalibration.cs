@@ -1,0 +1,51 @@
+using Serverless.Core.Evaluation;
+using Serverless.Core.Onnx;
+using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Storage;
+using Serverless.Core.Techniques.Calibration;
+
+namespace Serverless.Core.Pipeline;
+
+/// <summary>An input of layers that is observed.</summary>
+/// <param name="Index">Position among the observations.</param>
+/// <param name="Views">The values it is; several when a weight has several uses.</param>
+/// <param name="Wanted">What is kept of them.</param>
+public sealed record Observation(int Index, IReadOnlyList<InputView> Views, Statistics Wanted);
+
+/// <summary>What is observed, and on which samples.</summary>
+/// <param name="Observations">The observations.</param>
+/// <param name="MostSamples">Samples that techniques ask for.</param>
+/// <param name="Runs">Runs of the model that are observed: the first of the data, or synthetic ones.</param>
+/// <param name="HeldOut">Runs of the data left to compare on; 0 when there are none, or no data.</param>
+/// <param name="Source"><c>data</c> or <c>synthetic</c>.</param>
+public sealed record Calibration(IReadOnlyList<Observation> Observations, int MostSamples, int Runs, long HeldOut, string Source);
+
+/// <summary>How many activities share the samples.</summary>
+public sealed record CalibrationPlanned(int Shards, int Runs, string Source);
+
+/// <summary>
+/// Chooses the samples to calibrate on, and writes the model that is run for it. Of the data at most half is taken, so that the
+/// comparison is made on samples that no technique has seen.
+/// </summary>
+public sealed class PlanCalibration : Activity<PlanInput, CalibrationPlanned>
+{
+    /// <summary>Runs that one activity observes.</summary>
+    public const int ShardRuns = 32;
+    private const int SyntheticRuns = 16;
+
+    /// <inheritdoc/>
+    public override async Task<CalibrationPlanned> RunAsync(PlanInput input, ActivityContext context, CancellationToken cancellation)
+    {
+        var (store, request) = (context.Store, input.Request);
+        var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
+        var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
+        var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
+        using var data = await Evaluate.OpenDataAsync(store, request, new ModelIndex(request.Model, model, new Dictionary<string, Artifact>()), etags, cancellation);
+        var runs = data is null ? SyntheticRuns : (int)Math.Min(calibration.MostSamples, Math.Max(1, data.Runs / 2));
+        var heldOut = data is null || data.Runs == runs ? 0 : data.Runs - runs;
+        calibration = calibration with { Runs = runs, HeldOut = heldOut, Source = data is null ? Evaluator.Synthetic : Evaluator.Data };
+        await ModelWriter.WriteAsync(store, model, StorePath.Parent(request.Model), etags, RunNames.CalibrationModel(request.Work), 0, cancellation);
+        await store.WriteJsonAsync(RunNames.Calibration(request.Work), calibration, cancellation);
+        return new CalibrationPlanned((runs + ShardRuns - 1) / ShardRuns, runs, calibration.Source);
+    }
+}

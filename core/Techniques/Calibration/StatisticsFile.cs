@@ -1,0 +1,173 @@
+using System.Buffers.Binary;
+using System.Runtime.InteropServices;
+using System.Text.Json;
+using Serverless.Core.Storage;
+
+namespace Serverless.Core.Techniques.Calibration;
+
+/// <summary>
+/// Statistics in the store: a JSON header and the Gram matrices behind it. Parts of the samples are merged in the order
+/// of the samples, whatever order they were made in; counts and extremes add exactly, sums with the rounding error of
+/// each addition carried along.
+/// </summary>
+public static class StatisticsFile
+{
+    private const int LargestHeader = 256 << 20;
+
+    private sealed record Header(
+        long Samples, float Min, float Max, MovingRange Average, int? Exponent, long[]? Counts, ChannelStatistics? Channels, int GramAxis, int GramGroups, long GramRows);
+
+    /// <summary>Writes what an observer gathered.</summary>
+    public static Task WriteAsync(IArtifactStore store, string path, StatisticsObserver observer, CancellationToken cancellation) =>
+        store.WriteAsync(path, async (stream, token) =>
+        {
+            await WriteHeaderAsync(stream, observer.Result, token);
+            await observer.WriteGramsAsync(stream, token);
+        }, cancellation);
+
+    /// <summary>Opens statistics; the Gram matrices are read when asked for, while <paramref name="reader"/> is open.</summary>
+    public static async Task<InputStatistics> ReadAsync(ArtifactReader reader, CancellationToken cancellation)
+    {
+        var (header, start) = await ReadHeaderAsync(reader, cancellation);
+        return From(header) with
+        {
+            ReadGramAsync = async (group, token) =>
+            {
+                var gram = new double[(long)header.GramAxis * header.GramAxis];
+                await ReadDoublesAsync(reader, start + group * gram.Length * 8L, gram, token);
+                return gram;
+            },
+        };
+    }
+
+    /// <summary>Merges the parts of consecutive samples.</summary>
+    /// <param name="store">The store.</param>
+    /// <param name="parts">Paths of the parts, in the order of their samples.</param>
+    /// <param name="target">Where the whole goes.</param>
+    /// <param name="cancellation">Cancels the work.</param>
+    public static async Task MergeAsync(IArtifactStore store, IReadOnlyList<string> parts, string target, CancellationToken cancellation)
+    {
+        var readers = new List<ArtifactReader>();
+        try
+        {
+            var headers = new List<(Header Header, long Start)>();
+            foreach (var path in parts)
+            {
+                readers.Add(await store.OpenAsync(path, null, cancellation));
+                headers.Add(await ReadHeaderAsync(readers[^1], cancellation));
+            }
+            var whole = Merge([.. headers.Select(h => From(h.Header))]);
+            await store.WriteAsync(target, async (stream, token) =>
+            {
+                await WriteHeaderAsync(stream, whole, token);
+                var elements = (long)whole.GramAxis * whole.GramAxis * whole.GramGroups;
+                var (part, sum, lost) = (new double[1 << 17], new double[1 << 17], new double[1 << 17]);
+                for (long at = 0; at < elements; at += part.Length)
+                {
+                    var count = (int)Math.Min(part.Length, elements - at);
+                    Array.Clear(sum);
+                    Array.Clear(lost);
+                    for (var p = 0; p < readers.Count; p++)
+                    {
+                        if (headers[p].Header.GramAxis == 0) continue;
+                        await ReadDoublesAsync(readers[p], headers[p].Start + at * 8, part.AsMemory(0, count), token);
+                        for (var i = 0; i < count; i++) Add(ref sum[i], ref lost[i], part[i]);
+                    }
+                    for (var i = 0; i < count; i++) sum[i] += lost[i];
+                    await stream.WriteAsync(MemoryMarshal.AsBytes(sum.AsSpan(0, count)).ToArray(), token);
+                }
+            }, cancellation);
+        }
+        finally
+        {
+            foreach (var r in readers) await r.DisposeAsync();
+        }
+    }
+
+    /// <summary>Joins the statistics of consecutive samples, Gram matrices aside.</summary>
+    public static InputStatistics Merge(IReadOnlyList<InputStatistics> parts)
+    {
+        var seen = parts.Where(p => p.Samples > 0).ToList();
+        if (seen.Count == 0) return parts[0];
+        Histogram? histogram = null;
+        foreach (var p in seen)
+        {
+            if (p.Histogram is null) continue;
+            histogram ??= new Histogram();
+            histogram.Add(p.Histogram);
+        }
+        var grams = seen.FirstOrDefault(p => p.GramAxis > 0);
+        return new InputStatistics(seen.Sum(p => p.Samples), seen.Min(p => p.Min), seen.Max(p => p.Max), seen.Aggregate(MovingRange.Empty, (a, p) => a.Then(p.Average)))
+        {
+            Histogram = histogram,
+            Channels = Merge([.. seen.Select(p => p.Channels).OfType<ChannelStatistics>()]),
+            GramAxis = grams?.GramAxis ?? 0, GramGroups = grams?.GramGroups ?? 0, GramRows = seen.Sum(p => p.GramRows),
+        };
+    }
+
+    private static ChannelStatistics? Merge(IReadOnlyList<ChannelStatistics> parts)
+    {
+        if (parts.Count == 0) return null;
+        var n = parts[0].Largest.Length;
+        var largest = new float[n];
+        foreach (var p in parts)
+            for (var i = 0; i < n; i++) largest[i] = MathF.Max(largest[i], p.Largest[i]);
+        return new ChannelStatistics(largest, Sum(p => p.Sum), Sum(p => p.Magnitudes), parts.Sum(p => p.Count));
+
+        double[] Sum(Func<ChannelStatistics, double[]> of)
+        {
+            var (sum, lost) = (new double[n], new double[n]);
+            foreach (var p in parts)
+                for (var i = 0; i < n; i++) Add(ref sum[i], ref lost[i], of(p)[i]);
+            for (var i = 0; i < n; i++) sum[i] += lost[i];
+            return sum;
+        }
+    }
+
+    // What an addition rounds away, without error (Knuth, "The Art of Computer Programming", vol. 2, 4.2.2, theorem B).
+    private static void Add(ref double sum, ref double lost, double value)
+    {
+        var next = sum + value;
+        var back = next - sum;
+        lost += (sum - (next - back)) + (value - back);
+        sum = next;
+    }
+
+    private static InputStatistics From(Header h) => new(h.Samples, h.Min, h.Max, h.Average)
+    {
+        Histogram = h.Counts is null ? null : new Histogram(h.Exponent!.Value, h.Counts),
+        Channels = h.Channels, GramAxis = h.GramAxis, GramGroups = h.GramGroups, GramRows = h.GramRows,
+    };
+
+    private static async Task WriteHeaderAsync(Stream stream, InputStatistics s, CancellationToken cancellation)
+    {
+        var header = JsonSerializer.SerializeToUtf8Bytes(new Header(
+            s.Samples, s.Min, s.Max, s.Average, s.Histogram?.Exponent, s.Histogram?.Counts, s.Channels, s.GramAxis, s.GramGroups, s.GramRows), Json.Options);
+        var length = new byte[4];
+        BinaryPrimitives.WriteInt32LittleEndian(length, header.Length);
+        await stream.WriteAsync(length, cancellation);
+        await stream.WriteAsync(header, cancellation);
+    }
+
+    private static async Task<(Header, long Start)> ReadHeaderAsync(ArtifactReader reader, CancellationToken cancellation)
+    {
+        var length = new byte[4];
+        await reader.ReadAsync(0, length, cancellation);
+        var count = BinaryPrimitives.ReadInt32LittleEndian(length);
+        if (count is <= 0 or > LargestHeader || count > reader.Artifact.Length - 4) throw new InvalidDataException($"{reader.Artifact.Path}: not statistics.");
+        var header = new byte[count];
+        await reader.ReadAsync(4, header, cancellation);
+        return (JsonSerializer.Deserialize<Header>(header, Json.Options)!, 4 + count);
+    }
+
+    private static async Task ReadDoublesAsync(ArtifactReader reader, long offset, Memory<double> target, CancellationToken cancellation)
+    {
+        var bytes = new byte[Math.Min(1 << 20, target.Length * 8L)];
+        for (var done = 0; done < target.Length; done += bytes.Length / 8)
+        {
+            var count = Math.Min(bytes.Length / 8, target.Length - done);
+            await reader.ReadAsync(offset + done * 8L, bytes.AsMemory(0, count * 8), cancellation);
+            MemoryMarshal.Cast<byte, double>(bytes.AsSpan(0, count * 8)).CopyTo(target.Span.Slice(done, count));
+        }
+    }
+}

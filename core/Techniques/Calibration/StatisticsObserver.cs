@@ -1,0 +1,107 @@
+using System.Numerics.Tensors;
+using Serverless.Core.Numerics;
+
+namespace Serverless.Core.Techniques.Calibration;
+
+/// <summary>Gathers the statistics of one value over samples.</summary>
+/// <param name="view">The value and how its rows are taken.</param>
+/// <param name="wanted">What to keep.</param>
+/// <param name="spill">Whether a Gram matrix of some bytes goes to disk.</param>
+public sealed class StatisticsObserver(InputView view, Statistics wanted, Func<long, bool> spill) : IDisposable
+{
+    // Rows of a sample beyond this tell little that is new, and would make one large picture outweigh the others.
+    private const int MostRows = 256;
+    private readonly Histogram? histogram = wanted.HasFlag(Statistics.Histogram) ? new Histogram() : null;
+    private GramMatrix[]? grams;
+    private float[]? largest;
+    private double[]? sums, magnitudes;
+    private long samples, counted;
+    private float min = float.PositiveInfinity, max = float.NegativeInfinity;
+    private MovingRange average = MovingRange.Empty;
+
+    /// <summary>Bytes of Gram matrices in memory.</summary>
+    public long Held => grams?.Sum(g => g.Held) ?? 0;
+
+    /// <summary>Adds the value's tensor of one sample.</summary>
+    public void Add(ReadOnlySpan<float> values, ReadOnlySpan<long> shape)
+    {
+        samples++;
+        if (values.Length == 0) return;
+        var (lo, hi) = Extremes.Of(values);
+        // What is infinite or undefined says nothing about a range; the layer computes with it all the same.
+        if (!float.IsFinite(lo) || !float.IsFinite(hi)) (lo, hi) = Finite(values);
+        (min, max) = (MathF.Min(min, lo), MathF.Max(max, hi));
+        average = average.Then(lo, hi);
+        histogram?.Add(values, MathF.Max(MathF.Abs(lo), MathF.Abs(hi)));
+        if (wanted.HasFlag(Statistics.Channels)) AddChannels(values, shape);
+        if (wanted.HasFlag(Statistics.Gram)) AddRows(values, shape);
+    }
+
+    /// <summary>What was gathered, with the Gram matrices to be written from <see cref="WriteGramsAsync"/>.</summary>
+    public InputStatistics Result => new(samples, samples == 0 || min > max ? 0 : min, samples == 0 || min > max ? 0 : max, average)
+    {
+        Histogram = histogram,
+        Channels = largest is null ? null : new ChannelStatistics(largest, sums!, magnitudes!, counted),
+        GramAxis = grams is null ? 0 : view.Axis,
+        GramGroups = grams?.Length ?? 0,
+        GramRows = grams?[0].Rows ?? 0,
+    };
+
+    /// <summary>Writes the Gram matrices one after another.</summary>
+    public async Task WriteGramsAsync(Stream stream, CancellationToken cancellation)
+    {
+        foreach (var g in grams ?? []) await g.WriteAsync(stream, cancellation);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (var g in grams ?? []) g.Dispose();
+    }
+
+    private static (float, float) Finite(ReadOnlySpan<float> values)
+    {
+        var (lo, hi) = (float.PositiveInfinity, float.NegativeInfinity);
+        foreach (var v in values)
+            if (float.IsFinite(v)) (lo, hi) = (MathF.Min(lo, v), MathF.Max(hi, v));
+        return lo > hi ? (0, 0) : (lo, hi);
+    }
+
+    private void AddChannels(ReadOnlySpan<float> values, ReadOnlySpan<long> shape)
+    {
+        var axis = view.Window is null ? shape.Length - 1 : 1;
+        if (axis < 0 || axis >= shape.Length) return;
+        var channels = (int)shape[axis];
+        var inner = 1;
+        for (var i = axis + 1; i < shape.Length; i++) inner *= (int)shape[i];
+        largest ??= new float[channels];
+        if (largest.Length != channels) return;
+        sums ??= new double[channels];
+        magnitudes ??= new double[channels];
+        var outer = values.Length / (channels * inner);
+        counted += (long)outer * inner;
+        for (var o = 0; o < outer; o++)
+        {
+            for (var c = 0; c < channels; c++)
+            {
+                var part = values.Slice((o * channels + c) * inner, inner);
+                var most = inner == 1 ? MathF.Abs(part[0]) : TensorPrimitives.MaxMagnitude(part);
+                if (!float.IsFinite(most)) continue;
+                largest[c] = MathF.Max(largest[c], MathF.Abs(most));
+                sums[c] += inner == 1 ? part[0] : TensorPrimitives.Sum(part);
+                magnitudes[c] += inner == 1 ? MathF.Abs(part[0]) : TensorPrimitives.SumOfMagnitudes(part);
+            }
+        }
+    }
+
+    private void AddRows(ReadOnlySpan<float> values, ReadOnlySpan<long> shape)
+    {
+        grams ??= [.. Enumerable.Range(0, view.Groups).Select(_ => new GramMatrix(view.Axis, spill((long)view.Axis * view.Axis * 8)))];
+        for (var g = 0; g < grams.Length; g++)
+        {
+            var next = grams[g].Next;
+            var rows = InputRows.Take(values, shape, view, g, Math.Min(MostRows, next.Length / view.Axis), next);
+            if (TensorPrimitives.SumOfSquares<double>(next[..(rows * view.Axis)]) is var s && double.IsFinite(s)) grams[g].Added(rows);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+using Serverless.Core.Onnx;
+using Serverless.Core.Techniques.Calibration;
+
+namespace Serverless.Core.Techniques.Quantization;
+
+/// <summary>Options of <see cref="Gptq"/>.</summary>
+public sealed record GptqOptions
+{
+    /// <summary>Bits a weight.</summary>
+    [Option("Bits a weight: 4 (default), 2, 3, 5, 6 or 8.", Values = [2, 3, 4, 5, 6, 8])]
+    public int Bits { get; init; } = 4;
+
+    /// <summary>Weights that share a scale; 0 for one scale a channel.</summary>
+    [Option("Weights that share a scale: 'channel' or 16, 32, 64, 128, 256. Default 32; where MatMulNBits runs it, 64 at 8 and 2 bits.", Values = [0, 16, 32, 64, 128, 256], Word = "channel", WordValue = 0)]
+    public int? Group { get; init; }
+
+    /// <summary>No zero points.</summary>
+    [Option("No zero points (default true).")]
+    public bool Symmetric { get; init; } = true;
+
+    /// <summary>Columns of large Hessian diagonal first.</summary>
+    [Option("Round the columns whose inputs are largest first (activation order, default true); scales are then those of the uncorrected weights.")]
+    public bool Order { get; init; } = true;
+
+    /// <summary>Share of the mean Hessian diagonal that is added to it.</summary>
+    [Option("Damping: share of the mean of the Hessian's diagonal that is added to it (default 0.01).", Min = 1e-6, Max = 1)]
+    public double Damping { get; init; } = 0.01;
+
+    /// <summary>Samples to calibrate on.</summary>
+    [Option("Samples to calibrate on, at most half of the data (default 128).", Min = 1, Max = 100_000)]
+    public int Samples { get; init; } = 128;
+
+    /// <summary>Share of all weights, smallest layers first, that get twice the bits.</summary>
+    [Option("Share of the weights, smallest layers first, that get twice the bits (default 0.05).", Min = 0, Max = 1)]
+    public double Protect { get; init; } = 0.05;
+
+    /// <summary>How scales are found.</summary>
+    [Option("How scales are found: absmax, mse (least squared error over clipped ranges), or auto (default): mse below 8 bits.")]
+    public ScaleSearch Scale { get; init; } = ScaleSearch.Auto;
+}
+
+/// <summary>
+/// GPTQ: rounding that makes up for each column's error in the columns that follow, by the second moments of the layer's
+/// input (<see cref="GptqSolver"/>). Without statistics of the input, and where the Hessian stays singular however it is
+/// damped, the layer is rounded to nearest and the report says so. Inputs that were never active are rounded to nearest.
+/// </summary>
+public sealed class Gptq : LayerTechnique<GptqOptions>
+{
+    private const int MostDampings = 4;
+
+    /// <inheritdoc/>
+    public override string Step => "quantize";
+
+    /// <inheritdoc/>
+    public override string Method => "gptq";
+
+    /// <inheritdoc/>
+    public override string About => "Rounding that compensates each column's error in the next ones, calibrated (Frantar et al. 2023, GPTQ).";
+
+    /// <inheritdoc/>
+    protected override Treatment? Gentler(GptqOptions options) =>
+        options.Bits == 8 ? RoundToNearest.At(16) : new Treatment(this, options with { Bits = options.Bits <= 4 ? options.Bits * 2 : 8 });
+
+    /// <inheritdoc/>
+    protected override double Protect(GptqOptions options) => options.Protect;
+
+    /// <inheritdoc/>
+    protected override Statistics Needs(GptqOptions options) => Statistics.Gram;
+
+    /// <inheritdoc/>
+    protected override int Samples(GptqOptions options) => options.Samples;
+
+    /// <inheritdoc/>
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, GptqOptions options)
+    {
+        var plan = BlockPlan.Of(weight, shape, new BlockRequest(options.Bits, options.Group, options.Symmetric ? 0 : 1));
+        // The Gram matrix, its factor, a tile of rows with its residual, and the codes.
+        return plan with { WorkingBytes = plan.WorkingBytes + shape.Axis * shape.Axis * 12 + WeightTile.Rows(shape) * shape.Axis * 24 + shape.Elements };
+    }
+
+    /// <inheritdoc/>
+    protected override async Task<EncodedLayer> CompressAsync(LayerWork work, GptqOptions options, Stream shard, CancellationToken cancellation)
+    {
+        var why = work.Input switch
+        {
+            null => work.NotObserved ?? "there are no statistics of its input",
+            { GramAxis: 0 } or { GramRows: 0 } => "no sample reached it",
+            { GramAxis: var axis } when axis != work.Shape.Axis => "its input has another shape than its rows",
+            { GramGroups: var groups } when work.Shape.Rows % groups != 0 => "its rows do not divide into its groups",
+            _ => null,
+        };
+        if (why is not null) return await FallBackAsync(work, options, why, shard, cancellation);
+        foreach (var half in work.Plan.Form == StorageForm.Folded ? new[] { true, false } : [false])
+        {
+            try
+            {
+                return await SolveAsync(work, options, half, shard, cancellation)
+                    ?? await FallBackAsync(work, options, "the Hessian of its input is singular", shard, cancellation);
+            }
+            catch (HalfRangeException) when (half)
+            {
+                shard.SetLength(0);
+            }
+        }
+        throw new InvalidOperationException("Scales as floats always fit.");
+    }
+
+    private static async Task<EncodedLayer> FallBackAsync(LayerWork work, GptqOptions o, string why, Stream shard, CancellationToken cancellation)
+    {
+        LayerTechnique rtn = new RoundToNearest();
+        var made = await rtn.CompressAsync(work, new RoundToNearestOptions { Bits = o.Bits, Group = o.Group, Symmetric = o.Symmetric, Scale = o.Scale }, shard, cancellation);
+        return made with { Fallback = $"rounded to nearest: {why}" };
+    }
+
+    private static async Task<EncodedLayer?> SolveAsync(LayerWork work, GptqOptions o, bool half, Stream shard, CancellationToken cancellation)
+    {
+        var (shape, input) = (work.Shape, work.Input!);
+        var search = o.Scale == ScaleSearch.Auto ? (o.Bits < 8 ? ScaleSearch.Mse : ScaleSearch.Absmax) : o.Scale;
+        var fixedScales = o.Order || work.Plan.Block == shape.Axis;
+        var how = new GptqRounding(o.Bits, o.Symmetric, work.Plan.Block, fixedScales, search, half);
+        // Whole-byte symmetric codes of a folded layer are signed.
+        var biased = work.Plan.Form != StorageForm.Folded || o.Bits < 8;
+        var encoder = new BlockEncoder(shape, work.Plan.Block, new UniformRounding(o.Bits, o.Symmetric, biased, half, search));
+        var codes = new byte[encoder.CodeBytes];
+        var perGroup = shape.Rows / input.GramGroups;
+        long dead = 0;
+        double error = 0;
+        for (var g = 0; g < input.GramGroups; g++)
+        {
+            var gram = await input.ReadGramAsync!(g, cancellation);
+            var hessian = Hessian.Of(gram, o.Order, o.Damping, MostDampings, cancellation);
+            if (hessian is null) return null;
+            dead += hessian.Dead;
+            for (long row = 0; row < perGroup; row += WeightTile.Rows(shape))
+            {
+                var rows = (int)Math.Min(WeightTile.Rows(shape), perGroup - row);
+                var tile = await WeightTile.ReadAsync(work.Weight, shape, g * perGroup + row, rows, cancellation);
+                var solved = GptqSolver.Solve(tile, rows, hessian.Factor, hessian.Order, how, cancellation);
+                error += solved.SquaredError;
+                Put(encoder, solved, tile, rows, g * perGroup + row, biased ? 0 : -(1 << (o.Bits - 1)), o.Symmetric, codes);
+            }
+        }
+        if (half && !encoder.Suits) throw new HalfRangeException();
+        await shard.WriteAsync(codes, cancellation);
+        var made = await BlockEncoding.FinishAsync(encoder, work, shard, cancellation);
+        return made with
+        {
+            OutputError = error / Math.Max(1, input.GramRows),
+            Fallback = dead == 0 ? null : $"{dead} of {shape.Axis * input.GramGroups} inputs were never active; their weights are rounded to nearest",
+        };
+    }
+
+    private static void Put(BlockEncoder encoder, GptqResult solved, double[] tile, int rows, long firstRow, int shift, bool symmetric, byte[] codes)
+    {
+        var (weights, block) = (new float[encoder.Block], new byte[encoder.Block]);
+        var axis = tile.Length / rows;
+        var middle = symmetric ? 1 << (encoder.Rounding.Bits - 1) : 0;
+        for (var r = 0; r < rows; r++)
+        {
+            for (var b = 0; b < encoder.BlocksPerRow; b++)
+            {
+                var (scale, zero) = (solved.Scales[b * rows + r], solved.Zeros[b * rows + r]);
+                var length = Math.Min(encoder.Block, axis - b * encoder.Block);
+                double squares = 0;
+                long nonzero = 0;
+                for (var k = 0; k < length; k++)
+                {
+                    var at = (b * encoder.Block + k) * rows + r;
+                    var code = solved.Codes[at];
+                    var value = (code - middle - zero) * (double)scale;
+                    weights[k] = (float)tile[at];
+                    block[k] = (byte)(code + shift);
+                    squares += (tile[at] - value) * (tile[at] - value);
+                    if (value != 0) nonzero++;
+                }
+                block.AsSpan(length).Fill((byte)(zero + middle + shift));
+                encoder.Put(weights.AsSpan(0, length), scale, new RoundedBlock(zero, squares, nonzero), firstRow + r, b, block, codes);
+            }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+using Serverless.Core.Numerics;
+
+namespace Serverless.Core.Techniques.Quantization;
+
+/// <summary>The damped second moments of a layer's input, factored, with the order in which its columns are taken.</summary>
+/// <param name="Factor">M of M·Mᵀ = the damped matrix in <paramref name="Order"/>.</param>
+/// <param name="Order">Position → column.</param>
+/// <param name="Dead">Inputs that were never active.</param>
+internal sealed record Hessian(CholeskyFactor Factor, int[] Order, int Dead)
+{
+    private const double Harder = 10;
+
+    /// <summary>Damps and factors a Gram matrix; ten times harder each time it fails.</summary>
+    /// <param name="gram">XᵀX, order × order; the diagonal of inputs that were never active is set to the mean of the others.</param>
+    /// <param name="byMagnitude">Columns of large diagonal first; else as they are.</param>
+    /// <param name="damping">Share of the mean diagonal that is added.</param>
+    /// <param name="tries">Attempts.</param>
+    /// <param name="cancellation">Cancels the work.</param>
+    /// <returns>The factor, or null when the matrix stays singular.</returns>
+    public static Hessian? Of(double[] gram, bool byMagnitude, double damping, int tries, CancellationToken cancellation)
+    {
+        var n = (int)Math.Sqrt(gram.Length);
+        var diagonal = new double[n];
+        for (var i = 0; i < n; i++) diagonal[i] = gram[i * n + i];
+        var dead = diagonal.Count(d => d == 0);
+        if (dead == n || !diagonal.All(double.IsFinite)) return null;
+        var mean = diagonal.Sum() / (n - dead);
+        for (var i = 0; i < n; i++)
+            if (diagonal[i] == 0) gram[i * n + i] = mean;
+        var order = Enumerable.Range(0, n).ToArray();
+        if (byMagnitude) order = [.. order.OrderByDescending(i => diagonal[i]).ThenBy(i => i)];
+        for (var t = 0; t < tries; t++, damping *= Harder)
+            if (CholeskyFactor.Of(gram, order, damping * mean, cancellation) is { } factor) return new Hessian(factor, order, dead);
+        return null;
+    }
+}
