@@ -137,7 +137,7 @@ public sealed class Gptq : LayerTechnique<GptqOptions>
                 var tile = await WeightTile.ReadAsync(work.Weight, shape, g * perGroup + row, rows, cancellation);
                 var solved = GptqSolver.Solve(tile, rows, hessian.Factor, hessian.Order, how, cancellation);
                 error += solved.SquaredError;
-                Put(encoder, solved, tile, rows, g * perGroup + row, biased ? 0 : -(1 << (o.Bits - 1)), o.Symmetric, codes);
+                Put(encoder, solved, tile, rows, g * perGroup + row, biased || !o.Symmetric ? 0 : -(1 << (o.Bits - 1)), o.Symmetric, codes);
             }
         }
         if (half && !encoder.Suits) throw new HalfRangeException();
