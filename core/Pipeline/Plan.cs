@@ -112,6 +112,7 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var planned = new List<LayerTask>();
         foreach (var task in tasks)
         {
+            foreach (var view in task.Step is { } s ? Technique(s).Watches(byName[task.Name]) : []) Observe([view], Statistics.Range | Statistics.Histogram);
             var wanted = task.Step is { } step ? Technique(step).Needs(Options(step)) : Statistics.None;
             if (wanted == Statistics.None)
             {
@@ -124,16 +125,21 @@ public sealed class Plan : Activity<PlanInput, Planned>
                 planned.Add(task with { NotObserved = why });
                 continue;
             }
+            planned.Add(task with { Observation = Observe(views, wanted) });
+        }
+        return (planned, [.. found.Values.OrderBy(o => o.Index)]);
+
+        int Observe(IReadOnlyList<InputView> views, Statistics wanted)
+        {
             var key = JsonSerializer.Serialize(views, Json.Options);
             if (!found.TryGetValue(key, out var observation)) observation = new Observation(found.Count, views, Statistics.None);
             found[key] = observation with { Wanted = observation.Wanted | wanted };
-            planned.Add(task with { Observation = observation.Index });
+            return observation.Index;
         }
-        return (planned, [.. found.Values.OrderBy(o => o.Index)]);
     }
 
     private static int MostSamples(IEnumerable<LayerTask> tasks) =>
-        tasks.Where(t => t.Observation is not null).Max(t => Technique(t.Step!).Samples(Options(t.Step!)));
+        tasks.Where(t => t.Step is not null).Max(t => Technique(t.Step!).Samples(Options(t.Step!)));
 
     internal static object Options(RecipeStep step) => step.Options.Deserialize(Technique(step).OptionsType, Json.Options)!;
 

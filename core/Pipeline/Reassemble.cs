@@ -33,21 +33,50 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
         var results = await LayersAsync(store, request.Work, input.Attempt, cancellation);
         var edit = new ModelEdit(model);
-        long parameters = 0, nonzero = 0;
         var folder = StorePath.Parent(request.Model);
+        long parameters = 0, nonzero = 0;
+        var activation = results.Values.Select(r => r.Layer.Activation).FirstOrDefault(a => a is not null);
+        var scales = activation is null ? new Dictionary<string, CodeScale>() : await ActivationScales.ReadAsync(store, request.Work, activation, cancellation);
+        var integers = new QdqGraph(edit, v => scales.TryGetValue(v, out var s) ? s : null, (tensor, token) => BytesAsync(store, tensor, folder, etags, token));
+        var dynamic = new DynamicForm(edit);
         foreach (var weight in Weight.Of(model))
         {
             parameters += weight.Reference.Elements;
             if (results.TryGetValue(weight.Name, out var stored))
             {
                 nonzero += stored.Layer.Nonzero;
-                Forms.Apply(edit, weight, stored.Layer, stored.Shard);
+                if (stored.Layer.Form == StorageForm.Qdq) integers.Add(weight, stored.Layer, stored.Shard, await ScalesAsync(store, stored, cancellation));
+                else if (stored.Layer.Form == StorageForm.Dynamic) dynamic.Apply(weight, stored.Layer, stored.Shard);
+                else Forms.Apply(edit, weight, stored.Layer, stored.Shard);
             }
             else nonzero += await NonzeroAsync(store, weight, folder, etags, cancellation);
         }
+        dynamic.Finish();
+        await integers.ApplyAsync(cancellation);
         if (recipe.Simplify.Names == NameStyle.Short) ShortenWhereWorthwhile(model);
         var bytes = await ModelWriter.WriteAsync(store, model, folder, etags, RunNames.Assembled(request.Work, input.Attempt), ModelWriter.ProtobufLimit, cancellation);
         return new Reassembled(bytes, parameters, nonzero);
+    }
+
+    private static async Task<float[]> ScalesAsync(IArtifactStore store, StoredLayer stored, CancellationToken cancellation)
+    {
+        await using var reader = await store.OpenAsync(stored.Shard, null, cancellation);
+        var scales = new float[stored.Layer.Scales.Length / 4];
+        var bytes = new byte[stored.Layer.Scales.Length];
+        await reader.ReadAsync(stored.Layer.Scales.Offset, bytes, cancellation);
+        Buffer.BlockCopy(bytes, 0, scales, 0, bytes.Length);
+        return scales;
+    }
+
+    private static async Task<ReadOnlyMemory<byte>> BytesAsync(IArtifactStore store, TensorProto tensor, string folder, Dictionary<string, string> etags, CancellationToken cancellation)
+    {
+        var reference = TensorRef.From(tensor, tensor.Name);
+        if (reference.File is not { } file) return TensorRef.InlineBytes(tensor);
+        var path = ModelWriter.Resolve(folder, file);
+        await using var reader = await store.OpenAsync(path, etags.GetValueOrDefault(path), cancellation);
+        var bytes = new byte[reference.Length];
+        await reader.ReadAsync(reference.Offset, bytes, cancellation);
+        return bytes;
     }
 
     /// <summary>The layers of an attempt that were compressed, by weight.</summary>

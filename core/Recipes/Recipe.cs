@@ -51,9 +51,13 @@ public sealed record SimplifyOptions
     [Techniques.Option("Names inside the graph: short (default) or keep. Inputs, outputs and weights' reports keep theirs.")]
     public NameStyle Names { get; init; } = NameStyle.Short;
 
-    /// <summary>Fold BatchNormalization into the Conv before it.</summary>
-    [Techniques.Option("Fold BatchNormalization into the convolution before it (default true).")]
+    /// <summary>Fold BatchNormalization and constant factors and offsets into the Conv before them.</summary>
+    [Techniques.Option("Fold BatchNormalization, and factors and offsets that are constants, into the convolution before it (default true).")]
     public bool BatchNorm { get; init; } = true;
+
+    /// <summary>Write the hard swish in two operators.</summary>
+    [Techniques.Option("Write x * clip(x + 3, 0, 6) / 6 as x * HardSigmoid(x) (default true).")]
+    public bool HardSwish { get; init; } = true;
 }
 
 /// <summary>What becomes of names inside the graph.</summary>

@@ -14,6 +14,12 @@ public enum StorageForm
 
     /// <summary>The weight in a shorter float type, cast back at load.</summary>
     Cast,
+
+    /// <summary>int8 codes dequantized in front of an operator whose input and output are quantized too: an integer kernel.</summary>
+    Qdq,
+
+    /// <summary>int8 codes for an operator that rounds its input as it comes.</summary>
+    Dynamic,
 }
 
 /// <summary>A byte range of a shard.</summary>
@@ -50,6 +56,9 @@ public sealed record EncodedLayer(
 
     /// <summary>Why the method asked for was not used and what was in its place, or null.</summary>
     public string? Fallback { get; init; }
+
+    /// <summary>How the layer's input and output are rounded, when they are.</summary>
+    public ActivationRounding? Activation { get; init; }
 
     /// <summary>Mean squared error of the layer's outputs over the calibration's rows, Σ ‖(w − ŵ)·x‖² / rows; null when not known.</summary>
     public double? OutputError { get; init; }

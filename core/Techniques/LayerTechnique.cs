@@ -1,5 +1,6 @@
 using Serverless.Core.Onnx;
 using Serverless.Core.Techniques.Calibration;
+using Serverless.Core.Techniques.Quantization;
 
 namespace Serverless.Core.Techniques;
 
@@ -14,9 +15,20 @@ public sealed record LayerPlan(StorageForm Form, int Bits, int Block, long Bytes
     /// <summary>How the weight is viewed, where the technique wants another view than the layer's; else null.</summary>
     public LayerShape? Shape { get; init; }
 
+    /// <summary>Why the form is not the one that the technique is for, or null.</summary>
+    public string? Instead { get; init; }
+
+    /// <summary>How the layer's input and output are rounded, when they are.</summary>
+    public ActivationRounding? Activation { get; init; }
+
     /// <summary>The operator set that the weight's scope imports.</summary>
     public long Opset { get; init; }
 }
+
+/// <summary>How activations are rounded.</summary>
+/// <param name="Range">How their range is chosen.</param>
+/// <param name="Percentile">Percent of the values inside, for <see cref="RangeMethod.Percentile"/>.</param>
+public sealed record ActivationRounding(RangeMethod Range, double Percentile);
 
 /// <summary>A layer at work.</summary>
 /// <param name="Weight">The weight's values.</param>
@@ -75,6 +87,9 @@ public abstract class LayerTechnique
 
     /// <summary>What it wants to know of the layer's input.</summary>
     public virtual Statistics Needs(object options) => Statistics.None;
+
+    /// <summary>Values of the main graph whose distribution it wants to know to put the layer into the graph.</summary>
+    public virtual IEnumerable<InputView> Watches(Weight weight) => [];
 
     /// <summary>Samples that it is calibrated on, at most.</summary>
     public virtual int Samples(object options) => 0;

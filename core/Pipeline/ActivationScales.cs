@@ -1,0 +1,26 @@
+using Serverless.Core.Storage;
+using Serverless.Core.Techniques;
+using Serverless.Core.Techniques.Calibration;
+using Serverless.Core.Techniques.Quantization;
+
+namespace Serverless.Core.Pipeline;
+
+/// <summary>Scales of the values that were observed as a whole.</summary>
+internal static class ActivationScales
+{
+    /// <summary>Value → scale; values that no sample reached are left out.</summary>
+    public static async Task<IReadOnlyDictionary<string, CodeScale>> ReadAsync(IArtifactStore store, string work, ActivationRounding how, CancellationToken cancellation)
+    {
+        var scales = new Dictionary<string, CodeScale>(StringComparer.Ordinal);
+        var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(work), cancellation);
+        foreach (var o in calibration.Observations.Where(o => o.Views is [{ Axis: 0 }] && o.Wanted.HasFlag(Statistics.Histogram)))
+        {
+            await using var reader = await store.OpenAsync(RunNames.Statistics(work, o.Index), null, cancellation);
+            var statistics = await StatisticsFile.ReadAsync(reader, cancellation);
+            if (statistics.Samples == 0) continue;
+            var (min, max) = ActivationRange.Find(statistics, how.Range, how.Percentile);
+            scales[o.Views[0].Value] = CodeScale.Of(min, max);
+        }
+        return scales;
+    }
+}

@@ -1,0 +1,184 @@
+using System.Runtime.InteropServices;
+using Google.Protobuf;
+using Serverless.Core.Onnx;
+using Serverless.Core.Onnx.Schema;
+using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+
+namespace Serverless.Core.Techniques;
+
+/// <summary>A scale and zero point of uint8 codes.</summary>
+/// <param name="Scale">Step.</param>
+/// <param name="Zero">The code of zero.</param>
+public readonly record struct CodeScale(float Scale, byte Zero)
+{
+    /// <summary>Of a range that holds zero: 255 steps; 1 when the range is empty.</summary>
+    public static CodeScale Of(float min, float max)
+    {
+        var scale = max / 255 - min / 255;
+        return float.IsNormal(scale) ? new CodeScale(scale, (byte)Math.Clamp(Math.Round(-(double)min / scale, MidpointRounding.ToEven), 0, 255)) : new CodeScale(1, 0);
+    }
+}
+
+/// <summary>
+/// Puts layers between QuantizeLinear and DequantizeLinear so that ONNX Runtime's graph transformers make integer kernels
+/// of them (ONNX Runtime, "Quantize ONNX models", QDQ format): the input, the weight and the bias dequantized, the
+/// output quantized behind a Relu or Clip that alone follows. Models below opset 13, whose operator has no axis, use
+/// the nodes of the domain com.microsoft, which the transformers take alike.
+/// </summary>
+/// <param name="edit">The edit.</param>
+/// <param name="scale">The scale of a value, or null when it was not observed.</param>
+/// <param name="read">Reads a small constant.</param>
+public sealed class QdqGraph(ModelEdit edit, Func<string, CodeScale?> scale, Func<TensorProto, CancellationToken, Task<ReadOnlyMemory<byte>>> read)
+{
+    private const long AxisSince = 13;
+    private static readonly HashSet<string> IntegerToo = ["Add", "Mul", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten"];
+    private readonly List<(Weight Weight, EncodedLayer Layer, string Shard, float[] Scales)> layers = [];
+    private readonly HashSet<string> gated = new(StringComparer.Ordinal);
+    private readonly GraphScope main = edit.Roots[0];
+
+    /// <summary>The value that ends a use: of the Relu or Clip that alone follows it, else its own.</summary>
+    public static string Output(WeightUse use)
+    {
+        var output = use.Node.Output[0];
+        var next = use.Scope.All().SelectMany(s => s.Nodes.Where(n => n.Input.Contains(output) || GraphScope.Captures(n).Contains(output))).Take(2).ToList();
+        var alone = next.Count == 1 && !use.Scope.Graph!.Output.Any(o => o.Name == output);
+        return alone && next[0] is { OpType: "Relu" or "Clip", Domain: "" } && next[0].Input[0] == output ? next[0].Output[0] : output;
+    }
+
+    /// <summary>
+    /// Whether a use sees one vector a sample, behind a global pool, as the gates of squeeze-and-excitation do: so little work
+    /// that rounding its input and output costs more than it saves.
+    /// </summary>
+    public static bool SeesOneVector(WeightUse use)
+    {
+        var name = use.Node.Input[0];
+        for (var steps = 0; steps < 8; steps++)
+        {
+            var maker = use.Scope.Nodes.FirstOrDefault(n => n.Output.Contains(name));
+            if (maker is null) return false;
+            if (maker.OpType is "GlobalAveragePool" or "GlobalMaxPool") return true;
+            if (maker.OpType is not ("Conv" or "Relu" or "HardSigmoid" or "Sigmoid" or "Clip") || maker.Input.Count == 0) return false;
+            name = maker.Input[0];
+        }
+        return false;
+    }
+
+    /// <summary>Notes a layer.</summary>
+    public void Add(Weight weight, EncodedLayer layer, string shard, float[] scales) => layers.Add((weight, layer, shard, scales));
+
+    /// <summary>Changes the graph for the layers noted.</summary>
+    public async Task ApplyAsync(CancellationToken cancellation)
+    {
+        if (layers.Count == 0) return;
+        OpsetRaise.To10(edit);
+        var microsoft = main.Opset < AxisSince;
+        if (microsoft) edit.Import(Forms.Microsoft, 1);
+        var prefix = microsoft ? Forms.Microsoft + ":" : "";
+        var outputs = main.Graph!.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
+        var own = new HashSet<NodeProto>(ReferenceEqualityComparer.Instance);
+        var made = new HashSet<string>(StringComparer.Ordinal);
+        var taken = new HashSet<string>(StringComparer.Ordinal);
+        foreach (var (weight, layer, shard, scales) in layers)
+        {
+            foreach (var use in weight.Uses)
+            {
+                var (input, output) = (use.Node.Input[0], Output(use));
+                if (scale(input) is not { } x || scale(output) is null) continue;
+                if (await BiasAsync(use, x, scales, prefix, cancellation) is false) continue;
+                own.Add(use.Node);
+                taken.Add(input);
+                if (!outputs.Contains(output)) made.Add(output);
+            }
+            Weight(weight, layer, shard, prefix);
+        }
+        Spread(made, taken, outputs);
+        foreach (var value in made.Union(taken).ToList()) Quantize(value, made.Contains(value), own, prefix);
+        // Biases in float; with fresh scopes, since other layers' edits are known to theirs alone.
+        new ModelEdit(edit.Model).DropDead();
+    }
+
+    // What an integer kernel takes and an operator with an integer kernel of its own makes of such values is made by that.
+    private void Spread(HashSet<string> made, HashSet<string> taken, HashSet<string> outputs)
+    {
+        var constants = main.Graph!.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
+        gated.UnionWith(main.Nodes.Where(n => n is { OpType: "HardSigmoid" or "Sigmoid", Domain: "" }).Select(n => n.Output[0]));
+        for (var grown = true; grown;)
+        {
+            grown = false;
+            foreach (var node in main.Nodes.Where(n => n.Domain.Length == 0 && IntegerToo.Contains(n.OpType) && n.Output.Count == 1))
+            {
+                var value = node.Output[0];
+                if (made.Contains(value) || !taken.Contains(value) || outputs.Contains(value)) continue;
+                if (node.OpType is "Add" or "Mul" && node.Input.Any(constants.Contains)) continue;
+                // A gate between 0 and 1 needs no observation to be rounded.
+                var gates = node.OpType == "Mul" ? node.Input.Where(i => gated.Contains(i) && !outputs.Contains(i)).ToList() : [];
+                if (!node.Input.Where(i => !constants.Contains(i)).All(i => made.Contains(i) || gates.Contains(i))) continue;
+                made.UnionWith(gates);
+                made.Add(value);
+                grown = true;
+            }
+        }
+    }
+
+    // The weight's own name, so that what uses it stays as it is.
+    private void Weight(Weight weight, EncodedLayer layer, string shard, string prefix)
+    {
+        var axis = layer.Shape.Inner == 1 ? 0 : weight.Reference.Dims.Length - 1;
+        ModelEdit.RemoveDefinition(weight);
+        var codes = edit.AddConstant(main, weight.Value + "_q", Forms.Tensor(shard, layer.Codes, DataType.Int8, weight.Reference.Dims));
+        var scales = edit.AddConstant(main, weight.Value + "_s", Forms.Tensor(shard, layer.Scales, DataType.Float, layer.Shape.Rows));
+        var zeros = edit.Share(main, "int8_zero", Constant(DataType.Int8, new byte[layer.Shape.Rows], layer.Shape.Rows));
+        ModelEdit.InsertFirst(main, [ModelEdit.Node(prefix + "DequantizeLinear", [codes, scales, zeros], [weight.Value], ModelEdit.Attribute("axis", axis))]);
+    }
+
+    // Integer kernels add an int32 bias whose scale is that of the products. False when it cannot be one.
+    private async Task<bool> BiasAsync(WeightUse use, CodeScale x, float[] scales, string prefix, CancellationToken cancellation)
+    {
+        if (use.Node.Input.Count < 3 || use.Node.Input[2].Length == 0) return true;
+        var name = use.Node.Input[2];
+        if (main.Graph!.Initializer.FirstOrDefault(t => t.Name == name) is not { DataType: (int)DataType.Float, Dims.Count: 1 } tensor || tensor.Dims[0] != scales.Length) return false;
+        var floats = MemoryMarshal.Cast<byte, float>((await read(tensor, cancellation)).Span).ToArray();
+        var (codes, steps) = (new int[floats.Length], new float[floats.Length]);
+        for (var c = 0; c < floats.Length; c++)
+        {
+            steps[c] = x.Scale * scales[c];
+            var q = Math.Round((double)floats[c] / steps[c], MidpointRounding.ToEven);
+            if (!(Math.Abs(q) < int.MaxValue / 2)) return false;
+            codes[c] = (int)q;
+        }
+        var quantized = edit.AddConstant(main, name + "_q", Constant(DataType.Int32, MemoryMarshal.AsBytes<int>(codes).ToArray(), floats.Length));
+        var scale = edit.AddConstant(main, name + "_s", Constant(DataType.Float, MemoryMarshal.AsBytes<float>(steps).ToArray(), floats.Length));
+        var zeros = edit.Share(main, "int32_zero", Constant(DataType.Int32, new byte[floats.Length * 4], floats.Length));
+        use.Node.Input[2] = edit.FreshName(name + "_d");
+        ModelEdit.InsertFirst(main, [ModelEdit.Node(prefix + "DequantizeLinear", [quantized, scale, zeros], [use.Node.Input[2]], ModelEdit.Attribute("axis", 0L))]);
+        return true;
+    }
+
+    // All that use a value made by an integer kernel take it dequantized; of a value made otherwise only those kernels.
+    private void Quantize(string value, bool whole, HashSet<NodeProto> own, string prefix)
+    {
+        var found = scale(value) ?? CodeScale.Of(0, 1);
+        var step = edit.Share(main, "scale", Constant(DataType.Float, BitConverter.GetBytes(found.Scale)));
+        var zero = edit.Share(main, "zero", Constant(DataType.Uint8, [found.Zero]));
+        var (codes, back) = (edit.FreshName(value + "_q8"), edit.FreshName(value + "_d8"));
+        NodeProto[] pair = [ModelEdit.Node(prefix + "QuantizeLinear", [value, step, zero], [codes]), ModelEdit.Node(prefix + "DequantizeLinear", [codes, step, zero], [back])];
+        foreach (var node in main.Nodes.Where(n => whole || own.Contains(n)))
+            for (var i = 0; i < node.Input.Count; i++)
+                if (node.Input[i] == value) node.Input[i] = back;
+        var at = 0;
+        for (var i = 0; i < main.Nodes.Count && at == 0; i++)
+            if (main.Nodes[i].Output.Contains(value)) at = i + 1;
+        for (var i = 0; i < pair.Length; i++)
+        {
+            main.Nodes.Insert(at + i, pair[i]);
+            main.Define(pair[i].Output[0]);
+        }
+    }
+
+    private static TensorProto Constant(DataType type, byte[] bytes, params long[] dims)
+    {
+        var tensor = new TensorProto { DataType = (int)type, RawData = ByteString.CopyFrom(bytes) };
+        tensor.Dims.AddRange(dims);
+        return tensor;
+    }
+}

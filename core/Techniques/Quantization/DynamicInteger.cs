@@ -1,0 +1,65 @@
+using Serverless.Core.Onnx;
+
+namespace Serverless.Core.Techniques.Quantization;
+
+/// <summary>Options of <see cref="DynamicInteger"/>.</summary>
+public sealed record DynamicIntegerOptions
+{
+    /// <summary>Whether weights keep a bit unused.</summary>
+    [Option("Keep weights to 7 bits, for x86 processors without VNNI, whose 8-bit products saturate: auto (default: when this one is), yes or no.")]
+    public ReduceRange ReduceRange { get; init; } = ReduceRange.Auto;
+}
+
+/// <summary>
+/// Dynamic int8: weights int8 with a scale a column, activations rounded to uint8 as they come, by
+/// <c>com.microsoft.DynamicQuantizeMatMul</c> and <c>com.microsoft.DynamicQuantizeLSTM</c> (ONNX Runtime ContribOperators.md).
+/// Needs no data. MatMul, Gemm and LSTM, in subgraphs too; everything else keeps float activations with its weights at 8 bits.
+/// </summary>
+public sealed class DynamicInteger : LayerTechnique<DynamicIntegerOptions>
+{
+    private const int Nodes = 260;
+
+    /// <inheritdoc/>
+    public override string Step => "quantize";
+
+    /// <inheritdoc/>
+    public override string Method => "dynamic";
+
+    /// <inheritdoc/>
+    public override string About => "Weights in int8, activations rounded as they come, for MatMul, Gemm and LSTM (ONNX Runtime, dynamic quantization).";
+
+    /// <inheritdoc/>
+    protected override Treatment? Gentler(DynamicIntegerOptions options) => RoundToNearest.At(8);
+
+    /// <inheritdoc/>
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, DynamicIntegerOptions options) => WhyFloat(weight) is { } why
+        ? BlockPlan.Of(weight, shape, new BlockRequest(8, null, 0)) with { Instead = why }
+        : new LayerPlan(StorageForm.Dynamic, 8, checked((int)Math.Min(int.MaxValue, shape.Axis)), shape.Elements + shape.Rows * 4 + Nodes, shape.Rows * 4 + (4 << 20));
+
+    /// <inheritdoc/>
+    protected override async Task<EncodedLayer> CompressAsync(LayerWork work, DynamicIntegerOptions options, Stream shard, CancellationToken cancellation)
+    {
+        if (work.Plan.Form == StorageForm.Dynamic) return await ChannelInt8.EncodeAsync(work, StaticInteger.Largest(options.ReduceRange), shard, cancellation);
+        LayerTechnique rtn = new RoundToNearest();
+        return await rtn.CompressAsync(work, new RoundToNearestOptions(), shard, cancellation) with { Fallback = $"weights only: {work.Plan.Instead}" };
+    }
+
+    private static bool IsLstm(Weight weight) => weight.Uses.Any(u => u.Op == "LSTM");
+
+    private static string? WhyFloat(Weight weight)
+    {
+        if (weight.Reference.DataType != (int)Onnx.Schema.TensorProto.Types.DataType.Float) return "its type is not float32";
+        if (weight.Scope.Function is not null || weight.Uses.Any(u => u.Scope.Function is not null)) return "it is in a model-local function";
+        if (IsLstm(weight))
+            return weight.Uses is [{ Direct: true } only] && weight.Reference.Dims.Length == 3 && only.IntAttribute("layout", 0) == 0 ? null : "the LSTM shares it or has its batch first";
+        if (weight.Reference.Dims.Length != 2) return "its weight is not a matrix";
+        foreach (var u in weight.Uses)
+        {
+            if (!u.Direct) return $"a layout operator stands between it and {u.Op}";
+            var fits = u is { Op: "MatMul", Input: 1 }
+                || (u is { Op: "Gemm", Input: 1 } && u.IntAttribute("transA", 0) == 0 && u.IntAttribute("transB", 0) == 0 && u.FloatAttribute("alpha", 1) == 1 && u.FloatAttribute("beta", 1) == 1);
+            if (!fits) return $"there is no dynamic integer kernel for {u.Op} here";
+        }
+        return null;
+    }
+}

@@ -1,0 +1,116 @@
+using System.Runtime.Intrinsics.X86;
+using Serverless.Core.Onnx;
+using Serverless.Core.Techniques.Calibration;
+
+namespace Serverless.Core.Techniques.Quantization;
+
+/// <summary>Whether weights keep a bit unused.</summary>
+public enum ReduceRange
+{
+    /// <summary>Where this processor's products of 8-bit numbers saturate: x86 without VNNI.</summary>
+    Auto,
+
+    /// <summary>7 bits.</summary>
+    Yes,
+
+    /// <summary>8 bits.</summary>
+    No,
+}
+
+/// <summary>Options of <see cref="StaticInteger"/>.</summary>
+public sealed record StaticIntegerOptions
+{
+    /// <summary>How ranges of activations are chosen.</summary>
+    [Option("Ranges of activations: minmax, average (moving average of extremes), percentile, entropy (KL divergence) or mse (default: least squared error).")]
+    public RangeMethod Range { get; init; } = RangeMethod.Mse;
+
+    /// <summary>Percent of values inside the range.</summary>
+    [Option("With range: percentile, the percent of values that stay inside (default 99.99).", Min = 90, Max = 100)]
+    public double Percentile { get; init; } = 99.99;
+
+    /// <summary>Whether weights keep a bit unused.</summary>
+    [Option("Keep weights to 7 bits, for x86 processors without VNNI, whose 8-bit products saturate: auto (default: when this one is), yes or no.")]
+    public ReduceRange ReduceRange { get; init; } = ReduceRange.Auto;
+
+    /// <summary>Samples to calibrate on.</summary>
+    [Option("Samples to calibrate on, at most half of the data (default 128).", Min = 1, Max = 100_000)]
+    public int Samples { get; init; } = 128;
+}
+
+/// <summary>
+/// Static int8: activations uint8 with a calibrated range, weights int8 with a scale a channel, biases int32 (Jacob et al.
+/// 2018, sections 2 and 3). Conv, MatMul and Gemm of the main graph stand between QuantizeLinear and DequantizeLinear
+/// where ONNX Runtime fuses them into integer kernels; everything else stays float with its weights at 8 bits.
+/// </summary>
+public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
+{
+    private const int Nodes = 700;
+
+    /// <inheritdoc/>
+    public override string Step => "quantize";
+
+    /// <inheritdoc/>
+    public override string Method => "static";
+
+    /// <inheritdoc/>
+    public override string About => "Activations and weights in int8, calibrated, run by integer kernels (Jacob et al. 2018).";
+
+    /// <inheritdoc/>
+    protected override Treatment? Gentler(StaticIntegerOptions options) => RoundToNearest.At(8);
+
+    /// <inheritdoc/>
+    protected override int Samples(StaticIntegerOptions options) => options.Samples;
+
+    /// <inheritdoc/>
+    public override IEnumerable<InputView> Watches(Weight weight) =>
+        WhyFloat(weight) is null ? weight.Uses.SelectMany(u => new[] { u.Node.Input[0], QdqGraph.Output(u) }).Distinct().Select(v => new InputView(v, 0, null)) : [];
+
+    /// <inheritdoc/>
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, StaticIntegerOptions options)
+    {
+        if (WhyFloat(weight) is { } why)
+            return BlockPlan.Of(weight, shape, new BlockRequest(8, null, 0)) with { Instead = why };
+        return new LayerPlan(StorageForm.Qdq, 8, checked((int)Math.Min(int.MaxValue, shape.Axis)), shape.Elements + shape.Rows * 4 + Nodes, (shape.Rows * 4) + (4 << 20))
+        {
+            Activation = new ActivationRounding(options.Range, options.Percentile),
+        };
+    }
+
+    /// <inheritdoc/>
+    protected override async Task<EncodedLayer> CompressAsync(LayerWork work, StaticIntegerOptions options, Stream shard, CancellationToken cancellation)
+    {
+        if (work.Plan.Form == StorageForm.Qdq) return await ChannelInt8.EncodeAsync(work, Largest(options.ReduceRange), shard, cancellation) with { Activation = work.Plan.Activation };
+        LayerTechnique rtn = new RoundToNearest();
+        return await rtn.CompressAsync(work, new RoundToNearestOptions(), shard, cancellation) with { Fallback = $"weights only: {work.Plan.Instead}" };
+    }
+
+    /// <summary>The largest code of a weight.</summary>
+    internal static int Largest(ReduceRange reduce) => reduce switch
+    {
+        ReduceRange.Yes => 63,
+        ReduceRange.No => 127,
+        _ => Sse2.IsSupported && !AvxVnni.IsSupported && !Avx512Vbmi.IsSupported ? 63 : 127,
+    };
+
+    private static string? WhyFloat(Weight weight)
+    {
+        if (weight.Reference.DataType != (int)Onnx.Schema.TensorProto.Types.DataType.Float) return "its type is not float32";
+        if (weight.Scope.Parent is not null || weight.Scope.Function is not null) return "it is in a subgraph or function";
+        if (weight.Scope.Opset < OpsetRaise.Lowest) return $"the operator set {weight.Scope.Opset} has no integer operators";
+        foreach (var u in weight.Uses)
+        {
+            if (u.Scope.Parent is not null || u.Scope.Function is not null) return "it is used in a subgraph or function";
+            if (!u.Direct) return $"a layout operator stands between it and {u.Op}";
+            var fits = u switch
+            {
+                { Op: "Conv", Input: 1 } => weight.Reference.Dims.Length is 3 or 4,
+                { Op: "MatMul", Input: 1 } => weight.Reference.Dims.Length == 2,
+                { Op: "Gemm", Input: 1 } => weight.Reference.Dims.Length == 2 && u.IntAttribute("transA", 0) == 0 && u.FloatAttribute("alpha", 1) == 1 && u.FloatAttribute("beta", 1) == 1,
+                _ => false,
+            };
+            if (!fits) return $"there is no integer kernel for {u.Op} here";
+        }
+        if (weight.Uses.All(u => u.Op == "Conv" && QdqGraph.SeesOneVector(u))) return "it sees one vector a sample, too little work for an integer kernel to pay";
+        return weight.Uses.Select(u => u.Op + u.IntAttribute("transB", 0)).Distinct().Count() > 1 ? "its uses differ" : null;
+    }
+}
