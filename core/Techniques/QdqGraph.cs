@@ -70,7 +70,7 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, CodeScale?> scale, Fun
     public async Task ApplyAsync(CancellationToken cancellation)
     {
         if (layers.Count == 0) return;
-        OpsetRaise.To10(edit);
+        OpsetRaise.To11(edit);
         var microsoft = main.Opset < AxisSince;
         if (microsoft) edit.Import(Forms.Microsoft, 1);
         var prefix = microsoft ? Forms.Microsoft + ":" : "";
@@ -92,7 +92,8 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, CodeScale?> scale, Fun
             Weight(weight, layer, shard, prefix);
         }
         Spread(made, taken, outputs);
-        foreach (var value in made.Union(taken).ToList()) Quantize(value, made.Contains(value), own, prefix);
+        // Gates first: what they read is redirected with the other uses of it.
+        foreach (var value in made.Union(taken).OrderBy(v => !gated.Contains(v)).ToList()) Quantize(value, made, own, prefix);
         // Biases in float; with fresh scopes, since other layers' edits are known to theirs alone.
         new ModelEdit(edit.Model).DropDead();
     }
@@ -155,25 +156,40 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, CodeScale?> scale, Fun
     }
 
     // All that use a value made by an integer kernel take it dequantized; of a value made otherwise only those kernels.
-    private void Quantize(string value, bool whole, HashSet<NodeProto> own, string prefix)
+    private void Quantize(string value, HashSet<string> made, HashSet<NodeProto> own, string prefix)
     {
-        var found = scale(value) ?? CodeScale.Of(0, 1);
-        var step = edit.Share(main, "scale", Constant(DataType.Float, BitConverter.GetBytes(found.Scale)));
-        var zero = edit.Share(main, "zero", Constant(DataType.Uint8, [found.Zero]));
-        var (codes, back) = (edit.FreshName(value + "_q8"), edit.FreshName(value + "_d8"));
-        NodeProto[] pair = [ModelEdit.Node(prefix + "QuantizeLinear", [value, step, zero], [codes]), ModelEdit.Node(prefix + "DequantizeLinear", [codes, step, zero], [back])];
-        foreach (var node in main.Nodes.Where(n => whole || own.Contains(n)))
-            for (var i = 0; i < node.Input.Count; i++)
-                if (node.Input[i] == value) node.Input[i] = back;
         var at = 0;
         for (var i = 0; i < main.Nodes.Count && at == 0; i++)
             if (main.Nodes[i].Output.Contains(value)) at = i + 1;
+        var found = scale(value) ?? CodeScale.Of(0, 1);
+        var (source, written) = (value, found);
+        // A hard sigmoid is a straight line with its ends cut off, which is what rounding to codes does: the codes of its input
+        // under another scale are those of its output.
+        if (at > 0 && main.Nodes[at - 1] is { OpType: "HardSigmoid" } gate && scale(value) is null && made.Contains(gate.Input[0]))
+        {
+            var (alpha, beta) = (Attribute(gate, "alpha", 0.2f), Attribute(gate, "beta", 0.5f));
+            if (alpha > 0 && beta is >= 0 and <= 1) (source, written) = (gate.Input[0], new CodeScale(1 / (255 * alpha), (byte)Math.Round(255 * beta)));
+        }
+        var (codes, back) = (edit.FreshName(value + "_q8"), edit.FreshName(value + "_d8"));
+        NodeProto[] pair =
+        [
+            ModelEdit.Node(prefix + "QuantizeLinear", [source, .. Pair(written)], [codes]),
+            ModelEdit.Node(prefix + "DequantizeLinear", [codes, .. Pair(found)], [back]),
+        ];
+        foreach (var node in main.Nodes.Where(n => made.Contains(value) || own.Contains(n)))
+            for (var i = 0; i < node.Input.Count; i++)
+                if (node.Input[i] == value) node.Input[i] = back;
         for (var i = 0; i < pair.Length; i++)
         {
             main.Nodes.Insert(at + i, pair[i]);
             main.Define(pair[i].Output[0]);
         }
     }
+
+    private string[] Pair(CodeScale s) =>
+        [edit.Share(main, "scale", Constant(DataType.Float, BitConverter.GetBytes(s.Scale))), edit.Share(main, "zero", Constant(DataType.Uint8, [s.Zero]))];
+
+    private static float Attribute(NodeProto node, string name, float otherwise) => node.Attribute.FirstOrDefault(a => a.Name == name)?.F ?? otherwise;
 
     private static TensorProto Constant(DataType type, byte[] bytes, params long[] dims)
     {

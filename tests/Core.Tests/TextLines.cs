@@ -69,11 +69,18 @@ internal static class TextLines
         return picture;
     }
 
-    /// <summary>Writes lines as the data of a drop.</summary>
-    public static string WriteNpz(string path, string input, int seed, int count, int width = 320)
+    // Lines one below another.
+    private static float[] Page(int seed, int index, int width, int height)
     {
-        var bytes = Enumerable.Range(0, count).SelectMany(i => MemoryMarshal.AsBytes<float>(Draw(seed, i, width)).ToArray()).ToArray();
-        Npz.Write(path, (input, "<f4", [count, 3, Height, width], bytes));
+        var lines = Enumerable.Range(0, height / Height).Select(l => Draw(seed, index * (height / Height) + l, width)).ToList();
+        return [.. Enumerable.Range(0, 3).SelectMany(c => lines.SelectMany(l => l.Skip(c * Height * width).Take(Height * width)))];
+    }
+
+    /// <summary>Writes lines as the data of a drop.</summary>
+    public static string WriteNpz(string path, string input, int seed, int count, int width = 320, int height = Height)
+    {
+        var bytes = Enumerable.Range(0, count).SelectMany(i => MemoryMarshal.AsBytes<float>(Page(seed, i, width, height)).ToArray()).ToArray();
+        Npz.Write(path, (input, "<f4", [count, 3, height, width], bytes));
         return path;
     }
 }

@@ -21,7 +21,6 @@ public class CalibratedTests
         var gptq = await Compressed.RunAsync(folder, RealModels.File(Recogniser), $"version: 1\nsteps:\n- quantize: {{method: gptq, bits: {bits}, symmetric: false, samples: 48}}\n", data);
         Assert.Equal(48, gptq.Report.Fidelity.Samples);
         Assert.InRange((double)gptq.Report.Size.After / rtn.Report.Size.After, 0.99, 1.01);
-        File.AppendAllText("/tmp/calib.txt", $"{bits}: {gptq.Report.Fidelity} vs {rtn.Report.Fidelity} {gptq.Report.ElapsedSeconds} {rtn.Report.ElapsedSeconds} {gptq.Report.PeakMemoryBytes}\n");
         Assert.True(gptq.Report.Fidelity.RelativeError < most * rtn.Report.Fidelity.RelativeError, $"{bits} bits: {gptq.Report.Fidelity} after GPTQ, {rtn.Report.Fidelity} rounded to nearest; {string.Join('\n', gptq.Report.Layers.Where(l => l.Fallback is not null).Select(l => l.Name + l.Fallback))}");
     }
 }

@@ -11,6 +11,7 @@ namespace Serverless.Core.Techniques.Quantization;
 internal static class ChannelInt8
 {
     private const int Chunk = 1 << 18;
+    private const float LeastShare = 1f / (1 << 14);
 
     /// <summary>Encodes a weight.</summary>
     /// <param name="work">The layer; one of its view's Outer and Inner is 1.</param>
@@ -34,8 +35,9 @@ internal static class ChannelInt8
                 _ = BlockScale.Bounds(part.Span);
                 Widest(part.Span, at, shape, scales);
             }
-            // A channel of zeros needs a scale all the same, for its bias.
-            for (var c = 0; c < scales.Length; c++) scales[c] = scales[c] == 0 ? 1 : MathF.Max(scales[c] / largest, 1.17549435e-38f);
+            // A channel of (next to) nothing needs a scale in which its bias fits 32 bits.
+            var least = scales.Max() * LeastShare;
+            for (var c = 0; c < scales.Length; c++) scales[c] = least == 0 ? 1 : MathF.Max(scales[c], least) / largest;
             for (long at = 0; at < elements; at += Chunk)
             {
                 var part = floats.AsMemory(0, (int)Math.Min(Chunk, elements - at));

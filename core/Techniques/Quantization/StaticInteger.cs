@@ -44,8 +44,6 @@ public sealed record StaticIntegerOptions
 /// </summary>
 public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
 {
-    private const int Nodes = 700;
-
     /// <inheritdoc/>
     public override string Step => "quantize";
 
@@ -70,7 +68,8 @@ public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
     {
         if (WhyFloat(weight) is { } why)
             return BlockPlan.Of(weight, shape, new BlockRequest(8, null, 0)) with { Instead = why };
-        return new LayerPlan(StorageForm.Qdq, 8, checked((int)Math.Min(int.MaxValue, shape.Axis)), shape.Elements + shape.Rows * 4 + Nodes, (shape.Rows * 4) + (4 << 20))
+        // What the nodes around it take is not counted: a small convolution left in float would cost more at each run.
+        return new LayerPlan(StorageForm.Qdq, 8, checked((int)Math.Min(int.MaxValue, shape.Axis)), shape.Elements + shape.Rows * 4, (shape.Rows * 4) + (4 << 20))
         {
             Activation = new ActivationRounding(options.Range, options.Percentile),
         };

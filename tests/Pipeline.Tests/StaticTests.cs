@@ -1,0 +1,81 @@
+using Microsoft.ML.OnnxRuntime;
+using Serverless.Core.Onnx;
+using Serverless.Core.Onnx.Schema;
+using Serverless.TestSupport;
+using Xunit;
+using static Serverless.TestSupport.TestModels;
+using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+
+namespace Serverless.Pipeline.Tests;
+
+/// <summary>Static int8 on the text detector and the direction classifier, judged on lines that were never calibrated on.</summary>
+public class StaticTests
+{
+    [Theory]
+    [InlineData("ch_PP-OCRv4_det_infer", 320, 0.985)]
+    [InlineData("ch_ppocr_mobile_v2.0_cls_infer", 192, 0.96)]
+    public async Task Convolutions_run_in_integer_kernels_and_decide_as_before(string name, int width, double least)
+    {
+        using var folder = new Folder();
+        Assert.SkipWhen(TextLines.Fonts.Count == 0, "There are no TrueType fonts here to render text lines with.");
+        var data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 3, count: 64, width, height: name.Contains("det", StringComparison.Ordinal) ? 96 : 48);
+        var done = await Compressed.RunAsync(folder, RealModels.File(name), "version: 1\nsteps:\n- quantize: {method: static, samples: 32}\n", data);
+        Assert.Equal(("data", 32), (done.Report.Fidelity.Source, done.Report.Fidelity.Samples));
+        Assert.True(done.Report.Fidelity.Top1Agreement >= least, done.Report.Fidelity.ToString());
+        Assert.True(IntegerShare(done.File, width) >= 0.9, $"{IntegerShare(done.File, width)} of the convolutions' work is done by integer kernels");
+    }
+
+    // Multiplications of QLinearConv over those of all convolutions, in the graph as ONNX Runtime runs it.
+    private static double IntegerShare(string file, int width)
+    {
+        var optimized = Path.Combine(Path.GetDirectoryName(file)!, "optimized.onnx");
+        using (var options = new SessionOptions { OptimizedModelFilePath = optimized, GraphOptimizationLevel = GraphOptimizationLevel.ORT_ENABLE_EXTENDED, LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL })
+        using (new InferenceSession(file, options)) { }
+        var model = ModelProto.Parser.ParseFrom(File.ReadAllBytes(optimized));
+        var weights = model.Graph.Initializer.ToDictionary(t => t.Name, t => t.Dims.ToArray());
+        var convolutions = model.Graph.Node.Where(n => n.OpType is "Conv" or "FusedConv" or "QLinearConv").ToList();
+        // The outputs' sizes, read off by running the optimized graph with them as outputs.
+        var known = model.Graph.Output.Select(o => o.Name).ToHashSet();
+        foreach (var n in convolutions.Where(n => !known.Contains(n.Output[0]))) model.Graph.Output.Add(new ValueInfoProto { Name = n.Output[0] });
+        using var session = new InferenceSession(Google.Protobuf.MessageExtensions.ToByteArray(model));
+        using var input = OrtValue.CreateTensorValueFromMemory(new float[3 * 96 * width], [1, 3, 96, width]);
+        using var run = new RunOptions();
+        using var outputs = session.Run(run, session.InputNames, [input], [.. convolutions.Select(n => n.Output[0])]);
+        double all = 0, integers = 0;
+        foreach (var (n, value) in convolutions.Zip(outputs))
+        {
+            var work = value.GetTensorTypeAndShape().ElementCount * weights[n.Input[n.OpType == "QLinearConv" ? 3 : 1]][1..].Aggregate(1L, (a, b) => a * b);
+            all += work;
+            if (n.OpType == "QLinearConv") integers += work;
+        }
+        return integers / all;
+    }
+
+    [Theory]
+    [InlineData(9)]
+    [InlineData(10)]
+    public async Task Old_operator_sets_are_raised_without_changing_what_the_graph_computes(int opset)
+    {
+        using var folder = new Folder();
+        var model = Model(opset).Input("x", DataType.Float, 1, 3, 12, 12).Weight("w", 16, 3, 3, 3).Weight("v", 8, 16, 1, 1)
+            .Initializer(Tensor("scales", [1, 1, 2, 2], 4))
+            .With(
+                Node("Pad", ["x"], ["p"], ModelEdit.Attribute("pads", 0L, 0L, 1L, 1L, 0L, 0L, 1L, 1L)),
+                Node("Conv", ["p", "w"], ["c"]),
+                Node("Clip", ["c"], ["r"], new AttributeProto { Name = "min", F = 0, Type = AttributeProto.Types.AttributeType.Float }, new AttributeProto { Name = "max", F = 6, Type = AttributeProto.Types.AttributeType.Float }),
+                Node("Conv", ["r", "v"], ["d"]),
+                Node(opset == 9 ? "Upsample" : "Resize", ["d", "scales"], ["u"]))
+            .Output("y");
+        if (opset == 9) model.With(Node("Slice", ["u"], ["y"], ModelEdit.Attribute("starts", 1L), ModelEdit.Attribute("ends", 20L), ModelEdit.Attribute("axes", 2L)));
+        else model.With(Node("Identity", ["u"], ["y"]));
+        foreach (var a in model.Graph.Node.SelectMany(n => n.Attribute).Where(a => a.Name is "starts" or "ends" or "axes"))
+        {
+            a.Ints.Add(a.I);
+            a.ClearI();
+            a.Type = AttributeProto.Types.AttributeType.Ints;
+        }
+        var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: static}\n");
+        Assert.All(done.Report.Layers.Where(l => l.Op == "Conv"), l => Assert.Equal("Qdq", l.Form));
+        Assert.True(done.Report.Fidelity.Cosine > 0.998, done.Report.Fidelity.ToString());
+    }
+}
