@@ -46,15 +46,14 @@ public sealed class CholeskyFactor
             cancellation.ThrowIfCancellationRequested();
             var start = b * Width;
             var (rows, width) = (n - start, Math.Min(Width, n - start));
-            var column = new double[(long)rows * width];
+            var (column, updated) = (new double[(long)rows * width], b == 0 ? [] : new double[(long)rows * width]);
             Gather(h.Span, order, n, start, width, damping, column);
             for (var p = 0; p < b; p++)
             {
                 // Rows `start` on of block column p lie in order.
                 var before = blocks[p].AsMemory((start - p * Width) * Width);
-                var updated = new double[column.Length];
                 MatrixProduct.Multiply(-1, before, false, before, true, column, updated, rows, Width, width);
-                column = updated;
+                (column, updated) = (updated, column);
             }
             if (!FactorDiagonal(column, width)) return null;
             if (rows > width)

@@ -31,7 +31,8 @@ public sealed class CalibrateShard : Activity<CalibrateInput, ShardCalibrated>, 
         var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
         var index = await ModelIndexer.IndexAsync(store, $"{RunNames.CalibrationModel(request.Work)}/{ModelWriter.ModelName}", cancellation);
         using var folder = await store.MaterializeAsync(index.Folder, index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
-        var samples = await SamplesAsync(store, request, calibration, input.Shard, folder.Path, index, cancellation);
+        var first = input.Shard * PlanCalibration.ShardRuns;
+        var samples = await SamplesAsync(store, request, first, Math.Min(PlanCalibration.ShardRuns, calibration.Runs - first), folder.Path, index, cancellation);
         using var observers = new Observers(calibration.Observations);
         try
         {
@@ -45,10 +46,10 @@ public sealed class CalibrateShard : Activity<CalibrateInput, ShardCalibrated>, 
         return new ShardCalibrated(samples.Count);
     }
 
-    private static async Task<IReadOnlyList<Sample>> SamplesAsync(
-        IArtifactStore store, RunRequest request, Calibration calibration, int shard, string folder, ModelIndex index, CancellationToken cancellation)
+    /// <summary>Some of the samples that techniques may see.</summary>
+    internal static async Task<IReadOnlyList<Sample>> SamplesAsync(
+        IArtifactStore store, RunRequest request, int first, int count, string folder, ModelIndex index, CancellationToken cancellation)
     {
-        var (first, count) = (shard * PlanCalibration.ShardRuns, Math.Min(PlanCalibration.ShardRuns, calibration.Runs - shard * PlanCalibration.ShardRuns));
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
         using var data = await Evaluate.OpenDataAsync(store, request, index, etags, cancellation);
         if (data is not null) return [.. data.Read().Skip(first).Take(count)];

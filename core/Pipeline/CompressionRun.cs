@@ -16,6 +16,8 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
 
     /// <summary>How often retrained weights are waited for.</summary>
     public const int MostRetrainings = 3;
+    private const int MostChoices = 5;
+    private const double TighterThan = 0.7, UnusedShare = 0.01;
 
     /// <inheritdoc/>
     public override async Task<RunResult> RunAsync(IOrchestration host, RunRequest request)
@@ -63,7 +65,9 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
         Show(host, "Plan", 1, null);
         var planned = await host.CallAsync<Plan, PlanInput, Planned>(new PlanInput(request));
         var budget = await host.CallAsync<ReadBudget, PlanInput, Budget>(new PlanInput(request));
-        if (planned.Observations > 0) await CalibrateAsync(host, request, planned);
+        if (planned.Observations > 0 || planned.Mixed) await CalibrateAsync(host, request, planned);
+        var (excess, tighter) = (0L, 1.0);
+        if (planned.Mixed) planned = await MixAsync(host, request, planned, inspected.Bytes);
         Attempt? best = null;
         for (var attempt = 0; ; attempt++)
         {
@@ -73,8 +77,17 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             Show(host, "Evaluate", attempt + 1, planned);
             var made = new Attempt(attempt, assembled, await host.CallAsync<Evaluate, EvaluateInput, Evaluated>(new EvaluateInput(request, attempt)));
             var met = budget.Meets(inspected.Bytes, made);
-            if (met || best is null || made.Evaluated.Figures.Loss.Loss < best.Evaluated.Figures.Loss.Loss) best = made;
-            if (met || attempt + 1 == Replan.MostAttempts || !budget.OverLoss(made)) break;
+            var bestMet = best is not null && budget.Meets(inspected.Bytes, best);
+            if (best is null || (met && !bestMet) || (met == bestMet && made.Evaluated.Figures.Loss.Loss < best.Evaluated.Figures.Loss.Loss)) best = made;
+            if (attempt + 1 == Replan.MostAttempts) break;
+            if (planned.Mixed && attempt < MostChoices && ChooseAgain(budget, inspected.Bytes, made) is var (more, factor))
+            {
+                (excess, tighter) = (excess + more, tighter * factor);
+                planned = await host.CallAsync<ChooseWidths, ChooseInput, Planned>(new ChooseInput(request, attempt + 1, inspected.Bytes, excess, tighter));
+                continue;
+            }
+            if (met) break;
+            if (!budget.OverLoss(made)) break;
             long? largest = budget.MaxSizeRatio is { } ratio ? (long)(ratio * inspected.Bytes) : null;
             var next = await host.CallAsync<Replan, ReplanInput, Planned>(new ReplanInput(request, attempt, assembled.Bytes, largest));
             if (next.Layers == 0) break;
@@ -92,6 +105,27 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             host.CallAsync<CalibrateShard, CalibrateInput, ShardCalibrated>(new CalibrateInput(request, shard))));
         await Task.WhenAll(Enumerable.Range(0, (planned.Observations + MergeStatistics.Most - 1) / MergeStatistics.Most).Select(i =>
             host.CallAsync<MergeStatistics, MergeInput, StatisticsMerged>(new MergeInput(request.Work, i * MergeStatistics.Most))));
+    }
+
+    // Widths are chosen again by what an attempt weighed or lost, where one of the two is to be kept: the size of what lies
+    // around the layers is only estimated, and so is what several losses make together.
+    private static (long Excess, double Tighter)? ChooseAgain(Budget budget, long bytes, Attempt made)
+    {
+        if (budget is { MaxSizeRatio: { } ratio, MaxAccuracyLoss: null })
+        {
+            var over = made.Assembled.Bytes - (long)(ratio * bytes);
+            return over > 0 ? (over + (long)(UnusedShare / 4 * ratio * bytes), 1) : over < -UnusedShare * ratio * bytes ? (over, 1) : null;
+        }
+        return budget is { MaxAccuracyLoss: { } most, MaxSizeRatio: null } && budget.OverLoss(made) ? (0, TighterThan * most / made.Evaluated.Figures.Loss.Loss) : null;
+    }
+
+    // What each width of each layer costs, and the first choice among them.
+    private static async Task<Planned> MixAsync(IOrchestration host, RunRequest request, Planned planned, long bytes)
+    {
+        Show(host, "Measure", 1, planned);
+        await Task.WhenAll(Enumerable.Range(0, (planned.Layers + MeasureLayers.Most - 1) / MeasureLayers.Most).Select(i =>
+            host.CallAsync<MeasureLayers, MeasureInput, LayersMeasured>(new MeasureInput(request, i * MeasureLayers.Most))));
+        return await host.CallAsync<ChooseWidths, ChooseInput, Planned>(new ChooseInput(request, 0, bytes, 0, 1));
     }
 
     // What nobody waits for is read after the run's work is cleared, from the result.

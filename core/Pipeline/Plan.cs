@@ -22,6 +22,9 @@ public sealed record Planned(int Layers, int All, long Bytes, StepPlacement Plac
 {
     /// <summary>Inputs of layers that techniques want to know about.</summary>
     public int Observations { get; init; }
+
+    /// <summary>Whether widths of layers are to be chosen.</summary>
+    public bool Mixed { get; init; }
 }
 
 /// <summary>Decides, weight by weight, which step applies and in which storage form, and why not where none does.</summary>
@@ -35,10 +38,11 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
         var (tasks, observations) = Observations(Decide(model, recipe, StorePath.Parent(request.Model)), Weight.Of(model));
-        if (observations.Count > 0)
+        var mixed = tasks.Any(t => t.Choices.Count > 0);
+        if (observations.Count > 0 || mixed)
             await store.WriteJsonAsync(RunNames.Calibration(request.Work), new Calibration(observations, MostSamples(tasks), 0, 0, ""), cancellation);
         await LayerRecords.WriteTasksAsync(store, request.Work, 0, [.. tasks.Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path) } })], cancellation);
-        return Summary(tasks) with { Observations = observations.Count };
+        return Summary(tasks) with { Observations = observations.Count, Mixed = mixed };
     }
 
     /// <summary>The tasks of a model under a recipe: those that compress first, largest first, then the rest.</summary>
@@ -101,7 +105,11 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var technique = Technique(step);
         var merged = rules.Select(r => r.Overrides.GetValueOrDefault(step.Step)).Where(o => o.ValueKind == JsonValueKind.Object)
             .Aggregate(step.Options, (options, o) => JsonSerializer.SerializeToElement(OptionBinder.Merge(technique.OptionsType, options, o), technique.OptionsType, Json.Options));
-        return WithOptions(task, weight, new Treatment(technique, merged.Deserialize(technique.OptionsType, Json.Options)!), step.Placement);
+        var options = merged.Deserialize(technique.OptionsType, Json.Options)!;
+        var choices = technique.Choices(options).Select(c => WithOptions(task, weight, new Treatment(technique, c), step.Placement)).ToList();
+        if (choices.Count == 0) return WithOptions(task, weight, new Treatment(technique, options), step.Placement);
+        var worthwhile = choices.Where(c => c.Step is not null).Select(c => new LayerChoice(c.Step!, c.Plan!)).ToList();
+        return choices.LastOrDefault(c => c.Step is not null) is { } largest ? largest with { Choices = worthwhile } : choices[0];
     }
 
     // Layers that share an input share an observation of it.

@@ -34,13 +34,24 @@ public sealed class Publish : Activity<PublishInput, Published>
             return new Published(request.Output);
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
         var yaml = RecipeWriter.Write(recipe);
-        var report = Describe(input, await LayersAsync(store, request.Work, input.Best.Number, cancellation));
+        var report = Describe(input, await LayersAsync(store, request.Work, input.Best.Number, cancellation)) with
+        {
+            Calibration = await FindAsync<Calibration>(store, RunNames.Calibration(request.Work), cancellation) is { } c ? new ReportCalibration(c.Source, c.Runs) : null,
+            Widths = await FindAsync<WidthChoice>(store, RunNames.Widths(request.Work, input.Best.Number), cancellation) is { } w
+                ? new ReportWidths([.. w.Curve.Select(Point)], Point(w.Chosen), w.LowerBound, w.LayersMeasured)
+                : null,
+        };
         await store.WriteBytesAsync($"{from}/recipe.yaml", Encoding.UTF8.GetBytes(yaml), cancellation);
         await store.WriteBytesAsync($"{from}/report.html", Encoding.UTF8.GetBytes(HtmlReport.Render(report, yaml)), cancellation);
         await store.WriteBytesAsync($"{from}/report.json", JsonSerializer.SerializeToUtf8Bytes(report, Json.Indented), cancellation);
         await store.PublishAsync(from, request.Output, cancellation);
         return new Published(request.Output);
     }
+
+    private static ReportPoint Point(WidthPoint p) => new(p.SizeRatio, p.RelativeError);
+
+    private static async Task<T?> FindAsync<T>(IArtifactStore store, string path, CancellationToken cancellation) where T : class =>
+        await store.FindAsync(path, cancellation) is null ? null : await store.ReadJsonAsync<T>(path, cancellation);
 
     private static async Task<bool> IsPublishedAsync(IArtifactStore store, PublishInput input, CancellationToken cancellation) =>
         await store.FindAsync($"{input.Request.Output}/report.json", cancellation) is not null

@@ -86,7 +86,8 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
         return results.Where(r => r.Stored is not null).ToDictionary(r => r.Figures.Name, r => r.Stored!, StringComparer.Ordinal);
     }
 
-    private static void ShortenWhereWorthwhile(ModelProto model)
+    /// <summary>Shortens the names inside a graph where that saves a percent or more.</summary>
+    internal static void ShortenWhereWorthwhile(ModelProto model)
     {
         long before = model.CalculateSize();
         var trial = model.Clone();

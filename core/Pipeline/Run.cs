@@ -58,9 +58,17 @@ public sealed record LayerTask(
     /// <summary>The observation of its input, or null.</summary>
     public int? Observation { get; init; }
 
+    /// <summary>What may be chosen for it when widths are mixed, smallest first; empty when nothing is to be chosen.</summary>
+    public IReadOnlyList<LayerChoice> Choices { get; init; } = [];
+
     /// <summary>Why its input is not observed although the technique wants it, or null.</summary>
     public string? NotObserved { get; init; }
 }
+
+/// <summary>One way to compress a layer.</summary>
+/// <param name="Step">The technique and options.</param>
+/// <param name="Plan">What it will do.</param>
+public sealed record LayerChoice(RecipeStep Step, LayerPlan Plan);
 
 /// <summary>What became of one weight.</summary>
 /// <param name="Index">Position in the plan.</param>
@@ -138,6 +146,12 @@ public static class RunNames
 
     /// <summary>Statistics of one observation, all samples together.</summary>
     public static string Statistics(string work, int observation) => $"{work}/calibration/{observation:D6}.statistics";
+
+    /// <summary>What each choice for a layer costs.</summary>
+    public static string Sensitivity(string work, int index) => $"{work}/widths/{index:D6}.json";
+
+    /// <summary>How the widths of layers were chosen for an attempt.</summary>
+    public static string Widths(string work, int attempt) => $"{work}/widths/choice-{attempt}.json";
 
     /// <summary>The graph without weights.</summary>
     public static string Graph(string work) => $"{work}/graph.pb";

@@ -43,6 +43,12 @@ public static class HtmlReport
             if (report.Layers.Count(l => l.Note is null) > MostBars) html.Append("<p>The ").Append(MostBars).Append(" largest layers.</p>");
             html.Append("<figure>").Append(BytesChart(done)).Append("</figure><figure>").Append(ErrorChart(done)).Append("</figure>");
         }
+        if (report.Calibration is { } calibration)
+            html.Append("<p>Calibrated on ").Append(calibration.Samples).Append(' ').Append(Text(calibration.Source)).Append(" samples, which are not among those compared on.</p>");
+        if (report.Widths is { } widths)
+            html.Append("<h2>Bit widths</h2><p>Predicted relative error ").Append(Percent(widths.Chosen.RelativeError)).Append(" at size ratio ")
+                .Append(widths.Chosen.SizeRatio.ToString("0.000", CultureInfo.InvariantCulture)).Append("; no choice of that size is predicted below ").Append(Percent(widths.LowerBound))
+                .Append(". Measured on the outputs for ").Append(widths.LayersMeasured).Append(" layers.</p><figure>").Append(WidthChart(widths)).Append("</figure>");
         html.Append("<h2>Layers</h2><div class=\"scroll\"><table><thead><tr><th>Weight<th>Used by<th>Shape<th>Steps<th class=\"n\">Bits<th class=\"n\">Group<th>Form<th class=\"n\">Before<th class=\"n\">After<th class=\"n\">Error<th>Note</tr></thead><tbody>");
         foreach (var l in report.Layers)
         {
@@ -78,10 +84,20 @@ public static class HtmlReport
         return Svg(plot, "relative error");
     }
 
-    private static string Svg(Plot plot, string y)
+    private static string WidthChart(ReportWidths widths)
+    {
+        using var plot = new Plot();
+        plot.Add.Scatter(widths.Curve.Select(p => p.SizeRatio).ToArray(), widths.Curve.Select(p => p.RelativeError).ToArray(), Before).LegendText = "least predicted error";
+        var chosen = plot.Add.Scatter(new[] { widths.Chosen.SizeRatio }, [widths.Chosen.RelativeError], Error);
+        (chosen.MarkerSize, chosen.LegendText) = (12, "chosen");
+        plot.ShowLegend(Alignment.UpperRight);
+        return Svg(plot, "relative error", "size ratio");
+    }
+
+    private static string Svg(Plot plot, string y, string x = "layers, largest first")
     {
         plot.YLabel(y);
-        plot.XLabel("layers, largest first");
+        plot.XLabel(x);
         plot.Axes.Margins(bottom: 0);
         plot.HideGrid();
         var svg = plot.GetSvgXml(960, 260);

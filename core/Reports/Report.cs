@@ -10,7 +10,22 @@ public sealed record Report(
 
     /// <summary>Store folder of the result whose recipe this run took, or null.</summary>
     public string? Predecessor { get; init; }
+
+    /// <summary>What the techniques were calibrated on, or null when they needed nothing.</summary>
+    public ReportCalibration? Calibration { get; init; }
+
+    /// <summary>How the widths of layers were chosen, or null when they were given.</summary>
+    public ReportWidths? Widths { get; init; }
 }
+
+/// <summary>Samples that techniques saw; source is <c>data</c> or <c>synthetic</c>. Of data they are not among those compared on, unless there was but one run.</summary>
+public sealed record ReportCalibration(string Source, int Samples);
+
+/// <summary>The least predicted relative error of the outputs at each size, the point taken, and a bound that no choice of its size goes below.</summary>
+public sealed record ReportWidths(IReadOnlyList<ReportPoint> Curve, ReportPoint Chosen, double LowerBound, int LayersMeasured);
+
+/// <summary>A size and the error predicted for it.</summary>
+public sealed record ReportPoint(double SizeRatio, double RelativeError);
 
 /// <summary>Bytes, external data included; ratio = after / before.</summary>
 public sealed record ReportSize(long Before, long After, double Ratio);

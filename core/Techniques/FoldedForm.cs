@@ -66,7 +66,7 @@ internal static class FoldedForm
                 var plane = new ShardRange(offset, BitPacking.Bytes(count, width));
                 offset += plane.Length;
                 var codes = edit.AddConstant(scope, weight.Value + "_q", Forms.Tensor(shard, plane, DataType.Uint8, plane.Length));
-                var decoded = Add("Gather", [Table(edit, scope, layer, width, shift), Add("Cast", [codes], To(DataType.Int32))]);
+                var decoded = Add("Cast", [Add("Gather", [Table(edit, scope, layer, width, shift), Add("Cast", [codes], To(DataType.Int32))])], To(DataType.Float));
                 if (plane.Length * (8 / width) != count)
                     decoded = Slice(Add("Reshape", [decoded, edit.Int64s(scope, -1)]), 0, count);
                 decoded = Add("Reshape", [decoded, edit.Int64s(scope, codeDims)]);
@@ -127,13 +127,14 @@ internal static class FoldedForm
         var (per, mask) = (8 / width, (1 << width) - 1);
         var (step, middle) = (1 << shift, layer.Symmetric && shift == 0 ? 1 << (layer.Bits - 1) : 0);
         if (layer.Symmetric && layer.Bits == 1) (step, middle) = (2, 1);
-        var values = new float[256 * per];
+        // A byte an entry: seven tables of floats would be a twentieth of a small model.
+        var values = new sbyte[256 * per];
         for (var b = 0; b < 256; b++)
-            for (var k = 0; k < per; k++) values[b * per + k] = step * (b >> (width * k) & mask) - middle;
+            for (var k = 0; k < per; k++) values[b * per + k] = (sbyte)(step * (b >> (width * k) & mask) - middle);
         var tensor = new TensorProto
         {
-            DataType = (int)DataType.Float,
-            RawData = ByteString.CopyFrom(System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(values)),
+            DataType = (int)DataType.Int8,
+            RawData = ByteString.CopyFrom(System.Runtime.InteropServices.MemoryMarshal.AsBytes<sbyte>(values)),
         };
         tensor.Dims.AddRange([256, per]);
         return edit.Share(scope, $"bits{width}_table", tensor);

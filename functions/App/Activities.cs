@@ -34,6 +34,14 @@ public sealed class Activities(AppHost host)
     [Function(nameof(MergeStatistics))]
     public Task<StatisticsMerged> MergeStatistics([ActivityTrigger] MergeInput input, CancellationToken cancellation) => host.RunAsync<MergeStatistics, MergeInput, StatisticsMerged>(input, cancellation);
 
+    /// <inheritdoc cref="Core.Pipeline.MeasureLayers"/>
+    [Function(nameof(MeasureLayers))]
+    public Task<LayersMeasured> MeasureLayers([ActivityTrigger] MeasureInput input, CancellationToken cancellation) => host.RunAsync<MeasureLayers, MeasureInput, LayersMeasured>(input, cancellation);
+
+    /// <inheritdoc cref="Core.Pipeline.ChooseWidths"/>
+    [Function(nameof(ChooseWidths))]
+    public Task<Planned> ChooseWidths([ActivityTrigger] ChooseInput input, CancellationToken cancellation) => host.RunAsync<ChooseWidths, ChooseInput, Planned>(input, cancellation);
+
     /// <inheritdoc cref="Core.Pipeline.CompressLayer"/>
     [Function(nameof(CompressLayer))]
     public Task<CompressedLayer> CompressLayer([ActivityTrigger] CompressInput input, CancellationToken cancellation) => host.RunAsync<CompressLayer, CompressInput, CompressedLayer>(input, cancellation);

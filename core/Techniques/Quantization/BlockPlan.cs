@@ -34,7 +34,7 @@ internal static class BlockPlan
     private const int SmallestKernelBlock2Bits = 64, DefaultFoldedBlock = 32;
 
     // What the nodes and initializers of a form add to the graph, found by writing them.
-    private const int MatMulNBitsNode = 160, FoldedNodes8 = 120, FoldedNodesPacked = 260, FoldedNodesPlane = 130;
+    private const int MatMulNBitsNode = 160, FoldedNodes8 = 120, FoldedNodesPacked = 215, FoldedNodesPlane = 145;
 
     public static LayerPlan Of(Weight weight, LayerShape shape, BlockRequest request)
     {

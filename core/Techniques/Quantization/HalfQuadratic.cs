@@ -6,7 +6,7 @@ namespace Serverless.Core.Techniques.Quantization;
 public sealed record HalfQuadraticOptions
 {
     /// <summary>Bits a weight.</summary>
-    [Option("Bits a weight: 4 (default), 2, 3, 5, 6 or 8.", Values = [2, 3, 4, 5, 6, 8])]
+    [Option("Bits a weight: 4 (default), 2, 3, 5, 6 or 8, or mixed: chosen for each layer within the budget.", Values = [0, 2, 3, 4, 5, 6, 8], Word = "mixed", WordValue = 0)]
     public int Bits { get; init; } = 4;
 
     /// <summary>Weights that share a scale and a zero point.</summary>
@@ -46,6 +46,10 @@ public sealed class HalfQuadratic : LayerTechnique<HalfQuadraticOptions>
     /// <inheritdoc/>
     protected override Treatment? Gentler(HalfQuadraticOptions options) =>
         options.Bits == 8 ? RoundToNearest.At(16) : new Treatment(this, options with { Bits = options.Bits <= 4 ? options.Bits * 2 : 8 });
+
+    /// <inheritdoc/>
+    protected override IReadOnlyList<object> Choices(HalfQuadraticOptions options) =>
+        options.Bits != 0 ? [] : [.. WidthChoices.All.Select(c => options with { Bits = c.Bits, Group = c.Group ?? options.Group, Protect = 0 })];
 
     /// <inheritdoc/>
     protected override double Protect(HalfQuadraticOptions options) => options.Protect;

@@ -6,7 +6,7 @@ namespace Serverless.Core.Techniques.Quantization;
 public sealed record RoundToNearestOptions
 {
     /// <summary>Bits a weight.</summary>
-    [Option("Bits a weight: 8 (default), 16, 6, 5, 4, 3 or 2.", Values = [2, 3, 4, 5, 6, 8, 16])]
+    [Option("Bits a weight: 8 (default), 16, 6, 5, 4, 3 or 2, or mixed: chosen for each layer within the budget.", Values = [0, 2, 3, 4, 5, 6, 8, 16], Word = "mixed", WordValue = 0)]
     public int Bits { get; init; } = 8;
 
     /// <summary>Weights that share a scale; 0 for one scale a channel.</summary>
@@ -51,6 +51,10 @@ public sealed class RoundToNearest : LayerTechnique<RoundToNearestOptions>
     /// <inheritdoc/>
     protected override Treatment? Gentler(RoundToNearestOptions options) =>
         options.Bits == 16 ? null : new Treatment(this, options with { Bits = options.Bits <= 4 ? options.Bits * 2 : options.Bits < 8 ? 8 : 16 });
+
+    /// <inheritdoc/>
+    protected override IReadOnlyList<object> Choices(RoundToNearestOptions options) =>
+        options.Bits != 0 ? [] : [.. WidthChoices.All.Select(c => options with { Bits = c.Bits, Group = c.Group ?? options.Group, Protect = 0 })];
 
     /// <inheritdoc/>
     protected override double Protect(RoundToNearestOptions options) => options.Protect;

@@ -1,0 +1,62 @@
+using System.Diagnostics;
+using System.Security.Cryptography;
+using System.Text.Json;
+using Serverless.Core.Storage;
+using Serverless.Core.Techniques;
+using Serverless.Core.Techniques.Calibration;
+
+namespace Serverless.Core.Pipeline;
+
+/// <summary>
+/// Compressed layers in the store. A shard's name is a hash of the weight's bytes, its shape, the options and the
+/// statistics: what was compressed before is found, not compressed again.
+/// </summary>
+internal static class LayerShards
+{
+    private const int Version = 3;
+
+    /// <summary>Finds a layer's shard or makes it.</summary>
+    /// <param name="store">The store.</param>
+    /// <param name="work">The run's work folder.</param>
+    /// <param name="shards">Folder of compressed layers.</param>
+    /// <param name="task">The layer, with a step and a plan.</param>
+    /// <param name="cancellation">Cancels the work.</param>
+    /// <exception cref="LayerRefusedException">Its values cannot be compressed so.</exception>
+    public static async Task<(StoredLayer Stored, bool Reused)> TakeAsync(IArtifactStore store, string work, string shards, LayerTask task, CancellationToken cancellation)
+    {
+        var clock = Stopwatch.StartNew();
+        await using var weight = await task.Data.OpenAsync(store, cancellation);
+        await using var statistics = task.Observation is { } o ? await store.OpenAsync(RunNames.Statistics(work, o), null, cancellation) : null;
+        var key = await KeyAsync(weight, task, statistics, cancellation);
+        var record = $"{shards}/{key}.json";
+        var stored = await store.FindAsync(record, cancellation) is null ? null : await store.ReadJsonAsync<StoredLayer>(record, cancellation);
+        if (stored is not null && await store.FindAsync(stored.Shard, cancellation) is not null) return (stored, true);
+        var technique = Plan.Technique(task.Step!);
+        var options = Plan.Options(task.Step!);
+        var layer = new LayerWork(weight, task.Plan!.Shape ?? task.Shape, task.Plan)
+        {
+            Input = statistics is null ? null : await StatisticsFile.ReadAsync(statistics, cancellation), NotObserved = task.NotObserved,
+        };
+        EncodedLayer? encoded = null;
+        var shard = $"{shards}/{key}.bin";
+        await store.WriteAsync(shard, async (stream, token) => encoded = await technique.CompressAsync(layer, options, stream, token), cancellation);
+        stored = new StoredLayer(encoded!, shard, clock.Elapsed.TotalSeconds);
+        await store.WriteJsonAsync(record, stored, cancellation);
+        return (stored, false);
+    }
+
+    private static async Task<string> KeyAsync(WeightReader weight, LayerTask task, ArtifactReader? statistics, CancellationToken cancellation)
+    {
+        using var sha = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        sha.AppendData(JsonSerializer.SerializeToUtf8Bytes(new { Version, task.Data.DataType, task.Shape, Step = new { task.Step!.Step, task.Step.Method, task.Step.Options }, task.Plan, task.NotObserved }, Json.Options));
+        await weight.ScanAsync(bytes => sha.AppendData(bytes.Span), cancellation);
+        var chunk = new byte[statistics is null ? 0 : Math.Min(1 << 20, statistics.Artifact.Length)];
+        for (long at = 0; statistics is not null && at < statistics.Artifact.Length; at += chunk.Length)
+        {
+            var part = chunk.AsMemory(0, (int)Math.Min(chunk.Length, statistics.Artifact.Length - at));
+            await statistics.ReadAsync(at, part, cancellation);
+            sha.AppendData(part.Span);
+        }
+        return Convert.ToHexStringLower(sha.GetHashAndReset().AsSpan(0, 16));
+    }
+}
