@@ -44,7 +44,7 @@ public static class HtmlReport
             html.Append("<figure>").Append(BytesChart(done)).Append("</figure><figure>").Append(ErrorChart(done)).Append("</figure>");
         }
         if (report.Calibration is { } calibration)
-            html.Append("<p>Calibrated on ").Append(calibration.Samples).Append(' ').Append(Text(calibration.Source)).Append(" samples, which are not among those compared on.</p>");
+            html.Append("<p>Calibrated on ").Append(calibration.Samples).Append(' ').Append(Text(calibration.Source)).Append(calibration.HeldOut ? " samples, which are not among those compared on.</p>" : " samples, which are compared on too.</p>");
         if (report.Widths is { } widths)
             html.Append("<h2>Bit widths</h2><p>Predicted relative error ").Append(Percent(widths.Chosen.RelativeError)).Append(" at size ratio ")
                 .Append(widths.Chosen.SizeRatio.ToString("0.000", CultureInfo.InvariantCulture)).Append("; no choice of that size is predicted below ").Append(Percent(widths.LowerBound))

@@ -18,8 +18,8 @@ public sealed record Report(
     public ReportWidths? Widths { get; init; }
 }
 
-/// <summary>Samples that techniques saw; source is <c>data</c> or <c>synthetic</c>. Of data they are not among those compared on, unless there was but one run.</summary>
-public sealed record ReportCalibration(string Source, int Samples);
+/// <summary>Samples that techniques saw; source is <c>data</c> or <c>synthetic</c>; held out says that none of them was compared on, as when there is more than one.</summary>
+public sealed record ReportCalibration(string Source, int Samples, bool HeldOut);
 
 /// <summary>The least predicted relative error of the outputs at each size, the point taken, and a bound that no choice of its size goes below.</summary>
 public sealed record ReportWidths(IReadOnlyList<ReportPoint> Curve, ReportPoint Chosen, double LowerBound, int LayersMeasured);

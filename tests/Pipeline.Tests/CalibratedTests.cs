@@ -1,5 +1,8 @@
+using Serverless.Core.Onnx;
 using Serverless.TestSupport;
 using Xunit;
+using static Serverless.TestSupport.TestModels;
+using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -20,7 +23,58 @@ public class CalibratedTests
         var rtn = await Compressed.RunAsync(folder, RealModels.File(Recogniser), $"version: 1\nsteps:\n- quantize: {{method: rtn, bits: {bits}, symmetric: false}}\n", data);
         var gptq = await Compressed.RunAsync(folder, RealModels.File(Recogniser), $"version: 1\nsteps:\n- quantize: {{method: gptq, bits: {bits}, symmetric: false, samples: 48}}\n", data);
         Assert.Equal(48, gptq.Report.Fidelity.Samples);
+        Assert.Equal(new Serverless.Core.Reports.ReportCalibration("data", 48, true), gptq.Report.Calibration);
         Assert.InRange((double)gptq.Report.Size.After / rtn.Report.Size.After, 0.99, 1.01);
         Assert.True(gptq.Report.Fidelity.RelativeError < most * rtn.Report.Fidelity.RelativeError, $"{bits} bits: {gptq.Report.Fidelity} after GPTQ, {rtn.Report.Fidelity} rounded to nearest; {string.Join('\n', gptq.Report.Layers.Where(l => l.Fallback is not null).Select(l => l.Name + l.Fallback))}");
+    }
+
+    [Fact]
+    public async Task What_cannot_be_calibrated_is_rounded_to_nearest_and_the_report_says_why()
+    {
+        using var folder = new Folder();
+        // Behind a layout operator; with inputs that are never active; and an embedding, which has no rows to observe.
+        var model = Model(13).Input("i", DataType.Int64, 1, 5).Weight("table", 70, 64).Weight("turned", 48, 64).Weight("dead", 48, 96)
+            .With(
+                Node("Gather", ["table", "i"], ["e"]), Node("Transpose", ["turned"], ["t"]), Node("MatMul", ["e", "t"], ["m"]),
+                Node("Sub", ["m", "m"], ["zero"]), Node("Relu", ["zero"], ["z"]), Node("MatMul", ["z", "dead"], ["y"]))
+            .Output("y").Output("m");
+        var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: gptq, protect: 0}\n");
+        string? Fallback(string name) => done.Report.Layers.Single(l => l.Name == name).Fallback;
+        Assert.Contains("Gather", Fallback("table"), StringComparison.Ordinal);
+        Assert.Contains("layout operator", Fallback("turned"), StringComparison.Ordinal);
+        Assert.Contains("singular", Fallback("dead"), StringComparison.Ordinal);
+        Assert.All(done.Report.Layers, l => Assert.StartsWith("rounded to nearest", l.Fallback, StringComparison.Ordinal));
+        Assert.Equal("synthetic", done.Report.Calibration!.Source);
+    }
+
+    [Fact]
+    public async Task Inputs_that_are_never_active_are_counted_in_the_report()
+    {
+        using var folder = new Folder();
+        var mask = Enumerable.Range(0, 64).Select(i => i < 10 ? 0f : 1f).ToArray();
+        var model = Model(13).Input("x", DataType.Float, 4, 64).Initializer(Tensor("mask", mask, 64)).Weight("w", 64, 48)
+            .With(Node("Mul", ["x", "mask"], ["m"]), Node("MatMul", ["m", "w"], ["y"])).Output("y");
+        var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: gptq, protect: 0}\n");
+        Assert.StartsWith("10 of 64 inputs", done.Report.Layers.Single(l => l.Name == "w").Fallback, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("MatMul")]
+    [InlineData("Gemm")]
+    [InlineData("LSTM")]
+    public async Task Dynamic_int8_runs_in_the_kernels_made_for_it(string op)
+    {
+        using var folder = new Folder();
+        var model = op switch
+        {
+            "LSTM" => Model(13).Input("x", DataType.Float, 6, 1, 40).Weight("w", 1, 128, 40).Weight("r", 1, 128, 32).Weight("b", 1, 256)
+                .With(Node("LSTM", ["x", "w", "r", "b"], ["y"], ModelEdit.Attribute("hidden_size", 32))).Output("y"),
+            "Gemm" => Model(13).Input("x", DataType.Float, 3, 96).Weight("w", 96, 40).Weight("c", 40).With(Node("Gemm", ["x", "w", "c"], ["y"])).Output("y"),
+            _ => Model(9).Input("x", DataType.Float, 3, 100).Weight("w", 100, 24).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"),
+        };
+        var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: dynamic}\n");
+        Assert.All(done.Report.Layers.Where(l => l.Note is null), l => Assert.Equal(("Dynamic", (string?)null), (l.Form, l.Fallback)));
+        Assert.Contains(op == "LSTM" ? "DynamicQuantizeLSTM" : "DynamicQuantizeMatMul", OptimizedOperators(done.File).Keys);
+        Assert.True(done.Report.Fidelity.Cosine > 0.999, done.Report.Fidelity.ToString());
     }
 }
