@@ -6,6 +6,8 @@ switch (args)
     case ["train-digits", var package, var output]:
         TrainDigits.Run(package, output);
         return 0;
+    case ["quantization", var recogniser]:
+        return await QuantizationTable.RunAsync(recogniser);
     case ["gptq", var n]:
         return GptqCost.Run(int.Parse(n, System.Globalization.CultureInfo.InvariantCulture));
     case ["large", .. var rest]:

@@ -1,0 +1,60 @@
+using System.Globalization;
+using System.Text.Json;
+using Serverless.Core;
+using Serverless.Core.Reports;
+using Serverless.Local;
+using Serverless.TestSupport;
+
+namespace Serverless.Benchmarks;
+
+/// <summary>A row for each method of quantization: on the digit classifier with its labelled digits, and on a text recogniser with lines rendered here.</summary>
+internal static class QuantizationTable
+{
+    private const int Lines = 256;
+
+    private static readonly string[] Methods =
+    [
+        "method: rtn, bits: 8", "method: rtn, bits: 4", "method: rtn, bits: 3", "method: rtn, bits: 2, symmetric: false", "method: rtn, bits: mixed",
+        "method: gptq, bits: 4", "method: gptq, bits: 3", "method: gptq, bits: 2, symmetric: false", "method: gptq, bits: mixed",
+        "method: hqq, bits: 4", "method: hqq, bits: 3", "method: ternary", "method: ternary, scales: two", "method: binary", "method: binary, order: 2",
+        "method: fixed, bits: 8", "method: fixed, bits: 16", "method: float16", "method: float16, type: bfloat16",
+        "method: static", "method: static, range: minmax", "method: static, range: entropy", "method: dynamic",
+    ];
+
+    /// <summary>Prints the tables.</summary>
+    /// <param name="recogniser">The recogniser's <c>.onnx</c>, whose input is <c>x</c>: batch × 3 × 48 × width.</param>
+    public static async Task<int> RunAsync(string recogniser)
+    {
+        var folder = Directory.CreateTempSubdirectory("serverless-table-").FullName;
+        try
+        {
+            var at = AppContext.BaseDirectory;
+            while (!File.Exists(Path.Combine(at, "Serverless.sln"))) at = Path.GetDirectoryName(at)!;
+            var digits = Path.Combine(at, "tests", "models", "digits");
+            await PrintAsync("digits", Path.Combine(digits, "digits.onnx"), Path.Combine(digits, "data.npz"), folder);
+            await PrintAsync("text recogniser", recogniser, TextLines.WriteNpz(Path.Combine(folder, "lines.npz"), "x", seed: 11, Lines), folder);
+            return 0;
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    private static async Task PrintAsync(string name, string model, string data, string folder)
+    {
+        Console.WriteLine($"\n| {name} | bits | size ratio | cosine | relative error | top-1 agreement | accuracy | latency ratio | seconds |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|");
+        foreach (var method in Methods)
+        {
+            var recipe = Path.Combine(folder, "recipe.yaml");
+            await File.WriteAllTextAsync(recipe, $"version: 1\nsteps:\n- quantize: {{{method}}}\n");
+            var output = Path.Combine(folder, Guid.NewGuid().ToString("N"));
+            await RunDrop.RunAsync(Drop.Of(model, recipe, data), new LocalOptions(output, folder, null, 4L << 30, Isolated: false), _ => { }, _ => { }, CancellationToken.None);
+            var r = JsonSerializer.Deserialize<Report>(await File.ReadAllBytesAsync(Path.Combine(output, "report.json")), Json.Options)!;
+            var weights = r.Layers.Where(l => l.Note is null).Sum(l => l.Shape.Aggregate(1.0, (a, b) => a * b));
+            var bits = r.Layers.Where(l => l.Note is null).Sum(l => l.Bits * l.Shape.Aggregate(1.0, (a, b) => a * b)) / weights;
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                $"| {method["method: ".Length..]} | {bits:0.0} | {r.Size.Ratio:0.000} | {r.Fidelity.Cosine:0.0000} | {r.Fidelity.RelativeError:0.000} | {r.Fidelity.Top1Agreement:0.000} | {(r.Accuracy is { } a ? $"{a.Before:0.000} → {a.After:0.000}" : "")} | {r.Latency.Ratio:0.00} | {r.ElapsedSeconds:0.0} |"));
+        }
+    }
+}
