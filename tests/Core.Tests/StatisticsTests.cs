@@ -1,4 +1,5 @@
 using Serverless.Core.Techniques.Calibration;
+using Serverless.Core.Techniques.Quantization;
 using Serverless.TestSupport;
 using Xunit;
 
@@ -99,5 +100,22 @@ public class StatisticsTests
                             var expected = iy is < 0 or >= 6 || ix >= 5 ? 0 : x[(2 + c) * 30 + iy * 5 + ix];
                             Assert.Equal(expected, rows[(y * 4 + column) * 12 + (c * 3 + ky) * 2 + kx]);
                         }
+    }
+
+    [Theory]
+    [InlineData(RangeMethod.Entropy)]
+    [InlineData(RangeMethod.Percentile)]
+    public void Ranges_hold_the_values_that_matter_and_let_single_outliers_go(RangeMethod method)
+    {
+        // What a Relu leaves of normal values, and one in ten thousand a hundred times as large.
+        var values = TestModels.Random("activation", 200_000).Select((v, i) => i % 10_000 == 0 ? 40f : MathF.Max(0, v)).ToArray();
+        using var observer = new StatisticsObserver(new InputView("x", 0, null), Statistics.Range | Statistics.Histogram, _ => false);
+        observer.Add(values, [200_000]);
+        var (min, max) = ActivationRange.Find(observer.Result, method, 99.9);
+        Assert.Equal((0f, 40f), ActivationRange.Find(observer.Result, RangeMethod.Minmax, 100));
+        Assert.Equal(0, min);
+        Assert.InRange(max, 0.3f, 20f);
+        double Error(float top) => values.Where(v => v < 40).Sum(v => Math.Pow(v - Math.Clamp(Math.Round(v / (top / 255)), 0, 255) * (top / 255), 2));
+        Assert.True(Error(max) < Error(40), $"{Error(max)} and {Error(40)}");
     }
 }

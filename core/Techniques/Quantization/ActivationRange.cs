@@ -96,7 +96,8 @@ public static class ActivationRange
     }
 
     // P: the distribution with its tails put into the ends of the range. Q: P in steps of the code, spread evenly over
-    // the bins of each step that hold anything.
+    // the bins of each step that hold anything. The bins at zero are left out: zero is a code of its own, and the spike that
+    // activations have there would be spread over its step otherwise.
     private static double Divergence(Histogram h, double min, double max, int levels)
     {
         var (first, last) = ((int)Math.Floor(min / h.Width) + Histogram.Half, (int)Math.Ceiling(max / h.Width) - 1 + Histogram.Half);
@@ -104,13 +105,15 @@ public static class ActivationRange
         var bins = last - first + 1;
         // With fewer bins than codes nothing would be rounded at all.
         if (bins < levels) return double.PositiveInfinity;
+        var counts = (long[])h.Counts.Clone();
+        counts[Histogram.Half] = counts[Histogram.Half - 1] = 0;
         var p = new double[bins];
         double total = 0, inside = 0;
-        for (var i = 0; i < h.Counts.Length; i++)
+        for (var i = 0; i < counts.Length; i++)
         {
-            total += h.Counts[i];
-            p[Math.Clamp(i, first, last) - first] += h.Counts[i];
-            if (i >= first && i <= last) inside += h.Counts[i];
+            total += counts[i];
+            p[Math.Clamp(i, first, last) - first] += counts[i];
+            if (i >= first && i <= last) inside += counts[i];
         }
         if (inside == 0) return double.PositiveInfinity;
         double divergence = 0;
@@ -122,13 +125,13 @@ public static class ActivationRange
             var filled = 0;
             for (var i = from; i < to; i++)
             {
-                sum += h.Counts[first + i];
-                if (h.Counts[first + i] > 0) filled++;
+                sum += counts[first + i];
+                if (counts[first + i] > 0) filled++;
             }
             for (var i = from; i < to; i++)
             {
                 if (p[i] == 0) continue;
-                var q = h.Counts[first + i] > 0 ? sum / filled / inside : 1e-9;
+                var q = counts[first + i] > 0 ? sum / filled / inside : 1e-9;
                 divergence += p[i] / total * Math.Log(p[i] / total / q);
             }
         }
