@@ -46,8 +46,7 @@ public static class MatrixProduct
         var model = new ModelProto { IrVersion = 8, Graph = new GraphProto { Name = "product" } };
         model.OpsetImport.Add(new OperatorSetIdProto { Version = 13 });
         string[] inputs = key.Added ? ["a", "b", "c"] : ["a", "b"];
-        var alpha = new AttributeProto { Name = "alpha", F = (float)key.Alpha, Type = AttributeProto.Types.AttributeType.Float };
-        model.Graph.Node.Add(ModelEdit.Node("Gemm", inputs, ["y"], alpha, ModelEdit.Attribute("transA", key.TransA ? 1 : 0), ModelEdit.Attribute("transB", key.TransB ? 1 : 0)));
+        model.Graph.Node.Add(ModelEdit.Node("Gemm", inputs, ["y"], ModelEdit.Attribute("alpha", (float)key.Alpha), ModelEdit.Attribute("transA", key.TransA ? 1 : 0), ModelEdit.Attribute("transB", key.TransB ? 1 : 0)));
         foreach (var name in inputs) model.Graph.Input.Add(Info(name));
         model.Graph.Output.Add(Info("y"));
         using var options = new SessionOptions { LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL, EnableCpuMemArena = false };

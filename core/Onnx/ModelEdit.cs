@@ -200,6 +200,9 @@ public sealed class ModelEdit
     /// <summary>An INT attribute.</summary>
     public static AttributeProto Attribute(string name, long value) => new() { Name = name, I = value, Type = AttributeProto.Types.AttributeType.Int };
 
+    /// <summary>A FLOAT attribute.</summary>
+    public static AttributeProto Attribute(string name, float value) => new() { Name = name, F = value, Type = AttributeProto.Types.AttributeType.Float };
+
     /// <summary>An INTS attribute.</summary>
     public static AttributeProto Attribute(string name, params long[] values)
     {

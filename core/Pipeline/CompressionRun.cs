@@ -124,7 +124,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
     {
         Show(host, "Measure", 1, planned);
         await Task.WhenAll(Enumerable.Range(0, (planned.Layers + MeasureLayers.Most - 1) / MeasureLayers.Most).Select(i =>
-            host.CallAsync<MeasureLayers, MeasureInput, LayersMeasured>(new MeasureInput(request, i * MeasureLayers.Most))));
+            host.CallAsync<MeasureLayers, MeasureInput, LayersMeasured>(new MeasureInput(request, i * MeasureLayers.Most, Math.Min(MeasureLayers.Most, planned.Layers - (i * MeasureLayers.Most))))));
         return await host.CallAsync<ChooseWidths, ChooseInput, Planned>(new ChooseInput(request, 0, bytes, 0, 1));
     }
 

@@ -10,7 +10,8 @@ namespace Serverless.Core.Pipeline;
 /// <summary>Input of <see cref="MeasureLayers"/>.</summary>
 /// <param name="Request">The run.</param>
 /// <param name="From">The first layer.</param>
-public sealed record MeasureInput(RunRequest Request, int From);
+/// <param name="Count">How many.</param>
+public sealed record MeasureInput(RunRequest Request, int From, int Count);
 
 /// <summary>How many layers were measured.</summary>
 public sealed record LayersMeasured(int Layers);
@@ -35,7 +36,9 @@ public sealed class MeasureLayers : Activity<MeasureInput, LayersMeasured>, IRun
     public override async Task<LayersMeasured> RunAsync(MeasureInput input, ActivityContext context, CancellationToken cancellation)
     {
         var (store, request) = (context.Store, input.Request);
-        var tasks = (await LayerRecords.TasksAsync(store, request.Work, 0, cancellation)).Skip(input.From).Take(Most).Where(t => t.Choices.Count > 0).ToList();
+        var tasks = new List<LayerTask>();
+        for (var i = input.From; i < input.From + input.Count; i++) tasks.Add(await store.ReadJsonAsync<LayerTask>(RunNames.Task(request.Work, 0, i), cancellation));
+        tasks.RemoveAll(t => t.Choices.Count == 0);
         using var original = await Bench.OpenAsync(store, request, cancellation);
         foreach (var task in tasks)
         {
@@ -79,6 +82,8 @@ public sealed class MeasureLayers : Activity<MeasureInput, LayersMeasured>, IRun
         private readonly IArtifactStore store;
         private readonly RunRequest request;
         private readonly List<string> names = [];
+        private ModelProto graph = new();
+        private Dictionary<string, string> etags = [];
         private LocalFolder? folder;
         private IReadOnlyList<Sample> samples = [];
         private IReadOnlyList<RunOutputs> expected = [];
@@ -92,6 +97,8 @@ public sealed class MeasureLayers : Activity<MeasureInput, LayersMeasured>, IRun
             var bench = new Bench(store, request);
             var index = await ModelIndexer.IndexAsync(store, $"{RunNames.CalibrationModel(request.Work)}/{ModelWriter.ModelName}", cancellation);
             if (index.Bytes > ModelRunner.WholeLimit) return bench;
+            bench.graph = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
+            bench.etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
             bench.folder = await store.MaterializeAsync(index.Folder, index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
             bench.names.AddRange(index.Model.Graph.Output.Select(o => o.Name));
             bench.samples = await CalibrateShard.SamplesAsync(store, request, 0, MeasureLayers.Runs, bench.folder.Path, index, cancellation);
@@ -102,8 +109,7 @@ public sealed class MeasureLayers : Activity<MeasureInput, LayersMeasured>, IRun
 
         public async Task<double> LossAsync(string layer, StoredLayer stored, CancellationToken cancellation)
         {
-            var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
-            var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
+            var model = graph.Clone();
             Forms.Apply(new ModelEdit(model), Weight.Of(model).First(w => w.Name == layer), stored.Layer, stored.Shard);
             var target = $"{request.Work}/trials/{Guid.NewGuid():N}";
             await ModelWriter.WriteAsync(store, model, StorePath.Parent(request.Model), etags, target, ModelWriter.ProtobufLimit, cancellation);

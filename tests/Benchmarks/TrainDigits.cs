@@ -6,6 +6,7 @@ using Google.Protobuf;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using Serverless.TestSupport;
 
 namespace Serverless.Benchmarks;
 
@@ -133,33 +134,11 @@ internal static class TrainDigits
         return tensor;
     }
 
-    private static void WriteNpz(string path, (float[] Pixels, int Label)[] samples)
-    {
-        File.Delete(path);
-        using var zip = ZipFile.Open(path, ZipArchiveMode.Create);
-        Write("image", "<f4", $"({samples.Length}, 1, 28, 28)", samples.SelectMany(s => MemoryMarshal.AsBytes<float>(s.Pixels).ToArray()).ToArray());
-        Write("labels", "|u1", $"({samples.Length},)", samples.Select(s => (byte)s.Label).ToArray());
-
-        void Write(string name, string type, string shape, byte[] bytes)
-        {
-            using var stream = zip.CreateEntry(name + ".npy", CompressionLevel.SmallestSize).Open();
-            stream.Write(Npy.Header(type, shape));
-            stream.Write(bytes);
-        }
-    }
+    private static void WriteNpz(string path, (float[] Pixels, int Label)[] samples) => Npz.Write(path, CompressionLevel.SmallestSize,
+        ("image", "<f4", [samples.Length, 1, 28, 28], samples.SelectMany(s => MemoryMarshal.AsBytes<float>(s.Pixels).ToArray()).ToArray()),
+        ("labels", "|u1", [samples.Length], samples.Select(s => (byte)s.Label).ToArray()));
 
     private static double Normal(Random random) => Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble());
-}
-
-/// <summary>The header of NumPy's <c>.npy</c> format, version 1.</summary>
-internal static class Npy
-{
-    public static byte[] Header(string type, string shape)
-    {
-        var text = $"{{'descr': '{type}', 'fortran_order': False, 'shape': {shape}, }}";
-        text = text.PadRight((text.Length + 10 + 1 + 63) / 64 * 64 - 10 - 1) + "\n";
-        return [0x93, .. "NUMPY"u8, 1, 0, (byte)text.Length, (byte)(text.Length >> 8), .. System.Text.Encoding.ASCII.GetBytes(text)];
-    }
 }
 
 internal static class SpanMax

@@ -5,13 +5,15 @@ namespace Serverless.TestSupport;
 /// <summary>Writes NumPy's <c>.npz</c>.</summary>
 internal static class Npz
 {
-    public static void Write(string path, params (string Name, string Type, long[] Shape, byte[] Bytes)[] arrays)
+    public static void Write(string path, params (string Name, string Type, long[] Shape, byte[] Bytes)[] arrays) => Write(path, CompressionLevel.Fastest, arrays);
+
+    public static void Write(string path, CompressionLevel level, params (string Name, string Type, long[] Shape, byte[] Bytes)[] arrays)
     {
         File.Delete(path);
         using var zip = ZipFile.Open(path, ZipArchiveMode.Create);
         foreach (var (name, type, shape, bytes) in arrays)
         {
-            using var stream = zip.CreateEntry(name + ".npy", CompressionLevel.Fastest).Open();
+            using var stream = zip.CreateEntry(name + ".npy", level).Open();
             stream.Write(Header(type, $"({string.Join(", ", shape)}{(shape.Length == 1 ? "," : "")})"));
             stream.Write(bytes);
         }

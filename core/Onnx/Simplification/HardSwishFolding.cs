@@ -35,7 +35,7 @@ public static class HardSwishFolding
                     _ => false,
                 };
                 if (!sixth) continue;
-                var gate = ModelEdit.Node("HardSigmoid", [x], [add.Output[0]], Float("alpha", 1 / Top), Float("beta", 0.5f));
+                var gate = ModelEdit.Node("HardSigmoid", [x], [add.Output[0]], ModelEdit.Attribute("alpha", 1 / Top), ModelEdit.Attribute("beta", 0.5f));
                 ModelEdit.Replace(scope, add, [gate]);
                 ModelEdit.Replace(scope, clip, []);
                 ModelEdit.Replace(scope, mul, []);
@@ -59,6 +59,4 @@ public static class HardSwishFolding
         }
         return folded;
     }
-
-    private static AttributeProto Float(string name, float value) => new() { Name = name, F = value, Type = AttributeProto.Types.AttributeType.Float };
 }

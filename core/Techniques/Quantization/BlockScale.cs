@@ -26,6 +26,10 @@ internal readonly record struct BlockScale(float Scale, int Zero)
     private const float SmallestRatio = 0.4f;
     private const float Largest = 1e15f;
 
+    /// <summary>What <see cref="ScaleSearch.Auto"/> means at a number of bits.</summary>
+    public static ScaleSearch Resolve(ScaleSearch search, int bits) =>
+        search != ScaleSearch.Auto ? search : bits < 8 ? ScaleSearch.Mse : ScaleSearch.Absmax;
+
     /// <summary>Smallest and largest code relative to a stored zero of 0.</summary>
     public static (int Low, int High) Range(int bits, bool symmetric) =>
         !symmetric ? (0, (1 << bits) - 1) : bits >= 8 ? (1 - (1 << (bits - 1)), (1 << (bits - 1)) - 1) : (-(1 << (bits - 1)), (1 << (bits - 1)) - 1);

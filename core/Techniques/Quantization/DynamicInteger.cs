@@ -40,8 +40,7 @@ public sealed class DynamicInteger : LayerTechnique<DynamicIntegerOptions>
     protected override async Task<EncodedLayer> CompressAsync(LayerWork work, DynamicIntegerOptions options, Stream shard, CancellationToken cancellation)
     {
         if (work.Plan.Form == StorageForm.Dynamic) return await ChannelInt8.EncodeAsync(work, StaticInteger.Largest(options.ReduceRange), shard, cancellation);
-        LayerTechnique rtn = new RoundToNearest();
-        return await rtn.CompressAsync(work, new RoundToNearestOptions(), shard, cancellation) with { Fallback = $"weights only: {work.Plan.Instead}" };
+        return await RoundToNearest.InsteadAsync(work, new RoundToNearestOptions(), $"weights only: {work.Plan.Instead}", shard, cancellation);
     }
 
     private static bool IsLstm(Weight weight) => weight.Uses.Any(u => u.Op == "LSTM");

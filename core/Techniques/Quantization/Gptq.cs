@@ -109,17 +109,13 @@ public sealed class Gptq : LayerTechnique<GptqOptions>
         throw new InvalidOperationException("Scales as floats always fit.");
     }
 
-    private static async Task<EncodedLayer> FallBackAsync(LayerWork work, GptqOptions o, string why, Stream shard, CancellationToken cancellation)
-    {
-        LayerTechnique rtn = new RoundToNearest();
-        var made = await rtn.CompressAsync(work, new RoundToNearestOptions { Bits = o.Bits, Group = o.Group, Symmetric = o.Symmetric, Scale = o.Scale }, shard, cancellation);
-        return made with { Fallback = $"rounded to nearest: {why}" };
-    }
+    private static Task<EncodedLayer> FallBackAsync(LayerWork work, GptqOptions o, string why, Stream shard, CancellationToken cancellation) =>
+        RoundToNearest.InsteadAsync(work, new RoundToNearestOptions { Bits = o.Bits, Group = o.Group, Symmetric = o.Symmetric, Scale = o.Scale }, $"rounded to nearest: {why}", shard, cancellation);
 
     private static async Task<EncodedLayer?> SolveAsync(LayerWork work, GptqOptions o, bool half, Stream shard, CancellationToken cancellation)
     {
         var (shape, input) = (work.Shape, work.Input!);
-        var search = o.Scale == ScaleSearch.Auto ? (o.Bits < 8 ? ScaleSearch.Mse : ScaleSearch.Absmax) : o.Scale;
+        var search = BlockScale.Resolve(o.Scale, o.Bits);
         var fixedScales = o.Order || work.Plan.Block == shape.Axis;
         var how = new GptqRounding(o.Bits, o.Symmetric, work.Plan.Block, fixedScales, search, half);
         // Whole-byte symmetric codes of a folded layer are signed.

@@ -67,9 +67,18 @@ public sealed class RoundToNearest : LayerTechnique<RoundToNearestOptions>
     protected override Task<EncodedLayer> CompressAsync(LayerWork work, RoundToNearestOptions options, Stream shard, CancellationToken cancellation) =>
         BlockEncoding.EncodeAsync(work, half => Rounding(work.Plan, options, half), shard, cancellation);
 
+    /// <summary>Rounds a layer to nearest in the place of another method.</summary>
+    /// <param name="work">The layer, planned for the bits and groups of <paramref name="options"/>.</param>
+    /// <param name="options">How to round.</param>
+    /// <param name="fallback">What is done instead, and why: for the report.</param>
+    /// <param name="shard">Receives the result.</param>
+    /// <param name="cancellation">Cancels the work.</param>
+    internal static async Task<EncodedLayer> InsteadAsync(LayerWork work, RoundToNearestOptions options, string fallback, Stream shard, CancellationToken cancellation) =>
+        await new RoundToNearest().CompressAsync(work, options, shard, cancellation) with { Fallback = fallback };
+
     private static UniformRounding Rounding(LayerPlan plan, RoundToNearestOptions o, bool half) =>
         new(o.Bits, Symmetric(o), plan.Form != StorageForm.Folded || o.Bits < 8, half,
-            o.Scale == ScaleSearch.Auto ? (o.Bits < 8 ? ScaleSearch.Mse : ScaleSearch.Absmax) : o.Scale);
+            BlockScale.Resolve(o.Scale, o.Bits));
 
     private static bool Symmetric(RoundToNearestOptions options) => options.Symmetric || options.Bits == 16;
 }

@@ -79,8 +79,7 @@ public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
     protected override async Task<EncodedLayer> CompressAsync(LayerWork work, StaticIntegerOptions options, Stream shard, CancellationToken cancellation)
     {
         if (work.Plan.Form == StorageForm.Qdq) return await ChannelInt8.EncodeAsync(work, Largest(options.ReduceRange), shard, cancellation) with { Activation = work.Plan.Activation };
-        LayerTechnique rtn = new RoundToNearest();
-        return await rtn.CompressAsync(work, new RoundToNearestOptions(), shard, cancellation) with { Fallback = $"weights only: {work.Plan.Instead}" };
+        return await RoundToNearest.InsteadAsync(work, new RoundToNearestOptions(), $"weights only: {work.Plan.Instead}", shard, cancellation);
     }
 
     /// <summary>The largest code of a weight.</summary>
