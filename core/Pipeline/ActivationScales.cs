@@ -5,13 +5,13 @@ using Serverless.Core.Techniques.Quantization;
 
 namespace Serverless.Core.Pipeline;
 
-/// <summary>Scales of the values that were observed as a whole.</summary>
+/// <summary>Scales and sizes of the values that were observed as a whole.</summary>
 internal static class ActivationScales
 {
-    /// <summary>Value → scale; values that no sample reached are left out.</summary>
-    public static async Task<IReadOnlyDictionary<string, CodeScale>> ReadAsync(IArtifactStore store, string work, ActivationRounding how, CancellationToken cancellation)
+    /// <summary>Value → what is known of it; values that no sample reached are left out.</summary>
+    public static async Task<IReadOnlyDictionary<string, ObservedValue>> ReadAsync(IArtifactStore store, string work, ActivationRounding how, CancellationToken cancellation)
     {
-        var scales = new Dictionary<string, CodeScale>(StringComparer.Ordinal);
+        var scales = new Dictionary<string, ObservedValue>(StringComparer.Ordinal);
         var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(work), cancellation);
         foreach (var o in calibration.Observations.Where(o => o.Views is [{ Axis: 0 }] && o.Wanted.HasFlag(Statistics.Histogram)))
         {
@@ -19,7 +19,7 @@ internal static class ActivationScales
             var statistics = await StatisticsFile.ReadAsync(reader, cancellation);
             if (statistics.Samples == 0) continue;
             var (min, max) = ActivationRange.Find(statistics, how.Range, how.Percentile);
-            scales[o.Views[0].Value] = CodeScale.Of(min, max);
+            scales[o.Views[0].Value] = new ObservedValue(CodeScale.Of(min, max), (double)statistics.Histogram!.Counts.Sum() / statistics.Samples);
         }
         return scales;
     }

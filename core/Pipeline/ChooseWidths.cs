@@ -44,7 +44,7 @@ public sealed class ChooseWidths : Activity<ChooseInput, Planned>
         var measured = new List<LayerSensitivity>();
         foreach (var t in open) measured.Add(await store.ReadJsonAsync<LayerSensitivity>(RunNames.Sensitivity(request.Work, t.Index), cancellation));
         var items = measured.Select(m => m.Choices).ToList();
-        var others = await AroundAsync(store, request, recipe.Simplify.Names, cancellation)
+        var others = await AroundAsync(store, request, recipe.Whole.Simplify.Names, cancellation)
             - open.Sum(t => t.Data.Length) - tasks.Where(t => t.Choices.Count == 0 && t.Plan is not null).Sum(t => t.Data.Length - t.Plan!.BytesAfter);
         long? budget = recipe.Budget?.MaxSizeRatio is { } ratio ? (long)(ratio * input.BytesBefore) - others - input.Excess : null;
         // For small errors 1 − cosine is half the squared relative error.

@@ -65,13 +65,19 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
         Show(host, "Plan", 1, null);
         var planned = await host.CallAsync<Plan, PlanInput, Planned>(new PlanInput(request));
         var budget = await host.CallAsync<ReadBudget, PlanInput, Budget>(new PlanInput(request));
-        if (planned.Observations > 0 || planned.Mixed) await CalibrateAsync(host, request, planned);
+        var corrects = planned.CorrectsBias;
+        if (planned.Observations > 0 || planned.Mixed || corrects) await CalibrateAsync(host, request, planned);
         var (excess, tighter) = (0L, 1.0);
         if (planned.Mixed) planned = await MixAsync(host, request, planned, inspected.Bytes);
         Attempt? best = null;
         for (var attempt = 0; ; attempt++)
         {
             await CompressLayers.RunAsync(host, new LayersInput(request.Work, request.Shards, attempt, 0, planned.Layers, planned.Placement), planned.Bytes);
+            if (corrects)
+            {
+                Show(host, "Correct", attempt + 1, planned);
+                await host.CallAsync<CorrectBias, CorrectBiasInput, BiasesCorrected>(new CorrectBiasInput(request, attempt));
+            }
             Show(host, "Reassemble", attempt + 1, planned);
             var assembled = await host.CallAsync<Reassemble, ReassembleInput, Reassembled>(new ReassembleInput(request, attempt));
             Show(host, "Evaluate", attempt + 1, planned);
@@ -101,7 +107,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
     {
         Show(host, "Calibrate", 1, planned);
         var calibration = await host.CallAsync<PlanCalibration, PlanInput, CalibrationPlanned>(new PlanInput(request));
-        await Task.WhenAll(Enumerable.Range(0, calibration.Shards).Select(shard =>
+        await Task.WhenAll(Enumerable.Range(0, planned.Observations == 0 ? 0 : calibration.Shards).Select(shard =>
             host.CallAsync<CalibrateShard, CalibrateInput, ShardCalibrated>(new CalibrateInput(request, shard))));
         await Task.WhenAll(Enumerable.Range(0, (planned.Observations + MergeStatistics.Most - 1) / MergeStatistics.Most).Select(i =>
             host.CallAsync<MergeStatistics, MergeInput, StatisticsMerged>(new MergeInput(request.Work, i * MergeStatistics.Most))));

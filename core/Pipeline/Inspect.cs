@@ -41,9 +41,9 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
         var edit = new ModelEdit(index.Model);
         var extra = new ExtraWeights($"{request.Work}/weights.bin");
         ConstantMerging.Apply(edit);
-        if (recipe.Simplify.BatchNorm)
+        if (recipe.Whole.Simplify.BatchNorm)
             await ConvFolding.ApplyAsync(edit, (t, token) => ReadAsync(store, index, extra, t, token), extra.KeepAsync, cancellation);
-        if (recipe.Simplify.HardSwish) HardSwishFolding.Apply(edit);
+        if (recipe.Whole.Simplify.HardSwish) HardSwishFolding.Apply(edit);
         ConstantMerging.Apply(edit);
         foreach (var weight in Weight.Of(index.Model))
             if (weight.LeftAlone is null && weight.Reference.File is null) await extra.KeepAsync(weight.Tensor, TensorRef.InlineBytes(weight.Tensor), cancellation);

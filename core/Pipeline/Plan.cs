@@ -23,6 +23,9 @@ public sealed record Planned(int Layers, int All, long Bytes, StepPlacement Plac
     /// <summary>Inputs of layers that techniques want to know about.</summary>
     public int Observations { get; init; }
 
+    /// <summary>Whether biases are to be corrected.</summary>
+    public bool CorrectsBias { get; init; }
+
     /// <summary>Whether widths of layers are to be chosen.</summary>
     public bool Mixed { get; init; }
 }
@@ -39,10 +42,11 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
         var (tasks, observations) = Observations(Decide(model, recipe, StorePath.Parent(request.Model)), Weight.Of(model));
         var mixed = tasks.Any(t => t.Choices.Count > 0);
-        if (observations.Count > 0 || mixed)
+        var corrects = recipe.Whole.CorrectBias?.Apply ?? tasks.Any(t => t.Plan?.Form == StorageForm.Qdq);
+        if (observations.Count > 0 || mixed || corrects)
             await store.WriteJsonAsync(RunNames.Calibration(request.Work), new Calibration(observations, MostSamples(tasks), 0, 0, ""), cancellation);
         await LayerRecords.WriteTasksAsync(store, request.Work, 0, [.. tasks.Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path) } })], cancellation);
-        return Summary(tasks) with { Observations = observations.Count, Mixed = mixed };
+        return Summary(tasks) with { Observations = observations.Count, Mixed = mixed, CorrectsBias = corrects };
     }
 
     /// <summary>The tasks of a model under a recipe: those that compress first, largest first, then the rest.</summary>

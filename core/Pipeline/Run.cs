@@ -153,6 +153,9 @@ public static class RunNames
     /// <summary>How the widths of layers were chosen for an attempt.</summary>
     public static string Widths(string work, int attempt) => $"{work}/widths/choice-{attempt}.json";
 
+    /// <summary>What is to be added to the biases of an attempt's layers.</summary>
+    public static string Biases(string work, int attempt) => $"{Attempt(work, attempt)}/biases.json";
+
     /// <summary>The graph without weights.</summary>
     public static string Graph(string work) => $"{work}/graph.pb";
 }

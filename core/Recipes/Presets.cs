@@ -23,7 +23,7 @@ public static class Presets
     public static IReadOnlyList<RecipeStep>? Steps(string name) => All.GetValueOrDefault(name);
 
     /// <summary>The recipe of a preset.</summary>
-    public static Recipe Recipe(string name) => new(name, All[name], new SimplifyOptions(), null, []);
+    public static Recipe Recipe(string name) => new(name, All[name], new ModelSteps(), null, []);
 
     private static RecipeStep Rtn(RoundToNearestOptions options) =>
         new("quantize", "rtn", JsonSerializer.SerializeToElement(options, Json.Options));

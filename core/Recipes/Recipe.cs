@@ -5,14 +5,43 @@ namespace Serverless.Core.Recipes;
 /// <summary>What to do with a model: steps in order, a budget, and rules for single layers.</summary>
 /// <param name="Preset">The preset it came from, or null.</param>
 /// <param name="Steps">Steps in order.</param>
-/// <param name="Simplify">How the graph itself is tidied.</param>
+/// <param name="Whole">What is done with the model as a whole.</param>
 /// <param name="Budget">What the result may cost, or null for anything.</param>
 /// <param name="Layers">Rules; the last that matches a layer and says something wins.</param>
 public sealed record Recipe(
-    string? Preset, IReadOnlyList<RecipeStep> Steps, SimplifyOptions Simplify, RecipeBudget? Budget, IReadOnlyList<LayerRule> Layers)
+    string? Preset, IReadOnlyList<RecipeStep> Steps, ModelSteps Whole, RecipeBudget? Budget, IReadOnlyList<LayerRule> Layers)
 {
     /// <summary>What to do about a loss over the budget that compressing alone cannot mend.</summary>
     public RetrainOptions Retrain { get; init; } = new();
+}
+
+/// <summary>Steps that are not about one layer; one property each, null where the recipe does not name it.</summary>
+public sealed record ModelSteps
+{
+    /// <summary>How the graph itself is tidied.</summary>
+    public SimplifyOptions Simplify { get; init; } = new();
+
+    /// <summary>Whether biases make up for what rounding shifts; null for where that is usual: behind integer kernels.</summary>
+    public BiasCorrectionOptions? CorrectBias { get; init; }
+
+    /// <summary>The steps: recipe key, property.</summary>
+    public static IEnumerable<(string Key, System.Reflection.PropertyInfo Property)> All =>
+        typeof(ModelSteps).GetProperties(System.Reflection.BindingFlags.Public | System.Reflection.BindingFlags.Instance).Select(p => (JsonNamingPolicy.CamelCase.ConvertName(p.Name), p));
+}
+
+/// <summary>
+/// Bias correction (Nagel et al. 2019, "Data-Free Quantization through Weight Equalization and Bias Correction", section
+/// 4.2 and appendix D): biases take up what rounding shifts each channel's mean by.
+/// </summary>
+public sealed record BiasCorrectionOptions
+{
+    /// <summary>Whether it is done.</summary>
+    [Techniques.Option("Let biases make up for the shift that rounding gives each channel's mean, measured on data (default true; without this step only for static int8).")]
+    public bool Apply { get; init; } = true;
+
+    /// <summary>Samples measured on.</summary>
+    [Techniques.Option("Samples to measure the shift on, of those calibrated on (default 32).", Min = 1, Max = 10_000)]
+    public int Samples { get; init; } = 32;
 }
 
 /// <summary>What to do about a loss over the budget: retraining is requested by an event, and may be waited for.</summary>

@@ -54,7 +54,7 @@ public static class RecipeReader
 
         var (preset, steps) = (Child(root, "preset"), Child(root, "steps"));
         if (preset is not null && steps is not null) throw new RecipeException(steps, "give either 'preset' or 'steps', not both");
-        var simplify = new SimplifyOptions();
+        var whole = new JsonObject();
         IReadOnlyList<RecipeStep> parsed;
         string? name = null;
         if (preset is not null)
@@ -65,14 +65,14 @@ public static class RecipeReader
         else
         {
             if (steps is not YamlSequenceNode list || list.Children.Count == 0) throw new RecipeException(steps ?? root, "give a 'preset' or a list of 'steps'");
-            parsed = [.. list.Children.Select(s => ParseStep(s, ref simplify)).OfType<RecipeStep>()];
+            parsed = [.. list.Children.Select(s => ParseStep(s, whole)).OfType<RecipeStep>()];
             if (parsed.GroupBy(s => s.Step).FirstOrDefault(g => g.Count() > 1) is { } twice)
                 throw new RecipeException(list, $"has two '{twice.Key}' steps; give one, and rules under 'layers' for what differs");
         }
-        return new Recipe(name, parsed, simplify, ParseBudget(Child(root, "budget")), ParseLayers(Child(root, "layers"), parsed)) { Retrain = Bound<RetrainOptions>(Child(root, "retrain"), "retrain") };
+        return new Recipe(name, parsed, whole.Deserialize<ModelSteps>(Json.Options)!, ParseBudget(Child(root, "budget")), ParseLayers(Child(root, "layers"), parsed)) { Retrain = Bound<RetrainOptions>(Child(root, "retrain"), "retrain") };
     }
 
-    private static RecipeStep? ParseStep(YamlNode node, ref SimplifyOptions simplify)
+    private static RecipeStep? ParseStep(YamlNode node, JsonObject whole)
     {
         if (node is not YamlMappingNode { Children.Count: 1 } single) throw new RecipeException(node, "a step is one key with its options, as '- quantize: {bits: 8}'");
         var (keyNode, value) = single.Children.First();
@@ -83,13 +83,13 @@ public static class RecipeReader
             YamlScalarNode { Value: null or "" } => null,
             _ => throw new RecipeException(value, $"'{step}' takes a map of options"),
         };
-        if (step == "simplify")
+        if (ModelSteps.All.FirstOrDefault(s => s.Key == step).Property is { } property)
         {
-            simplify = OptionBinder.Bind(options, typeof(SimplifyOptions), []).Deserialize<SimplifyOptions>(Json.Options)!;
+            if (!whole.TryAdd(step, OptionBinder.Bind(options, property.PropertyType, []))) throw new RecipeException(keyNode, $"has two '{step}' steps; give one");
             return null;
         }
         var methods = LayerTechnique.All.Where(t => t.Step == step).ToList();
-        if (methods.Count == 0) throw RecipeException.Unknown(keyNode, step, LayerTechnique.All.Select(t => t.Step).Append("simplify").Distinct());
+        if (methods.Count == 0) throw RecipeException.Unknown(keyNode, step, LayerTechnique.All.Select(t => t.Step).Concat(ModelSteps.All.Select(s => s.Key)).Distinct());
         var methodNode = options is null ? null : Child(options, "method");
         var method = methodNode is null ? methods.First(m => m.IsDefault).Method : (methodNode as YamlScalarNode)?.Value ?? "";
         var technique = methods.FirstOrDefault(t => t.Method == method)

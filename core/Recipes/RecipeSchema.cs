@@ -14,7 +14,7 @@ public static class RecipeSchema
         var steps = new JsonArray();
         foreach (var group in LayerTechnique.All.GroupBy(t => t.Step))
             steps.Add(Object(new JsonObject { [group.Key] = new JsonObject { ["anyOf"] = new JsonArray([.. group.Select(t => Options(t.OptionsType, t))]) } }, group.Key));
-        steps.Add(Object(new JsonObject { ["simplify"] = Options(typeof(SimplifyOptions), null) }, "simplify"));
+        foreach (var (key, property) in ModelSteps.All) steps.Add(Object(new JsonObject { [key] = Options(property.PropertyType, null) }, key));
         var rule = new JsonObject { ["match"] = Text("Glob of weight or node names: * any characters, ? one."), ["skip"] = new JsonObject { ["type"] = "boolean", ["description"] = "Leave the layers alone." } };
         foreach (var group in LayerTechnique.All.GroupBy(t => t.Step))
         {

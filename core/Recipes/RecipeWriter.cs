@@ -21,7 +21,8 @@ public static class RecipeWriter
         }
         if (recipe.Retrain.Wait > 0) yaml.Append("retrain: {wait: ").Append(Number(recipe.Retrain.Wait)).Append("}\n");
         yaml.Append("steps:\n");
-        yaml.Append("- simplify: ").Append(Map(JsonSerializer.SerializeToElement(recipe.Simplify, Json.Options))).Append('\n');
+        foreach (var (key, property) in ModelSteps.All)
+            if (property.GetValue(recipe.Whole) is { } options) yaml.Append("- ").Append(key).Append(": ").Append(Map(JsonSerializer.SerializeToElement(options, Json.Options))).Append('\n');
         foreach (var s in recipe.Steps) yaml.Append("- ").Append(s.Step).Append(": ").Append(Map(s.Options, [$"method: {s.Method}", .. Placement(s.Placement)])).Append('\n');
         if (recipe.Layers.Count > 0) yaml.Append("layers:\n");
         foreach (var rule in recipe.Layers)

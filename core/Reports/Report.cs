@@ -14,12 +14,18 @@ public sealed record Report(
     /// <summary>What the techniques were calibrated on, or null when they needed nothing.</summary>
     public ReportCalibration? Calibration { get; init; }
 
+    /// <summary>How biases were corrected, or null when they were not to be.</summary>
+    public ReportBiasCorrection? BiasCorrection { get; init; }
+
     /// <summary>How the widths of layers were chosen, or null when they were given.</summary>
     public ReportWidths? Widths { get; init; }
 }
 
 /// <summary>Samples that techniques saw; source is <c>data</c> or <c>synthetic</c>; held out says that none of them was compared on, as when there is more than one.</summary>
 public sealed record ReportCalibration(string Source, int Samples, bool HeldOut);
+
+/// <summary>Layers whose biases were corrected, the samples that was measured on, and why there are none, or null.</summary>
+public sealed record ReportBiasCorrection(int Layers, int Samples, string? Skipped);
 
 /// <summary>The least predicted relative error of the outputs at each size, the point taken, and a bound that no choice of its size goes below.</summary>
 public sealed record ReportWidths(IReadOnlyList<ReportPoint> Curve, ReportPoint Chosen, double LowerBound, int LayersMeasured);

@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 using Google.Protobuf;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Onnx.Simplification;
 using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Techniques;
@@ -26,9 +27,9 @@ public readonly record struct CodeScale(float Scale, byte Zero)
 /// the nodes of the domain com.microsoft, which the transformers take alike.
 /// </summary>
 /// <param name="edit">The edit.</param>
-/// <param name="scale">The scale of a value, or null when it was not observed.</param>
+/// <param name="observed">What is known of a value, or null when no sample reached it.</param>
 /// <param name="read">Reads a small constant.</param>
-public sealed class QdqGraph(ModelEdit edit, Func<string, CodeScale?> scale, Func<TensorProto, CancellationToken, Task<ReadOnlyMemory<byte>>> read)
+public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observed, Func<TensorProto, CancellationToken, Task<ReadOnlyMemory<byte>>> read)
 {
     private const long AxisSince = 13;
     private static readonly HashSet<string> IntegerToo = ["Add", "Mul", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten"];
@@ -49,12 +50,13 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, CodeScale?> scale, Fun
     /// Whether a use sees one vector a sample, behind a global pool, as the gates of squeeze-and-excitation do: so little work
     /// that rounding its input and output costs more than it saves.
     /// </summary>
-    public static bool SeesOneVector(WeightUse use)
+    public static bool SeesOneVector(WeightUse use) => IsOneVector(use.Scope, use.Node.Input[0]);
+
+    private static bool IsOneVector(GraphScope scope, string name)
     {
-        var name = use.Node.Input[0];
         for (var steps = 0; steps < 8; steps++)
         {
-            var maker = use.Scope.Nodes.FirstOrDefault(n => n.Output.Contains(name));
+            var maker = scope.Nodes.FirstOrDefault(n => n.Output.Contains(name));
             if (maker is null) return false;
             if (maker.OpType is "GlobalAveragePool" or "GlobalMaxPool") return true;
             if (maker.OpType is not ("Conv" or "Relu" or "HardSigmoid" or "Sigmoid" or "Clip") || maker.Input.Count == 0) return false;
@@ -63,13 +65,17 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, CodeScale?> scale, Fun
         return false;
     }
 
+    /// <summary>Name of a float bias → the integers in its place.</summary>
+    public Dictionary<string, BiasPlace> Biases { get; } = new(StringComparer.Ordinal);
+
     /// <summary>Notes a layer.</summary>
     public void Add(Weight weight, EncodedLayer layer, string shard, float[] scales) => layers.Add((weight, layer, shard, scales));
 
     /// <summary>Changes the graph for the layers noted.</summary>
-    public async Task ApplyAsync(CancellationToken cancellation)
+    /// <returns>Layers that stay in float with their weights in 8 bits, and why.</returns>
+    public async Task<IReadOnlyDictionary<string, string>> ApplyAsync(CancellationToken cancellation)
     {
-        if (layers.Count == 0) return;
+        if (layers.Count == 0) return new Dictionary<string, string>();
         OpsetRaise.To11(edit);
         var microsoft = main.Opset < AxisSince;
         if (microsoft) edit.Import(Forms.Microsoft, 1);
@@ -78,25 +84,36 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, CodeScale?> scale, Fun
         var own = new HashSet<NodeProto>(ReferenceEqualityComparer.Instance);
         var made = new HashSet<string>(StringComparer.Ordinal);
         var taken = new HashSet<string>(StringComparer.Ordinal);
+        var floats = new Dictionary<string, string>(IntegerPlacement.Floats([.. layers.Select(l => l.Weight)], main, observed), StringComparer.Ordinal);
         foreach (var (weight, layer, shard, scales) in layers)
         {
-            foreach (var use in weight.Uses)
+            var integers = 0;
+            foreach (var use in floats.ContainsKey(weight.Name) ? [] : weight.Uses)
             {
                 var (input, output) = (use.Node.Input[0], Output(use));
-                if (scale(input) is not { } x || scale(output) is null) continue;
-                if (await BiasAsync(use, x, scales, prefix, cancellation) is false) continue;
+                if (Scale(input) is not { } x || Scale(output) is null || !await BiasAsync(use, x, scales, prefix, cancellation)) continue;
+                integers++;
                 own.Add(use.Node);
                 taken.Add(input);
                 if (!outputs.Contains(output)) made.Add(output);
             }
-            Weight(weight, layer, shard, prefix);
+            if (integers > 0) Weight(weight, layer, shard, prefix);
+            else
+            {
+                floats.TryAdd(weight.Name, "its bias is not a constant that 32 bits hold");
+                Forms.Apply(edit, weight, layer with { Form = StorageForm.Folded }, shard);
+            }
         }
         Spread(made, taken, outputs);
         // Gates first: what they read is redirected with the other uses of it.
         foreach (var value in made.Union(taken).OrderBy(v => !gated.Contains(v)).ToList()) Quantize(value, made, own, prefix);
+        PooledVectors.Apply(edit);
         // Biases in float; with fresh scopes, since other layers' edits are known to theirs alone.
         new ModelEdit(edit.Model).DropDead();
+        return floats;
     }
+
+    private CodeScale? Scale(string value) => observed(value)?.Scale;
 
     // What an integer kernel takes and an operator with an integer kernel of its own makes of such values is made by that.
     private void Spread(HashSet<string> made, HashSet<string> taken, HashSet<string> outputs)
@@ -112,7 +129,7 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, CodeScale?> scale, Fun
                 if (made.Contains(value) || !taken.Contains(value) || outputs.Contains(value)) continue;
                 if (node.OpType is "Add" or "Mul" && node.Input.Any(constants.Contains)) continue;
                 // A gate between 0 and 1 needs no observation to be rounded.
-                var gates = node.OpType == "Mul" ? node.Input.Where(i => gated.Contains(i) && !outputs.Contains(i)).ToList() : [];
+                var gates = node.OpType == "Mul" ? node.Input.Where(i => gated.Contains(i) && !outputs.Contains(i) && !IsOneVector(main, i)).ToList() : [];
                 if (!node.Input.Where(i => !constants.Contains(i)).All(i => made.Contains(i) || gates.Contains(i))) continue;
                 made.UnionWith(gates);
                 made.Add(value);
@@ -150,6 +167,7 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, CodeScale?> scale, Fun
         var quantized = edit.AddConstant(main, name + "_q", Constant(DataType.Int32, MemoryMarshal.AsBytes<int>(codes).ToArray(), floats.Length));
         var scale = edit.AddConstant(main, name + "_s", Constant(DataType.Float, MemoryMarshal.AsBytes<float>(steps).ToArray(), floats.Length));
         var zeros = edit.Share(main, "int32_zero", Constant(DataType.Int32, new byte[floats.Length * 4], floats.Length));
+        Biases[name] = new BiasPlace(quantized, scale);
         use.Node.Input[2] = edit.FreshName(name + "_d");
         ModelEdit.InsertFirst(main, [ModelEdit.Node(prefix + "DequantizeLinear", [quantized, scale, zeros], [use.Node.Input[2]], ModelEdit.Attribute("axis", 0L))]);
         return true;
@@ -161,14 +179,20 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, CodeScale?> scale, Fun
         var at = 0;
         for (var i = 0; i < main.Nodes.Count && at == 0; i++)
             if (main.Nodes[i].Output.Contains(value)) at = i + 1;
-        var found = scale(value) ?? CodeScale.Of(0, 1);
+        var found = Scale(value) ?? CodeScale.Of(0, 1);
         var (source, written) = (value, found);
         // A hard sigmoid is a straight line with its ends cut off, which is what rounding to codes does: the codes of its input
         // under another scale are those of its output.
-        if (at > 0 && main.Nodes[at - 1] is { OpType: "HardSigmoid" } gate && scale(value) is null && made.Contains(gate.Input[0]))
+        if (at > 0 && main.Nodes[at - 1] is { OpType: "HardSigmoid" } gate && Scale(value) is null && made.Contains(gate.Input[0]))
         {
             var (alpha, beta) = (Attribute(gate, "alpha", 0.2f), Attribute(gate, "beta", 0.5f));
-            if (alpha > 0 && beta is >= 0 and <= 1) (source, written) = (gate.Input[0], new CodeScale(1 / (255 * alpha), (byte)Math.Round(255 * beta)));
+            if (alpha > 0 && beta is >= 0 and <= 1)
+            {
+                (source, written) = (edit.FreshName(value + "_x"), new CodeScale(1 / (255 * alpha), (byte)Math.Round(255 * beta)));
+                var same = ModelEdit.Node("LeakyRelu", [gate.Input[0]], [source], ModelEdit.Attribute("alpha", 1f));
+                main.Nodes.Insert(at++, same);
+                main.Define(source);
+            }
         }
         var (codes, back) = (edit.FreshName(value + "_q8"), edit.FreshName(value + "_d8"));
         NodeProto[] pair =

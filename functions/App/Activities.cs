@@ -30,6 +30,10 @@ public sealed class Activities(AppHost host)
     [Function(nameof(CalibrateShard))]
     public Task<ShardCalibrated> CalibrateShard([ActivityTrigger] CalibrateInput input, CancellationToken cancellation) => host.RunAsync<CalibrateShard, CalibrateInput, ShardCalibrated>(input, cancellation);
 
+    /// <inheritdoc cref="Core.Pipeline.CorrectBias"/>
+    [Function(nameof(CorrectBias))]
+    public Task<BiasesCorrected> CorrectBias([ActivityTrigger] CorrectBiasInput input, CancellationToken cancellation) => host.RunAsync<CorrectBias, CorrectBiasInput, BiasesCorrected>(input, cancellation);
+
     /// <inheritdoc cref="Core.Pipeline.MergeStatistics"/>
     [Function(nameof(MergeStatistics))]
     public Task<StatisticsMerged> MergeStatistics([ActivityTrigger] MergeInput input, CancellationToken cancellation) => host.RunAsync<MergeStatistics, MergeInput, StatisticsMerged>(input, cancellation);

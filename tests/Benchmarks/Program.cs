@@ -8,6 +8,8 @@ switch (args)
         return 0;
     case ["quantization", var recogniser]:
         return await QuantizationTable.RunAsync(recogniser);
+    case ["static", var detector, var classifier, .. var steps]:
+        return await StaticTable.RunAsync(detector, classifier, steps);
     case ["gptq", var n]:
         return GptqCost.Run(int.Parse(n, System.Globalization.CultureInfo.InvariantCulture));
     case ["large", .. var rest]:

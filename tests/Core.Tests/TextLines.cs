@@ -77,10 +77,25 @@ internal static class TextLines
     }
 
     /// <summary>Writes lines as the data of a drop.</summary>
-    public static string WriteNpz(string path, string input, int seed, int count, int width = 320, int height = Height)
+    /// <param name="path">The npz.</param>
+    /// <param name="input">Name of the model's input.</param>
+    /// <param name="seed">Of the texts.</param>
+    /// <param name="count">Pictures.</param>
+    /// <param name="width">Of a picture, in pixels.</param>
+    /// <param name="height">Of a picture: one line every 48 pixels.</param>
+    /// <param name="turned">Every other picture stands on its head.</param>
+    public static string WriteNpz(string path, string input, int seed, int count, int width = 320, int height = Height, bool turned = false)
     {
-        var bytes = Enumerable.Range(0, count).SelectMany(i => MemoryMarshal.AsBytes<float>(Page(seed, i, width, height)).ToArray()).ToArray();
+        var bytes = Enumerable.Range(0, count).SelectMany(i => MemoryMarshal.AsBytes<float>(Picture(i)).ToArray()).ToArray();
         Npz.Write(path, (input, "<f4", [count, 3, height, width], bytes));
         return path;
+
+        float[] Picture(int index)
+        {
+            var page = Page(seed, index, width, height);
+            if (turned && index % 2 == 1)
+                for (var c = 0; c < 3; c++) Array.Reverse(page, c * height * width, height * width);
+            return page;
+        }
     }
 }

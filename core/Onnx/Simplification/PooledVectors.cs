@@ -1,0 +1,94 @@
+using Serverless.Core.Onnx.Schema;
+
+namespace Serverless.Core.Onnx.Simplification;
+
+/// <summary>
+/// Writes what follows a global pool, one pixel a sample as in squeeze-and-excitation (Hu et al. 2018), as what it is: a mean
+/// and products of matrices. 1 × 1 convolutions of one pixel spend their time on laying out their input, and a
+/// GlobalAveragePool wants its channels first, where a ReduceMean takes the layout of the integer convolution before it.
+/// The numbers stay the same.
+/// </summary>
+public static class PooledVectors
+{
+    private const long AxesAsInput = 18, UnsqueezeAxesAsInput = 13;
+    private static readonly HashSet<string> Elementwise = ["Relu", "HardSigmoid", "Sigmoid", "Clip", "LeakyRelu", "Tanh", "HardSwish", "Elu"];
+
+    /// <summary>Rewrites every GlobalAveragePool of two spatial axes that feeds nothing but 1 × 1 convolutions.</summary>
+    /// <param name="edit">The edit.</param>
+    /// <returns>How many convolutions became Gemm.</returns>
+    public static int Apply(ModelEdit edit)
+    {
+        var rewritten = 0;
+        foreach (var scope in edit.Roots[0].All())
+        {
+            var outputs = scope.Graph!.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
+            var users = scope.Nodes.SelectMany(n => n.Input.Concat(GraphScope.Captures(n)).Distinct().Select(i => (i, n))).ToLookup(p => p.i, p => p.n, StringComparer.Ordinal);
+            foreach (var pool in scope.Nodes.Where(n => n is { OpType: "GlobalAveragePool", Domain: "" }).ToList())
+            {
+                if (outputs.Contains(pool.Output[0]) || !users[pool.Output[0]].Any() || !users[pool.Output[0]].All(IsProduct)) continue;
+                ModelEdit.Replace(scope, pool, [Mean(edit, scope, pool)]);
+                rewritten += Flatten(edit, scope, pool.Output[0], users, outputs);
+            }
+        }
+        return rewritten;
+    }
+
+    private static int Flatten(ModelEdit edit, GraphScope scope, string pooled, ILookup<string, NodeProto> users, HashSet<string> outputs)
+    {
+        var rewritten = 0;
+        var flat = new Queue<string>([pooled]);
+        while (flat.TryDequeue(out var value))
+        {
+            foreach (var node in users[value])
+            {
+                if (!IsProduct(node))
+                {
+                    if (node.Domain.Length == 0 && Elementwise.Contains(node.OpType)) flat.Enqueue(node.Output[0]);
+                    continue;
+                }
+                var matrix = edit.FreshName(node.Input[1] + "_m");
+                var bias = node.Input.Count > 2 && node.Input[2].Length > 0 ? new[] { node.Input[2] } : [];
+                ModelEdit.Replace(scope, node,
+                [
+                    ModelEdit.Node("Reshape", [node.Input[1], edit.Int64s(scope, 0, -1)], [matrix]),
+                    ModelEdit.Node("Gemm", [value, matrix, .. bias], [node.Output[0]], ModelEdit.Attribute("transB", 1L)),
+                ]);
+                rewritten++;
+                flat.Enqueue(node.Output[0]);
+            }
+            var others = users[value].Where(n => !IsProduct(n) && !(n.Domain.Length == 0 && Elementwise.Contains(n.OpType))).ToList();
+            if (others.Count == 0 && !outputs.Contains(value)) continue;
+            // What else reads the value wants its two axes of length one, under the value's own name where that is an output.
+            var maker = scope.Nodes.First(n => n.Output.Contains(value));
+            var vector = edit.FreshName(value + "_v");
+            maker.Output[maker.Output.IndexOf(value)] = vector;
+            foreach (var n in users[value].Except(others, ReferenceEqualityComparer.Instance).Cast<NodeProto>()) Rename(n, value, vector);
+            foreach (var n in scope.Nodes.Where(n => n.OpType == "Gemm" && n.Input[0] == value)) n.Input[0] = vector;
+            var square = scope.Opset >= UnsqueezeAxesAsInput
+                ? ModelEdit.Node("Unsqueeze", [vector, edit.Int64s(scope, 2, 3)], [value])
+                : ModelEdit.Node("Unsqueeze", [vector], [value], ModelEdit.Attribute("axes", [2L, 3L]));
+            ModelEdit.Replace(scope, maker, [maker, square]);
+        }
+        return rewritten;
+    }
+
+    private static void Rename(NodeProto node, string from, string to)
+    {
+        for (var i = 0; i < node.Input.Count; i++)
+            if (node.Input[i] == from) node.Input[i] = to;
+    }
+
+    private static NodeProto Mean(ModelEdit edit, GraphScope scope, NodeProto pool) => scope.Opset >= AxesAsInput
+        ? ModelEdit.Node("ReduceMean", [pool.Input[0], edit.Int64s(scope, 2, 3)], [pool.Output[0]], ModelEdit.Attribute("keepdims", 0L))
+        : ModelEdit.Node("ReduceMean", [pool.Input[0]], [pool.Output[0]], ModelEdit.Attribute("axes", [2L, 3L]), ModelEdit.Attribute("keepdims", 0L));
+
+    // Of one pixel the stride does not matter; padding would add pixels.
+    private static bool IsProduct(NodeProto node)
+    {
+        if (node is not { OpType: "Conv", Domain: "" }) return false;
+        var kernel = node.Attribute.FirstOrDefault(a => a.Name == "kernel_shape")?.Ints;
+        return kernel is { Count: 2 } && kernel.All(k => k == 1)
+            && (node.Attribute.FirstOrDefault(a => a.Name == "group")?.I ?? 1) == 1
+            && (node.Attribute.FirstOrDefault(a => a.Name == "pads")?.Ints.All(p => p == 0) ?? true);
+    }
+}

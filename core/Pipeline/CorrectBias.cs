@@ -1,0 +1,134 @@
+using Google.Protobuf;
+using Microsoft.ML.OnnxRuntime;
+using Serverless.Core.Evaluation;
+using Serverless.Core.Onnx;
+using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Recipes;
+using Serverless.Core.Storage;
+
+namespace Serverless.Core.Pipeline;
+
+/// <summary>Input of <see cref="CorrectBias"/>.</summary>
+/// <param name="Request">The run.</param>
+/// <param name="Attempt">The attempt.</param>
+public sealed record CorrectBiasInput(RunRequest Request, int Attempt);
+
+/// <summary>How many layers' biases were corrected.</summary>
+public sealed record BiasesCorrected(int Layers);
+
+/// <summary>What is to be added to biases.</summary>
+/// <param name="Layers">A layer's output value → what each of its channels lacks.</param>
+/// <param name="Samples">Samples measured on.</param>
+/// <param name="Skipped">Why nothing was corrected, or null.</param>
+public sealed record BiasCorrections(IReadOnlyDictionary<string, float[]> Layers, int Samples, string? Skipped);
+
+/// <summary>
+/// Bias correction, empirical (Nagel et al. 2019, appendix D): layer by layer from the input on, the mean of each channel of
+/// the layer's output in the compressed model, those before it corrected, is compared with that in the original, and
+/// the bias takes up the difference. It mends what clipping and rounding do to the mean, of weights and activations alike.
+/// </summary>
+public sealed class CorrectBias : Activity<CorrectBiasInput, BiasesCorrected>, IRunsModels
+{
+    /// <inheritdoc/>
+    public override async Task<BiasesCorrected> RunAsync(CorrectBiasInput input, ActivityContext context, CancellationToken cancellation)
+    {
+        var (store, request) = (context.Store, input.Request);
+        var corrections = await FindAsync(store, input, cancellation);
+        await store.WriteJsonAsync(RunNames.Biases(request.Work, input.Attempt), corrections, cancellation);
+        return new BiasesCorrected(corrections.Layers.Count);
+    }
+
+    private static async Task<BiasCorrections> FindAsync(IArtifactStore store, CorrectBiasInput input, CancellationToken cancellation)
+    {
+        var request = input.Request;
+        var options = (await Inspect.RecipeOf(store, request, cancellation)).Whole.CorrectBias ?? new BiasCorrectionOptions();
+        var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
+        if (calibration.Source != Evaluator.Data) return Skip("biases are corrected on data alone, and the drop has none");
+        var original = await ModelIndexer.IndexAsync(store, $"{RunNames.CalibrationModel(request.Work)}/{ModelWriter.ModelName}", cancellation);
+        if (original.Bytes > ModelRunner.WholeLimit) return Skip($"the model is larger than {ModelRunner.WholeLimit >> 20} MB");
+        var built = await AssembledGraph.BuildAsync(store, request, input.Attempt, new Dictionary<string, float[]>(), cancellation);
+        if (built.Biases.Count == 0) return Skip("no layer was compressed that takes a bias");
+
+        using var originals = await store.MaterializeAsync(original.Folder, original.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
+        var samples = await CalibrateShard.SamplesAsync(store, request, 0, Math.Min(options.Samples, calibration.Runs), originals.Path, original, cancellation);
+        var wanted = new Dictionary<string, ChannelMeans>(StringComparer.Ordinal);
+        await ValueTap.RunAsync(originals.Path, original, built.Biases.Keys.ToHashSet(StringComparer.Ordinal), samples, (name, values, shape) => Add(wanted, name, values, shape), _ => Task.CompletedTask, cancellation);
+
+        var target = $"{RunNames.Attempt(request.Work, input.Attempt)}/bias";
+        await ModelWriter.WriteAsync(store, built.Model, built.Folder, built.ETags, target, 0, cancellation);
+        var index = await ModelIndexer.IndexAsync(store, $"{target}/{ModelWriter.ModelName}", cancellation);
+        using var folder = await store.MaterializeAsync(target, index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
+        var model = built.Model;
+        var initializers = model.Graph.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);
+        var found = new Dictionary<string, float[]>(StringComparer.Ordinal);
+        foreach (var value in model.Graph.Node.SelectMany(n => n.Output).Where(built.Biases.ContainsKey).ToList())
+        {
+            cancellation.ThrowIfCancellationRequested();
+            if (!wanted.TryGetValue(value, out var before)) continue;
+            var got = Measure(model, folder.Path, value, samples, cancellation);
+            if (got.Sums.Length != before.Sums.Length) continue;
+            var lack = new float[got.Sums.Length];
+            for (var c = 0; c < lack.Length; c++) lack[c] = (float)(before.Mean(c) - got.Mean(c));
+            if (!lack.All(float.IsFinite)) continue;
+            found[value] = lack;
+            built.Biases[value].Shift(initializers, lack);
+        }
+        foreach (var file in index.Files.Values) await store.DeleteAsync(file.Path, cancellation);
+        return new BiasCorrections(found, samples.Count, null);
+
+        static BiasCorrections Skip(string why) => new(new Dictionary<string, float[]>(), 0, why);
+    }
+
+    // Of the model up to a value: ONNX Runtime drops what the value does not need.
+    private static ChannelMeans Measure(ModelProto model, string folder, string value, IReadOnlyList<Sample> samples, CancellationToken cancellation)
+    {
+        var outputs = model.Graph.Output.ToList();
+        model.Graph.Output.Clear();
+        model.Graph.Output.Add(new ValueInfoProto { Name = value });
+        var bytes = model.ToByteArray();
+        model.Graph.Output.Clear();
+        model.Graph.Output.AddRange(outputs);
+        using var options = ModelRunner.Options();
+        options.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder);
+        using var session = new InferenceSession(bytes, options);
+        var means = new Dictionary<string, ChannelMeans>(StringComparer.Ordinal);
+        foreach (var sample in samples)
+        {
+            var inputs = sample.Inputs.Where(i => session.InputMetadata.ContainsKey(i.Key)).ToDictionary(i => i.Key, i => i.Value.ToOrt());
+            try
+            {
+                var (values, _) = ModelRunner.Run(session, inputs, [value], cancellation);
+                using (values) Add(means, value, values[0].GetTensorDataAsSpan<float>(), values[0].GetTensorTypeAndShape().Shape);
+            }
+            finally
+            {
+                foreach (var v in inputs.Values) v.Dispose();
+            }
+        }
+        return means[value];
+    }
+
+    private static void Add(Dictionary<string, ChannelMeans> means, string name, ReadOnlySpan<float> values, ReadOnlySpan<long> shape)
+    {
+        if (!means.TryGetValue(name, out var mean)) means[name] = mean = new ChannelMeans(new double[shape.Length > 1 ? (int)shape[1] : 0]);
+        mean.Add(values, shape);
+    }
+
+    /// <summary>Sums of the channels, the second axis, over samples.</summary>
+    private sealed class ChannelMeans(double[] sums)
+    {
+        private long count;
+
+        public double[] Sums => sums;
+
+        public double Mean(int channel) => sums[channel] / count;
+
+        public void Add(ReadOnlySpan<float> values, ReadOnlySpan<long> shape)
+        {
+            if (shape.Length < 2 || shape[1] != sums.Length || values.Length == 0) return;
+            var inner = values.Length / (int)(shape[0] * shape[1]);
+            for (var i = 0; i < values.Length; i += inner) sums[i / inner % sums.Length] += System.Numerics.Tensors.TensorPrimitives.Sum(values.Slice(i, inner));
+            count += shape[0] * inner;
+        }
+    }
+}
