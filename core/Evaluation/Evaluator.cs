@@ -36,8 +36,6 @@ public static class Evaluator
     public const string Synthetic = "synthetic";
 
     private const int SegmentedSamples = 8, MostSamples = 10_000, Chunk = 32;
-    private const int Warmups = 2, LatencyRounds = 15;
-    private static readonly TimeSpan LatencyLimit = TimeSpan.FromSeconds(3);
 
     /// <summary>Compares two models.</summary>
     /// <param name="beforeFolder">Local folder of the original.</param>
@@ -73,10 +71,14 @@ public static class Evaluator
             count += chunk.Length;
         }
         if (count == 0) throw new BadInputException($"{before.Path}: the data holds fewer samples than the model takes in one run; add some.");
-        var times = original.Segments > 1 ? segmentedTimes.Skip(1).DefaultIfEmpty(segmentedTimes[0]).ToList() : Latency(original, compressed, first!, cancellation);
+        var segments = original.Segments;
+        // No more than two sessions are open at a time.
+        original.Dispose();
+        compressed.Dispose();
+        var times = segments > 1 ? segmentedTimes.Skip(1).DefaultIfEmpty(segmentedTimes[0]).ToList() : PairedLatency.Measure(beforeFolder, before, afterFolder, after, first!, cancellation);
         return new Evaluation(data is not null ? Data : Synthetic, count, fidelity.Cosine, fidelity.RelativeError, fidelity.Top1Agreement,
             fidelity.AccuracyBefore, fidelity.AccuracyAfter, fidelity.Labelled,
-            Median(times.Select(t => t.Item1)), Median(times.Select(t => t.Item2)), Median(times.Select(t => t.Item2 / t.Item1)), original.Segments);
+            Median(times.Select(t => t.Item1)), Median(times.Select(t => t.Item2)), Median(times.Select(t => t.Item2 / t.Item1)), segments);
     }
 
     private static ModelRunner Load(string folder, ModelIndex index)
@@ -103,20 +105,7 @@ public static class Evaluator
         }
     }
 
-    // A-B-A-B, so that whatever else the machine does falls on both.
-    private static List<(double, double)> Latency(ModelRunner a, ModelRunner b, Sample sample, CancellationToken cancellation)
-    {
-        var times = new List<(double, double)>();
-        var started = System.Diagnostics.Stopwatch.StartNew();
-        for (var round = 0; round < Warmups + LatencyRounds && (times.Count == 0 || started.Elapsed < LatencyLimit); round++)
-        {
-            var pair = (a.Run([sample], cancellation)[0].Time.TotalMilliseconds, b.Run([sample], cancellation)[0].Time.TotalMilliseconds);
-            if (round >= Warmups || started.Elapsed > LatencyLimit) times.Add(pair);
-        }
-        return times;
-    }
-
-    private static double Median(IEnumerable<double> values)
+    internal static double Median(IEnumerable<double> values)
     {
         var sorted = values.Order().ToList();
         return (sorted[(sorted.Count - 1) / 2] + sorted[sorted.Count / 2]) / 2;

@@ -35,8 +35,9 @@ internal sealed class ModelRunner : IDisposable
     /// <param name="index">Its index.</param>
     /// <param name="wholeLimit">Largest model, in bytes, run in one session.</param>
     /// <param name="segmentLimit">Weights of a segment, in bytes.</param>
+    /// <param name="byDefault">Run as ONNX Runtime does by default; else with memory and processors spared.</param>
     /// <exception cref="OnnxRuntimeException">ONNX Runtime does not load it.</exception>
-    public ModelRunner(string folder, ModelIndex index, long wholeLimit = WholeLimit, long segmentLimit = SegmentLimit)
+    public ModelRunner(string folder, ModelIndex index, long wholeLimit = WholeLimit, long segmentLimit = SegmentLimit, bool byDefault = false)
     {
         (this.folder, model) = (folder, index.Model);
         file = Path.Combine(folder, Storage.StorePath.Name(index.Path));
@@ -46,7 +47,7 @@ internal sealed class ModelRunner : IDisposable
             segments = Segment.Of(model, segmentLimit);
             return;
         }
-        using var options = Options();
+        using var options = Options(byDefault);
         session = new InferenceSession(file, options);
     }
 
@@ -139,10 +140,10 @@ internal sealed class ModelRunner : IDisposable
         return new TensorValue(info.ElementDataType, info.Shape, value.GetTensorMutableRawData().ToArray());
     }
 
-    internal static SessionOptions Options()
+    internal static SessionOptions Options(bool byDefault = false)
     {
-        var options = new SessionOptions { LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL, EnableCpuMemArena = false };
-        options.AddSessionConfigEntry("session.intra_op.allow_spinning", "0");
+        var options = new SessionOptions { LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL, EnableCpuMemArena = byDefault };
+        if (!byDefault) options.AddSessionConfigEntry("session.intra_op.allow_spinning", "0");
         return ExecutionDevice.With(options);
     }
 }

@@ -82,6 +82,7 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
         var prefix = microsoft ? Forms.Microsoft + ":" : "";
         var outputs = main.Graph!.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
         var own = new HashSet<NodeProto>(ReferenceEqualityComparer.Instance);
+        var convolutions = new Dictionary<NodeProto, int>(ReferenceEqualityComparer.Instance);
         var made = new HashSet<string>(StringComparer.Ordinal);
         var taken = new HashSet<string>(StringComparer.Ordinal);
         var floats = new Dictionary<string, string>(IntegerPlacement.Floats([.. layers.Select(l => l.Weight)], main, observed), StringComparer.Ordinal);
@@ -94,6 +95,7 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
                 if (Scale(input) is not { } x || Scale(output) is null || !await BiasAsync(use, x, scales, prefix, cancellation)) continue;
                 integers++;
                 own.Add(use.Node);
+                if (use.Op == "Conv" && weight.Reference.Dims.Length == 4) convolutions[use.Node] = (int)weight.Reference.Dims[0];
                 taken.Add(input);
                 if (!outputs.Contains(output)) made.Add(output);
             }
@@ -108,6 +110,7 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
         // Gates first: what they read is redirected with the other uses of it.
         foreach (var value in made.Union(taken).OrderBy(v => !gated.Contains(v)).ToList()) Quantize(value, made, own, prefix);
         PooledVectors.Apply(edit);
+        new DepthwisePadding(edit).Apply(convolutions);
         // Biases in float; with fresh scopes, since other layers' edits are known to theirs alone.
         new ModelEdit(edit.Model).DropDead();
         return floats;

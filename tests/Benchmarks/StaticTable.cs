@@ -49,9 +49,9 @@ internal static class StaticTable
         var output = Path.Combine(folder, Guid.NewGuid().ToString("N"));
         await RunDrop.RunAsync(Drop.Of(model, recipe, data), new LocalOptions(output, folder, null, 4L << 30, Isolated: false), _ => { }, _ => { }, CancellationToken.None);
         var r = JsonSerializer.Deserialize<Report>(await File.ReadAllBytesAsync(Path.Combine(output, "report.json")), Json.Options)!;
+        if (Environment.GetEnvironmentVariable("KEEP") is { } keep) File.Copy(Path.Combine(output, "model.onnx"), keep, overwrite: true);
         var share = IntegerWork.Share(Path.Combine(output, "model.onnx"), height, width);
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
             $"| {way.ReplaceLineEndings(" ")} | {r.Size.Ratio:0.000} | {r.Fidelity.Cosine:0.0000} | {r.Fidelity.RelativeError:0.000} | {r.Fidelity.Top1Agreement:0.0000} | {share:0.000} | {r.Latency.Ratio:0.00} | {r.ElapsedSeconds:0.0} |"));
-        if (Environment.GetEnvironmentVariable("KEEP") is { } keep) File.Copy(Path.Combine(output, "model.onnx"), keep, overwrite: true);
     }
 }
