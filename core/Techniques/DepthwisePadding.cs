@@ -15,7 +15,7 @@ internal sealed class DepthwisePadding(ModelEdit edit)
 {
     private const int Multiple = 16, Fewest = 17;
     private static readonly HashSet<string> Unary =
-        ["Relu", "Clip", "HardSigmoid", "Sigmoid", "LeakyRelu", "Tanh", "HardSwish", "QuantizeLinear", "DequantizeLinear", "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean", "Unsqueeze"];
+        ["Relu", "Clip", "HardSigmoid", "Sigmoid", "LeakyRelu", "Tanh", "HardSwish", "QuantizeLinear", "DequantizeLinear", "MaxPool", "AveragePool", "GlobalAveragePool", "Squeeze", "Unsqueeze"];
 
     private readonly GraphScope main = edit.Roots[0];
     private readonly HashSet<string> constants = edit.Roots[0].Graph!.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);

@@ -8,7 +8,7 @@ namespace Serverless.Core.Techniques;
 public readonly record struct ObservedValue(CodeScale Scale, double Elements);
 
 /// <summary>
-/// Which layers stay in float although they could be integer kernels: those that no sample reached, and the first
+/// Which layers stay in float although they could be integer kernels: those that no sample reached, those that make an output of the model, and the first
 /// convolutions of a network, whose few channels keep integer kernels waiting for memory while float ones are laid out
 /// channel by channel. The latter up to a share of all the convolutions' multiplications.
 /// </summary>
@@ -26,6 +26,9 @@ internal static class IntegerPlacement
         var floats = new Dictionary<string, string>(StringComparer.Ordinal);
         foreach (var w in weights)
             if (!w.Uses.Any(u => observed(u.Node.Input[0]) is not null && observed(QdqGraph.Output(u)) is not null)) floats[w.Name] = "no sample reached it";
+        // Rounding what the model puts out saves nothing, and without it the convolution is no integer kernel.
+        var outputs = main.Graph!.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
+        foreach (var w in weights.Where(w => w.Uses.All(u => u.Op == "Conv" && outputs.Contains(QdqGraph.Output(u))))) floats.TryAdd(w.Name, "its output is the model's");
         var order = new Dictionary<object, int>(ReferenceEqualityComparer.Instance);
         for (var i = 0; i < main.Nodes.Count; i++) order[main.Nodes[i]] = i;
         var convolutions = weights.Where(w => w.Uses is [{ Op: "Conv" }] && !floats.ContainsKey(w.Name)).OrderBy(w => order[w.Uses[0].Node]).ToList();

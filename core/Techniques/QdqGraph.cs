@@ -106,7 +106,7 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
                 Forms.Apply(edit, weight, layer with { Form = StorageForm.Folded }, shard);
             }
         }
-        Spread(made, taken, outputs);
+        Spread(made, taken, own, outputs);
         // Gates first: what they read is redirected with the other uses of it.
         foreach (var value in made.Union(taken).OrderBy(v => !gated.Contains(v)).ToList()) Quantize(value, made, own, prefix);
         PooledVectors.Apply(edit);
@@ -119,7 +119,7 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
     private CodeScale? Scale(string value) => observed(value)?.Scale;
 
     // What an integer kernel takes and an operator with an integer kernel of its own makes of such values is made by that.
-    private void Spread(HashSet<string> made, HashSet<string> taken, HashSet<string> outputs)
+    private void Spread(HashSet<string> made, HashSet<string> taken, HashSet<NodeProto> own, HashSet<string> outputs)
     {
         var constants = main.Graph!.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
         gated.UnionWith(main.Nodes.Where(n => n is { OpType: "HardSigmoid" or "Sigmoid", Domain: "" }).Select(n => n.Output[0]));
@@ -133,7 +133,10 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
                 if (node.OpType is "Add" or "Mul" && node.Input.Any(constants.Contains)) continue;
                 // A gate between 0 and 1 needs no observation to be rounded.
                 var gates = node.OpType == "Mul" ? node.Input.Where(i => gated.Contains(i) && !outputs.Contains(i) && !IsOneVector(main, i)).ToList() : [];
-                if (!node.Input.Where(i => !constants.Contains(i)).All(i => made.Contains(i) || gates.Contains(i))) continue;
+                var sources = node.Input.Where(i => !constants.Contains(i) && !gates.Contains(i)).ToList();
+                // A sum takes what was rounded for an integer kernel anyway.
+                if (!sources.All(i => made.Contains(i) || node.OpType == "Add" && taken.Contains(i)) || !sources.Any(made.Contains)) continue;
+                own.Add(node);
                 made.UnionWith(gates);
                 made.Add(value);
                 grown = true;

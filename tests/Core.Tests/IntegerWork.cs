@@ -6,16 +6,21 @@ namespace Serverless.TestSupport;
 /// <summary>What integer kernels do of a model's convolutions.</summary>
 internal static class IntegerWork
 {
+    /// <summary>The nodes of a model as ONNX Runtime runs it, and the dimensions of its constants.</summary>
+    public static IReadOnlyList<NodeProto> Optimized(string file, out IReadOnlyDictionary<string, long[]> dims)
+    {
+        var model = Optimized(file);
+        dims = model.Graph.Initializer.ToDictionary(t => t.Name, t => t.Dims.ToArray());
+        return model.Graph.Node;
+    }
+
     /// <summary>Multiplications of QLinearConv over those of all convolutions, in the graph as ONNX Runtime runs it.</summary>
     /// <param name="file">A model of pictures.</param>
     /// <param name="height">Of a picture.</param>
     /// <param name="width">Of a picture.</param>
     public static double Share(string file, int height, int width)
     {
-        var optimized = Path.Combine(Path.GetDirectoryName(file)!, "optimized.onnx");
-        using (var options = new SessionOptions { OptimizedModelFilePath = optimized, GraphOptimizationLevel = GraphOptimizationLevel.ORT_ENABLE_EXTENDED, LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL })
-        using (new InferenceSession(file, options)) { }
-        var model = ModelProto.Parser.ParseFrom(File.ReadAllBytes(optimized));
+        var model = Optimized(file);
         var weights = model.Graph.Initializer.ToDictionary(t => t.Name, t => t.Dims.ToArray());
         var convolutions = model.Graph.Node.Where(n => n.OpType is "Conv" or "FusedConv" or "QLinearConv").ToList();
         // The outputs' sizes, read off by running the optimized graph with them as outputs.
@@ -33,5 +38,13 @@ internal static class IntegerWork
             if (n.OpType == "QLinearConv") integers += work;
         }
         return integers / all;
+    }
+
+    private static ModelProto Optimized(string file)
+    {
+        var optimized = Path.Combine(Path.GetDirectoryName(file)!, "optimized.onnx");
+        using (var options = new SessionOptions { OptimizedModelFilePath = optimized, GraphOptimizationLevel = GraphOptimizationLevel.ORT_ENABLE_EXTENDED, LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL })
+        using (new InferenceSession(file, options)) { }
+        return ModelProto.Parser.ParseFrom(File.ReadAllBytes(optimized));
     }
 }

@@ -52,7 +52,8 @@ internal static class TextLines
         using var face = SKTypeface.FromFile(Fonts[random.Next(Fonts.Count)]);
         using var font = new SKFont(face, 22 + random.Next(14)) { Edging = SKFontEdging.Antialias };
         using var paint = new SKPaint { Color = new SKColor(ink, ink, ink), IsAntialias = true };
-        var text = Text(seed, index);
+        // Of a crop as narrow as the recogniser and the classifier get it no more is legible.
+        var text = Text(seed, index, Math.Min(28, width / 14));
         while (font.MeasureText(text) > width - 12 && font.Size > 10) font.Size -= 1;
         canvas.RotateDegrees((float)(random.NextDouble() - 0.5) * 2, width / 2, Height / 2);
         canvas.DrawText(text, 4 + random.Next(6), 34 + random.Next(4), font, paint);

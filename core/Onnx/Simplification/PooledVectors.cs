@@ -3,14 +3,12 @@ using Serverless.Core.Onnx.Schema;
 namespace Serverless.Core.Onnx.Simplification;
 
 /// <summary>
-/// Writes what follows a global pool, one pixel a sample as in squeeze-and-excitation (Hu et al. 2018), as what it is: a mean
-/// and products of matrices. 1 × 1 convolutions of one pixel spend their time on laying out their input, and a
-/// GlobalAveragePool wants its channels first, where a ReduceMean takes the layout of the integer convolution before it.
-/// The numbers stay the same.
+/// Writes what follows a global pool, one pixel a sample as in squeeze-and-excitation (Hu et al. 2018), as products of matrices:
+/// 1 × 1 convolutions of one pixel spend their time on laying out their input. The numbers stay the same.
 /// </summary>
 public static class PooledVectors
 {
-    private const long AxesAsInput = 18, UnsqueezeAxesAsInput = 13;
+    private const long AxesAsInput = 13;
     private static readonly HashSet<string> Elementwise = ["Relu", "HardSigmoid", "Sigmoid", "Clip", "LeakyRelu", "Tanh", "HardSwish", "Elu"];
 
     /// <summary>Rewrites every GlobalAveragePool of two spatial axes that feeds nothing but 1 × 1 convolutions.</summary>
@@ -26,7 +24,8 @@ public static class PooledVectors
             foreach (var pool in scope.Nodes.Where(n => n is { OpType: "GlobalAveragePool", Domain: "" }).ToList())
             {
                 if (outputs.Contains(pool.Output[0]) || !users[pool.Output[0]].Any() || !users[pool.Output[0]].All(IsProduct)) continue;
-                ModelEdit.Replace(scope, pool, [Mean(edit, scope, pool)]);
+                var square = edit.FreshName(pool.Output[0] + "_s");
+                ModelEdit.Replace(scope, pool, [ModelEdit.Node("GlobalAveragePool", [pool.Input[0]], [square]), Axes("Squeeze", edit, scope, square, pool.Output[0])]);
                 rewritten += Flatten(edit, scope, pool.Output[0], users, outputs);
             }
         }
@@ -64,10 +63,7 @@ public static class PooledVectors
             maker.Output[maker.Output.IndexOf(value)] = vector;
             foreach (var n in users[value].Except(others, ReferenceEqualityComparer.Instance).Cast<NodeProto>()) Rename(n, value, vector);
             foreach (var n in scope.Nodes.Where(n => n.OpType == "Gemm" && n.Input[0] == value)) n.Input[0] = vector;
-            var square = scope.Opset >= UnsqueezeAxesAsInput
-                ? ModelEdit.Node("Unsqueeze", [vector, edit.Int64s(scope, 2, 3)], [value])
-                : ModelEdit.Node("Unsqueeze", [vector], [value], ModelEdit.Attribute("axes", [2L, 3L]));
-            ModelEdit.Replace(scope, maker, [maker, square]);
+            ModelEdit.Replace(scope, maker, [maker, Axes("Unsqueeze", edit, scope, vector, value)]);
         }
         return rewritten;
     }
@@ -78,9 +74,9 @@ public static class PooledVectors
             if (node.Input[i] == from) node.Input[i] = to;
     }
 
-    private static NodeProto Mean(ModelEdit edit, GraphScope scope, NodeProto pool) => scope.Opset >= AxesAsInput
-        ? ModelEdit.Node("ReduceMean", [pool.Input[0], edit.Int64s(scope, 2, 3)], [pool.Output[0]], ModelEdit.Attribute("keepdims", 0L))
-        : ModelEdit.Node("ReduceMean", [pool.Input[0]], [pool.Output[0]], ModelEdit.Attribute("axes", [2L, 3L]), ModelEdit.Attribute("keepdims", 0L));
+    private static NodeProto Axes(string op, ModelEdit edit, GraphScope scope, string input, string output) => scope.Opset >= AxesAsInput
+        ? ModelEdit.Node(op, [input, edit.Int64s(scope, 2, 3)], [output])
+        : ModelEdit.Node(op, [input], [output], ModelEdit.Attribute("axes", [2L, 3L]));
 
     // Of one pixel the stride does not matter; padding would add pixels.
     private static bool IsProduct(NodeProto node)
