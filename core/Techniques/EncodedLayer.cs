@@ -63,6 +63,9 @@ public sealed record EncodedLayer(
     /// <summary>Mean squared error of the layer's outputs over the calibration's rows, Σ ‖(w − ŵ)·x‖² / rows; null when not known.</summary>
     public double? OutputError { get; init; }
 
+    /// <summary>What the layer's input, channel by channel, or the decoded weight is to be multiplied by: FLOAT16 in a folded layer, else FLOAT. Null for nothing.</summary>
+    public ShardRange? InputFactors { get; init; }
+
     /// <summary>Codes a row, padding included.</summary>
     public long PaddedAxis => (long)Block * BlocksPerRow;
 
@@ -70,5 +73,5 @@ public sealed record EncodedLayer(
     public int BitsPerWeight => Bits * Terms;
 
     /// <summary>Bytes of codes, scales and zero points.</summary>
-    public long Bytes => Codes.Length + Scales.Length + (Zeros?.Length ?? 0);
+    public long Bytes => Codes.Length + Scales.Length + (Zeros?.Length ?? 0) + (InputFactors?.Length ?? 0);
 }

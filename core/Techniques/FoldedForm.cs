@@ -32,6 +32,11 @@ internal static class FoldedForm
         var value = Term(0);
         for (var t = 1; t < layer.Terms; t++) value = Add("Add", [value, Term(t)]);
         if (!plain) value = Shape(value);
+        if (layer.InputFactors is { } factors)
+        {
+            var each = edit.AddConstant(scope, weight.Value + "_f", Forms.Tensor(shard, factors, DataType.Float16, FactorDims(dims, layer.Shape, factors.Length / 2)));
+            value = Add("Mul", [value, Add("Cast", [each], To(DataType.Float))]);
+        }
         if (weight.Reference.DataType != (int)DataType.Float) Add("Cast", [value], To((DataType)weight.Reference.DataType));
         nodes[^1].Output[0] = weight.Value;
         ModelEdit.InsertFirst(scope, nodes);
@@ -119,6 +124,10 @@ internal static class FoldedForm
         while (split < dims.Length && product < outer) product *= dims[split++];
         return [.. dims.Select((d, i) => i < split ? d : 1)];
     }
+
+    // One a channel: for a convolution the axis after the outputs', else the whole reduced axis.
+    private static long[] FactorDims(long[] dims, LayerShape shape, long count) =>
+        shape.Inner == 1 ? [1, count, .. Enumerable.Repeat(1L, dims.Length - 2)] : [count, 1];
 
     // Row b of the table holds what the bits of byte b stand for: their place in the code, and for the lowest plane of
     // symmetric codes the middle of the range taken off. One-bit codes mean −1 and +1 when symmetric.

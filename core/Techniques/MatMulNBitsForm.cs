@@ -30,7 +30,8 @@ internal static class MatMulNBitsForm
             var (alpha, beta) = gemm ? (use.FloatAttribute("alpha", 1), use.FloatAttribute("beta", 1)) : (1f, 0f);
             var bias = gemm && old.Input.Count > 2 && beta != 0 ? old.Input[2] : "";
             var fused = bias.Length > 0 && alpha == 1 && beta == 1 && IsVector(use.Scope, bias, n);
-            var node = ModelEdit.Node($"{Forms.Microsoft}:MatMulNBits", [old.Input[0], codes, scales], [old.Output[0]],
+            var input = layer.InputFactors is { } f ? InputScaling.Apply(edit, use, edit.Share(weight.Scope, "factors", Forms.Tensor(shard, f, DataType.Float, f.Length / 4))) : old.Input[0];
+            var node = ModelEdit.Node($"{Forms.Microsoft}:MatMulNBits", [input, codes, scales], [old.Output[0]],
                 ModelEdit.Attribute("K", layer.Shape.Axis), ModelEdit.Attribute("N", n), ModelEdit.Attribute("bits", layer.Bits),
                 ModelEdit.Attribute("block_size", layer.Block), ModelEdit.Attribute("accuracy_level", Int8Compute));
             if (old.HasName) node.Name = old.Name;

@@ -21,6 +21,9 @@ public sealed record WeightData(string Path, string? ETag, long Offset, long Len
 /// <summary>Reads ranges of a weight as floats.</summary>
 public sealed class WeightReader(WeightData data, ArtifactReader source) : IAsyncDisposable
 {
+    private float[]? factors;
+    private long inner = 1;
+
     private readonly int width = DataTypes.Bits(data.DataType) / 8;
 
     /// <summary>Number of elements.</summary>
@@ -39,12 +42,23 @@ public sealed class WeightReader(WeightData data, ArtifactReader source) : IAsyn
                 var bytes = raw.AsMemory(0, count * width);
                 await source.ReadAsync(data.Offset + (first + done) * width, bytes, cancellation);
                 FloatConversion.ToFloat(bytes.Span, data.DataType, floats.Span.Slice(done, count));
+                if (factors is not null) Scale(floats.Span.Slice(done, count), first + done);
             }
         }
         finally
         {
             ArrayPool<byte>.Shared.Return(raw);
         }
+    }
+
+    /// <summary>The same weight with the elements of each row multiplied; reads from the same source, which it does not own.</summary>
+    /// <param name="by">A factor for each place in a row.</param>
+    /// <param name="shape">The view that says what a row is.</param>
+    public WeightReader Scaled(float[] by, LayerShape shape) => new(data, source) { factors = by, inner = shape.Inner };
+
+    private void Scale(Span<float> floats, long first)
+    {
+        for (var i = 0; i < floats.Length; i++) floats[i] *= factors![(first + i) / inner % factors.Length];
     }
 
     /// <summary>Feeds the stored bytes, in order, to <paramref name="consume"/>.</summary>

@@ -6,8 +6,8 @@ switch (args)
     case ["train-digits", var package, var output]:
         TrainDigits.Run(package, output);
         return 0;
-    case ["quantization", var recogniser]:
-        return await QuantizationTable.RunAsync(recogniser);
+    case ["quantization", var recogniser, .. var steps]:
+        return await QuantizationTable.RunAsync(recogniser, steps);
     case ["static", var detector, var classifier, .. var steps]:
         return await StaticTable.RunAsync(detector, classifier, steps);
     case ["gptq", var n]:

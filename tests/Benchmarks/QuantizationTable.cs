@@ -16,6 +16,7 @@ internal static class QuantizationTable
     [
         "method: rtn, bits: 8", "method: rtn, bits: 4", "method: rtn, bits: 3", "method: rtn, bits: 2, symmetric: false", "method: rtn, bits: mixed",
         "method: gptq, bits: 4", "method: gptq, bits: 3", "method: gptq, bits: 2, symmetric: false", "method: gptq, bits: mixed",
+        "method: awq, bits: 4", "method: awq, bits: 3", "method: awq, bits: 2",
         "method: hqq, bits: 4", "method: hqq, bits: 3", "method: ternary", "method: ternary, scales: two", "method: binary", "method: binary, order: 2",
         "method: fixed, bits: 8", "method: fixed, bits: 16", "method: float16", "method: float16, type: bfloat16",
         "method: static", "method: static, range: minmax", "method: static, range: entropy", "method: dynamic",
@@ -23,7 +24,8 @@ internal static class QuantizationTable
 
     /// <summary>Prints the tables.</summary>
     /// <param name="recogniser">The recogniser's <c>.onnx</c>, whose input is <c>x</c>: batch × 3 × 48 × width.</param>
-    public static async Task<int> RunAsync(string recogniser)
+    /// <param name="methods">Other methods to try than those of the table, each as <c>method: rtn, bits: 8</c>, or none.</param>
+    public static async Task<int> RunAsync(string recogniser, string[] methods)
     {
         var folder = Directory.CreateTempSubdirectory("serverless-table-").FullName;
         try
@@ -31,8 +33,8 @@ internal static class QuantizationTable
             var at = AppContext.BaseDirectory;
             while (!File.Exists(Path.Combine(at, "Serverless.sln"))) at = Path.GetDirectoryName(at)!;
             var digits = Path.Combine(at, "tests", "models", "digits");
-            await PrintAsync("digits", Path.Combine(digits, "digits.onnx"), Path.Combine(digits, "data.npz"), folder);
-            await PrintAsync("text recogniser", recogniser, TextLines.WriteNpz(Path.Combine(folder, "lines.npz"), "x", seed: 11, Lines), folder);
+            await PrintAsync("digits", methods, Path.Combine(digits, "digits.onnx"), Path.Combine(digits, "data.npz"), folder);
+            await PrintAsync("text recogniser", methods, recogniser, TextLines.WriteNpz(Path.Combine(folder, "lines.npz"), "x", seed: 11, Lines), folder);
             return 0;
         }
         finally
@@ -41,10 +43,10 @@ internal static class QuantizationTable
         }
     }
 
-    private static async Task PrintAsync(string name, string model, string data, string folder)
+    private static async Task PrintAsync(string name, string[] methods, string model, string data, string folder)
     {
         Console.WriteLine($"\n| {name} | bits | size ratio | cosine | relative error | top-1 agreement | accuracy | latency ratio | seconds |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|");
-        foreach (var method in Methods)
+        foreach (var method in methods.Length > 0 ? methods : Methods)
         {
             var recipe = Path.Combine(folder, "recipe.yaml");
             await File.WriteAllTextAsync(recipe, $"version: 1\nsteps:\n- quantize: {{{method}}}\n");

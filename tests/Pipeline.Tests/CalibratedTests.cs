@@ -29,6 +29,36 @@ public class CalibratedTests
     }
 
     [Fact]
+    public async Task Awq_is_nearer_than_rounding_to_nearest_at_about_the_same_size()
+    {
+        using var folder = new Folder();
+        Assert.SkipWhen(TextLines.Fonts.Count == 0, "There are no TrueType fonts here to render text lines with.");
+        var data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 1, count: 96);
+        var rtn = await Compressed.RunAsync(folder, RealModels.File(Recogniser), "version: 1\nsteps:\n- quantize: {method: rtn, bits: 4, symmetric: false}\n", data);
+        var awq = await Compressed.RunAsync(folder, RealModels.File(Recogniser), "version: 1\nsteps:\n- quantize: {method: awq, bits: 4, samples: 48}\n", data);
+        Assert.InRange((double)awq.Report.Size.After / rtn.Report.Size.After, 0.99, 1.02);
+        Assert.True(awq.Report.Fidelity.RelativeError < 0.97 * rtn.Report.Fidelity.RelativeError, $"{awq.Report.Fidelity} after AWQ, {rtn.Report.Fidelity} rounded to nearest");
+        Assert.Contains(awq.Report.Layers, l => l.Fallback == "rounded to nearest: it is a grouped convolution");
+    }
+
+    // Scales that vary a thousandfold, so that the search finds an exponent above zero.
+    [Theory]
+    [InlineData(1, 0)]
+    [InlineData(2, 2)]
+    public async Task Awq_divides_the_input_in_the_normalization_before_a_kernel_where_that_is_the_layers_own(int layers, int multiplications)
+    {
+        using var folder = new Folder();
+        var gamma = Enumerable.Range(0, 512).Select(i => i % 64 == 0 ? 60f : 0.1f + i % 7).ToArray();
+        var model = Model(17).Input("x", DataType.Float, 16, 512).Initializer(Tensor("gamma", gamma, 512)).Initializer(Tensor("beta", new float[512], 512))
+            .With(Node("LayerNormalization", ["x", "gamma", "beta"], ["n"]));
+        for (var i = 0; i < layers; i++) model.Weight($"w{i}", 512, 1024).With(Node("MatMul", ["n", $"w{i}"], [$"y{i}"])).Output($"y{i}");
+        var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: awq, bits: 4, protect: 0}\n");
+        Assert.All(done.Report.Layers.Where(l => l.Note is null), l => Assert.Equal("MatMulNBits", l.Form));
+        Assert.Equal(multiplications, OptimizedOperators(done.File).GetValueOrDefault("Mul"));
+        Assert.True(done.Report.Fidelity.Cosine > 0.99, done.Report.Fidelity.ToString());
+    }
+
+    [Fact]
     public async Task What_cannot_be_calibrated_is_rounded_to_nearest_and_the_report_says_why()
     {
         using var folder = new Folder();
