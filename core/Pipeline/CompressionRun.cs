@@ -62,11 +62,18 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
     {
         Show(host, "Inspect", 1, null);
         var inspected = await host.CallAsync<Inspect, InspectInput, Inspected>(new InspectInput(request));
+        if (inspected.Rescales)
+        {
+            Show(host, "Rescale", 1, null);
+            var rescale = await host.CallAsync<PlanRescale, PlanInput, RescalePlanned>(new PlanInput(request));
+            if (rescale.Observations > 0) await CalibrateAsync(host, PlanRescale.Before(request), rescale.Observations, null);
+            await host.CallAsync<Rescale, PlanInput, Rescaled>(new PlanInput(request));
+        }
         Show(host, "Plan", 1, null);
         var planned = await host.CallAsync<Plan, PlanInput, Planned>(new PlanInput(request));
         var budget = await host.CallAsync<ReadBudget, PlanInput, Budget>(new PlanInput(request));
         var corrects = planned.CorrectsBias;
-        if (planned.Observations > 0 || planned.Mixed || corrects) await CalibrateAsync(host, request, planned);
+        if (planned.Observations > 0 || planned.Mixed || corrects) await CalibrateAsync(host, request, planned.Observations, planned);
         var (excess, tighter) = (0L, 1.0);
         if (planned.Mixed) planned = await MixAsync(host, request, planned, inspected.Bytes);
         Attempt? best = null;
@@ -103,13 +110,13 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
     }
 
     // Statistics of what the layers get to see: of some samples each, then of all together.
-    private static async Task CalibrateAsync(IOrchestration host, RunRequest request, Planned planned)
+    private static async Task CalibrateAsync(IOrchestration host, RunRequest request, int observations, Planned? planned)
     {
         Show(host, "Calibrate", 1, planned);
         var calibration = await host.CallAsync<PlanCalibration, PlanInput, CalibrationPlanned>(new PlanInput(request));
-        await Task.WhenAll(Enumerable.Range(0, planned.Observations == 0 ? 0 : calibration.Shards).Select(shard =>
+        await Task.WhenAll(Enumerable.Range(0, observations == 0 ? 0 : calibration.Shards).Select(shard =>
             host.CallAsync<CalibrateShard, CalibrateInput, ShardCalibrated>(new CalibrateInput(request, shard))));
-        await Task.WhenAll(Enumerable.Range(0, (planned.Observations + MergeStatistics.Most - 1) / MergeStatistics.Most).Select(i =>
+        await Task.WhenAll(Enumerable.Range(0, (observations + MergeStatistics.Most - 1) / MergeStatistics.Most).Select(i =>
             host.CallAsync<MergeStatistics, MergeInput, StatisticsMerged>(new MergeInput(request.Work, i * MergeStatistics.Most))));
     }
 

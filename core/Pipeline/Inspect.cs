@@ -16,7 +16,8 @@ public sealed record InspectInput(RunRequest Request);
 /// <summary>What <see cref="Inspect"/> found.</summary>
 /// <param name="Bytes">Size of the model, external data included.</param>
 /// <param name="Parameters">Weights in it.</param>
-public sealed record Inspected(long Bytes, long Parameters);
+/// <param name="Rescales">Whether the recipe asks for channels to be scaled first.</param>
+public sealed record Inspected(long Bytes, long Parameters, bool Rescales = false);
 
 /// <summary>
 /// Reads the model without its weights, tidies the graph, and keeps it in the store beside the versions of the files
@@ -50,7 +51,7 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
         await extra.WriteAsync(store, cancellation);
         await store.WriteBytesAsync(RunNames.Graph(request.Work), index.Model.ToByteArray(), cancellation);
         await store.WriteJsonAsync(RunNames.Files(request.Work), versions, cancellation);
-        return new Inspected(index.Bytes, parameters);
+        return new Inspected(index.Bytes, parameters, recipe.Whole is { Equalize: not null } or { Smooth: not null });
     }
 
     internal static BadInputException Changed(string path) =>

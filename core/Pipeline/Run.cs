@@ -153,6 +153,9 @@ public static class RunNames
     /// <summary>How the widths of layers were chosen for an attempt.</summary>
     public static string Widths(string work, int attempt) => $"{work}/widths/choice-{attempt}.json";
 
+    /// <summary>What was scaled before anything was quantized.</summary>
+    public static string Rescaled(string work) => $"{work}/rescaled.json";
+
     /// <summary>What is to be added to the biases of an attempt's layers.</summary>
     public static string Biases(string work, int attempt) => $"{Attempt(work, attempt)}/biases.json";
 

@@ -21,6 +21,12 @@ public sealed record ModelSteps
     /// <summary>How the graph itself is tidied.</summary>
     public SimplifyOptions Simplify { get; init; } = new();
 
+    /// <summary>Whether channels are equalized between layers; null for not.</summary>
+    public Techniques.Quantization.EqualizationOptions? Equalize { get; init; }
+
+    /// <summary>Whether activations are smoothed into the weights; null for not.</summary>
+    public Techniques.Quantization.SmoothingOptions? Smooth { get; init; }
+
     /// <summary>Whether biases make up for what rounding shifts; null for where that is usual: behind integer kernels.</summary>
     public BiasCorrectionOptions? CorrectBias { get; init; }
 

@@ -14,6 +14,9 @@ public sealed record Report(
     /// <summary>What the techniques were calibrated on, or null when they needed nothing.</summary>
     public ReportCalibration? Calibration { get; init; }
 
+    /// <summary>What was scaled before anything was quantized, or null when nothing was to be.</summary>
+    public ReportRescaling? Rescaling { get; init; }
+
     /// <summary>How biases were corrected, or null when they were not to be.</summary>
     public ReportBiasCorrection? BiasCorrection { get; init; }
 
@@ -23,6 +26,9 @@ public sealed record Report(
 
 /// <summary>Samples that techniques saw; source is <c>data</c> or <c>synthetic</c>; held out says that none of them was compared on, as when there is more than one.</summary>
 public sealed record ReportCalibration(string Source, int Samples, bool HeldOut);
+
+/// <summary>Values whose channels were equalized between layers, those smoothed by their activations, and inputs of layers that could not be.</summary>
+public sealed record ReportRescaling(int Equalized, int Smoothed, int NotScaled);
 
 /// <summary>Layers whose biases were corrected, the samples that was measured on, and why there are none, or null.</summary>
 public sealed record ReportBiasCorrection(int Layers, int Samples, string? Skipped);

@@ -30,6 +30,14 @@ public sealed class Activities(AppHost host)
     [Function(nameof(CalibrateShard))]
     public Task<ShardCalibrated> CalibrateShard([ActivityTrigger] CalibrateInput input, CancellationToken cancellation) => host.RunAsync<CalibrateShard, CalibrateInput, ShardCalibrated>(input, cancellation);
 
+    /// <inheritdoc cref="Core.Pipeline.PlanRescale"/>
+    [Function(nameof(PlanRescale))]
+    public Task<RescalePlanned> PlanRescale([ActivityTrigger] PlanInput input, CancellationToken cancellation) => host.RunAsync<PlanRescale, PlanInput, RescalePlanned>(input, cancellation);
+
+    /// <inheritdoc cref="Core.Pipeline.Rescale"/>
+    [Function(nameof(Rescale))]
+    public Task<Rescaled> Rescale([ActivityTrigger] PlanInput input, CancellationToken cancellation) => host.RunAsync<Rescale, PlanInput, Rescaled>(input, cancellation);
+
     /// <inheritdoc cref="Core.Pipeline.CorrectBias"/>
     [Function(nameof(CorrectBias))]
     public Task<BiasesCorrected> CorrectBias([ActivityTrigger] CorrectBiasInput input, CancellationToken cancellation) => host.RunAsync<CorrectBias, CorrectBiasInput, BiasesCorrected>(input, cancellation);
