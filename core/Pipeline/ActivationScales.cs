@@ -12,6 +12,7 @@ internal static class ActivationScales
     public static async Task<IReadOnlyDictionary<string, ObservedValue>> ReadAsync(IArtifactStore store, string work, ActivationRounding how, CancellationToken cancellation)
     {
         var scales = new Dictionary<string, ObservedValue>(StringComparer.Ordinal);
+        if (await store.FindAsync(RunNames.Calibration(work), cancellation) is null) return scales;
         var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(work), cancellation);
         foreach (var o in calibration.Observations.Where(o => o.Views is [{ Axis: 0 }] && o.Wanted.HasFlag(Statistics.Histogram)))
         {

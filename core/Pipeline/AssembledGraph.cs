@@ -20,6 +20,9 @@ namespace Serverless.Core.Pipeline;
 internal sealed record AssembledGraph(
     ModelProto Model, string Folder, Dictionary<string, string> ETags, long Parameters, long Nonzero, IReadOnlyDictionary<string, string> Floats, IReadOnlyDictionary<string, BiasPlace> Biases)
 {
+    // Half of the largest: what was not calibrated on may be larger.
+    private const float NearLargestHalf = 32752;
+
     /// <summary>Assembles.</summary>
     /// <param name="store">Where everything is.</param>
     /// <param name="request">The run.</param>
@@ -36,6 +39,8 @@ internal sealed record AssembledGraph(
         var folder = StorePath.Parent(request.Model);
         long parameters = 0, nonzero = 0;
         var activation = results.Values.Select(r => r.Layer.Activation).FirstOrDefault(a => a is not null);
+        var halfCompute = results.Values.Any(r => r.Layer.HalfCompute);
+        if (halfCompute) activation ??= new ActivationRounding(Techniques.Quantization.RangeMethod.Minmax, 100);
         var scales = activation is null ? new Dictionary<string, ObservedValue>() : await ActivationScales.ReadAsync(store, request.Work, activation, cancellation);
         var integers = new QdqGraph(edit, v => scales.TryGetValue(v, out var s) ? s : null, Read);
         var dynamic = new DynamicForm(edit);
@@ -56,6 +61,14 @@ internal sealed record AssembledGraph(
         }
         dynamic.Finish();
         var floats = await integers.ApplyAsync(cancellation);
+        if (halfCompute)
+        {
+            // Layers that are not to compute so: skipped, or treated otherwise. Those too small to store so compute with the rest.
+            var small = (await LayerRecords.TasksAsync(store, request.Work, attempt, cancellation)).Where(t => t.LeftAlone?.StartsWith(Plan.TooSmall, StringComparison.Ordinal) == true).Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
+            var others = weights.Where(w => results.GetValueOrDefault(w.Name)?.Layer.HalfCompute != true && !small.Contains(w.Name)).SelectMany(w => w.Uses).Where(u => u.Op is "Conv" or "ConvTranspose" or "MatMul" or "Gemm")
+                .SelectMany(u => u.Node.Output).ToHashSet(StringComparer.Ordinal);
+            new HalfGraph(edit, v => others.Contains(v) || scales.TryGetValue(v, out var s) && s.Scale.Scale * byte.MaxValue > NearLargestHalf).Apply();
+        }
         return new AssembledGraph(model, folder, etags, parameters, nonzero, floats, own.ToDictionary(o => o.Key, o => integers.Biases.GetValueOrDefault(o.Value) ?? new BiasPlace(o.Value, null)));
 
         Task<ReadOnlyMemory<byte>> Read(TensorProto tensor, CancellationToken token) => BytesAsync(store, tensor, folder, etags, token);

@@ -79,6 +79,9 @@ public sealed class Plan : Activity<PlanInput, Planned>
         return tasks;
     }
 
+    /// <summary>How the reason begins why a weight stays that compressing would not make smaller.</summary>
+    internal const string TooSmall = "too small";
+
     /// <summary>Numbers of layers and bytes of a plan.</summary>
     public static Planned Summary(IReadOnlyList<LayerTask> tasks) =>
         new(tasks.Count(t => t.Step is not null), tasks.Count, tasks.Where(t => t.Step is not null).Sum(t => t.Data.Length), tasks.FirstOrDefault(t => t.Step is not null)?.Step!.Placement ?? new StepPlacement());
@@ -89,7 +92,7 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var (technique, options) = treatment;
         var plan = technique.Plan(weight, task.Shape, options);
         return plan.BytesAfter >= task.Data.Length
-            ? task with { Step = null, Plan = null, LeftAlone = $"too small to gain: {task.Data.Length} bytes, {plan.BytesAfter} after" }
+            ? task with { Step = null, Plan = null, LeftAlone = $"{TooSmall} to gain: {task.Data.Length} bytes, {plan.BytesAfter} after" }
             : task with { Step = new RecipeStep(technique.Step, technique.Method, JsonSerializer.SerializeToElement(options, technique.OptionsType, Json.Options)) { Placement = task.Step?.Placement ?? placement ?? new StepPlacement() }, Plan = plan, LeftAlone = null };
     }
 
@@ -124,7 +127,7 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var planned = new List<LayerTask>();
         foreach (var task in tasks)
         {
-            foreach (var view in task.Step is { } s ? Technique(s).Watches(byName[task.Name]) : []) Observe([view], Statistics.Range | Statistics.Histogram);
+            foreach (var view in task.Step is { } s ? Technique(s).Watches(byName[task.Name], Options(s)) : []) Observe([view], Statistics.Range | Statistics.Histogram);
             var wanted = task.Step is { } step ? Technique(step).Needs(Options(step)) : Statistics.None;
             if (wanted == Statistics.None)
             {

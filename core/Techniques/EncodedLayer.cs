@@ -54,6 +54,9 @@ public sealed record EncodedLayer(
     /// <summary>ONNX element type of a weight that was cast; 0 for codes.</summary>
     public int CastType { get; init; }
 
+    /// <summary>The operators around are to compute in float16 too.</summary>
+    public bool HalfCompute { get; init; }
+
     /// <summary>Why the method asked for was not used and what was in its place, or null.</summary>
     public string? Fallback { get; init; }
 

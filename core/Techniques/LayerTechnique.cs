@@ -92,7 +92,7 @@ public abstract class LayerTechnique
     public virtual Statistics Needs(object options) => Statistics.None;
 
     /// <summary>Values of the main graph whose distribution it wants to know to put the layer into the graph.</summary>
-    public virtual IEnumerable<InputView> Watches(Weight weight) => [];
+    public virtual IEnumerable<InputView> Watches(Weight weight, object options) => [];
 
     /// <summary>Samples that it is calibrated on, at most.</summary>
     public virtual int Samples(object options) => 0;
@@ -132,6 +132,9 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique where TOptions :
     public sealed override Statistics Needs(object options) => Needs((TOptions)options);
 
     /// <inheritdoc/>
+    public sealed override IEnumerable<InputView> Watches(Weight weight, object options) => Watches(weight, (TOptions)options);
+
+    /// <inheritdoc/>
     public sealed override int Samples(object options) => Samples((TOptions)options);
 
     /// <inheritdoc/>
@@ -155,6 +158,9 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique where TOptions :
 
     /// <inheritdoc cref="LayerTechnique.Needs"/>
     protected virtual Statistics Needs(TOptions options) => Statistics.None;
+
+    /// <inheritdoc cref="LayerTechnique.Watches"/>
+    protected virtual IEnumerable<InputView> Watches(Weight weight, TOptions options) => [];
 
     /// <inheritdoc cref="LayerTechnique.Samples"/>
     protected virtual int Samples(TOptions options) => 0;

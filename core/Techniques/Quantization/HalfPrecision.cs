@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Runtime.InteropServices;
 using Serverless.Core.Numerics;
 using Serverless.Core.Onnx;
+using Serverless.Core.Techniques.Calibration;
 using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Techniques.Quantization;
@@ -22,11 +23,19 @@ public sealed record HalfPrecisionOptions
     /// <summary>The type weights are stored in.</summary>
     [Option("Type that weights are stored in: float16 (default) or bfloat16 (opset 13 or later).")]
     public HalfType Type { get; init; } = HalfType.Float16;
+
+    /// <summary>Whether operators compute in float16 too.</summary>
+    [Option("Let operators compute in float16 too, as GPUs do at twice the speed (default false); those that need float32 keep it. ONNX Runtime has no CPU kernels for bfloat16, and few for float16.")]
+    public bool Compute { get; init; }
+
+    /// <summary>Samples to calibrate on.</summary>
+    [Option("With compute: samples to see on which layers' outputs are too large for float16 (default 32).", Min = 1, Max = 100_000)]
+    public int Samples { get; init; } = 32;
 }
 
 /// <summary>
 /// Weights in 16-bit floats (IEEE 754-2019 binary16; bfloat16), rounded to nearest even, cast back to their own type at load: every operator
-/// computes in float32 as before. A weight beyond ±65,504 falls back to bfloat16, and where the opset has none, is refused.
+/// computes in float32 as before, or in float16 where that is asked for (<see cref="HalfGraph"/>). A weight beyond ±65,504 falls back to bfloat16, and where the opset has none, is refused.
 /// </summary>
 public sealed class HalfPrecision : LayerTechnique<HalfPrecisionOptions>
 {
@@ -43,7 +52,21 @@ public sealed class HalfPrecision : LayerTechnique<HalfPrecisionOptions>
     public override string About => "Weights stored as float16 or bfloat16 and cast back at load; operators compute in float32.";
 
     /// <inheritdoc/>
-    protected override Treatment? Gentler(HalfPrecisionOptions options) => null;
+    protected override string? WhyInvalid(HalfPrecisionOptions options) =>
+        options is { Compute: true, Type: HalfType.Bfloat16 } ? "'compute: true' goes with 'type: float16': ONNX Runtime has no kernels for bfloat16 on processors" : null;
+
+    /// <inheritdoc/>
+    protected override Treatment? Gentler(HalfPrecisionOptions options) => options.Compute ? new Treatment(this, options with { Compute = false }) : null;
+
+    /// <inheritdoc/>
+    protected override int Samples(HalfPrecisionOptions options) => options.Compute ? options.Samples : 0;
+
+    /// <inheritdoc/>
+    protected override IEnumerable<InputView> Watches(Weight weight, HalfPrecisionOptions options) =>
+        options.Compute && weight.Scope is { Parent: null, Function: null }
+            ? weight.Uses.Where(u => u.Scope == weight.Scope && u.Op is "Conv" or "ConvTranspose" or "MatMul" or "Gemm")
+                .SelectMany(u => new[] { u.Node.Input[0], u.Node.Output[0] }).Distinct().Select(v => new InputView(v, 0, null))
+            : [];
 
     /// <inheritdoc/>
     protected override LayerPlan Plan(Weight weight, LayerShape shape, HalfPrecisionOptions options) =>
@@ -64,7 +87,7 @@ public sealed class HalfPrecision : LayerTechnique<HalfPrecisionOptions>
             fallback = "bfloat16: has weights beyond ±65504, too large for float16";
             made = await EncodeAsync(work, HalfType.Bfloat16, shard, cancellation);
         }
-        return made! with { Fallback = fallback };
+        return made! with { Fallback = fallback, HalfCompute = options.Compute };
     }
 
     private static async Task<EncodedLayer?> EncodeAsync(LayerWork work, HalfType type, Stream shard, CancellationToken cancellation)

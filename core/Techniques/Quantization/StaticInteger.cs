@@ -60,7 +60,7 @@ public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
     protected override int Samples(StaticIntegerOptions options) => options.Samples;
 
     /// <inheritdoc/>
-    public override IEnumerable<InputView> Watches(Weight weight) =>
+    protected override IEnumerable<InputView> Watches(Weight weight, StaticIntegerOptions options) =>
         WhyFloat(weight) is null ? weight.Uses.SelectMany(u => new[] { u.Node.Input[0], QdqGraph.Output(u) }).Distinct().Select(v => new InputView(v, 0, null)) : [];
 
     /// <inheritdoc/>
