@@ -17,7 +17,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
     /// <summary>How often retrained weights are waited for.</summary>
     public const int MostRetrainings = 3;
     private const int MostChoices = 5;
-    private const double TighterThan = 0.7, UnusedShare = 0.01;
+    private const double TighterThan = 0.7, UnusedShare = 0.01, UnusedLoss = 0.5, LargestStep = 4;
 
     /// <inheritdoc/>
     public override async Task<RunResult> RunAsync(IOrchestration host, RunRequest request)
@@ -91,15 +91,18 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             var made = new Attempt(attempt, assembled, await host.CallAsync<Evaluate, EvaluateInput, Evaluated>(new EvaluateInput(request, attempt)));
             var met = budget.Meets(inspected.Bytes, made);
             var bestMet = best is not null && budget.Meets(inspected.Bytes, best);
-            if (best is null || (met && !bestMet) || (met == bestMet && made.Evaluated.Figures.Loss.Loss < best.Evaluated.Figures.Loss.Loss)) best = made;
+            var again = planned.Mixed && attempt < MostChoices && (best is null || best.Assembled.Bytes != made.Assembled.Bytes) ? ChooseAgain(budget, inspected.Bytes, made) : null;
+            // Of two that keep the loss, where that is all there is to keep, the smaller; else the nearer.
+            var smallest = met && planned.Mixed && budget is { MaxAccuracyLoss: not null, MaxSizeRatio: null };
+            if (best is null || (met && !bestMet) || (met == bestMet && (smallest ? made.Assembled.Bytes < best.Assembled.Bytes : made.Evaluated.Figures.Loss.Loss < best.Evaluated.Figures.Loss.Loss))) best = made;
             if (attempt + 1 == Replan.MostAttempts) break;
-            if (planned.Mixed && attempt < MostChoices && ChooseAgain(budget, inspected.Bytes, made) is var (more, factor))
+            if (again is var (more, factor))
             {
                 (excess, tighter) = (excess + more, tighter * factor);
                 planned = await host.CallAsync<ChooseWidths, ChooseInput, Planned>(new ChooseInput(request, attempt + 1, inspected.Bytes, excess, tighter));
                 continue;
             }
-            if (met) break;
+            if (met || bestMet && planned.Mixed) break;
             if (!budget.OverLoss(made)) break;
             long? largest = budget.MaxSizeRatio is { } ratio ? (long)(ratio * inspected.Bytes) : null;
             var next = await host.CallAsync<Replan, ReplanInput, Planned>(new ReplanInput(request, attempt, assembled.Bytes, largest));
@@ -129,7 +132,10 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             var over = made.Assembled.Bytes - (long)(ratio * bytes);
             return over > 0 ? (over + (long)(UnusedShare / 4 * ratio * bytes), 1) : over < -UnusedShare * ratio * bytes ? (over, 1) : null;
         }
-        return budget is { MaxAccuracyLoss: { } most, MaxSizeRatio: null } && budget.OverLoss(made) ? (0, TighterThan * most / made.Evaluated.Figures.Loss.Loss) : null;
+        if (budget is not { MaxAccuracyLoss: { } most, MaxSizeRatio: null }) return null;
+        var loss = made.Evaluated.Figures.Loss.Loss;
+        if (budget.OverLoss(made)) return (0, TighterThan * most / loss);
+        return loss < UnusedLoss * most ? (0, Math.Min(LargestStep, TighterThan * most / Math.Max(loss, 1e-9))) : null;
     }
 
     // What each width of each layer costs, and the first choice among them.

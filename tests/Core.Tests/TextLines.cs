@@ -41,6 +41,9 @@ internal static class TextLines
         return text[..Math.Min(longest, text.Length)].Trim();
     }
 
+    /// <summary>As much of the text as is legible in a crop of a width.</summary>
+    public static string Shown(int seed, int index, int width = 320) => Text(seed, index, Math.Min(28, width / 14));
+
     /// <summary>The picture of a line: 3 × 48 × width.</summary>
     public static float[] Draw(int seed, int index, int width = 320)
     {
@@ -52,8 +55,7 @@ internal static class TextLines
         using var face = SKTypeface.FromFile(Fonts[random.Next(Fonts.Count)]);
         using var font = new SKFont(face, 22 + random.Next(14)) { Edging = SKFontEdging.Antialias };
         using var paint = new SKPaint { Color = new SKColor(ink, ink, ink), IsAntialias = true };
-        // Of a crop as narrow as the recogniser and the classifier get it no more is legible.
-        var text = Text(seed, index, Math.Min(28, width / 14));
+        var text = Shown(seed, index, width);
         while (font.MeasureText(text) > width - 12 && font.Size > 10) font.Size -= 1;
         canvas.RotateDegrees((float)(random.NextDouble() - 0.5) * 2, width / 2, Height / 2);
         canvas.DrawText(text, 4 + random.Next(6), 34 + random.Next(4), font, paint);

@@ -29,4 +29,16 @@ public class MixedWidthTests
         Assert.True(mixed.Report.Size.After <= uniform.Report.Size.After + 2, $"{mixed.Report.Size} and {uniform.Report.Size}");
         Assert.True(mixed.Report.Fidelity.RelativeError < uniform.Report.Fidelity.RelativeError, $"{mixed.Report.Fidelity} mixed, {uniform.Report.Fidelity} uniform");
     }
+
+    [Fact]
+    public async Task Within_a_loss_alone_the_model_shrinks_until_the_loss_is_used()
+    {
+        using var folder = new Folder();
+        var (file, data) = (Path.Combine(RealModels.Digits, "digits.onnx"), Path.Combine(RealModels.Digits, "data.npz"));
+        var uniform = await Compressed.RunAsync(folder, file, "version: 1\nsteps:\n- quantize: {method: rtn, bits: 3}\n", data);
+        var mixed = await Compressed.RunAsync(folder, file, "version: 1\nbudget: {maxAccuracyLoss: 0.02}\nsteps:\n- quantize: {method: rtn, bits: mixed}\n", data);
+        Assert.Equal("succeeded", mixed.Report.Status);
+        Assert.InRange(mixed.Report.Budget!.Loss, 0, 0.02);
+        Assert.True(mixed.Report.Attempts > 1 && mixed.Report.Size.After < uniform.Report.Size.After, $"{mixed.Report.Attempts} attempts, {mixed.Report.Size} and {uniform.Report.Size}");
+    }
 }
