@@ -197,6 +197,18 @@ public sealed class ModelEdit
         return node;
     }
 
+    /// <summary>A constant with its bytes inline.</summary>
+    public static TensorProto Tensor(DataType type, ReadOnlySpan<byte> bytes, params ReadOnlySpan<long> dims)
+    {
+        var tensor = new TensorProto { DataType = (int)type, RawData = ByteString.CopyFrom(bytes) };
+        tensor.Dims.AddRange(dims.ToArray());
+        return tensor;
+    }
+
+    /// <summary>A FLOAT constant with its bytes inline; a scalar without dimensions.</summary>
+    public static TensorProto Tensor(ReadOnlySpan<float> values, params ReadOnlySpan<long> dims) =>
+        Tensor(DataType.Float, System.Runtime.InteropServices.MemoryMarshal.AsBytes(values), dims);
+
     /// <summary>An INT attribute.</summary>
     public static AttributeProto Attribute(string name, long value) => new() { Name = name, I = value, Type = AttributeProto.Types.AttributeType.Int };
 

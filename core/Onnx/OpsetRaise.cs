@@ -1,6 +1,5 @@
 using Google.Protobuf;
 using Serverless.Core.Onnx.Schema;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Onnx;
 
@@ -66,9 +65,7 @@ public static class OpsetRaise
                 break;
             case "Resize":
                 // The region of interest, which only tf_crop_and_resize looks at, may not be left out before 13.
-                var nothing = new TensorProto { DataType = (int)DataType.Float };
-                nothing.Dims.Add(0);
-                node.Input.Insert(1, edit.Share(scope, "roi", nothing));
+                node.Input.Insert(1, edit.Share(scope, "roi", ModelEdit.Tensor([], 0)));
                 node.Attribute.Add(Text("coordinate_transformation_mode", "asymmetric"));
                 node.Attribute.Add(Text("nearest_mode", "floor"));
                 break;
@@ -76,7 +73,7 @@ public static class OpsetRaise
     }
 
     private static string Scalar(ModelEdit edit, GraphScope scope, float value) =>
-        edit.Share(scope, "bound", new TensorProto { DataType = (int)DataType.Float, RawData = ByteString.CopyFrom(BitConverter.GetBytes(value)) });
+        edit.Share(scope, "bound", ModelEdit.Tensor([value]));
 
     private static AttributeProto Text(string name, string value) => new() { Name = name, S = ByteString.CopyFromUtf8(value), Type = AttributeProto.Types.AttributeType.String };
 

@@ -1,4 +1,3 @@
-using Google.Protobuf;
 using System.Runtime.InteropServices;
 using Serverless.Core.Numerics;
 using Serverless.Core.Onnx;
@@ -93,10 +92,8 @@ internal sealed record AssembledGraph(
                 if (bias.Length != channels) continue;
                 if (corrections.TryGetValue(use.Node.Output[0], out var by))
                     for (var c = 0; c < channels; c++) bias[c] += by[c];
-                var tensor = new TensorProto { DataType = (int)DataType.Float, RawData = ByteString.CopyFrom(MemoryMarshal.AsBytes<float>(bias)) };
-                tensor.Dims.Add(channels);
                 while (use.Node.Input.Count < 3) use.Node.Input.Add("");
-                own[use.Node.Output[0]] = use.Node.Input[2] = edit.AddConstant(main, use.Node.Output[0] + "_b", tensor);
+                own[use.Node.Output[0]] = use.Node.Input[2] = edit.AddConstant(main, use.Node.Output[0] + "_b", ModelEdit.Tensor(bias, channels));
             }
         }
         return own;

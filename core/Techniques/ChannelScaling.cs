@@ -66,7 +66,7 @@ public sealed record ChannelScaling(string Value, int Channels, IReadOnlyList<Ch
             "Conv" when Groups(node) == 1 => new ChannelConstant(w.Tensor, 1),
             "Conv" when Groups(node) == w.Reference.Dims[0] && w.Reference.Dims[1] == 1 => new ChannelConstant(w.Tensor, 0),
             "MatMul" when w.Reference.Dims.Length == 2 => new ChannelConstant(w.Tensor, 0),
-            "Gemm" when Flag(node, "transA") == 0 => new ChannelConstant(w.Tensor, Flag(node, "transB") == 0 ? 0 : 1),
+            "Gemm" when Flag(node, "transA") == 0 && w.Reference.Dims.Length == 2 => new ChannelConstant(w.Tensor, Flag(node, "transB") == 0 ? 0 : 1),
             _ => null,
         };
 

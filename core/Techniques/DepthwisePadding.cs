@@ -1,6 +1,5 @@
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Techniques;
 
@@ -102,7 +101,7 @@ internal sealed class DepthwisePadding(ModelEdit edit)
         }
     }
 
-    private string One() => edit.Share(main, "one", new TensorProto { DataType = (int)DataType.Float, FloatData = { 1f } });
+    private string One() => edit.Share(main, "one", ModelEdit.Tensor([1f]));
 
     private static long Groups(NodeProto conv) => conv.Attribute.FirstOrDefault(a => a.Name == "group")?.I ?? 1;
 

@@ -1,6 +1,4 @@
-using Google.Protobuf;
 using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
 using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Techniques;
@@ -78,10 +76,8 @@ public sealed class DynamicForm(ModelEdit edit)
     private (string Codes, string Scales, string Zeros) Constants(Weight weight, EncodedLayer layer, string shard, params long[] scaleDims)
     {
         ModelEdit.RemoveDefinition(weight);
-        var zero = new TensorProto { DataType = (int)DataType.Int8, RawData = ByteString.CopyFrom(new byte[layer.Shape.Rows]) };
-        zero.Dims.AddRange(scaleDims);
         return (edit.AddConstant(weight.Scope, weight.Value + "_q", Forms.Tensor(shard, layer.Codes, DataType.Int8, weight.Reference.Dims)),
             edit.AddConstant(weight.Scope, weight.Value + "_s", Forms.Tensor(shard, layer.Scales, DataType.Float, scaleDims)),
-            edit.Share(weight.Scope, "int8_zero", zero));
+            edit.Share(weight.Scope, "int8_zero", ModelEdit.Tensor(DataType.Int8, new byte[layer.Shape.Rows], scaleDims)));
     }
 }

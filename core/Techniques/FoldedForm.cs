@@ -1,4 +1,3 @@
-using Google.Protobuf;
 using Serverless.Core.Numerics;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
@@ -140,12 +139,6 @@ internal static class FoldedForm
         var values = new sbyte[256 * per];
         for (var b = 0; b < 256; b++)
             for (var k = 0; k < per; k++) values[b * per + k] = (sbyte)(step * (b >> (width * k) & mask) - middle);
-        var tensor = new TensorProto
-        {
-            DataType = (int)DataType.Int8,
-            RawData = ByteString.CopyFrom(System.Runtime.InteropServices.MemoryMarshal.AsBytes<sbyte>(values)),
-        };
-        tensor.Dims.AddRange([256, per]);
-        return edit.Share(scope, $"bits{width}_table", tensor);
+        return edit.Share(scope, $"bits{width}_table", ModelEdit.Tensor(DataType.Int8, System.Runtime.InteropServices.MemoryMarshal.AsBytes<sbyte>(values), 256, per));
     }
 }

@@ -15,7 +15,7 @@ public readonly record struct ObservedValue(CodeScale Scale, double Elements);
 internal static class IntegerPlacement
 {
     private const double MostFloatWork = 0.08;
-    private const int FewOutputs = 32, FewInputs = 4;
+    private const int FewOutputs = 64, FewInputs = 4;
 
     /// <summary>Weight → why it stays in float.</summary>
     /// <param name="weights">The layers that could be integer kernels.</param>

@@ -61,12 +61,7 @@ internal static class MatMulNBitsForm
         }
     }
 
-    private static string Scalar(ModelEdit edit, GraphScope scope, float value)
-    {
-        var tensor = new TensorProto { DataType = (int)DataType.Float };
-        tensor.FloatData.Add(value);
-        return edit.Share(scope, "factor", tensor);
-    }
+    private static string Scalar(ModelEdit edit, GraphScope scope, float value) => edit.Share(scope, "factor", ModelEdit.Tensor([value]));
 
     private static bool IsVector(GraphScope scope, string name, long length)
     {

@@ -1,5 +1,4 @@
 using System.Runtime.InteropServices;
-using Google.Protobuf;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Onnx.Simplification;
@@ -151,7 +150,7 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
         ModelEdit.RemoveDefinition(weight);
         var codes = edit.AddConstant(main, weight.Value + "_q", Forms.Tensor(shard, layer.Codes, DataType.Int8, weight.Reference.Dims));
         var scales = edit.AddConstant(main, weight.Value + "_s", Forms.Tensor(shard, layer.Scales, DataType.Float, layer.Shape.Rows));
-        var zeros = edit.Share(main, "int8_zero", Constant(DataType.Int8, new byte[layer.Shape.Rows], layer.Shape.Rows));
+        var zeros = edit.Share(main, "int8_zero", ModelEdit.Tensor(DataType.Int8, new byte[layer.Shape.Rows], layer.Shape.Rows));
         ModelEdit.InsertFirst(main, [ModelEdit.Node(prefix + "DequantizeLinear", [codes, scales, zeros], [weight.Value], ModelEdit.Attribute("axis", axis))]);
     }
 
@@ -170,9 +169,9 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
             if (!(Math.Abs(q) < int.MaxValue / 2)) return false;
             codes[c] = (int)q;
         }
-        var quantized = edit.AddConstant(main, name + "_q", Constant(DataType.Int32, MemoryMarshal.AsBytes<int>(codes).ToArray(), floats.Length));
-        var scale = edit.AddConstant(main, name + "_s", Constant(DataType.Float, MemoryMarshal.AsBytes<float>(steps).ToArray(), floats.Length));
-        var zeros = edit.Share(main, "int32_zero", Constant(DataType.Int32, new byte[floats.Length * 4], floats.Length));
+        var quantized = edit.AddConstant(main, name + "_q", ModelEdit.Tensor(DataType.Int32, MemoryMarshal.AsBytes<int>(codes), floats.Length));
+        var scale = edit.AddConstant(main, name + "_s", ModelEdit.Tensor(steps, floats.Length));
+        var zeros = edit.Share(main, "int32_zero", ModelEdit.Tensor(DataType.Int32, new byte[floats.Length * 4], floats.Length));
         Biases[name] = new BiasPlace(quantized, scale);
         use.Node.Input[2] = edit.FreshName(name + "_d");
         ModelEdit.InsertFirst(main, [ModelEdit.Node(prefix + "DequantizeLinear", [quantized, scale, zeros], [use.Node.Input[2]], ModelEdit.Attribute("axis", 0L))]);
@@ -217,14 +216,7 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
     }
 
     private string[] Pair(CodeScale s) =>
-        [edit.Share(main, "scale", Constant(DataType.Float, BitConverter.GetBytes(s.Scale))), edit.Share(main, "zero", Constant(DataType.Uint8, [s.Zero]))];
+        [edit.Share(main, "scale", ModelEdit.Tensor([s.Scale])), edit.Share(main, "zero", ModelEdit.Tensor(DataType.Uint8, [s.Zero]))];
 
     private static float Attribute(NodeProto node, string name, float otherwise) => node.Attribute.FirstOrDefault(a => a.Name == name)?.F ?? otherwise;
-
-    private static TensorProto Constant(DataType type, byte[] bytes, params long[] dims)
-    {
-        var tensor = new TensorProto { DataType = (int)type, RawData = ByteString.CopyFrom(bytes) };
-        tensor.Dims.AddRange(dims);
-        return tensor;
-    }
 }

@@ -24,6 +24,9 @@ public class RecipeTests
             budget: {maxAccuracyLoss: 0.01, maxSizeRatio: 0.25}
             steps:
             - simplify: {names: keep, batchNorm: false}
+            - equalize: {rounds: 7}
+            - smooth: {strength: 0.75}
+            - correctBias: {apply: false}
             - quantize: {method: rtn, bits: 4, group: channel, symmetric: false, scale: absmax}
             layers:
             - {match: "*/head \"x\"*", skip: true}
@@ -33,6 +36,7 @@ public class RecipeTests
         var recipe = RecipeReader.Read(Yaml, "r");
         var again = RecipeReader.Read(RecipeWriter.Write(recipe), "r");
         Assert.Equal(JsonSerializer.Serialize(recipe, Json.Options), JsonSerializer.Serialize(again, Json.Options));
+        Assert.Equal((7, 0.75, false), (recipe.Whole.Equalize!.Rounds, recipe.Whole.Smooth!.Strength, recipe.Whole.CorrectBias!.Apply));
         var options = recipe.Steps[0].Options.Deserialize<RoundToNearestOptions>(Json.Options)!;
         Assert.Equal((4, 0, false, ScaleSearch.Absmax), (options.Bits, options.Group, options.Symmetric, options.Scale));
         Assert.Equal(8, recipe.Layers[1].Overrides["quantize"].GetProperty("bits").GetInt32());
@@ -40,6 +44,9 @@ public class RecipeTests
 
     [Theory]
     [InlineData("version: 1\nsteps:\n- quantize: {bits: 4}\n- quantize: {bits: 8}\n", "two 'quantize' steps")]
+    [InlineData("version: 1\nsteps:\n- equalize: {}\n- equalize: {rounds: 3}\n", "two 'equalize' steps")]
+    [InlineData("version: 1\nsteps:\n- equalise: {}\n", "did you mean 'equalize'?")]
+    [InlineData("version: 1\nsteps:\n- quantize: {method: float16, type: bfloat16, compute: true}\n", "no kernels for bfloat16")]
     [InlineData("version: 1\npreset: int9\n", "known are int8, int4, int2")]
     [InlineData("version: 1\nsteps:\n- quantize: {group: 20}\n", "16, 32, 64, 128, 256 or channel")]
     [InlineData("version: 1\npreset: int8\nlayers:\n- {skip: true}\n", "needs 'match'")]

@@ -1,6 +1,5 @@
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
-using Google.Protobuf;
 using Serverless.Core.Onnx.Schema;
 using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
 
@@ -57,9 +56,7 @@ public static class ConvFolding
                 await write(weight, MemoryMarshal.AsBytes<float>(weights).ToArray(), cancellation);
                 var old = bias is null ? new float[channels] : Floats(await read(bias, cancellation));
                 for (var c = 0; c < channels; c++) offset[c] += old[c] * factor[c];
-                var vector = new TensorProto { DataType = (int)DataType.Float, RawData = ByteString.CopyFrom(MemoryMarshal.AsBytes<float>(offset)) };
-                vector.Dims.Add(channels);
-                var name = edit.AddConstant(scope, weight.Name + "_b", vector);
+                var name = edit.AddConstant(scope, weight.Name + "_b", ModelEdit.Tensor(offset, channels));
                 while (conv.Input.Count < 3) conv.Input.Add("");
                 conv.Input[2] = name;
             }
