@@ -10,8 +10,8 @@ namespace Serverless.Core.Evaluation;
 /// </summary>
 internal static class PairedLatency
 {
-    private const int Rounds = 15;
-    private static readonly TimeSpan Block = TimeSpan.FromMilliseconds(20), Limit = TimeSpan.FromSeconds(3);
+    private const int Rounds = 11;
+    private static readonly TimeSpan Block = TimeSpan.FromMilliseconds(5), Limit = TimeSpan.FromSeconds(2);
 
     /// <summary>Milliseconds of a run before and after, a pair a round.</summary>
     public static List<(double Before, double After)> Measure(
