@@ -30,6 +30,9 @@ public sealed class Fidelity
     /// <summary>Accuracy of the compressed model; null without labels.</summary>
     public double? AccuracyAfter => labelled == 0 ? null : (double)rightAfter / labelled;
 
+    /// <summary>Rows of the first output: decisions.</summary>
+    public long Rows => rows;
+
     /// <summary>Labelled rows.</summary>
     public long Labelled => labelled;
 

@@ -17,7 +17,7 @@ public static class ValueTap
     /// <summary>Runs the samples.</summary>
     /// <param name="folder">Local folder that holds the model.</param>
     /// <param name="index">The model.</param>
-    /// <param name="names">Values of the main graph to show: made by nodes, or inputs.</param>
+    /// <param name="names">Values to show, as <see cref="SubgraphTaps.Name"/> calls them: made by nodes, or inputs.</param>
     /// <param name="samples">The samples.</param>
     /// <param name="see">Called for each value that is a float tensor and each sample, samples in order for each value.</param>
     /// <param name="seen">Called with the values that all samples have shown.</param>
@@ -27,6 +27,7 @@ public static class ValueTap
         string folder, ModelIndex index, IReadOnlySet<string> names, IReadOnlyList<Sample> samples, See see, Func<IReadOnlyList<string>, Task> seen, CancellationToken cancellation)
     {
         var model = index.Model.Clone();
+        SubgraphTaps.Lift(model, names);
         var segments = Segment.Of(model, index.Bytes > ModelRunner.WholeLimit ? ModelRunner.SegmentLimit : long.MaxValue);
         var live = samples.Select(s => s.Inputs.ToDictionary(i => i.Key, i => i.Value.ToOrt())).ToList();
         try

@@ -5,6 +5,7 @@ namespace Serverless.Core.Onnx;
 /// <summary>Follows a value to the nodes that compute with it: through layout operators, into subgraphs and into functions.</summary>
 internal sealed class UseFinder
 {
+    private const int MostLayouts = 16;
     private readonly Dictionary<(GraphScope, string), List<(GraphScope Scope, NodeProto Node, int Input)>> uses = [];
     private readonly HashSet<(GraphScope, string)> outputs = [];
     private readonly Dictionary<(string, string), GraphScope> functions = [];
@@ -33,26 +34,26 @@ internal sealed class UseFinder
     public (IReadOnlyList<WeightUse> Uses, string? LeftAlone) Find(GraphScope scope, string value)
     {
         var found = new List<WeightUse>();
-        var why = Follow(scope, value, true, 0, found);
+        var why = Follow(scope, value, [], found);
         return (found, why ?? (found.Count == 0 ? "nothing uses it" : null));
     }
 
-    private string? Follow(GraphScope scope, string value, bool direct, int depth, List<WeightUse> found)
+    private string? Follow(GraphScope scope, string value, IReadOnlyList<NodeProto> through, List<WeightUse> found)
     {
         if (outputs.Contains((scope, value))) return "is an output of its graph";
-        if (depth > 16) return "passes through too many layout operators";
+        if (through.Count > MostLayouts) return "passes through too many layout operators";
         foreach (var (at, node, input) in uses.GetValueOrDefault((scope, value)) ?? [])
         {
-            var use = new WeightUse(at, node, input, direct);
+            var use = new WeightUse(at, node, input, through);
             if (use.IsUnderstood) found.Add(use);
             else if (WeightUse.IsLayout(node, input) && node.Output.Count > 0)
             {
                 foreach (var output in node.Output)
-                    if (output.Length > 0 && Follow(at, output, false, depth + 1, found) is { } why) return why;
+                    if (output.Length > 0 && Follow(at, output, [.. through, node], found) is { } why) return why;
             }
             else if (functions.TryGetValue((node.Domain, node.OpType), out var function) && input < function.Function!.Input.Count)
             {
-                if (Follow(function, function.Function.Input[input], false, depth + 1, found) is { } why) return why;
+                if (Follow(function, function.Function.Input[input], [.. through, node], found) is { } why) return why;
             }
             else return $"is used by {use.Op}, input {input}";
         }

@@ -6,8 +6,8 @@ namespace Serverless.Core.Onnx;
 /// <param name="Scope">The scope of the node.</param>
 /// <param name="Node">The node.</param>
 /// <param name="Input">Index of the input that the weight arrives at.</param>
-/// <param name="Direct">False when a Transpose, Reshape or the like lies between.</param>
-public sealed record WeightUse(GraphScope Scope, NodeProto Node, int Input, bool Direct)
+/// <param name="Through">The Transposes, Reshapes and the like that lie between.</param>
+public sealed record WeightUse(GraphScope Scope, NodeProto Node, int Input, IReadOnlyList<NodeProto> Through)
 {
     /// <summary>Operators, by domain, that multiply with a weight, and the inputs at which they take it.</summary>
     private static readonly Dictionary<(string Domain, string Op), int[]> Understood = new()
@@ -28,6 +28,9 @@ public sealed record WeightUse(GraphScope Scope, NodeProto Node, int Input, bool
     };
 
     private static readonly HashSet<string> Layout = ["Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Slice", "Split", "Concat"];
+
+    /// <summary>Whether nothing lies between.</summary>
+    public bool Direct => Through.Count == 0;
 
     /// <summary>The operator with its domain, as <c>MatMul</c> or <c>com.microsoft.Attention</c>.</summary>
     public string Op => Domain(Node).Length == 0 ? Node.OpType : $"{Node.Domain}.{Node.OpType}";

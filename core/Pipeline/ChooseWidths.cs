@@ -1,5 +1,3 @@
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques.Search;
@@ -19,20 +17,29 @@ public sealed record ChooseInput(RunRequest Request, int Attempt, long BytesBefo
 /// <param name="RelativeError">Predicted relative error of the outputs.</param>
 public sealed record WidthPoint(double SizeRatio, double RelativeError);
 
+/// <summary>A choice that was tried on the model itself.</summary>
+/// <param name="LeastBits">No layer has fewer bits.</param>
+/// <param name="Predicted">Its size and predicted error.</param>
+/// <param name="RelativeError">Relative error of the outputs, on samples that techniques see.</param>
+public sealed record WidthTried(int LeastBits, WidthPoint Predicted, double RelativeError);
+
 /// <summary>How widths were chosen.</summary>
 /// <param name="Curve">The least error at each size.</param>
 /// <param name="Chosen">The point taken.</param>
 /// <param name="LowerBound">No choice of that size is predicted to have a smaller error.</param>
 /// <param name="LayersMeasured">Layers whose effect on the outputs was measured; of the others it is estimated from their weights.</param>
-public sealed record WidthChoice(IReadOnlyList<WidthPoint> Curve, WidthPoint Chosen, double LowerBound, int LayersMeasured);
+/// <param name="Tried">The choices that were compared on the model, best first; none where it is too large.</param>
+public sealed record WidthChoice(IReadOnlyList<WidthPoint> Curve, WidthPoint Chosen, double LowerBound, int LayersMeasured, IReadOnlyList<WidthTried> Tried);
 
 /// <summary>
 /// Chooses the width of each layer: least predicted loss within maxSizeRatio, else fewest bytes within maxAccuracyLoss, else
-/// least loss in the bytes of 4 bits throughout (<see cref="Knapsack"/>). Losses of layers add up as squared errors do.
+/// least loss in the bytes of 4 bits throughout (<see cref="Knapsack"/>). Losses of layers add up as squared errors do, which
+/// holds less the larger they are; so the same is solved with no layer below 3 bits, 4 bits and so on, as far as the
+/// bytes reach, one width throughout is put beside them, and from there the best on the model itself is searched (<see cref="WidthSearch"/>).
 /// </summary>
-public sealed class ChooseWidths : Activity<ChooseInput, Planned>
+public sealed class ChooseWidths : Activity<ChooseInput, Planned>, IRunsModels
 {
-    private const int CurvePoints = 24, ReferenceBits = 4;
+    private const int CurvePoints = 24;
 
     /// <inheritdoc/>
     public override async Task<Planned> RunAsync(ChooseInput input, ActivityContext context, CancellationToken cancellation)
@@ -40,41 +47,39 @@ public sealed class ChooseWidths : Activity<ChooseInput, Planned>
         var (store, request) = (context.Store, input.Request);
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
         var tasks = (await LayerRecords.TasksAsync(store, request.Work, 0, cancellation)).ToList();
-        var open = tasks.Where(t => t.Choices.Count > 0).ToList();
-        var measured = new List<LayerSensitivity>();
-        foreach (var t in open) measured.Add(await store.ReadJsonAsync<LayerSensitivity>(RunNames.Sensitivity(request.Work, t.Index), cancellation));
-        var items = measured.Select(m => m.Choices).ToList();
-        var others = await AroundAsync(store, request, recipe.Whole.Simplify.Names, cancellation)
-            - open.Sum(t => t.Data.Length) - tasks.Where(t => t.Choices.Count == 0 && t.Plan is not null).Sum(t => t.Data.Length - t.Plan!.BytesAfter);
-        long? budget = recipe.Budget?.MaxSizeRatio is { } ratio ? (long)(ratio * input.BytesBefore) - others - input.Excess : null;
+        var space = await WidthSpace.ReadAsync(store, request, tasks, recipe.Whole.Simplify.Names, cancellation);
         // For small errors 1 − cosine is half the squared relative error.
-        var solution = budget is { } bytes ? Knapsack.Least(items, Math.Max(bytes, items.Sum(i => i.Min(c => c.Bytes))))!
-            : recipe.Budget?.MaxAccuracyLoss is { } loss ? Knapsack.Smallest(items, 2 * loss * input.Tighter)
-            : Knapsack.Least(items, open.Zip(items).Sum(p => p.Second[Reference(p.First)].Bytes))!;
-        WidthPoint Point(KnapsackSolution s) => new((double)(others + s.Bytes) / input.BytesBefore, Math.Sqrt(s.Loss));
+        var found = recipe.Budget is { MaxSizeRatio: null, MaxAccuracyLoss: { } loss }
+            ? [space.Candidate(0, Knapsack.Smallest(space.Items, 2 * loss * input.Tighter).Chosen)]
+            : space.Fit(Target(recipe, input, space));
+        var tried = await TryAsync(store, request, space, found, Target(recipe, input, space), cancellation);
+        var best = tried.Count > 0 ? tried[0].Candidate : found[0];
+        WidthPoint Point(WidthCandidate c) => new((double)c.Bytes / input.BytesBefore, Math.Sqrt(c.Loss));
+        var around = best.Bytes - best.Chosen.Select((c, i) => space.Items[i][c].Bytes).Sum();
         await store.WriteJsonAsync(RunNames.Widths(request.Work, input.Attempt), new WidthChoice(
-            [.. Knapsack.Curve(items, CurvePoints).Select(Point)], Point(solution), Math.Sqrt(Math.Max(0, solution.LowerBound)), measured.Count(m => m.Measured > 0)), cancellation);
-        for (var i = 0; i < open.Count; i++)
+            [.. Knapsack.Curve(space.Items, CurvePoints).Select(s => new WidthPoint((double)(around + s.Bytes) / input.BytesBefore, Math.Sqrt(s.Loss)))],
+            Point(best), Math.Sqrt(Math.Max(0, Knapsack.Least(space.Items, best.Bytes - around)!.LowerBound)), space.Measured,
+            [.. tried.Select(t => new WidthTried(t.Candidate.LeastBits, Point(t.Candidate), Math.Sqrt(t.Loss.Outputs)))]), cancellation);
+        for (var i = 0; i < space.Open.Count; i++)
         {
-            var choice = open[i].Choices[solution.Chosen[i]];
-            tasks[open[i].Index] = open[i] with { Step = choice.Step, Plan = choice.Plan };
+            var choice = space.Open[i].Choices[best.Chosen[i]];
+            tasks[space.Open[i].Index] = space.Open[i] with { Step = choice.Step, Plan = choice.Plan };
         }
         await LayerRecords.WriteTasksAsync(store, request.Work, input.Attempt, [.. tasks.Select(t => input.Attempt == 0 ? t : t with { Choices = [] })], cancellation);
         return Plan.Summary(tasks) with { Mixed = true };
     }
 
-    // The tidied model as it would be written: its graph, less the references in the place of weights, and its weights.
-    private static async Task<long> AroundAsync(IArtifactStore store, RunRequest request, NameStyle names, CancellationToken cancellation)
+    private static long Target(Recipe recipe, ChooseInput input, WidthSpace space) =>
+        recipe.Budget?.MaxSizeRatio is { } ratio ? (long)(ratio * input.BytesBefore) - input.Excess : space.Weigh(space.Reference);
+
+    private static async Task<IReadOnlyList<WidthTrial>> TryAsync(
+        IArtifactStore store, RunRequest request, WidthSpace space, IReadOnlyList<WidthCandidate> found, long target, CancellationToken cancellation)
     {
-        var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
-        if (names == NameStyle.Short) Reassemble.ShortenWhereWorthwhile(model);
-        var external = ModelIndex.Tensors(model).Where(t => t.Tensor.DataLocation == TensorProto.Types.DataLocation.External).ToList();
-        return model.CalculateSize() + external.Sum(t => TensorRef.From(t.Tensor, t.Place).Length - t.Tensor.ExternalData.Sum(e => e.CalculateSize() + 2));
+        if (found.Count == 1 || space.Measured == 0) return [];
+        using var original = await ModelTrial.OpenAsync(store, request, ModelTrial.MostRuns, cancellation);
+        return await new WidthSearch(space, target, c => original.LossAsync(space.Layers(c.Chosen), cancellation)).RunAsync(found, Rounds(found[0].Bytes));
     }
 
-    private static int Reference(LayerTask task)
-    {
-        var at = task.Choices.TakeWhile(c => c.Plan.Bits < ReferenceBits).Count();
-        return Math.Min(at, task.Choices.Count - 1);
-    }
+    // As many as take minutes, not hours.
+    private static int Rounds(long bytes) => bytes switch { < 8 << 20 => 4, < 32 << 20 => 2, _ => 1 };
 }

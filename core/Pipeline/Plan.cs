@@ -44,7 +44,7 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var mixed = tasks.Any(t => t.Choices.Count > 0);
         var corrects = recipe.Whole.CorrectBias?.Apply ?? tasks.Any(t => t.Plan?.Form == StorageForm.Qdq);
         if (observations.Count > 0 || mixed || corrects)
-            await store.WriteJsonAsync(RunNames.Calibration(request.Work), new Calibration(observations, MostSamples(tasks), 0, 0, ""), cancellation);
+            await store.WriteJsonAsync(RunNames.Calibration(request.Work), new Calibration(observations, Math.Max(MostSamples(tasks), mixed ? ModelTrial.MostRuns : 0), 0, 0, ""), cancellation);
         await LayerRecords.WriteTasksAsync(store, request.Work, 0, [.. tasks.Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path) } })], cancellation);
         return Summary(tasks) with { Observations = observations.Count, Mixed = mixed, CorrectsBias = corrects };
     }
@@ -113,7 +113,7 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var merged = rules.Select(r => r.Overrides.GetValueOrDefault(step.Step)).Where(o => o.ValueKind == JsonValueKind.Object)
             .Aggregate(step.Options, (options, o) => JsonSerializer.SerializeToElement(OptionBinder.Merge(technique.OptionsType, options, o), technique.OptionsType, Json.Options));
         var options = merged.Deserialize(technique.OptionsType, Json.Options)!;
-        var choices = technique.Choices(options).Select(c => WithOptions(task, weight, new Treatment(technique, c), step.Placement)).ToList();
+        var choices = technique.Choices(options).Select(c => WithOptions(task, weight, c, step.Placement)).ToList();
         if (choices.Count == 0) return WithOptions(task, weight, new Treatment(technique, options), step.Placement);
         var worthwhile = choices.Where(c => c.Step is not null).Select(c => new LayerChoice(c.Step!, c.Plan!)).ToList();
         return choices.LastOrDefault(c => c.Step is not null) is { } largest ? largest with { Choices = worthwhile } : choices[0];

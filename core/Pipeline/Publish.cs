@@ -40,7 +40,7 @@ public sealed class Publish : Activity<PublishInput, Published>
             Rescaling = await FindAsync<Rescaled>(store, RunNames.Rescaled(request.Work), cancellation) is { } s ? new ReportRescaling(s.Equalized, s.Smoothed, s.NotScaled) : null,
             BiasCorrection = await FindAsync<BiasCorrections>(store, RunNames.Biases(request.Work, input.Best.Number), cancellation) is { } b ? new ReportBiasCorrection(b.Layers.Count, b.Samples, b.Skipped) : null,
             Widths = await FindAsync<WidthChoice>(store, RunNames.Widths(request.Work, input.Best.Number), cancellation) is { } w
-                ? new ReportWidths([.. w.Curve.Select(Point)], Point(w.Chosen), w.LowerBound, w.LayersMeasured)
+                ? new ReportWidths([.. w.Curve.Select(Point)], Point(w.Chosen), w.LowerBound, w.LayersMeasured) { Tried = [.. w.Tried.Select(t => new ReportTried(t.LeastBits, t.Predicted.SizeRatio, t.Predicted.RelativeError, t.RelativeError))] }
                 : null,
         };
         await store.WriteBytesAsync($"{from}/recipe.yaml", Encoding.UTF8.GetBytes(yaml), cancellation);

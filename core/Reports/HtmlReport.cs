@@ -48,7 +48,9 @@ public static class HtmlReport
         if (report.Widths is { } widths)
             html.Append("<h2>Bit widths</h2><p>Predicted relative error ").Append(Percent(widths.Chosen.RelativeError)).Append(" at size ratio ")
                 .Append(widths.Chosen.SizeRatio.ToString("0.000", CultureInfo.InvariantCulture)).Append("; no choice of that size is predicted below ").Append(Percent(widths.LowerBound))
-                .Append(". Measured on the outputs for ").Append(widths.LayersMeasured).Append(" layers.</p><figure>").Append(WidthChart(widths)).Append("</figure>");
+                .Append(". Measured on the outputs for ").Append(widths.LayersMeasured).Append(" layers.")
+                .Append(widths.Tried.Count == 0 ? "" : $" Best of {widths.Tried.Count} choices tried on the model, where its relative error was {Percent(widths.Tried[0].RelativeError)}.")
+                .Append("</p><figure>").Append(WidthChart(widths)).Append("</figure>");
         html.Append("<h2>Layers</h2><div class=\"scroll\"><table><thead><tr><th>Weight<th>Used by<th>Shape<th>Steps<th class=\"n\">Bits<th class=\"n\">Group<th>Form<th class=\"n\">Before<th class=\"n\">After<th class=\"n\">Error<th>Note</tr></thead><tbody>");
         foreach (var l in report.Layers)
         {

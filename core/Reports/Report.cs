@@ -34,7 +34,14 @@ public sealed record ReportRescaling(int Equalized, int Smoothed, int NotScaled)
 public sealed record ReportBiasCorrection(int Layers, int Samples, string? Skipped);
 
 /// <summary>The least predicted relative error of the outputs at each size, the point taken, and a bound that no choice of its size goes below.</summary>
-public sealed record ReportWidths(IReadOnlyList<ReportPoint> Curve, ReportPoint Chosen, double LowerBound, int LayersMeasured);
+public sealed record ReportWidths(IReadOnlyList<ReportPoint> Curve, ReportPoint Chosen, double LowerBound, int LayersMeasured)
+{
+    /// <summary>The choices compared on the model itself, best first.</summary>
+    public IReadOnlyList<ReportTried> Tried { get; init; } = [];
+}
+
+/// <summary>A choice with no layer below some bits; its error on samples calibrated on.</summary>
+public sealed record ReportTried(int LeastBits, double SizeRatio, double PredictedError, double RelativeError);
 
 /// <summary>A size and the error predicted for it.</summary>
 public sealed record ReportPoint(double SizeRatio, double RelativeError);

@@ -82,8 +82,8 @@ public abstract class LayerTechnique
     /// <summary>How the layer is treated more gently, or null when it can only be left as it is.</summary>
     public abstract Treatment? Gentler(object options);
 
-    /// <summary>The options to choose from for each layer, smallest first, when the width is <c>mixed</c>; else none.</summary>
-    public virtual IReadOnlyList<object> Choices(object options) => [];
+    /// <summary>What to choose from for each layer, narrowest first, when the width is <c>mixed</c>; else nothing.</summary>
+    public virtual IReadOnlyList<Treatment> Choices(object options) => [];
 
     /// <summary>Share of all weights, smallest layers first, that are treated more gently from the start.</summary>
     public virtual double Protect(object options) => 0;
@@ -123,7 +123,7 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique where TOptions :
     public sealed override Treatment? Gentler(object options) => Gentler((TOptions)options);
 
     /// <inheritdoc/>
-    public sealed override IReadOnlyList<object> Choices(object options) => Choices((TOptions)options);
+    public sealed override IReadOnlyList<Treatment> Choices(object options) => Choices((TOptions)options);
 
     /// <inheritdoc/>
     public sealed override double Protect(object options) => Protect((TOptions)options);
@@ -151,7 +151,7 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique where TOptions :
     protected abstract Treatment? Gentler(TOptions options);
 
     /// <inheritdoc cref="LayerTechnique.Choices"/>
-    protected virtual IReadOnlyList<object> Choices(TOptions options) => [];
+    protected virtual IReadOnlyList<Treatment> Choices(TOptions options) => [];
 
     /// <inheritdoc cref="LayerTechnique.Protect"/>
     protected virtual double Protect(TOptions options) => 0;

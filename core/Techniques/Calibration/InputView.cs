@@ -15,7 +15,7 @@ public sealed record ConvWindow(int[] Kernel, int[] Strides, int[] Dilations, in
 /// A layer's input seen as the rows of a matrix X, so that the layer computes X·Wᵀ with the rows of its weight
 /// (<see cref="LayerShape"/>): the vectors of a MatMul's A, or the patches of a convolution, group by group.
 /// </summary>
-/// <param name="Value">Name of the value in the main graph.</param>
+/// <param name="Value">Name of the value, as <see cref="SubgraphTaps.Name"/> gives it.</param>
 /// <param name="Axis">Length of a row.</param>
 /// <param name="Window">The convolution, or null when the last axis of the value holds the rows.</param>
 public sealed record InputView(string Value, int Axis, ConvWindow? Window)
@@ -32,8 +32,8 @@ public sealed record InputView(string Value, int Axis, ConvWindow? Window)
         if (shape.Axis > int.MaxValue) return ([], "its rows are too long");
         foreach (var use in weight.Uses)
         {
-            if (use.Scope.Parent is not null || use.Scope.Function is not null) return ([], "it is used inside a subgraph");
-            if (!use.Direct) return ([], $"a layout operator stands between it and {use.Op}");
+            if (use.Scope.Function is not null) return ([], "it is used inside a model-local function");
+            if (!KeepsRows(use, weight.Reference.Dims.Length)) return ([], $"a layout operator stands between it and {use.Op}");
             InputView? view = use switch
             {
                 { Op: "MatMul" or "com.microsoft.FusedMatMul", Input: 1 } when use.IntAttribute("transA", 0) == 0 => new InputView(use.Node.Input[0], (int)shape.Axis, null),
@@ -45,10 +45,23 @@ public sealed record InputView(string Value, int Axis, ConvWindow? Window)
                 _ => null,
             };
             if (view is null) return ([], $"the input of {use.Op} is not understood as rows");
-            views.Add(view);
+            if (SubgraphTaps.Name(use.Scope, view.Value) is not { } shown) return ([], "it is used inside a loop");
+            views.Add(view with { Value = shown });
         }
+        views = [.. views.Distinct()];
         return views.Select(v => v.Groups).Distinct().Count() > 1 ? ([], "its uses have different groups") : (views, null);
     }
+
+    // Whether the rows of the weight as stored are those that the operator multiplies its input with, in whatever order; of
+    // parts of rows, which are as long as no input is, there will be no statistics.
+    private static bool KeepsRows(WeightUse use, int rank) => use switch
+    {
+        { Direct: true } => true,
+        { Op: "LSTM" or "GRU" or "RNN" } => use.Through.All(n => n.OpType is "Identity" or "Unsqueeze" or "Squeeze" or "Slice" or "Split" or "Concat"),
+        { Op: "MatMul" } or { Op: "Gemm" } when rank == 2 && (use.Op == "MatMul" || use.IntAttribute("transB", 0) == 0) =>
+            use.Through.All(n => n.OpType is "Identity" or "Transpose") && use.Through.Count(n => n.OpType == "Transpose") == 1,
+        _ => false,
+    };
 
     private static ConvWindow WindowOf(WeightUse use, long[] dims)
     {

@@ -62,8 +62,8 @@ public sealed class Gptq : LayerTechnique<GptqOptions>
         options.Bits == 8 ? RoundToNearest.At(16) : new Treatment(this, options with { Bits = options.Bits <= 4 ? options.Bits * 2 : 8 });
 
     /// <inheritdoc/>
-    protected override IReadOnlyList<object> Choices(GptqOptions options) =>
-        options.Bits != 0 ? [] : [.. WidthChoices.All.Select(c => options with { Bits = c.Bits, Group = c.Group ?? options.Group, Protect = 0 })];
+    protected override IReadOnlyList<Treatment> Choices(GptqOptions options) => options.Bits != 0 ? [] : WidthChoices.Of(
+        ternary: false, options.Symmetric, c => new Treatment(this, options with { Bits = c.Bits, Group = c.Group ?? options.Group, Symmetric = c.Symmetric, Protect = 0 }));
 
     /// <inheritdoc/>
     protected override double Protect(GptqOptions options) => options.Protect;
@@ -129,7 +129,9 @@ public sealed class Gptq : LayerTechnique<GptqOptions>
         {
             var gram = await input.ReadGramAsync!(g, cancellation);
             var hessian = Hessian.Of(gram, o.Order, o.Damping, MostDampings, cancellation);
-            if (hessian is null) return null;
+            // A group that was never active, as depthwise channels may be, does not take the others with it.
+            if (hessian is null && input.GramGroups == 1) return null;
+            hessian ??= Hessian.Unknown(gram, cancellation);
             dead += hessian.Dead;
             for (long row = 0; row < perGroup; row += WeightTile.Rows(shape))
             {
@@ -140,6 +142,7 @@ public sealed class Gptq : LayerTechnique<GptqOptions>
                 Put(encoder, solved, tile, rows, g * perGroup + row, biased || !o.Symmetric ? 0 : -(1 << (o.Bits - 1)), o.Symmetric, codes);
             }
         }
+        if (dead == shape.Axis * input.GramGroups) return null;
         if (half && !encoder.Suits) throw new HalfRangeException();
         await shard.WriteAsync(codes, cancellation);
         var made = await BlockEncoding.FinishAsync(encoder, work, shard, cancellation);

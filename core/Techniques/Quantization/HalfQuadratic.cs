@@ -48,8 +48,8 @@ public sealed class HalfQuadratic : LayerTechnique<HalfQuadraticOptions>
         options.Bits == 8 ? RoundToNearest.At(16) : new Treatment(this, options with { Bits = options.Bits <= 4 ? options.Bits * 2 : 8 });
 
     /// <inheritdoc/>
-    protected override IReadOnlyList<object> Choices(HalfQuadraticOptions options) =>
-        options.Bits != 0 ? [] : [.. WidthChoices.All.Select(c => options with { Bits = c.Bits, Group = c.Group ?? options.Group, Protect = 0 })];
+    protected override IReadOnlyList<Treatment> Choices(HalfQuadraticOptions options) => options.Bits != 0 ? [] : WidthChoices.Of(
+        ternary: true, symmetric: false, c => new Treatment(this, options with { Bits = c.Bits, Group = c.Group ?? options.Group, Protect = 0 }));
 
     /// <inheritdoc/>
     protected override double Protect(HalfQuadraticOptions options) => options.Protect;

@@ -10,6 +10,18 @@ internal sealed record Hessian(CholeskyFactor Factor, int[] Order, int Dead)
 {
     private const double Harder = 10;
 
+    /// <summary>Of inputs that nothing is known of: each column is rounded to nearest.</summary>
+    /// <param name="gram">The matrix in whose place it stands; overwritten.</param>
+    /// <param name="cancellation">Cancels the work.</param>
+    public static Hessian Unknown(double[] gram, CancellationToken cancellation)
+    {
+        var n = Size(gram);
+        Array.Clear(gram);
+        for (var i = 0; i < n; i++) gram[i * n + i] = 1;
+        var order = Enumerable.Range(0, n).ToArray();
+        return new Hessian(CholeskyFactor.Of(gram, order, 0, cancellation)!, order, n);
+    }
+
     /// <summary>Damps and factors a Gram matrix; ten times harder each time it fails.</summary>
     /// <param name="gram">XᵀX, order × order; the diagonal of inputs that were never active is set to the mean of the others.</param>
     /// <param name="byMagnitude">Columns of large diagonal first; else as they are.</param>
@@ -19,7 +31,7 @@ internal sealed record Hessian(CholeskyFactor Factor, int[] Order, int Dead)
     /// <returns>The factor, or null when the matrix stays singular.</returns>
     public static Hessian? Of(double[] gram, bool byMagnitude, double damping, int tries, CancellationToken cancellation)
     {
-        var n = (int)Math.Sqrt(gram.Length);
+        var n = Size(gram);
         var diagonal = new double[n];
         for (var i = 0; i < n; i++) diagonal[i] = gram[i * n + i];
         var dead = diagonal.Count(d => d == 0);
@@ -33,4 +45,6 @@ internal sealed record Hessian(CholeskyFactor Factor, int[] Order, int Dead)
             if (CholeskyFactor.Of(gram, order, damping * mean, cancellation) is { } factor) return new Hessian(factor, order, dead);
         return null;
     }
+
+    private static int Size(double[] gram) => (int)Math.Sqrt(gram.Length);
 }

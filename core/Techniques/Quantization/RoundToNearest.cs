@@ -53,8 +53,8 @@ public sealed class RoundToNearest : LayerTechnique<RoundToNearestOptions>
         options.Bits == 16 ? null : new Treatment(this, options with { Bits = options.Bits <= 4 ? options.Bits * 2 : options.Bits < 8 ? 8 : 16 });
 
     /// <inheritdoc/>
-    protected override IReadOnlyList<object> Choices(RoundToNearestOptions options) =>
-        options.Bits != 0 ? [] : [.. WidthChoices.All.Select(c => options with { Bits = c.Bits, Group = c.Group ?? options.Group, Protect = 0 })];
+    protected override IReadOnlyList<Treatment> Choices(RoundToNearestOptions options) => options.Bits != 0 ? [] : WidthChoices.Of(
+        ternary: true, options.Symmetric, c => new Treatment(this, options with { Bits = c.Bits, Group = c.Group ?? options.Group, Symmetric = c.Symmetric, Protect = 0 }));
 
     /// <inheritdoc/>
     protected override double Protect(RoundToNearestOptions options) => options.Protect;

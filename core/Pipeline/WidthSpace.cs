@@ -1,0 +1,140 @@
+using Serverless.Core.Onnx;
+using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Recipes;
+using Serverless.Core.Storage;
+using Serverless.Core.Techniques;
+using Serverless.Core.Techniques.Search;
+
+namespace Serverless.Core.Pipeline;
+
+/// <summary>A choice for each layer.</summary>
+/// <param name="LeastBits">No layer has fewer bits.</param>
+/// <param name="Chosen">Index of each layer's choice.</param>
+/// <param name="Bytes">Bytes of the model.</param>
+/// <param name="Loss">What the outputs are predicted to lose: their squared relative error.</param>
+internal sealed record WidthCandidate(int LeastBits, int[] Chosen, long Bytes, double Loss);
+
+/// <summary>The layers whose width is open, with what each choice takes and costs, and the model around them.</summary>
+internal sealed class WidthSpace
+{
+    private const int ReferenceBits = 4, MostFits = 5;
+    private const double CloseEnough = 0.001;
+    private readonly ModelProto graph;
+    private readonly NameStyle names;
+    private readonly long saved;
+    private readonly IReadOnlyList<LayerSensitivity> measured;
+
+    private WidthSpace(ModelProto graph, NameStyle names, IReadOnlyList<LayerTask> tasks, IReadOnlyList<LayerSensitivity> measured)
+    {
+        (this.graph, this.names, this.measured) = (graph, names, measured);
+        Open = [.. tasks.Where(t => t.Choices.Count > 0)];
+        // Layers whose width a rule fixes.
+        saved = tasks.Where(t => t.Choices.Count == 0 && t.Plan is not null).Sum(t => t.Data.Length - t.Plan!.BytesAfter);
+        Reference = [.. Open.Select(t => From(t, ReferenceBits))];
+        var reference = Reference.Select((c, i) => measured[i].Losses[c]).ToList();
+        ScoreScale = reference.Sum(l => l.Scores) is > 0 and var scores ? reference.Sum(l => l.Outputs) / scores : 0;
+        Items = [.. measured.Select((m, i) => m.Losses.Select((l, c) => new KnapsackChoice(m.Made.Count == 0 ? Open[i].Data.Length : Open[i].Choices[c].Plan.BytesAfter, l.Together(ScoreScale))).ToList())];
+    }
+
+    /// <summary>The layers.</summary>
+    public IReadOnlyList<LayerTask> Open { get; }
+
+    /// <summary>Bytes and predicted loss of each layer's choices.</summary>
+    public IReadOnlyList<IReadOnlyList<KnapsackChoice>> Items { get; }
+
+    /// <summary>Error of the outputs for one of the scores behind them, at the reference.</summary>
+    public double ScoreScale { get; }
+
+    /// <summary>4 bits throughout.</summary>
+    public int[] Reference { get; }
+
+    /// <summary>The widths that layers may have.</summary>
+    public IReadOnlyList<int> Widths => [.. Open.SelectMany(t => t.Choices).Select(c => c.Plan.Bits).Distinct().Order()];
+
+    /// <summary>Layers whose effect on the outputs was measured.</summary>
+    public int Measured => measured.Count(m => m.Measured > 0);
+
+    /// <summary>Reads what was measured.</summary>
+    public static async Task<WidthSpace> ReadAsync(IArtifactStore store, RunRequest request, IReadOnlyList<LayerTask> tasks, NameStyle names, CancellationToken cancellation)
+    {
+        var measured = new List<LayerSensitivity>();
+        foreach (var t in tasks.Where(t => t.Choices.Count > 0)) measured.Add(await store.ReadJsonAsync<LayerSensitivity>(RunNames.Sensitivity(request.Work, t.Index), cancellation));
+        return new WidthSpace(ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation)), names, tasks, measured);
+    }
+
+    /// <summary>The encodings of a choice; layers that cannot be compressed are left out.</summary>
+    public IReadOnlyList<(string Name, StoredLayer Stored)> Layers(int[] chosen) =>
+        [.. chosen.Select((c, i) => (i, c)).Where(x => measured[x.i].Made.Count > 0).Select(x => (Open[x.i].Name, measured[x.i].Made[x.c]))];
+
+    /// <summary>Bytes of the model with a choice in place, as it would be written: with its weights in the place of references.</summary>
+    public long Weigh(int[] chosen)
+    {
+        var model = graph.Clone();
+        var (edit, weights) = (new ModelEdit(model), Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal));
+        foreach (var (name, stored) in Layers(chosen)) Forms.Apply(edit, weights[name], stored.Layer, stored.Shard);
+        if (names == NameStyle.Short) Reassemble.ShortenWhereWorthwhile(model);
+        long payload = 0;
+        foreach (var (tensor, place) in ModelIndex.Tensors(model).Where(t => t.Tensor.DataLocation == TensorProto.Types.DataLocation.External).ToList())
+        {
+            var length = TensorRef.From(tensor, place).Length;
+            tensor.ExternalData.Clear();
+            tensor.ClearDataLocation();
+            var around = tensor.CalculateSize();
+            var raw = 1 + Varint(length) + length;
+            payload += raw + Varint(around + raw) - Varint(around);
+        }
+        return model.CalculateSize() + payload - saved;
+
+        // Bytes of a number in protobuf.
+        static int Varint(long value) => Google.Protobuf.CodedOutputStream.ComputeUInt64Size((ulong)value);
+    }
+
+    /// <summary>
+    /// The best choices of a size at most, without and with a least width for all layers; the first is the best as
+    /// predicted, or the smallest of all where none fits.
+    /// </summary>
+    /// <param name="target">Bytes of the model.</param>
+    public IReadOnlyList<WidthCandidate> Fit(long target)
+    {
+        var found = new List<WidthCandidate>();
+        foreach (var bits in Widths)
+            if (Fit(bits, target, null) is { } s) found.Add(s);
+        // One width throughout, the widest that fits.
+        if (Widths.Select(bits => Candidate(bits, [.. Open.Select(t => From(t, bits))])).LastOrDefault(u => u.Bytes <= target) is { } uniform) found.Add(uniform);
+        if (found.Count == 0) found.Add(Candidate(0, Knapsack.Least(Items, Items.Sum(i => i.Min(c => c.Bytes)))!.Chosen));
+        return [.. found.DistinctBy(f => string.Join(',', f.Chosen))];
+    }
+
+    /// <summary>A choice with its figures.</summary>
+    public WidthCandidate Candidate(int leastBits, int[] chosen) => new(leastBits, chosen, Weigh(chosen), chosen.Select((c, i) => Items[i][c].Loss).Sum());
+
+    /// <summary>
+    /// The best choice of a size at most, or null when none fits. What lies around the layers depends on the choice: it is
+    /// solved, weighed, and solved again for the bytes that were off.
+    /// </summary>
+    /// <param name="leastBits">No layer has fewer, where it has the choice.</param>
+    /// <param name="target">Bytes of the model.</param>
+    /// <param name="weights">What the predicted loss of each layer is multiplied by; null for 1.</param>
+    public WidthCandidate? Fit(int leastBits, long target, double[]? weights)
+    {
+        WidthCandidate? best = null;
+        var least = double.PositiveInfinity;
+        var from = Open.Select(t => From(t, leastBits)).ToList();
+        IReadOnlyList<IReadOnlyList<KnapsackChoice>> items = [.. Items.Select((c, i) => c.Skip(from[i]).Select(x => x with { Loss = x.Loss * (weights?[i] ?? 1) }).ToList())];
+        var smallest = items.Sum(i => i.Min(c => c.Bytes));
+        var room = Math.Max(smallest, target - Weigh(Reference) + Reference.Select((c, i) => Items[i][c].Bytes).Sum());
+        for (var i = 0; i < MostFits; i++)
+        {
+            var found = Knapsack.Least(items, room)!;
+            var candidate = Candidate(leastBits, [.. found.Chosen.Select((c, layer) => c + from[layer])]);
+            var off = candidate.Bytes - target;
+            if (off <= 0 && found.Loss < least) (best, least) = (candidate, found.Loss);
+            if (off <= 0 && -off <= CloseEnough * target) break;
+            if (off > 0 && room == smallest) break;
+            room = Math.Max(smallest, room - off);
+        }
+        return best;
+    }
+
+    private static int From(LayerTask task, int bits) => Math.Min(task.Choices.TakeWhile(c => c.Plan.Bits < bits).Count(), task.Choices.Count - 1);
+}
