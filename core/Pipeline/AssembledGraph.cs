@@ -26,7 +26,7 @@ internal sealed record AssembledGraph(
     /// <param name="store">Where everything is.</param>
     /// <param name="request">The run.</param>
     /// <param name="attempt">The attempt.</param>
-    /// <param name="corrections">What to add to the biases of layers: value → bias; with it every Conv and Gemm that was compressed gets a bias of its own. Null to leave them.</param>
+    /// <param name="corrections">What to add to the biases of layers: value → bias, which becomes its own; empty to give every compressed Conv and Gemm one of its own. Null to leave them.</param>
     /// <param name="cancellation">Cancels the work.</param>
     public static async Task<AssembledGraph> BuildAsync(
         IArtifactStore store, RunRequest request, int attempt, IReadOnlyDictionary<string, float[]>? corrections, CancellationToken cancellation)
@@ -60,6 +60,8 @@ internal sealed record AssembledGraph(
         }
         dynamic.Finish();
         var floats = await integers.ApplyAsync(cancellation);
+        // Biases that were replaced; with fresh scopes, since other edits are known to theirs alone.
+        if (own.Count > 0) new ModelEdit(model).DropDead();
         if (halfCompute)
         {
             // Layers that are not to compute so: skipped, or treated otherwise. Those too small to store so compute with the rest.
@@ -85,6 +87,7 @@ internal sealed record AssembledGraph(
             foreach (var use in weight.Uses.Where(u => u is { Direct: true, Input: 1, Op: "Conv" or "Gemm" } && u.Scope.Parent is null && u.Scope.Function is null))
             {
                 if (use.Op == "Gemm" && use.FloatAttribute("beta", 1) != 1) continue;
+                if (corrections.Count > 0 && !corrections.ContainsKey(use.Node.Output[0])) continue;
                 var channels = (int)weight.Reference.Dims[use.Op == "Conv" || use.IntAttribute("transB", 0) != 0 ? 0 : 1];
                 var name = use.Node.Input.Count > 2 ? use.Node.Input[2] : "";
                 if (name.Length > 0 && initializers.GetValueOrDefault(name) is not { DataType: (int)DataType.Float, Dims.Count: 1 }) continue;

@@ -18,6 +18,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
     public const int MostRetrainings = 3;
     private const int MostChoices = 5;
     private const double TighterThan = 0.7, UnusedLoss = 0.5, LargestStep = 4;
+    private const int Slack = 32;
 
     /// <inheritdoc/>
     public override async Task<RunResult> RunAsync(IOrchestration host, RunRequest request)
@@ -130,7 +131,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
         if (budget is { MaxSizeRatio: { } ratio, MaxAccuracyLoss: null })
         {
             var over = made.Assembled.Bytes - (long)(ratio * bytes);
-            return over > 0 ? (over, 1) : null;
+            return over > 0 ? (over + Slack, 1) : null;
         }
         if (budget is not { MaxAccuracyLoss: { } most, MaxSizeRatio: null }) return null;
         var loss = made.Evaluated.Figures.Loss.Loss;

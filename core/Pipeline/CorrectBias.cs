@@ -5,6 +5,7 @@ using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
+using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Pipeline;
 
@@ -18,14 +19,16 @@ public sealed record BiasesCorrected(int Layers);
 
 /// <summary>What is to be added to biases.</summary>
 /// <param name="Layers">A layer's output value → what each of its channels lacks.</param>
-/// <param name="Samples">Samples measured on.</param>
+/// <param name="Samples">Samples measured on; 0 when it was worked out from the normalizations.</param>
 /// <param name="Skipped">Why nothing was corrected, or null.</param>
 public sealed record BiasCorrections(IReadOnlyDictionary<string, float[]> Layers, int Samples, string? Skipped);
 
 /// <summary>
-/// Bias correction, empirical (Nagel et al. 2019, appendix D): layer by layer from the input on, the mean of each channel of
-/// the layer's output in the compressed model, those before it corrected, is compared with that in the original, and
-/// the bias takes up the difference. It mends what clipping and rounding do to the mean, of weights and activations alike.
+/// Bias correction (Nagel et al. 2019, "Data-Free Quantization through Weight Equalization and Bias Correction"). With data,
+/// empirical (appendix D): layer by layer from the input on, the mean of each channel of the layer's output in the compressed
+/// model, those before it corrected, is compared with that in the original, and the bias takes up the difference; so it
+/// mends what clipping and rounding do to the mean, of weights and activations alike. Without data, analytic (section
+/// 4.2): what a layer lacks is its weights' error times its expected input, which follows from the batch normalizations before it.
 /// </summary>
 public sealed class CorrectBias : Activity<CorrectBiasInput, BiasesCorrected>, IRunsModels
 {
@@ -43,40 +46,59 @@ public sealed class CorrectBias : Activity<CorrectBiasInput, BiasesCorrected>, I
         var request = input.Request;
         var options = (await Inspect.RecipeOf(store, request, cancellation)).Whole.CorrectBias ?? new BiasCorrectionOptions();
         var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
-        if (calibration.Source != Evaluator.Data) return Skip("biases are corrected on data alone, and the drop has none");
         var original = await ModelIndexer.IndexAsync(store, $"{RunNames.CalibrationModel(request.Work)}/{ModelWriter.ModelName}", cancellation);
         if (original.Bytes > ModelRunner.WholeLimit) return Skip($"the model is larger than {ModelRunner.WholeLimit >> 20} MB");
         var built = await AssembledGraph.BuildAsync(store, request, input.Attempt, new Dictionary<string, float[]>(), cancellation);
         if (built.Biases.Count == 0) return Skip("no layer was compressed that takes a bias");
-
         using var originals = await store.MaterializeAsync(original.Folder, original.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
+        if (calibration.Source != Evaluator.Data)
+        {
+            var normalized = await store.ReadJsonAsync<Dictionary<string, ChannelDistribution>>(RunNames.Normalized(request.Work), cancellation);
+            if (normalized.Count == 0) return Skip("the drop has no data, and the model no batch normalizations to tell what layers get to see");
+            return await WithFilesAsync(store, input, built, (_, folder) => AnalyticShift.Of(original.Model, originals.Path, built.Model, folder, built.Biases.Keys, normalized), cancellation) is { Count: > 0 } shifts
+                ? new BiasCorrections(shifts, 0, null) : Skip("the drop has no data, and no layer follows a batch normalization");
+        }
         var samples = await CalibrateShard.SamplesAsync(store, request, 0, Math.Min(options.Samples, calibration.Runs), originals.Path, original, cancellation);
         var wanted = new Dictionary<string, ChannelMeans>(StringComparer.Ordinal);
         await ValueTap.RunAsync(originals.Path, original, built.Biases.Keys.ToHashSet(StringComparer.Ordinal), samples, (name, values, shape) => Add(wanted, name, values, shape), _ => Task.CompletedTask, cancellation);
 
-        var target = $"{RunNames.Attempt(request.Work, input.Attempt)}/bias";
+        var found = await WithFilesAsync(store, input, built, (model, folder) => Measured(model, folder, built.Biases, wanted, samples, cancellation), cancellation);
+        return new BiasCorrections(found, samples.Count, null);
+
+        static BiasCorrections Skip(string why) => new(new Dictionary<string, float[]>(), 0, why);
+    }
+
+    // The model with its weights in files that ONNX Runtime reads, for as long as something is done with it.
+    private static async Task<IReadOnlyDictionary<string, float[]>> WithFilesAsync(
+        IArtifactStore store, CorrectBiasInput input, AssembledGraph built, Func<ModelProto, string, IReadOnlyDictionary<string, float[]>> find, CancellationToken cancellation)
+    {
+        var target = $"{RunNames.Attempt(input.Request.Work, input.Attempt)}/bias";
         await ModelWriter.WriteAsync(store, built.Model, built.Folder, built.ETags, target, 0, cancellation);
         var index = await ModelIndexer.IndexAsync(store, $"{target}/{ModelWriter.ModelName}", cancellation);
         using var folder = await store.MaterializeAsync(target, index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
-        var model = built.Model;
+        var found = find(built.Model, folder.Path);
+        foreach (var file in index.Files.Values) await store.DeleteAsync(file.Path, cancellation);
+        return found;
+    }
+
+    private static Dictionary<string, float[]> Measured(
+        ModelProto model, string folder, IReadOnlyDictionary<string, BiasPlace> biases, Dictionary<string, ChannelMeans> wanted, IReadOnlyList<Sample> samples, CancellationToken cancellation)
+    {
         var initializers = model.Graph.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);
         var found = new Dictionary<string, float[]>(StringComparer.Ordinal);
-        foreach (var value in model.Graph.Node.SelectMany(n => n.Output).Where(built.Biases.ContainsKey).ToList())
+        foreach (var value in model.Graph.Node.SelectMany(n => n.Output).Where(biases.ContainsKey).ToList())
         {
             cancellation.ThrowIfCancellationRequested();
             if (!wanted.TryGetValue(value, out var before)) continue;
-            var got = Measure(model, folder.Path, value, samples, cancellation);
+            var got = Measure(model, folder, value, samples, cancellation);
             if (got.Sums.Length != before.Sums.Length) continue;
             var lack = new float[got.Sums.Length];
             for (var c = 0; c < lack.Length; c++) lack[c] = (float)(before.Mean(c) - got.Mean(c));
             if (!lack.All(float.IsFinite)) continue;
             found[value] = lack;
-            built.Biases[value].Shift(initializers, lack);
+            biases[value].Shift(initializers, lack);
         }
-        foreach (var file in index.Files.Values) await store.DeleteAsync(file.Path, cancellation);
-        return new BiasCorrections(found, samples.Count, null);
-
-        static BiasCorrections Skip(string why) => new(new Dictionary<string, float[]>(), 0, why);
+        return found;
     }
 
     // Of the model up to a value: ONNX Runtime drops what the value does not need.

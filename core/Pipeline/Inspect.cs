@@ -42,14 +42,16 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
         var edit = new ModelEdit(index.Model);
         var extra = new ExtraWeights($"{request.Work}/weights.bin");
         ConstantMerging.Apply(edit);
+        IReadOnlyDictionary<string, ChannelDistribution> normalized = new Dictionary<string, ChannelDistribution>();
         if (recipe.Whole.Simplify.BatchNorm)
-            await ConvFolding.ApplyAsync(edit, (t, token) => ReadAsync(store, index, extra, t, token), extra.KeepAsync, cancellation);
+            normalized = await ConvFolding.ApplyAsync(edit, (t, token) => ReadAsync(store, index, extra, t, token), extra.KeepAsync, cancellation);
         if (recipe.Whole.Simplify.HardSwish) HardSwishFolding.Apply(edit);
         ConstantMerging.Apply(edit);
         foreach (var weight in Weight.Of(index.Model))
             if (weight.LeftAlone is null && weight.Reference.File is null) await extra.KeepAsync(weight.Tensor, TensorRef.InlineBytes(weight.Tensor), cancellation);
         await extra.WriteAsync(store, cancellation);
         await store.WriteBytesAsync(RunNames.Graph(request.Work), index.Model.ToByteArray(), cancellation);
+        await store.WriteJsonAsync(RunNames.Normalized(request.Work), normalized.Where(n => n.Value.Mean.Concat(n.Value.Deviation).All(double.IsFinite)).ToDictionary(), cancellation);
         await store.WriteJsonAsync(RunNames.Files(request.Work), versions, cancellation);
         return new Inspected(index.Bytes, parameters, recipe.Whole is { Equalize: not null } or { Smooth: not null });
     }

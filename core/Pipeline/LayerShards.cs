@@ -13,7 +13,7 @@ namespace Serverless.Core.Pipeline;
 /// </summary>
 internal static class LayerShards
 {
-    private const int Version = 3;
+    private const int Version = 4;
 
     /// <summary>Finds a layer's shard or makes it.</summary>
     /// <param name="store">The store.</param>

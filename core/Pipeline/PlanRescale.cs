@@ -18,7 +18,7 @@ public sealed class PlanRescale : Activity<PlanInput, RescalePlanned>
         var before = Before(request);
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
         var graph = await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation);
-        foreach (var name in new Func<string, string>[] { RunNames.Graph, RunNames.Files, RunNames.Recipe })
+        foreach (var name in new Func<string, string>[] { RunNames.Graph, RunNames.Files, RunNames.Recipe, RunNames.Normalized })
             if (await store.FindAsync(name(request.Work), cancellation) is not null)
                 await store.WriteBytesAsync(name(before.Work), await store.ReadBytesAsync(name(request.Work), int.MaxValue, cancellation), cancellation);
         if (recipe.Whole.Smooth is not { } smooth) return new RescalePlanned(0);

@@ -36,6 +36,7 @@ public sealed class Rescale : Activity<PlanInput, Rescaled>
         var source = new Source(store, StorePath.Parent(request.Model), etags);
         var values = ChannelScaling.Of(model);
         var factors = new Dictionary<TensorProto, Dictionary<int, double[]>>(ReferenceEqualityComparer.Instance);
+        var normalized = await store.ReadJsonAsync<Dictionary<string, ChannelDistribution>>(RunNames.Normalized(from.Work), cancellation);
         var (equalized, smoothed) = (0, 0);
         var divided = new double[]?[values.Count];
         if (recipe.Whole.Equalize is { } equalize)
@@ -65,6 +66,7 @@ public sealed class Rescale : Activity<PlanInput, Rescaled>
             }
         }
         await WriteAsync(store, request, model, source, factors, cancellation);
+        await store.WriteJsonAsync(RunNames.Normalized(request.Work), normalized, cancellation);
         await store.WriteJsonAsync(RunNames.Files(request.Work), etags, cancellation);
         var layers = Weight.Of(model).Count(w => w.Uses.Any(u => u is { Op: "Conv" or "MatMul" or "Gemm", Input: 1 }));
         var rescaled = new Rescaled(equalized, smoothed, layers - values.Sum(v => v.Takers.Count));
@@ -76,6 +78,8 @@ public sealed class Rescale : Activity<PlanInput, Rescaled>
         void Divide(ChannelScaling value, double[] by)
         {
             foreach (var maker in value.Makers) Multiply(maker, c => 1 / by[c]);
+            if (value.FromLayer && model.Graph.Node.FirstOrDefault(n => n.OpType == "Conv" && n.Input[1] == value.Makers[0].Tensor.Name) is { } conv && normalized.TryGetValue(conv.Output[0], out var made))
+                normalized[conv.Output[0]] = made.DividedBy(by);
             foreach (var taker in value.Takers) Multiply(taker, c => by[c]);
         }
 

@@ -153,6 +153,9 @@ public static class RunNames
     /// <summary>How the widths of layers were chosen for an attempt.</summary>
     public static string Widths(string work, int attempt) => $"{work}/widths/choice-{attempt}.json";
 
+    /// <summary>How values are distributed that a batch normalization makes.</summary>
+    public static string Normalized(string work) => $"{work}/normalized.json";
+
     /// <summary>What was scaled before anything was quantized.</summary>
     public static string Rescaled(string work) => $"{work}/rescaled.json";
 

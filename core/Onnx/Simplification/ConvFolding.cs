@@ -20,12 +20,12 @@ public static class ConvFolding
     /// <param name="read">Reads the bytes of a tensor.</param>
     /// <param name="write">Keeps the bytes of a changed weight and points the tensor at them.</param>
     /// <param name="cancellation">Cancels the work.</param>
-    /// <returns>How many nodes were folded.</returns>
-    public static async Task<int> ApplyAsync(
+    /// <returns>How values of the main graph are distributed that a BatchNormalization makes or made: mean β, deviation |γ|.</returns>
+    public static async Task<IReadOnlyDictionary<string, ChannelDistribution>> ApplyAsync(
         ModelEdit edit, Func<TensorProto, CancellationToken, Task<ReadOnlyMemory<byte>>> read,
         Func<TensorProto, ReadOnlyMemory<byte>, CancellationToken, Task> write, CancellationToken cancellation)
     {
-        var folded = 0;
+        var normalized = new Dictionary<string, ChannelDistribution>(StringComparer.Ordinal);
         foreach (var scope in edit.Roots[0].All())
         {
             var uses = CountUses(scope);
@@ -38,18 +38,21 @@ public static class ConvFolding
                 TensorProto? bias = null;
                 if (channels <= 0 || conv.Input.Count > 2 && conv.Input[2].Length > 0 && ((bias = Parameter(conv.Input[2])) is null || bias.Dims.Count != 1 || bias.Dims[0] != channels)) continue;
                 var (factor, offset) = (Enumerable.Repeat(1f, (int)channels).ToArray(), new float[channels]);
-                var before = folded;
+                var folded = 0;
+                ChannelDistribution? distribution = null;
                 while (uses.GetValueOrDefault(conv.Output[0]) == 1 && consumers[conv.Output[0]].FirstOrDefault() is { } next
-                    && await AffineAsync(next, conv.Output[0], channels, weight.Dims.Count, Parameter, read, cancellation) is var (f, o))
+                    && await AffineAsync(next, conv.Output[0], channels, weight.Dims.Count, Parameter, read, cancellation) is var (f, o, behind))
                 {
                     var (factors, offsets) = (factor.Zip(f, (x, y) => x * y).ToArray(), offset.Zip(f, (x, y) => x * y).Zip(o, (x, y) => x + y).ToArray());
                     if (!factors.Concat(offsets).All(float.IsFinite)) break;
                     (factor, offset) = (factors, offsets);
+                    distribution = behind ?? distribution?.Affine(f, o);
                     conv.Output[0] = next.Output[0];
                     ModelEdit.Replace(scope, next, []);
                     folded++;
                 }
-                if (folded == before) continue;
+                if (folded == 0) continue;
+                if (distribution is not null && scope.Parent is null) normalized[conv.Output[0]] = distribution;
                 var weights = Floats(await read(weight, cancellation));
                 var each = weights.Length / (int)channels;
                 for (var i = 0; i < weights.Length; i++) weights[i] *= factor[i / each];
@@ -60,13 +63,15 @@ public static class ConvFolding
                 while (conv.Input.Count < 3) conv.Input.Add("");
                 conv.Input[2] = name;
             }
+            foreach (var norm in scope.Parent is null ? scope.Nodes.Where(n => n is { OpType: "BatchNormalization", Domain: "", Input.Count: 5 }) : [])
+                if (Parameter(norm.Input[1]) is { Dims.Count: 1 } gamma && await AffineAsync(norm, norm.Input[0], gamma.Dims[0], 4, Parameter, read, cancellation) is (_, _, { } distribution)) normalized[norm.Output[0]] = distribution;
 
             TensorProto? Parameter(string name) => initializers.GetValueOrDefault(name) is { DataType: (int)DataType.Float } t ? t : null;
         }
-        return folded;
+        return normalized;
     }
 
-    private static async Task<(float[] Factor, float[] Offset)?> AffineAsync(
+    private static async Task<(float[] Factor, float[] Offset, ChannelDistribution? Behind)?> AffineAsync(
         NodeProto node, string input, long channels, int rank, Func<string, TensorProto?> parameter,
         Func<TensorProto, CancellationToken, Task<ReadOnlyMemory<byte>>> read, CancellationToken cancellation)
     {
@@ -79,7 +84,8 @@ public static class ConvFolding
             var v = new float[4][];
             for (var i = 0; i < 4; i++) v[i] = Floats(await read(parameters[i]!, cancellation));
             var factor = v[0].Zip(v[3], (gamma, variance) => gamma / MathF.Sqrt(variance + epsilon)).ToArray();
-            return (factor, [.. Enumerable.Range(0, factor.Length).Select(c => v[1][c] - v[2][c] * factor[c])]);
+            return (factor, [.. Enumerable.Range(0, factor.Length).Select(c => v[1][c] - v[2][c] * factor[c])],
+                new ChannelDistribution([.. v[1].Select(beta => (double)beta)], [.. v[0].Select(gamma => (double)MathF.Abs(gamma))]));
         }
         if (node is not { OpType: "Mul" or "Div" or "Add" or "Sub", Domain: "", Input.Count: 2 }) return null;
         var first = node.Input[0] == input;
@@ -91,10 +97,10 @@ public static class ConvFolding
         var (ones, zeros) = (Enumerable.Repeat(1f, values.Length).ToArray(), new float[values.Length]);
         return node.OpType switch
         {
-            "Mul" => (values, zeros),
-            "Div" => ([.. values.Select(x => 1 / x)], zeros),
-            "Add" => (ones, values),
-            _ => (ones, [.. values.Select(x => -x)]),
+            "Mul" => (values, zeros, null),
+            "Div" => ([.. values.Select(x => 1 / x)], zeros, null),
+            "Add" => (ones, values, null),
+            _ => (ones, [.. values.Select(x => -x)], null),
         };
     }
 
