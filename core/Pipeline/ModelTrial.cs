@@ -21,7 +21,7 @@ internal sealed class ModelTrial : IDisposable
 {
     /// <summary>Runs that choices are compared on, at most.</summary>
     public const int MostRuns = 64;
-    private const int LeastRuns = 8, Decisions = 1000;
+    private const int LeastRuns = 8, Decisions = 320;
     private readonly IArtifactStore store;
     private readonly RunRequest request;
     private readonly ModelProto graph;
@@ -41,7 +41,7 @@ internal sealed class ModelTrial : IDisposable
     /// <summary>Runs the original.</summary>
     /// <param name="store">The store.</param>
     /// <param name="request">The run.</param>
-    /// <param name="mostRuns">Runs at most; fewer, but at least 8, when they hold a thousand decisions.</param>
+    /// <param name="mostRuns">Runs at most; fewer, but at least 8, when they hold some hundreds of decisions.</param>
     /// <param name="cancellation">Cancels the runs.</param>
     public static async Task<ModelTrial> OpenAsync(IArtifactStore store, RunRequest request, int mostRuns, CancellationToken cancellation)
     {

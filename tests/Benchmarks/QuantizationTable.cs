@@ -14,17 +14,18 @@ internal static class QuantizationTable
 
     private static readonly string[] Methods =
     [
-        "method: rtn, bits: 8", "method: rtn, bits: 4", "method: rtn, bits: 3", "method: rtn, bits: 2, symmetric: false", "method: rtn, bits: mixed",
-        "method: gptq, bits: 4", "method: gptq, bits: 3", "method: gptq, bits: 2, symmetric: false", "method: gptq, bits: mixed",
+        "method: rtn, bits: 8", "method: rtn, bits: 4", "method: rtn, bits: 3", "method: rtn, bits: 3, symmetric: false", "method: rtn, bits: 2, symmetric: false", "method: rtn, bits: mixed",
+        "method: gptq, bits: 4", "method: gptq, bits: 3", "method: gptq, bits: 3, symmetric: false", "method: gptq, bits: 2, symmetric: false", "method: gptq, bits: mixed",
         "method: awq, bits: 4", "method: awq, bits: 3", "method: awq, bits: 2",
         "method: hqq, bits: 4", "method: hqq, bits: 3", "method: ternary", "method: ternary, scales: two", "method: binary", "method: binary, order: 2",
         "method: fixed, bits: 8", "method: fixed, bits: 16", "method: float16", "method: float16, type: bfloat16", "method: float16, compute: true",
-        "method: static", "method: static, range: minmax", "method: static, range: entropy", "method: dynamic",
+        "method: static", "method: static, range: minmax", "method: static, range: entropy", "smooth + method: static", "equalize + method: static", "method: dynamic",
+        "method: rtn, bits: 4, group: channel", "equalize + method: rtn, bits: 4, group: channel", "correctBias + method: rtn, bits: 4, group: channel",
     ];
 
     /// <summary>Prints the tables.</summary>
     /// <param name="recogniser">The recogniser's <c>.onnx</c>, whose input is <c>x</c>: batch × 3 × 48 × width.</param>
-    /// <param name="methods">Other methods to try than those of the table, each as <c>method: rtn, bits: 8</c>, or none.</param>
+    /// <param name="methods">Other methods to try than those of the table, each as <c>method: rtn, bits: 8</c>, behind steps for the whole model and a plus where there are such, or none.</param>
     public static async Task<int> RunAsync(string recogniser, string[] methods)
     {
         var folder = Directory.CreateTempSubdirectory("serverless-table-").FullName;
@@ -54,7 +55,8 @@ internal static class QuantizationTable
         foreach (var method in methods.Length > 0 ? methods : Methods)
         {
             var recipe = Path.Combine(folder, "recipe.yaml");
-            await File.WriteAllTextAsync(recipe, $"version: 1\nsteps:\n- quantize: {{{method}}}\n");
+            var steps = method.Split(" + ");
+            await File.WriteAllTextAsync(recipe, $"version: 1\nsteps:\n{string.Concat(steps[..^1].Select(s => $"- {s}: {{}}\n"))}- quantize: {{{steps[^1]}}}\n");
             var output = Path.Combine(folder, Guid.NewGuid().ToString("N"));
             await RunDrop.RunAsync(Drop.Of(model, recipe, data), new LocalOptions(output, folder, null, 4L << 30, Isolated: false), _ => { }, _ => { }, CancellationToken.None);
             var r = JsonSerializer.Deserialize<Report>(await File.ReadAllBytesAsync(Path.Combine(output, "report.json")), Json.Options)!;
@@ -62,7 +64,7 @@ internal static class QuantizationTable
             var bits = r.Layers.Where(l => l.Note is null).Sum(l => l.Bits * l.Shape.Aggregate(1.0, (a, b) => a * b)) / weights;
             var accuracy = r.Accuracy is { } a ? $"{a.Before:0.000} → {a.After:0.000}" : text is null ? "" : $"{read:0.000} → {text.Of(Path.Combine(output, "model.onnx"), Seed, unseen):0.000}";
             Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"| {method["method: ".Length..]} | {bits:0.0} | {r.Size.Ratio:0.000} | {r.Fidelity.Cosine:0.0000} | {r.Fidelity.RelativeError:0.000} | {r.Fidelity.Top1Agreement:0.000} | {accuracy} | {r.Latency.Ratio:0.00} | {r.ElapsedSeconds:0.0} |"));
+                $"| {method.Replace("method: ", "", StringComparison.Ordinal)} | {bits:0.0} | {r.Size.Ratio:0.000} | {r.Fidelity.Cosine:0.0000} | {r.Fidelity.RelativeError:0.000} | {r.Fidelity.Top1Agreement:0.000} | {accuracy} | {r.Latency.Ratio:0.00} | {r.ElapsedSeconds:0.0} |"));
         }
     }
 }

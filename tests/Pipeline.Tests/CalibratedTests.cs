@@ -63,17 +63,20 @@ public class CalibratedTests
     {
         using var folder = new Folder();
         // Behind a layout operator; with inputs that are never active; and an embedding, which has no rows to observe.
-        var model = Model(13).Input("i", DataType.Int64, 1, 5).Weight("table", 70, 64).Weight("turned", 48, 64).Weight("dead", 48, 96)
+        var model = Model(13).Input("i", DataType.Int64, 1, 5).Weight("table", 70, 64).Weight("turned", 48, 64).Weight("flat", 48 * 48).Weight("dead", 48, 96)
+            .Initializer(Tensor("square", DataType.Int64, System.Runtime.InteropServices.MemoryMarshal.AsBytes<long>([48, 48]), 2))
             .With(
-                Node("Gather", ["table", "i"], ["e"]), Node("Transpose", ["turned"], ["t"]), Node("MatMul", ["e", "t"], ["m"]),
+                Node("Gather", ["table", "i"], ["e"]), Node("Transpose", ["turned"], ["t"]), Node("MatMul", ["e", "t"], ["s"]),
+                Node("Reshape", ["flat", "square"], ["f"]), Node("MatMul", ["s", "f"], ["m"]),
                 Node("Sub", ["m", "m"], ["zero"]), Node("Relu", ["zero"], ["z"]), Node("MatMul", ["z", "dead"], ["y"]))
             .Output("y").Output("m");
         var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: gptq, protect: 0}\n");
         string? Fallback(string name) => done.Report.Layers.Single(l => l.Name == name).Fallback;
         Assert.Contains("Gather", Fallback("table"), StringComparison.Ordinal);
-        Assert.Contains("layout operator", Fallback("turned"), StringComparison.Ordinal);
+        Assert.Contains("layout operator", Fallback("flat"), StringComparison.Ordinal);
+        Assert.Null(Fallback("turned"));
         Assert.Contains("singular", Fallback("dead"), StringComparison.Ordinal);
-        Assert.All(done.Report.Layers, l => Assert.StartsWith("rounded to nearest", l.Fallback, StringComparison.Ordinal));
+        Assert.All(done.Report.Layers.Where(l => l.Name != "turned" && l.Note is null), l => Assert.StartsWith("rounded to nearest", l.Fallback, StringComparison.Ordinal));
         Assert.Equal("synthetic", done.Report.Calibration!.Source);
     }
 

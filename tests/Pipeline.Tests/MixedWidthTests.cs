@@ -8,25 +8,32 @@ public class MixedWidthTests
 {
     [Theory]
     [InlineData("ch_PP-OCRv4_rec_infer", "gptq", 3)]
-    [InlineData("ch_PP-OCRv4_rec_infer", "rtn", 4)]
+    [InlineData("ch_PP-OCRv4_det_infer", "rtn", 4)]
+    [InlineData("ch_ppocr_mobile_v2.0_cls_infer", "rtn", 3)]
     [InlineData("ch_ppocr_mobile_v2.0_cls_infer", "rtn", 4)]
-    [InlineData("silero_vad_v5", "rtn", 4)]
+    [InlineData("silero_vad_v5", "hqq", 4)]
+    [InlineData("silero_vad_v6", "gptq", 4)]
     [InlineData("digits", "rtn", 3)]
+    [InlineData("digits", "gptq", 4)]
     public async Task Mixed_widths_are_nearer_than_the_best_uniform_one(string name, string method, int bits)
     {
         using var folder = new Folder();
         string? data = null;
-        if (name.Contains("rec", StringComparison.Ordinal))
+        if (name.StartsWith("ch_", StringComparison.Ordinal))
         {
             Assert.SkipWhen(TextLines.Fonts.Count == 0, "There are no TrueType fonts here to render text lines with.");
-            data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 1, count: 48);
+            // Of a picture there is one direction, of a line many characters, of a page many pixels: that many are needed to tell.
+            var (count, width, height) = name.Contains("cls", StringComparison.Ordinal) ? (256, 192, 48) : name.Contains("rec", StringComparison.Ordinal) ? (48, 320, 48) : (24, 320, 96);
+            data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 1, count, width, height, turned: count == 256);
         }
         var file = name == "digits" ? Path.Combine(RealModels.Digits, "digits.onnx") : RealModels.File(name);
         if (name == "digits") data = Path.Combine(RealModels.Digits, "data.npz");
         var uniform = await Compressed.RunAsync(folder, file, $"version: 1\nsteps:\n- quantize: {{method: {method}, bits: {bits}, protect: 0}}\n", data);
-        var ratio = uniform.Report.Size.Ratio.ToString("0.#####", System.Globalization.CultureInfo.InvariantCulture);
+        var ratio = uniform.Report.Size.Ratio.ToString("0.########", System.Globalization.CultureInfo.InvariantCulture);
         var mixed = await Compressed.RunAsync(folder, file, $"version: 1\nbudget: {{maxSizeRatio: {ratio}}}\nsteps:\n- quantize: {{method: {method}, bits: mixed}}\n", data);
-        Assert.True(mixed.Report.Size.After <= uniform.Report.Size.After + 2, $"{mixed.Report.Size} and {uniform.Report.Size}");
+        Assert.InRange(mixed.Report.Size.After, 0, uniform.Report.Size.After + 2);
+        Assert.InRange(mixed.Report.Widths!.Chosen.SizeRatio * mixed.Report.Size.Before - mixed.Report.Size.After, -16, 16);
+        Assert.True(mixed.Report.Widths.Tried.Count > 1);
         Assert.True(mixed.Report.Fidelity.RelativeError < uniform.Report.Fidelity.RelativeError, $"{mixed.Report.Fidelity} mixed, {uniform.Report.Fidelity} uniform");
     }
 
@@ -38,7 +45,7 @@ public class MixedWidthTests
         var uniform = await Compressed.RunAsync(folder, file, "version: 1\nsteps:\n- quantize: {method: rtn, bits: 3}\n", data);
         var mixed = await Compressed.RunAsync(folder, file, "version: 1\nbudget: {maxAccuracyLoss: 0.02}\nsteps:\n- quantize: {method: rtn, bits: mixed}\n", data);
         Assert.Equal("succeeded", mixed.Report.Status);
-        Assert.InRange(mixed.Report.Budget!.Loss, 0, 0.02);
-        Assert.True(mixed.Report.Attempts > 1 && mixed.Report.Size.After < uniform.Report.Size.After, $"{mixed.Report.Attempts} attempts, {mixed.Report.Size} and {uniform.Report.Size}");
+        Assert.InRange(mixed.Report.Budget!.Loss, 0.005, 0.02);
+        Assert.True(mixed.Report.Size.After < uniform.Report.Size.After, $"{mixed.Report.Size} and {uniform.Report.Size}");
     }
 }

@@ -13,7 +13,7 @@ namespace Serverless.Core.Techniques.Quantization;
 /// <param name="normalized">Value → its distribution, where a normalization makes it.</param>
 internal sealed class ExpectedInputs(GraphProto graph, IReadOnlyDictionary<string, ChannelDistribution> normalized)
 {
-    private const int Deepest = 64, Points = 97;
+    private const int Deepest = 64, Points = 385;
     private const double Reach = 6;
     private readonly Dictionary<string, NodeProto> makers = graph.Node.SelectMany(n => n.Output.Select(o => (o, n))).ToDictionary(p => p.o, p => p.n, StringComparer.Ordinal);
     private readonly Dictionary<string, TensorProto> constants = graph.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);
