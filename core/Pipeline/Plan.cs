@@ -44,7 +44,7 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var mixed = tasks.Any(t => t.Choices.Count > 0);
         var corrects = recipe.Whole.CorrectBias?.Apply ?? tasks.Any(t => t.Plan?.Form == StorageForm.Qdq);
         if (observations.Count > 0 || mixed || corrects)
-            await store.WriteJsonAsync(RunNames.Calibration(request.Work), new Calibration(observations, Math.Max(MostSamples(tasks), mixed ? ModelTrial.MostRuns : 0), 0, 0, ""), cancellation);
+            await store.WriteJsonAsync(RunNames.Calibration(request.Work), new Calibration(observations, Samples(tasks, mixed, corrects ? recipe.Whole.CorrectBias ?? new BiasCorrectionOptions() : null), 0, 0, ""), cancellation);
         await LayerRecords.WriteTasksAsync(store, request.Work, 0, [.. tasks.Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path) } })], cancellation);
         return Summary(tasks) with { Observations = observations.Count, Mixed = mixed, CorrectsBias = corrects };
     }
@@ -153,8 +153,9 @@ public sealed class Plan : Activity<PlanInput, Planned>
         }
     }
 
-    private static int MostSamples(IEnumerable<LayerTask> tasks) =>
-        tasks.Where(t => t.Step is not null).Max(t => Technique(t.Step!).Samples(Options(t.Step!)));
+    // As many as whoever wants most: a technique, the comparison of widths, or the correction of biases.
+    private static int Samples(IEnumerable<LayerTask> tasks, bool mixed, BiasCorrectionOptions? corrects) =>
+        tasks.Where(t => t.Step is not null).Select(t => Technique(t.Step!).Samples(Options(t.Step!))).Append(mixed ? ModelTrial.MostRuns : 0).Append(corrects?.Samples ?? 0).Max();
 
     internal static object Options(RecipeStep step) => step.Options.Deserialize(Technique(step).OptionsType, Json.Options)!;
 

@@ -7,8 +7,8 @@ using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
-/// <summary>Bias correction without data, from batch normalizations.</summary>
-public class AnalyticBiasTests
+/// <summary>Bias correction behind rounded weights: without data from batch normalizations, with data measured.</summary>
+public class BiasCorrectionTests
 {
     [Fact]
     public async Task Biases_corrected_without_data_bring_a_real_network_nearer_at_the_same_size()
@@ -69,6 +69,21 @@ public class AnalyticBiasTests
             term *= z * z / (2 * i + 1);
         }
         return 0.5 + sum * Density(z);
+    }
+
+    [Fact]
+    public async Task Biases_behind_weights_rounded_to_nearest_are_corrected_on_data_where_there_is_some()
+    {
+        using var folder = new Folder();
+        Assert.SkipWhen(TextLines.Fonts.Count == 0, "There are no TrueType fonts here to render text lines with.");
+        var data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 4, count: 128, width: 192, turned: true);
+        var model = RealModels.File("ch_ppocr_mobile_v2.0_cls_infer");
+        var recipe = "version: 1\nsteps:\n- quantize: {method: rtn, bits: 4, group: channel}\n- correctBias: {samples: 64";
+        var plain = await Compressed.RunAsync(folder, model, $"{recipe}, apply: false}}\n", data);
+        var corrected = await Compressed.RunAsync(folder, model, $"{recipe}}}\n", data);
+        Assert.True(corrected.Report.BiasCorrection is { Layers: > 20, Samples: 64, Skipped: null }, corrected.Report.BiasCorrection?.ToString());
+        Assert.Equal(64, corrected.Report.Fidelity.Samples);
+        Assert.True(corrected.Report.Fidelity.RelativeError < plain.Report.Fidelity.RelativeError, $"{corrected.Report.Fidelity} {plain.Report.Fidelity}");
     }
 
     [Fact]
