@@ -1,8 +1,4 @@
 using System.Globalization;
-using System.Text.Json;
-using Serverless.Core;
-using Serverless.Core.Reports;
-using Serverless.Local;
 using Serverless.TestSupport;
 
 namespace Serverless.Benchmarks;
@@ -54,15 +50,11 @@ internal static class QuantizationTable
         Console.WriteLine($"\n| {name} | bits | size ratio | cosine | relative error | top-1 agreement | accuracy | latency ratio | seconds |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|");
         foreach (var method in methods.Length > 0 ? methods : Methods)
         {
-            var recipe = Path.Combine(folder, "recipe.yaml");
             var steps = method.Split(" + ");
-            await File.WriteAllTextAsync(recipe, $"version: 1\nsteps:\n{string.Concat(steps[..^1].Select(s => $"- {s}: {{}}\n"))}- quantize: {{{steps[^1]}}}\n");
-            var output = Path.Combine(folder, Guid.NewGuid().ToString("N"));
-            await RunDrop.RunAsync(Drop.Of(model, recipe, data), new LocalOptions(output, folder, null, 4L << 30, Isolated: false), _ => { }, _ => { }, CancellationToken.None);
-            var r = JsonSerializer.Deserialize<Report>(await File.ReadAllBytesAsync(Path.Combine(output, "report.json")), Json.Options)!;
+            var (r, file) = await TableRow.MakeAsync(folder, model, $"steps:\n{string.Concat(steps[..^1].Select(s => $"- {s}: {{}}\n"))}- quantize: {{{steps[^1]}}}", data);
             var weights = r.Layers.Where(l => l.Note is null).Sum(l => l.Shape.Aggregate(1.0, (a, b) => a * b));
             var bits = r.Layers.Where(l => l.Note is null).Sum(l => l.Bits * l.Shape.Aggregate(1.0, (a, b) => a * b)) / weights;
-            var accuracy = r.Accuracy is { } a ? $"{a.Before:0.000} → {a.After:0.000}" : text is null ? "" : $"{read:0.000} → {text.Of(Path.Combine(output, "model.onnx"), Seed, unseen):0.000}";
+            var accuracy = r.Accuracy is { } a ? $"{a.Before:0.000} → {a.After:0.000}" : text is null ? "" : $"{read:0.000} → {text.Of(file, Seed, unseen):0.000}";
             Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
                 $"| {method.Replace("method: ", "", StringComparison.Ordinal)} | {bits:0.0} | {r.Size.Ratio:0.000} | {r.Fidelity.Cosine:0.0000} | {r.Fidelity.RelativeError:0.000} | {r.Fidelity.Top1Agreement:0.000} | {accuracy} | {r.Latency.Ratio:0.00} | {r.ElapsedSeconds:0.0} |"));
         }

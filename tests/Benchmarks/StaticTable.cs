@@ -1,8 +1,4 @@
 using System.Globalization;
-using System.Text.Json;
-using Serverless.Core;
-using Serverless.Core.Reports;
-using Serverless.Local;
 using Serverless.TestSupport;
 
 namespace Serverless.Benchmarks;
@@ -44,13 +40,8 @@ internal static class StaticTable
 
     private static async Task PrintAsync(string way, string model, string data, string folder, int height, int width)
     {
-        var recipe = Path.Combine(folder, "recipe.yaml");
-        await File.WriteAllTextAsync(recipe, $"version: 1\nsteps:\n{way.Replace("static", $"static, samples: {Calibrated}", StringComparison.Ordinal)}\n");
-        var output = Path.Combine(folder, Guid.NewGuid().ToString("N"));
-        await RunDrop.RunAsync(Drop.Of(model, recipe, data), new LocalOptions(output, folder, null, 4L << 30, Isolated: false), _ => { }, _ => { }, CancellationToken.None);
-        var r = JsonSerializer.Deserialize<Report>(await File.ReadAllBytesAsync(Path.Combine(output, "report.json")), Json.Options)!;
-        if (Environment.GetEnvironmentVariable("KEEP") is { } keep) File.Copy(Path.Combine(output, "model.onnx"), keep, overwrite: true);
-        var share = IntegerWork.Share(Path.Combine(output, "model.onnx"), height, width);
+        var (r, file) = await TableRow.MakeAsync(folder, model, $"steps:\n{way.Replace("static", $"static, samples: {Calibrated}", StringComparison.Ordinal)}", data);
+        var share = IntegerWork.Share(file, height, width);
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
             $"| {way.ReplaceLineEndings(" ")} | {r.Size.Ratio:0.000} | {r.Fidelity.Cosine:0.0000} | {r.Fidelity.RelativeError:0.000} | {r.Fidelity.Top1Agreement:0.0000} | {share:0.000} | {r.Latency.Ratio:0.00} | {r.ElapsedSeconds:0.0} |"));
     }
