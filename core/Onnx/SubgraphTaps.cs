@@ -22,7 +22,7 @@ public static class SubgraphTaps
         {
             if (Owner(inner) is not { OpType: "If", Domain: "" } owner || owner.Attribute.FirstOrDefault(a => ReferenceEquals(a.G, inner.Graph)) is not { } branch) return null;
             // Outputs, unlike nodes, always have names.
-            path = $"{owner.Output[0]}/{branch.Name}/{path}";
+            path = $"{owner.Output.FirstOrDefault()}/{branch.Name}/{path}";
         }
         return path.Length == 0 ? value : $"@{path}{value}";
     }

@@ -78,7 +78,7 @@ public sealed class Rescale : Activity<PlanInput, Rescaled>
         void Divide(ChannelScaling value, double[] by)
         {
             foreach (var maker in value.Makers) Multiply(maker, c => 1 / by[c]);
-            if (value.FromLayer && model.Graph.Node.FirstOrDefault(n => n.OpType == "Conv" && n.Input[1] == value.Makers[0].Tensor.Name) is { } conv && normalized.TryGetValue(conv.Output[0], out var made))
+            if (value.FromLayer && model.Graph.Node.FirstOrDefault(n => n is { OpType: "Conv", Input.Count: > 1 } && n.Input[1] == value.Makers[0].Tensor.Name) is { } conv && normalized.TryGetValue(conv.Output[0], out var made))
                 normalized[conv.Output[0]] = made.DividedBy(by);
             foreach (var taker in value.Takers) Multiply(taker, c => by[c]);
         }

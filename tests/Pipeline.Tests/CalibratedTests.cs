@@ -91,6 +91,18 @@ public class CalibratedTests
         Assert.StartsWith("10 of 64 inputs", done.Report.Layers.Single(l => l.Name == "w").Fallback, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task A_group_that_is_never_active_does_not_take_the_other_groups_with_it()
+    {
+        using var folder = new Folder();
+        var model = Model(13).Input("x", DataType.Float, 1, 4, 8, 8).Initializer(Tensor("mask", [1, 0, 1, 1], 1, 4, 1, 1)).Weight("w", 256, 1, 3, 3)
+            .With(Node("Mul", ["x", "mask"], ["m"]), Node("Conv", ["m", "w"], ["y"], ModelEdit.Attribute("group", 4L))).Output("y");
+        var rtn = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: rtn, bits: 3, protect: 0}\n");
+        var gptq = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: gptq, bits: 3, protect: 0}\n");
+        Assert.StartsWith("9 of 36 inputs", gptq.Report.Layers.Single(l => l.Name == "w").Fallback, StringComparison.Ordinal);
+        Assert.True(gptq.Report.Fidelity.RelativeError < 0.9 * rtn.Report.Fidelity.RelativeError, $"{gptq.Report.Fidelity} {rtn.Report.Fidelity}");
+    }
+
     [Theory]
     [InlineData("MatMul")]
     [InlineData("Gemm")]

@@ -63,7 +63,7 @@ public static class ConvFolding
                 while (conv.Input.Count < 3) conv.Input.Add("");
                 conv.Input[2] = name;
             }
-            foreach (var norm in scope.Parent is null ? scope.Nodes.Where(n => n is { OpType: "BatchNormalization", Domain: "", Input.Count: 5 }) : [])
+            foreach (var norm in scope.Parent is null ? scope.Nodes.Where(n => n is { OpType: "BatchNormalization", Domain: "", Input.Count: 5, Output.Count: > 0 }) : [])
                 if (Parameter(norm.Input[1]) is { Dims.Count: 1 } gamma && await AffineAsync(norm, norm.Input[0], gamma.Dims[0], 4, Parameter, read, cancellation) is (_, _, { } distribution)) normalized[norm.Output[0]] = distribution;
 
             TensorProto? Parameter(string name) => initializers.GetValueOrDefault(name) is { DataType: (int)DataType.Float } t ? t : null;

@@ -15,7 +15,7 @@ internal sealed class ExpectedInputs(GraphProto graph, IReadOnlyDictionary<strin
 {
     private const int Deepest = 64, Points = 385;
     private const double Reach = 6;
-    private readonly Dictionary<string, NodeProto> makers = graph.Node.SelectMany(n => n.Output.Select(o => (o, n))).ToDictionary(p => p.o, p => p.n, StringComparer.Ordinal);
+    private readonly Dictionary<string, NodeProto> makers = graph.Node.SelectMany(n => n.Output.Select(o => (o, n))).Where(p => p.o.Length > 0).ToDictionary(p => p.o, p => p.n, StringComparer.Ordinal);
     private readonly Dictionary<string, TensorProto> constants = graph.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);
     private readonly Dictionary<string, ChannelDistribution?> known = new(StringComparer.Ordinal);
 
@@ -25,7 +25,7 @@ internal sealed class ExpectedInputs(GraphProto graph, IReadOnlyDictionary<strin
     private ChannelDistribution? Of(string value, int depth)
     {
         if (known.TryGetValue(value, out var found)) return found;
-        return known[value] = depth > Deepest ? null : normalized.GetValueOrDefault(value) ?? (makers.TryGetValue(value, out var maker) && maker.Domain.Length == 0 ? Made(maker, depth + 1) : null);
+        return known[value] = depth > Deepest ? null : normalized.GetValueOrDefault(value) ?? (makers.TryGetValue(value, out var maker) && maker is { Domain: "", Input.Count: > 0 } ? Made(maker, depth + 1) : null);
     }
 
     private ChannelDistribution? Made(NodeProto node, int depth)
@@ -48,17 +48,17 @@ internal sealed class ExpectedInputs(GraphProto graph, IReadOnlyDictionary<strin
                 var parts = node.Input.Select(i => Of(i, depth)).ToList();
                 return parts.Contains(null) ? null : new ChannelDistribution([.. parts.SelectMany(p => p!.Mean)], [.. parts.SelectMany(p => p!.Deviation)]);
             default:
-                return node.Input.Count > 0 && Function(node) is { } f && Of(node.Input[0], depth) is { } before ? Through(before, f) : null;
+                return Function(node) is { } f && Of(node.Input[0], depth) is { } before ? Through(before, f) : null;
         }
     }
 
     private (ChannelDistribution A, ChannelDistribution B)? Both(NodeProto node, int depth) =>
-        Of(node.Input[0], depth) is { } a && Of(node.Input[1], depth) is { } b && a.Mean.Length == b.Mean.Length ? (a, b) : null;
+        node.Input.Count == 2 && Of(node.Input[0], depth) is { } a && Of(node.Input[1], depth) is { } b && a.Mean.Length == b.Mean.Length ? (a, b) : null;
 
     private (string X, Func<double, double> Gate)? Gate(NodeProto node)
     {
-        for (var i = 0; i < 2; i++)
-            if (makers.TryGetValue(node.Input[1 - i], out var gate) && gate.OpType is "Sigmoid" or "HardSigmoid" && gate.Input[0] == node.Input[i]) return (node.Input[i], Function(gate)!);
+        for (var i = 0; i < 2 && node.Input.Count == 2; i++)
+            if (makers.TryGetValue(node.Input[1 - i], out var gate) && gate is { OpType: "Sigmoid" or "HardSigmoid", Input.Count: 1 } && gate.Input[0] == node.Input[i]) return (node.Input[i], Function(gate)!);
         return null;
     }
 
