@@ -39,7 +39,7 @@ public sealed record WidthChoice(IReadOnlyList<WidthPoint> Curve, WidthPoint Cho
 /// </summary>
 public sealed class ChooseWidths : Activity<ChooseInput, Planned>, IRunsModels
 {
-    private const int CurvePoints = 24;
+    private const int CurvePoints = 24, Small = 8 << 20;
 
     /// <inheritdoc/>
     public override async Task<Planned> RunAsync(ChooseInput input, ActivityContext context, CancellationToken cancellation)
@@ -76,10 +76,10 @@ public sealed class ChooseWidths : Activity<ChooseInput, Planned>, IRunsModels
         IArtifactStore store, RunRequest request, WidthSpace space, IReadOnlyList<WidthCandidate> found, long target, CancellationToken cancellation)
     {
         if (found.Count == 1 || space.Measured == 0) return [];
-        using var original = await ModelTrial.OpenAsync(store, request, ModelTrial.MostRuns, cancellation);
+        using var original = await ModelTrial.OpenAsync(store, request, found[0].Bytes < Small ? ModelTrial.MostRuns : ModelTrial.MostRuns / 2, cancellation);
         return await new WidthSearch(space, target, c => original.LossAsync(space.Layers(c.Chosen), cancellation)).RunAsync(found, Rounds(found[0].Bytes));
     }
 
     // As many as take minutes, not hours.
-    private static int Rounds(long bytes) => bytes switch { < 8 << 20 => 4, < 32 << 20 => 2, _ => 1 };
+    private static int Rounds(long bytes) => bytes switch { < Small => 4, < 32 << 20 => 2, _ => 1 };
 }

@@ -20,7 +20,8 @@ public readonly record struct TrialLoss(double Outputs, double Scores)
 internal sealed class ModelTrial : IDisposable
 {
     /// <summary>Runs that choices are compared on, at most.</summary>
-    public const int MostRuns = 64;
+    public const int MostRuns = 128;
+    private const long MostBytes = 64 << 20;
     private const int LeastRuns = 8, Decisions = 320;
     private readonly IArtifactStore store;
     private readonly RunRequest request;
@@ -55,8 +56,10 @@ internal sealed class ModelTrial : IDisposable
         trial.scores = FinalScores.Of(graph);
         Task<IReadOnlyList<Sample>> Samples(int count) => CalibrateShard.SamplesAsync(store, request, 0, Math.Min(count, calibration.Runs), trial.folder.Path, index, cancellation);
         var fidelity = new Fidelity();
-        await trial.RunAsync(graph.Clone(), await Samples(1), run => fidelity.Add(trial.outputs, run.Outputs, run.Outputs, null), cancellation);
-        trial.samples = await Samples((int)Math.Clamp(Decisions / Math.Max(1, fidelity.Rows), LeastRuns, mostRuns));
+        var first = await Samples(1);
+        await trial.RunAsync(graph.Clone(), first, run => fidelity.Add(trial.outputs, run.Outputs, run.Outputs, null), cancellation);
+        var most = Math.Min(mostRuns, MostBytes / Math.Max(1, first.Sum(s => s.Inputs.Values.Sum(v => (long)v.Bytes.Length))));
+        trial.samples = await Samples((int)Math.Clamp(Decisions / Math.Max(1, fidelity.Rows), LeastRuns, Math.Max(LeastRuns, most)));
         await trial.RunAsync(graph.Clone(), trial.samples, trial.expected.Add, cancellation);
         return trial;
     }

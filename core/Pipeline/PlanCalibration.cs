@@ -31,7 +31,7 @@ public sealed class PlanCalibration : Activity<PlanInput, CalibrationPlanned>
 {
     /// <summary>Runs that one activity observes.</summary>
     public const int ShardRuns = 32;
-    private const int SyntheticRuns = 16;
+    private const int SyntheticRuns = 32;
 
     /// <inheritdoc/>
     public override async Task<CalibrationPlanned> RunAsync(PlanInput input, ActivityContext context, CancellationToken cancellation)

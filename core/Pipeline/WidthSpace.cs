@@ -17,7 +17,7 @@ internal sealed record WidthCandidate(int LeastBits, int[] Chosen, long Bytes, d
 /// <summary>The layers whose width is open, with what each choice takes and costs, and the model around them.</summary>
 internal sealed class WidthSpace
 {
-    private const int ReferenceBits = 4, MostFits = 5;
+    private const int ReferenceBits = 4, MostFits = 7, DrawnSteps = 2000;
     private const double CloseEnough = 0.001;
     private readonly ModelProto graph;
     private readonly NameStyle names;
@@ -121,17 +121,21 @@ internal sealed class WidthSpace
         var least = double.PositiveInfinity;
         var from = Open.Select(t => From(t, leastBits)).ToList();
         IReadOnlyList<IReadOnlyList<KnapsackChoice>> items = [.. Items.Select((c, i) => c.Skip(from[i]).Select(x => x with { Loss = x.Loss * (weights?[i] ?? 1) }).ToList())];
-        var smallest = items.Sum(i => i.Min(c => c.Bytes));
+        var (smallest, largest) = (items.Sum(i => i.Min(c => c.Bytes)), items.Sum(i => i.Max(c => c.Bytes)));
         var room = Math.Max(smallest, target - Weigh(Reference) + Reference.Select((c, i) => Items[i][c].Bytes).Sum());
+        var (fits, exceeds) = (smallest - 1, long.MaxValue);
         for (var i = 0; i < MostFits; i++)
         {
-            var found = Knapsack.Least(items, room)!;
+            var found = Knapsack.Least(items, room, weights is null ? Knapsack.Steps : DrawnSteps)!;
             var candidate = Candidate(leastBits, [.. found.Chosen.Select((c, layer) => c + from[layer])]);
             var off = candidate.Bytes - target;
             if (off <= 0 && found.Loss < least) (best, least) = (candidate, found.Loss);
             if (off <= 0 && -off <= CloseEnough * target) break;
             if (off > 0 && room == smallest) break;
-            room = Math.Max(smallest, room - off);
+            (fits, exceeds) = off <= 0 ? (room, exceeds) : (fits, room);
+            var next = Math.Max(smallest, room - off);
+            room = next > fits && next < exceeds ? next : fits + (exceeds - fits) / 2;
+            if (room == fits || exceeds == long.MaxValue && room >= largest) break;
         }
         return best;
     }

@@ -27,7 +27,7 @@ internal static class MixedTable
                 foreach (var method in Methods)
                 {
                     var one = await TableRow.MakeAsync(folder, model, $"steps:\n- quantize: {{method: {method}, protect: 0}}", data);
-                    var budget = one.Report.Size.Ratio.ToString("0.########", CultureInfo.InvariantCulture);
+                    var budget = (Math.Ceiling(one.Report.Size.Ratio * 1e8) / 1e8).ToString("0.########", CultureInfo.InvariantCulture);
                     var mixed = (await TableRow.MakeAsync(folder, model, $"budget: {{maxSizeRatio: {budget}}}\nsteps:\n- quantize: {{method: {method.Split(',')[0]}, bits: mixed}}", data)).Report;
                     Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
                         $"| {name} | {method} | {one.Report.Size.Ratio:0.0000} | {one.Report.Fidelity.RelativeError:0.000} | {mixed.Size.Ratio:0.0000} | {mixed.Fidelity.RelativeError:0.000} | {mixed.ElapsedSeconds:0} |"));

@@ -20,18 +20,22 @@ public sealed record KnapsackSolution(int[] Chosen, long Bytes, double Loss, dou
 /// </summary>
 public static class Knapsack
 {
-    private const int Steps = 20_000, Bisections = 60;
+    private const int Bisections = 60;
+
+    /// <summary>Steps that the bytes to spare are cut into, unless said.</summary>
+    public const int Steps = 20_000;
 
     /// <summary>Finds the choices of least loss within a budget.</summary>
     /// <param name="items">The choices of each item; at least one each.</param>
     /// <param name="budget">Bytes together at most.</param>
+    /// <param name="steps">Steps that the bytes to spare are cut into.</param>
     /// <returns>The choices, or null when even the smallest exceed the budget.</returns>
-    public static KnapsackSolution? Least(IReadOnlyList<IReadOnlyList<KnapsackChoice>> items, long budget)
+    public static KnapsackSolution? Least(IReadOnlyList<IReadOnlyList<KnapsackChoice>> items, long budget, int steps = Steps)
     {
         var smallest = items.Sum(c => c.Min(x => x.Bytes));
         if (smallest > budget) return null;
         var spare = Math.Min(budget, items.Sum(c => c.Max(x => x.Bytes))) - smallest;
-        var step = Math.Max(1, (spare + Steps - 1) / Steps);
+        var step = Math.Max(1, (spare + steps - 1) / steps);
         var width = (int)(spare / step) + 1;
         var (loss, next) = (new double[width], new double[width]);
         var taken = items.Select(_ => new byte[width]).ToArray();
