@@ -6,7 +6,7 @@ namespace Serverless.Benchmarks;
 /// <summary>A row for each model and uniform width: its error, and that of mixed widths in the same bytes.</summary>
 internal static class MixedTable
 {
-    private static readonly string[] Methods = ["rtn, bits: 3", "rtn, bits: 4", "rtn, bits: 6", "gptq, bits: 3", "gptq, bits: 4", "hqq, bits: 4"];
+    private static readonly string[] Methods = ["rtn, bits: 4", "gptq, bits: 3", "gptq, bits: 4", "hqq, bits: 4"];
 
     /// <summary>Prints the rows.</summary>
     /// <param name="models">The models: PP-OCR's get rendered pictures, those with a <c>data.npz</c> beside them that, others synthetic inputs.</param>

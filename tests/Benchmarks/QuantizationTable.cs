@@ -16,7 +16,7 @@ internal static class QuantizationTable
         "method: hqq, bits: 4", "method: hqq, bits: 3", "method: ternary", "method: ternary, scales: two", "method: binary", "method: binary, order: 2",
         "method: fixed, bits: 8", "method: fixed, bits: 16", "method: float16", "method: float16, type: bfloat16", "method: float16, compute: true",
         "method: static", "method: static, range: minmax", "method: static, range: entropy", "smooth + method: static", "equalize + method: static", "method: dynamic",
-        "method: rtn, bits: 4, group: channel", "equalize + method: rtn, bits: 4, group: channel", "correctBias + method: rtn, bits: 4, group: channel",
+        "method: rtn, bits: 6, group: channel", "equalize + method: rtn, bits: 6, group: channel", "correctBias + method: rtn, bits: 6, group: channel",
     ];
 
     /// <summary>Prints the tables.</summary>
