@@ -39,7 +39,7 @@ public sealed record WidthChoice(IReadOnlyList<WidthPoint> Curve, WidthPoint Cho
 /// </summary>
 public sealed class ChooseWidths : Activity<ChooseInput, Planned>, IRunsModels
 {
-    private const int CurvePoints = 24, Small = 8 << 20;
+    private const int CurvePoints = 24, Small = 8 << 20, Decisions = 1280;
 
     /// <inheritdoc/>
     public override async Task<Planned> RunAsync(ChooseInput input, ActivityContext context, CancellationToken cancellation)
@@ -76,7 +76,7 @@ public sealed class ChooseWidths : Activity<ChooseInput, Planned>, IRunsModels
         IArtifactStore store, RunRequest request, WidthSpace space, IReadOnlyList<WidthCandidate> found, long target, CancellationToken cancellation)
     {
         if (found.Count == 1 || space.Measured == 0) return [];
-        using var original = await ModelTrial.OpenAsync(store, request, found[0].Bytes < Small ? ModelTrial.MostRuns : ModelTrial.MostRuns / 2, cancellation);
+        using var original = await ModelTrial.OpenAsync(store, request, found[0].Bytes < Small ? ModelTrial.MostRuns : ModelTrial.MostRuns / 2, Decisions, cancellation);
         return await new WidthSearch(space, target, c => original.LossAsync(space.Layers(c.Chosen), cancellation)).RunAsync(found, Rounds(found[0].Bytes));
     }
 

@@ -27,7 +27,7 @@ public sealed class MeasureLayers : Activity<MeasureInput, LayersMeasured>, IRun
 {
     /// <summary>Layers that one activity measures.</summary>
     public const int Most = 4;
-    private const int MostRuns = 32, MeasuredBits = 4;
+    private const int MostRuns = 32, Decisions = 320, MeasuredBits = 4;
 
     /// <inheritdoc/>
     public override async Task<LayersMeasured> RunAsync(MeasureInput input, ActivityContext context, CancellationToken cancellation)
@@ -36,7 +36,7 @@ public sealed class MeasureLayers : Activity<MeasureInput, LayersMeasured>, IRun
         var tasks = new List<LayerTask>();
         for (var i = input.From; i < input.From + input.Count; i++) tasks.Add(await store.ReadJsonAsync<LayerTask>(RunNames.Task(request.Work, 0, i), cancellation));
         tasks.RemoveAll(t => t.Choices.Count == 0);
-        using var original = await ModelTrial.OpenAsync(store, request, MostRuns, cancellation);
+        using var original = await ModelTrial.OpenAsync(store, request, MostRuns, Decisions, cancellation);
         foreach (var task in tasks)
         {
             using var room = await context.Memory.EnterAsync(task.Plan!.WorkingBytes, cancellation);

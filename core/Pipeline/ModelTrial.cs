@@ -22,7 +22,7 @@ internal sealed class ModelTrial : IDisposable
     /// <summary>Runs that choices are compared on, at most.</summary>
     public const int MostRuns = 128;
     private const long MostBytes = 64 << 20;
-    private const int LeastRuns = 8, Decisions = 320;
+    private const int LeastRuns = 8;
     private readonly IArtifactStore store;
     private readonly RunRequest request;
     private readonly ModelProto graph;
@@ -42,9 +42,10 @@ internal sealed class ModelTrial : IDisposable
     /// <summary>Runs the original.</summary>
     /// <param name="store">The store.</param>
     /// <param name="request">The run.</param>
-    /// <param name="mostRuns">Runs at most; fewer, but at least 8, when they hold some hundreds of decisions.</param>
+    /// <param name="mostRuns">Runs at most.</param>
+    /// <param name="decisions">Rows of the first output that are enough: fewer runs, but at least 8, hold them.</param>
     /// <param name="cancellation">Cancels the runs.</param>
-    public static async Task<ModelTrial> OpenAsync(IArtifactStore store, RunRequest request, int mostRuns, CancellationToken cancellation)
+    public static async Task<ModelTrial> OpenAsync(IArtifactStore store, RunRequest request, int mostRuns, int decisions, CancellationToken cancellation)
     {
         var graph = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
         var trial = new ModelTrial(store, request, graph, await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation));
@@ -59,7 +60,7 @@ internal sealed class ModelTrial : IDisposable
         var first = await Samples(1);
         await trial.RunAsync(graph.Clone(), first, run => fidelity.Add(trial.outputs, run.Outputs, run.Outputs, null), cancellation);
         var most = Math.Min(mostRuns, MostBytes / Math.Max(1, first.Sum(s => s.Inputs.Values.Sum(v => (long)v.Bytes.Length))));
-        trial.samples = await Samples((int)Math.Clamp(Decisions / Math.Max(1, fidelity.Rows), LeastRuns, Math.Max(LeastRuns, most)));
+        trial.samples = await Samples((int)Math.Clamp(decisions / Math.Max(1, fidelity.Rows), LeastRuns, Math.Max(LeastRuns, most)));
         await trial.RunAsync(graph.Clone(), trial.samples, trial.expected.Add, cancellation);
         return trial;
     }
