@@ -1,4 +1,3 @@
-using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques.Search;
 
@@ -49,10 +48,11 @@ public sealed class ChooseWidths : Activity<ChooseInput, Planned>, IRunsModels
         var tasks = (await LayerRecords.TasksAsync(store, request.Work, 0, cancellation)).ToList();
         var space = await WidthSpace.ReadAsync(store, request, tasks, recipe.Whole.Simplify.Names, cancellation);
         // For small errors 1 − cosine is half the squared relative error.
-        var found = recipe.Budget is { MaxSizeRatio: null, MaxAccuracyLoss: { } loss }
-            ? [space.Candidate(0, Knapsack.Smallest(space.Items, 2 * loss * input.Tighter).Chosen)]
-            : space.Fit(Target(recipe, input, space));
-        var tried = await TryAsync(store, request, space, found, Target(recipe, input, space), cancellation);
+        var byLoss = recipe.Budget is { MaxSizeRatio: null, MaxAccuracyLoss: { } loss }
+            ? space.Candidate(0, Knapsack.Smallest(space.Items, 2 * loss * input.Tighter).Chosen) : null;
+        var target = recipe.Budget?.MaxSizeRatio is { } ratio ? (long)(ratio * input.BytesBefore) - input.Excess : byLoss?.Bytes ?? space.ReferenceBytes;
+        IReadOnlyList<WidthCandidate> found = byLoss is null ? space.Fit(target) : [byLoss];
+        var tried = await TryAsync(store, request, space, found, target, cancellation);
         var best = tried.Count > 0 ? tried[0].Candidate : found[0];
         WidthPoint Point(WidthCandidate c) => new((double)c.Bytes / input.BytesBefore, Math.Sqrt(c.Loss));
         var around = best.Bytes - best.Chosen.Select((c, i) => space.Items[i][c].Bytes).Sum();
@@ -68,9 +68,6 @@ public sealed class ChooseWidths : Activity<ChooseInput, Planned>, IRunsModels
         await LayerRecords.WriteTasksAsync(store, request.Work, input.Attempt, [.. tasks.Select(t => input.Attempt == 0 ? t : t with { Choices = [] })], cancellation);
         return Plan.Summary(tasks) with { Mixed = true };
     }
-
-    private static long Target(Recipe recipe, ChooseInput input, WidthSpace space) =>
-        recipe.Budget?.MaxSizeRatio is { } ratio ? (long)(ratio * input.BytesBefore) - input.Excess : space.Weigh(space.Reference);
 
     private static async Task<IReadOnlyList<WidthTrial>> TryAsync(
         IArtifactStore store, RunRequest request, WidthSpace space, IReadOnlyList<WidthCandidate> found, long target, CancellationToken cancellation)

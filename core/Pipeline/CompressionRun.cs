@@ -37,7 +37,11 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
                 host.Log($"The loss budget is not met; waiting up to {trial.Budget.RetrainHours:0.##} hours for retrained weights.");
                 var json = await host.WaitForEventAsync(RetrainedEvent, TimeSpan.FromHours(trial.Budget.RetrainHours));
                 if (json is null) break;
-                var model = JsonSerializer.Deserialize<RetrainedModel>(json, Json.Options)!.Model;
+                if (RetrainedModel.Read(json) is not { } model)
+                {
+                    host.Log($"The event '{RetrainedEvent}' names no model; send it again as {{\"model\": \"CONTAINER/NAME.onnx\"}}.");
+                    continue;
+                }
                 trial = await TrialAsync(host, request with { Model = model, Work = $"{request.Work}/retrained-{round}", Snapshot = null });
             }
             var (best, bytes) = (trial.Best, trial.Inspected.Bytes);
@@ -171,7 +175,22 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
 /// <param name="Model">Store path of the model, in the container <c>retrained</c>.</param>
 /// <param name="Run">The run that waits for it, or null.</param>
 /// <param name="Predecessor">The run whose recipe to take, when none waits; null for the drop's own recipe.</param>
-public sealed record RetrainedModel(string Model, string? Run = null, string? Predecessor = null);
+public sealed record RetrainedModel(string Model, string? Run = null, string? Predecessor = null)
+{
+    /// <summary>The store path that an event names, or null when it names none.</summary>
+    /// <param name="json">The event, in JSON.</param>
+    public static string? Read(string json)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize<RetrainedModel>(json, Json.Options)?.Model is { Length: > 0 } model ? model : null;
+        }
+        catch (JsonException)
+        {
+            return null;
+        }
+    }
+}
 
 /// <summary>One attempt's result.</summary>
 /// <param name="Number">From 0.</param>

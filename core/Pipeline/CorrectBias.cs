@@ -55,30 +55,21 @@ public sealed class CorrectBias : Activity<CorrectBiasInput, BiasesCorrected>, I
         {
             var normalized = await store.ReadJsonAsync<Dictionary<string, ChannelDistribution>>(RunNames.Normalized(request.Work), cancellation);
             if (normalized.Count == 0) return Skip("the drop has no data, and the model no batch normalizations to tell what layers get to see");
-            return await WithFilesAsync(store, input, built, (_, folder) => AnalyticShift.Of(original.Model, originals.Path, built.Model, folder, built.Biases.Keys, normalized), cancellation) is { Count: > 0 } shifts
-                ? new BiasCorrections(shifts, 0, null) : Skip("the drop has no data, and no layer follows a batch normalization");
+            await using var assembled = await WriteAsync();
+            var shifts = AnalyticShift.Of(original.Model, originals.Path, built.Model, assembled.Folder, built.Biases.Keys, normalized);
+            return shifts.Count > 0 ? new BiasCorrections(shifts, 0, null) : Skip("the drop has no data, and no layer follows a batch normalization");
         }
         var samples = await CalibrateShard.SamplesAsync(store, request, 0, Math.Min(options.Samples, calibration.Runs), originals.Path, original, cancellation);
         var wanted = new Dictionary<string, ChannelMeans>(StringComparer.Ordinal);
         await ValueTap.RunAsync(originals.Path, original, built.Biases.Keys.ToHashSet(StringComparer.Ordinal), samples, (name, values, shape) => Add(wanted, name, values, shape), _ => Task.CompletedTask, cancellation);
+        await using var compressed = await WriteAsync();
+        return new BiasCorrections(Measured(built.Model, compressed.Folder, built.Biases, wanted, samples, cancellation), samples.Count, null);
 
-        var found = await WithFilesAsync(store, input, built, (model, folder) => Measured(model, folder, built.Biases, wanted, samples, cancellation), cancellation);
-        return new BiasCorrections(found, samples.Count, null);
+        // With all its weights in files: layer after layer a part of the model runs from them.
+        Task<WrittenModel> WriteAsync() =>
+            WrittenModel.WriteAsync(store, built.Model, built.Folder, built.ETags, $"{RunNames.Attempt(request.Work, input.Attempt)}/bias", 0, cancellation);
 
         static BiasCorrections Skip(string why) => new(new Dictionary<string, float[]>(), 0, why);
-    }
-
-    // The model with its weights in files that ONNX Runtime reads, for as long as something is done with it.
-    private static async Task<IReadOnlyDictionary<string, float[]>> WithFilesAsync(
-        IArtifactStore store, CorrectBiasInput input, AssembledGraph built, Func<ModelProto, string, IReadOnlyDictionary<string, float[]>> find, CancellationToken cancellation)
-    {
-        var target = $"{RunNames.Attempt(input.Request.Work, input.Attempt)}/bias";
-        await ModelWriter.WriteAsync(store, built.Model, built.Folder, built.ETags, target, 0, cancellation);
-        var index = await ModelIndexer.IndexAsync(store, $"{target}/{ModelWriter.ModelName}", cancellation);
-        using var folder = await store.MaterializeAsync(target, index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
-        var found = find(built.Model, folder.Path);
-        foreach (var file in index.Files.Values) await store.DeleteAsync(file.Path, cancellation);
-        return found;
     }
 
     private static Dictionary<string, float[]> Measured(

@@ -93,14 +93,9 @@ internal sealed class ModelTrial : IDisposable
         foreach (var s in scores)
             if (!outputs.Contains(s.Value)) model.Graph.Output.Add(new ValueInfoProto { Name = s.Value });
         var target = $"{request.Work}/trials/{Guid.NewGuid():N}";
-        await ModelWriter.WriteAsync(store, model, StorePath.Parent(request.Model), etags, target, ModelWriter.ProtobufLimit, cancellation);
-        var index = await ModelIndexer.IndexAsync(store, $"{target}/{ModelWriter.ModelName}", cancellation);
-        using (var place = await store.MaterializeAsync(target, index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation))
-        using (var runner = new ModelRunner(place.Path, index))
-        {
-            foreach (var sample in runs) take(runner.Run([sample], cancellation)[0]);
-        }
-        foreach (var file in index.Files.Values) await store.DeleteAsync(file.Path, cancellation);
+        await using var written = await WrittenModel.WriteAsync(store, model, StorePath.Parent(request.Model), etags, target, ModelWriter.ProtobufLimit, cancellation);
+        using var runner = new ModelRunner(written.Folder, written.Index);
+        foreach (var sample in runs) take(runner.Run([sample], cancellation)[0]);
     }
 
     /// <summary>The squared relative error of a value over samples.</summary>

@@ -23,6 +23,7 @@ internal sealed class WidthSpace
     private readonly NameStyle names;
     private readonly long saved;
     private readonly IReadOnlyList<LayerSensitivity> measured;
+    private readonly Lazy<long> referenceBytes;
 
     private WidthSpace(ModelProto graph, NameStyle names, IReadOnlyList<LayerTask> tasks, IReadOnlyList<LayerSensitivity> measured)
     {
@@ -31,6 +32,7 @@ internal sealed class WidthSpace
         // Layers whose width a rule fixes.
         saved = tasks.Where(t => t.Choices.Count == 0 && t.Plan is not null).Sum(t => t.Data.Length - t.Plan!.BytesAfter);
         Reference = [.. Open.Select(t => From(t, ReferenceBits))];
+        referenceBytes = new Lazy<long>(() => Weigh(Reference));
         var reference = Reference.Select((c, i) => measured[i].Losses[c]).ToList();
         ScoreScale = reference.Sum(l => l.Scores) is > 0 and var scores ? reference.Sum(l => l.Outputs) / scores : 0;
         Items = [.. measured.Select((m, i) => m.Losses.Select((l, c) => new KnapsackChoice(m.Made.Count == 0 ? Open[i].Data.Length : Open[i].Choices[c].Plan.BytesAfter, l.Together(ScoreScale))).ToList())];
@@ -47,6 +49,9 @@ internal sealed class WidthSpace
 
     /// <summary>4 bits throughout.</summary>
     public int[] Reference { get; }
+
+    /// <summary>Bytes of the model at 4 bits throughout.</summary>
+    public long ReferenceBytes => referenceBytes.Value;
 
     /// <summary>The widths that layers may have.</summary>
     public IReadOnlyList<int> Widths => [.. Open.SelectMany(t => t.Choices).Select(c => c.Plan.Bits).Distinct().Order()];
@@ -122,7 +127,7 @@ internal sealed class WidthSpace
         var from = Open.Select(t => From(t, leastBits)).ToList();
         IReadOnlyList<IReadOnlyList<KnapsackChoice>> items = [.. Items.Select((c, i) => c.Skip(from[i]).Select(x => x with { Loss = x.Loss * (weights?[i] ?? 1) }).ToList())];
         var (smallest, largest) = (items.Sum(i => i.Min(c => c.Bytes)), items.Sum(i => i.Max(c => c.Bytes)));
-        var room = Math.Max(smallest, target - Weigh(Reference) + Reference.Select((c, i) => Items[i][c].Bytes).Sum());
+        var room = Math.Max(smallest, target - ReferenceBytes + Reference.Select((c, i) => Items[i][c].Bytes).Sum());
         var (fits, exceeds) = (smallest - 1, long.MaxValue);
         for (var i = 0; i < MostFits; i++)
         {

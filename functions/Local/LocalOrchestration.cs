@@ -2,7 +2,6 @@ using System.Collections.Concurrent;
 using Polly;
 using Polly.Retry;
 using Serverless.Core.Pipeline;
-using Serverless.Core.Storage;
 
 namespace Serverless.Local;
 
@@ -13,7 +12,6 @@ namespace Serverless.Local;
 internal sealed class LocalOrchestration : IOrchestration, IDisposable
 {
     private static readonly TimeSpan EventPoll = TimeSpan.FromMilliseconds(300);
-    private const long LargestEvent = 1 << 20;
     private static readonly ResiliencePipeline Retry = new ResiliencePipelineBuilder().AddRetry(new RetryStrategyOptions
     {
         MaxRetryAttempts = Retries.MaxAttempts - 1,
@@ -111,10 +109,10 @@ internal sealed class LocalOrchestration : IOrchestration, IDisposable
 
     private async Task<TakenEvent> PollAsync(string path, List<string> taken, TimeSpan timeout)
     {
+        var file = new EventFile(context.Store, path, display.Say);
         for (var end = DateTime.UtcNow + timeout; ;)
         {
-            if (await context.Store.FindAsync(path, cancellation) is { } there && !taken.Contains(there.ETag))
-                return new TakenEvent(there.ETag, System.Text.Encoding.UTF8.GetString(await context.Store.ReadBytesAsync(path, LargestEvent, cancellation)));
+            if (await file.ReadAsync(taken, cancellation) is { } found) return found;
             if (DateTime.UtcNow >= end) return new TakenEvent("", null);
             await Task.Delay(EventPoll, cancellation);
         }
@@ -127,9 +125,6 @@ internal sealed class LocalOrchestration : IOrchestration, IDisposable
         process is not null && typeof(TActivity).IsAssignableTo(typeof(IRunsModels))
             ? process.RunAsync<TInput, TOutput>(typeof(TActivity).Name, input, token)
             : context.RunAsync<TActivity, TInput, TOutput>(input, token);
-
-    // What ended a wait: a version of the event's file, or its time.
-    private sealed record TakenEvent(string ETag, string? Payload);
 
     // A part shares everything with the whole; only what it shows is counted into the whole.
     private sealed class Part(LocalOrchestration whole, string id) : IOrchestration

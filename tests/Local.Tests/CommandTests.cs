@@ -236,18 +236,26 @@ public class CommandTests
         folder.Write("m/recipe.yaml", Encoding.UTF8.GetBytes("version: 1\nsteps:\n- quantize: {bits: 2, scale: absmax, protect: 0}\nbudget: {maxAccuracyLoss: 0, maxSizeRatio: 0.12}\nretrain: {wait: 0.003}\n"));
         using var run = CommandLine.Start(folder.Path, "compress", "m", "--work", "work", "--out", "out");
         var lines = new List<string>();
-        while (await run.StandardError.ReadLineAsync() is { } line)
+        await UntilSaid("waiting");
+        var work = Directory.GetDirectories(Path.Combine(folder.Path, "work"), "m-*").Single();
+        // What is there of it at first is no event yet.
+        var path = Path.Combine(Directory.CreateDirectory(Path.Combine(work, "events")).FullName, "retrained.json");
+        await using (var file = new FileStream(path, FileMode.CreateNew, FileAccess.Write, FileShare.ReadWrite))
         {
-            lines.Add(line);
-            if (!line.Contains("waiting", StringComparison.Ordinal)) continue;
-            var work = Directory.GetDirectories(Path.Combine(folder.Path, "work"), "m-*").Single();
-            folder.Write(Path.Combine(work, "events", "retrained.json"), """{"model": "drop/again.bin"}"""u8.ToArray());
-            break;
+            await file.WriteAsync("""{"model": "drop/"""u8.ToArray());
+            await file.FlushAsync();
+            await UntilSaid("is not JSON");
+            await file.WriteAsync("""again.bin"}"""u8.ToArray());
         }
         lines.Add(await run.StandardError.ReadToEndAsync());
         await run.WaitForExitAsync();
         Assert.True(run.ExitCode == ExitCode.OverBudget, string.Join('\n', lines));
         // The second wait found the file of the first, and did not take it again.
         Assert.Equal(2, string.Join('\n', lines).Split("waiting").Length - 1);
+
+        async Task UntilSaid(string text)
+        {
+            while (lines.Count == 0 || !lines[^1].Contains(text, StringComparison.Ordinal)) lines.Add(await run.StandardError.ReadLineAsync() ?? throw new Xunit.Sdk.XunitException(string.Join('\n', lines)));
+        }
     }
 }

@@ -97,6 +97,7 @@ public sealed class DropRunTests : IDisposable
             {
                 Assert.Equal(CompressionRun.RetrainedEvent, name);
                 waits.Add(timeout);
+                if (waits.Count == 1) return """{"model": ""}""";
                 // The student that the event names is there to start from.
                 Assert.Contains(await NamesAsync($"work/{drop.RunId}/"), n => n == "model.onnx");
                 // What comes back compresses without loss: nothing but zeros.
@@ -108,7 +109,7 @@ public sealed class DropRunTests : IDisposable
         };
         var result = await new DropRun().RunAsync(host, drop);
         Assert.Equal("succeeded", result.Status);
-        Assert.Equal([TimeSpan.FromHours(3)], waits);
+        Assert.Equal([TimeSpan.FromHours(3), TimeSpan.FromHours(3)], waits);
         Assert.Equal(2, host.Calls.Count(c => c == nameof(Inspect)));
         Assert.Single(host.Calls, c => c == nameof(Publish));
     }
