@@ -37,7 +37,7 @@ public sealed class Publish : Activity<PublishInput, Published>
         var report = Describe(input, await LayersAsync(store, request.Work, input.Best.Number, cancellation)) with
         {
             Calibration = await FindAsync<Calibration>(store, RunNames.Calibration(request.Work), cancellation) is { } c ? new ReportCalibration(c.Source, c.Runs, c.Source != Evaluation.Evaluator.Data || c.HeldOut > 0) : null,
-            Rescaling = await FindAsync<Rescaled>(store, RunNames.Rescaled(request.Work), cancellation) is { } s ? new ReportRescaling(s.Equalized, s.Smoothed, s.NotScaled) : null,
+            Rescaling = await FindAsync<Rescaled>(store, RunNames.Rescaled(request.Work), cancellation) is { } s ? new ReportRescaling(s.Equalized, s.Smoothed, s.NotScaled, s.Inserted, s.Unchanged) : null,
             BiasCorrection = await FindAsync<BiasCorrections>(store, RunNames.Biases(request.Work, input.Best.Number), cancellation) is { } b ? new ReportBiasCorrection(b.Layers.Count, b.Samples, b.Skipped) : null,
             Widths = await FindAsync<WidthChoice>(store, RunNames.Widths(request.Work, input.Best.Number), cancellation) is { } w
                 ? new ReportWidths([.. w.Curve.Select(Point)], Point(w.Chosen), w.LowerBound, w.LayersMeasured) { Tried = [.. w.Tried.Select(t => new ReportTried(t.LeastBits, t.Predicted.SizeRatio, t.Predicted.RelativeError, t.RelativeError))] }

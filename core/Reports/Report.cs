@@ -27,8 +27,8 @@ public sealed record Report(
 /// <summary>Samples that techniques saw; source is <c>data</c> or <c>synthetic</c>; held out says that none of them was compared on, as when there is more than one.</summary>
 public sealed record ReportCalibration(string Source, int Samples, bool HeldOut);
 
-/// <summary>Values whose channels were equalized between layers, those smoothed by their activations, and inputs of layers that could not be.</summary>
-public sealed record ReportRescaling(int Equalized, int Smoothed, int NotScaled);
+/// <summary>Values whose channels were equalized between layers, those smoothed by their activations, layers whose inputs could not be, smoothed values that a Mul divides, and values that are best as they are.</summary>
+public sealed record ReportRescaling(int Equalized, int Smoothed, int NotScaled, int Inserted, int Unchanged);
 
 /// <summary>Layers whose biases were corrected, the samples that was measured on, and why there are none, or null.</summary>
 public sealed record ReportBiasCorrection(int Layers, int Samples, string? Skipped);

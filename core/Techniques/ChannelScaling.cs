@@ -9,20 +9,40 @@ namespace Serverless.Core.Techniques;
 /// <param name="Axis">The axis that the channels lie along.</param>
 public sealed record ChannelConstant(TensorProto Tensor, int Axis);
 
+/// <summary>Where the elements of a constant lie along its first two axes.</summary>
+/// <param name="Width">Length of the second axis; 1 when there is none.</param>
+/// <param name="Inner">Elements behind the second axis.</param>
+public readonly record struct ChannelLayout(long Width, long Inner)
+{
+    /// <summary>Of a constant.</summary>
+    public static ChannelLayout Of(TensorProto tensor) => new(tensor.Dims.Count > 1 ? tensor.Dims[1] : 1, tensor.Dims.Skip(2).Aggregate(1L, (a, b) => a * b));
+
+    /// <summary>Indexes of an element along both.</summary>
+    public (int Row, int Column) Place(long element)
+    {
+        var (row, column) = Math.DivRem(element / Inner, Width);
+        return ((int)row, (int)column);
+    }
+}
+
 /// <summary>
 /// A value whose channels can be divided by factors, in the constants that make it, and multiplied again, in the weights that
 /// take it, so that the model computes what it did: between them lies nothing but operators that are positively
-/// homogeneous, f(s·x) = s·f(x) for s &gt; 0, as Relu and pools are.
+/// homogeneous, f(s·x) = s·f(x) for s &gt; 0, as Relu and pools are. A normalization's output that others take too can be
+/// divided on the way to matrix products, by a node of its own.
 /// </summary>
 /// <param name="Value">The value that layers take.</param>
 /// <param name="Channels">Its channels.</param>
-/// <param name="Makers">Constants to divide; the weight first where a layer makes the value.</param>
+/// <param name="Makers">Constants to divide; the weight first where a layer makes the value; none where only a node of its own can divide it.</param>
 /// <param name="FromLayer">Whether a layer's weight makes the value, not a normalization or a product.</param>
 /// <param name="Takers">Weights to multiply.</param>
 /// <param name="First">A layer that takes it.</param>
 public sealed record ChannelScaling(string Value, int Channels, IReadOnlyList<ChannelConstant> Makers, bool FromLayer, IReadOnlyList<ChannelConstant> Takers, Weight First)
 {
     private static readonly HashSet<string> Homogeneous = ["Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Identity", "Dropout"];
+
+    /// <summary>Whether a node has to be put in to divide it.</summary>
+    public bool NeedsNode => Makers.Count == 0;
 
     /// <summary>All such values of a model's main graph, in the order of its nodes.</summary>
     public static IReadOnlyList<ChannelScaling> Of(ModelProto model)
@@ -35,7 +55,7 @@ public sealed record ChannelScaling(string Value, int Channels, IReadOnlyList<Ch
         var users = main.Nodes.SelectMany(n => n.Input.Concat(GraphScope.Captures(n)).Select(i => (i, n))).ToLookup(p => p.i, p => p.n, StringComparer.Ordinal);
         var graph = new Surroundings(main, layers, users, main.Nodes.SelectMany(n => n.Output.Select(o => (o, n))).ToDictionary(p => p.o, p => p.n, StringComparer.Ordinal),
             main.Graph!.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal), main.Graph.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal));
-        return [.. main.Nodes.Where(layers.ContainsKey).Select(n => n.Input[0]).Distinct().Select(graph.Find).OfType<ChannelScaling>()];
+        return [.. main.Nodes.Where(layers.ContainsKey).Select(n => n.Input[0]).Distinct().Select(v => graph.Find(v) ?? graph.OnTheWay(v)).OfType<ChannelScaling>()];
     }
 
     private sealed record Surroundings(
@@ -59,6 +79,27 @@ public sealed record ChannelScaling(string Value, int Channels, IReadOnlyList<Ch
                 ? new ChannelScaling(value, (int)channels[0], layer ? [makers[^1], .. makers.SkipLast(1)] : makers, layer, takers, Layers[Users[value].First()])
                 : null;
         }
+
+        // The matrix products that take it, whatever else does. Other values are not worth it: behind a GELU, where a few tokens
+        // wake channels that are silent otherwise, scaling by the largest magnitude was measured to lose more than it gains.
+        public ChannelScaling? OnTheWay(string value)
+        {
+            if (!Normalized(value)) return null;
+            var products = Users[value].Where(u => u.OpType != "Conv" && Layers.ContainsKey(u) && u.Input.Count(i => i == value) == 1).Distinct().ToList();
+            var takers = products.Select(u => Taken(u, Layers[u])).OfType<ChannelConstant>().ToList();
+            if (takers.Count == 0 || takers.Count < products.Count || takers.Select(t => t.Tensor.Dims[t.Axis]).Distinct().Count() > 1) return null;
+            return new ChannelScaling(value, (int)takers[0].Tensor.Dims[takers[0].Axis], [], false, takers, Layers[products[0]]);
+        }
+
+        private bool Normalized(string value) => MakerOf.GetValueOrDefault(value) switch
+        {
+            { OpType: "LayerNormalization" or "SimplifiedLayerNormalization" or "SkipLayerNormalization" or "SkipSimplifiedLayerNormalization" or "RMSNormalization" } n => n.Output[0] == value,
+            { OpType: "Mul", Domain: "" } n => n.Input.Any(IsVector),
+            { OpType: "Add", Domain: "" } n => n.Input.FirstOrDefault(i => !IsVector(i)) is { } other && n.Input.Any(IsVector) && MakerOf.GetValueOrDefault(other) is { OpType: "Mul", Domain: "" } m && m.Input.Any(IsVector),
+            _ => false,
+        };
+
+        private bool IsVector(string name) => Initializers.GetValueOrDefault(name) is { DataType: (int)DataType.Float, Dims.Count: 1 } t && t.Dims[0] > 1;
 
         private static ChannelConstant? Taken(NodeProto node, Weight w) => node.OpType switch
         {

@@ -83,6 +83,7 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
         var own = new HashSet<NodeProto>(ReferenceEqualityComparer.Instance);
         var convolutions = new Dictionary<NodeProto, int>(ReferenceEqualityComparer.Instance);
         var made = new HashSet<string>(StringComparer.Ordinal);
+        var products = new HashSet<string>(StringComparer.Ordinal);
         var taken = new HashSet<string>(StringComparer.Ordinal);
         var floats = new Dictionary<string, string>(IntegerPlacement.Floats([.. layers.Select(l => l.Weight)], main, observed), StringComparer.Ordinal);
         foreach (var (weight, layer, shard, scales) in layers)
@@ -97,6 +98,7 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
                 if (use.Op == "Conv" && weight.Reference.Dims.Length == 4) convolutions[use.Node] = (int)weight.Reference.Dims[0];
                 taken.Add(input);
                 if (!outputs.Contains(output)) made.Add(output);
+                if (use.Op != "Conv" && made.Contains(output)) products.Add(output);
             }
             if (integers > 0) Weight(weight, layer, shard, prefix);
             else
@@ -106,6 +108,9 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
             }
         }
         Spread(made, taken, own, outputs);
+        // A product that only float operators take is put out in float by the kernel itself (MatMulIntegerToFloat, QGemm).
+        made.RemoveWhere(products.Contains);
+        made.UnionWith(main.Nodes.Where(own.Contains).SelectMany(n => n.Input).Where(products.Contains));
         // Gates first: what they read is redirected with the other uses of it.
         foreach (var value in made.Union(taken).OrderBy(v => !gated.Contains(v)).ToList()) Quantize(value, made, own, prefix);
         PooledVectors.Apply(edit);

@@ -3,7 +3,7 @@ using Serverless.TestSupport;
 
 namespace Serverless.Benchmarks;
 
-/// <summary>A row for each method of quantization: on the digit classifier with its labelled digits, and on a text recogniser with lines rendered here.</summary>
+/// <summary>A row for each method of quantization: on the digit classifier with its labelled digits, on a text recogniser with lines rendered here, and on a transformer with sentences.</summary>
 internal static class QuantizationTable
 {
     private const int Lines = 256, Seed = 11;
@@ -15,7 +15,7 @@ internal static class QuantizationTable
         "method: awq, bits: 4", "method: awq, bits: 3", "method: awq, bits: 2",
         "method: hqq, bits: 4", "method: hqq, bits: 3", "method: ternary", "method: ternary, scales: two", "method: binary", "method: binary, order: 2",
         "method: fixed, bits: 8", "method: fixed, bits: 16", "method: float16", "method: float16, type: bfloat16", "method: float16, compute: true",
-        "method: static", "method: static, range: minmax", "method: static, range: entropy", "smooth + method: static", "equalize + method: static", "method: dynamic",
+        "method: static", "method: static, range: minmax", "method: static, range: entropy", "smooth + method: static", "equalize + method: static", "method: dynamic", "smooth + method: dynamic",
         "method: rtn, bits: 6, group: channel", "equalize + method: rtn, bits: 6, group: channel", "correctBias + method: rtn, bits: 6, group: channel",
     ];
 
@@ -32,6 +32,8 @@ internal static class QuantizationTable
             var digits = Path.Combine(at, "tests", "models", "digits");
             await PrintAsync("digits", methods, Path.Combine(digits, "digits.onnx"), Path.Combine(digits, "data.npz"), folder);
             await PrintAsync("text recogniser", methods, recogniser, TextLines.WriteNpz(Path.Combine(folder, "lines.npz"), "x", Seed, Lines), folder);
+            if (MiniLm.Fetch(at) is { } transformer)
+                await PrintAsync("MiniLM-L6", methods, Path.Combine(transformer, "model.onnx"), MiniLm.WriteNpz(Path.Combine(folder, "text.npz"), at, Lines, 64), folder);
             return 0;
         }
         finally

@@ -42,7 +42,8 @@ public class StatisticsTests
             var column = samples.SelectMany(s => Enumerable.Range(0, 30).Select(r => (double)s[r * 40 + i])).ToList();
             Assert.Equal(column.Sum(), merged.Channels!.Sum[i], 1e-4);
             Assert.Equal(column.Sum(Math.Abs), merged.Channels.Magnitudes[i], 1e-3);
-            Assert.Equal(column.Max(Math.Abs), merged.Channels.Largest[i]);
+            Assert.Equal(column.Max(Math.Abs), merged.Channels.Largest(i));
+            Assert.Equal((Math.Min(0, (float)column.Min()), Math.Max(0, (float)column.Max())), (merged.Channels.Min[i], merged.Channels.Max[i]));
             for (var j = 0; j < 40; j += 5)
                 Assert.Equal(samples.Sum(s => Enumerable.Range(0, 30).Sum(r => (double)s[r * 40 + i] * s[r * 40 + j])), gram[i * 40 + j], 1e-7);
         }

@@ -13,7 +13,7 @@ public enum Statistics
     /// <summary>A histogram.</summary>
     Histogram = 2,
 
-    /// <summary>Of each channel: largest magnitude, sum and sum of magnitudes.</summary>
+    /// <summary>Of each channel: minimum, maximum, and the sums of values and magnitudes.</summary>
     Channels = 4,
 
     /// <summary>The Gram matrix XᵀX of its rows.</summary>
@@ -45,11 +45,19 @@ public readonly record struct MovingRange(double Carry, double Min, double Max)
 }
 
 /// <summary>Figures of the channels of a value.</summary>
-/// <param name="Largest">Largest magnitude of each.</param>
+/// <param name="Min">Smallest value of each, or 0 where all are positive.</param>
+/// <param name="Max">Largest value of each, or 0 where all are negative.</param>
 /// <param name="Sum">Sum of each.</param>
 /// <param name="Magnitudes">Sum of the magnitudes of each.</param>
 /// <param name="Count">Values of a channel.</param>
-public sealed record ChannelStatistics(float[] Largest, double[] Sum, double[] Magnitudes, long Count);
+public sealed record ChannelStatistics(float[] Min, float[] Max, double[] Sum, double[] Magnitudes, long Count)
+{
+    /// <summary>Number of channels.</summary>
+    public int Channels => Min.Length;
+
+    /// <summary>Largest magnitude of a channel.</summary>
+    public float Largest(int channel) => MathF.Max(-Min[channel], Max[channel]);
+}
 
 /// <summary>What is known of a layer's input, from samples that the model was run on.</summary>
 /// <param name="Samples">Samples seen.</param>

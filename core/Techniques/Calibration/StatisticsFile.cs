@@ -108,11 +108,10 @@ public static class StatisticsFile
     private static ChannelStatistics? Merge(IReadOnlyList<ChannelStatistics> parts)
     {
         if (parts.Count == 0) return null;
-        var n = parts[0].Largest.Length;
-        var largest = new float[n];
-        foreach (var p in parts)
-            for (var i = 0; i < n; i++) largest[i] = MathF.Max(largest[i], p.Largest[i]);
-        return new ChannelStatistics(largest, Sum(p => p.Sum), Sum(p => p.Magnitudes), parts.Sum(p => p.Count));
+        var n = parts[0].Channels;
+        return new ChannelStatistics(
+            [.. Enumerable.Range(0, n).Select(c => parts.Min(p => p.Min[c]))], [.. Enumerable.Range(0, n).Select(c => parts.Max(p => p.Max[c]))],
+            Sum(p => p.Sum), Sum(p => p.Magnitudes), parts.Sum(p => p.Count));
 
         double[] Sum(Func<ChannelStatistics, double[]> of)
         {

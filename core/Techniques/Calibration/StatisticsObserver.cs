@@ -13,9 +13,8 @@ public sealed class StatisticsObserver(InputView view, Statistics wanted, Func<l
     private const int MostRows = 256;
     private readonly Histogram? histogram = wanted.HasFlag(Statistics.Histogram) ? new Histogram() : null;
     private GramMatrix[]? grams;
-    private float[]? largest;
-    private double[]? sums, magnitudes;
-    private long samples, counted;
+    private ChannelStatistics? channels;
+    private long samples;
     private float min = float.PositiveInfinity, max = float.NegativeInfinity;
     private MovingRange average = MovingRange.Empty;
 
@@ -41,7 +40,7 @@ public sealed class StatisticsObserver(InputView view, Statistics wanted, Func<l
     public InputStatistics Result => new(samples, samples == 0 || min > max ? 0 : min, samples == 0 || min > max ? 0 : max, average)
     {
         Histogram = histogram,
-        Channels = largest is null ? null : new ChannelStatistics(largest, sums!, magnitudes!, counted),
+        Channels = channels,
         GramAxis = grams is null ? 0 : view.Axis,
         GramGroups = grams?.Length ?? 0,
         GramRows = grams?[0].Rows ?? 0,
@@ -71,25 +70,22 @@ public sealed class StatisticsObserver(InputView view, Statistics wanted, Func<l
     {
         var axis = view.Window is null ? shape.Length - 1 : 1;
         if (axis < 0 || axis >= shape.Length) return;
-        var channels = (int)shape[axis];
-        var inner = 1;
+        var (count, inner) = ((int)shape[axis], 1);
         for (var i = axis + 1; i < shape.Length; i++) inner *= (int)shape[i];
-        largest ??= new float[channels];
-        if (largest.Length != channels) return;
-        sums ??= new double[channels];
-        magnitudes ??= new double[channels];
-        var outer = values.Length / (channels * inner);
-        counted += (long)outer * inner;
+        channels ??= new ChannelStatistics(new float[count], new float[count], new double[count], new double[count], 0);
+        if (channels.Channels != count) return;
+        var outer = values.Length / (count * inner);
+        channels = channels with { Count = channels.Count + (long)outer * inner };
         for (var o = 0; o < outer; o++)
         {
-            for (var c = 0; c < channels; c++)
+            for (var c = 0; c < count; c++)
             {
-                var part = values.Slice((o * channels + c) * inner, inner);
-                var most = inner == 1 ? MathF.Abs(part[0]) : TensorPrimitives.MaxMagnitude(part);
-                if (!float.IsFinite(most)) continue;
-                largest[c] = MathF.Max(largest[c], MathF.Abs(most));
-                sums[c] += inner == 1 ? part[0] : TensorPrimitives.Sum(part);
-                magnitudes[c] += inner == 1 ? MathF.Abs(part[0]) : TensorPrimitives.SumOfMagnitudes(part);
+                var part = values.Slice((o * count + c) * inner, inner);
+                var (lo, hi) = inner == 1 ? (part[0], part[0]) : Extremes.Of(part);
+                if (!float.IsFinite(lo) || !float.IsFinite(hi)) continue;
+                (channels.Min[c], channels.Max[c]) = (MathF.Min(channels.Min[c], lo), MathF.Max(channels.Max[c], hi));
+                channels.Sum[c] += inner == 1 ? lo : TensorPrimitives.Sum(part);
+                channels.Magnitudes[c] += inner == 1 ? MathF.Abs(lo) : TensorPrimitives.SumOfMagnitudes(part);
             }
         }
     }

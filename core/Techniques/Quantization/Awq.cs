@@ -90,7 +90,7 @@ public sealed class Awq : LayerTechnique<AwqOptions>
             { GramAxis: 0 } or { GramRows: 0 } or { Channels: null } => "no sample reached it",
             { GramGroups: > 1 } => "it is a grouped convolution",
             { GramAxis: var axis } when axis != shape.Axis => "its input has another shape than its rows",
-            { Channels: { } c } when shape.Axis % c.Largest.Length != 0 => "its input's channels do not divide its rows",
+            { Channels: { } c } when shape.Axis % c.Channels != 0 => "its input's channels do not divide its rows",
             _ => null,
         };
         var plain = new RoundToNearestOptions { Bits = options.Bits, Group = options.Group, Symmetric = options.Symmetric };
@@ -102,7 +102,7 @@ public sealed class Awq : LayerTechnique<AwqOptions>
         encoded = encoded with { OutputError = found.OutputError, RelativeError = found.RelativeError };
         if (found.Alpha == 0) return encoded;
         // One a channel: the elements of a convolution's kernel share theirs.
-        var (channels, each) = (work.Input!.Channels!.Largest.Length, (int)shape.Axis / work.Input.Channels.Largest.Length);
+        var (channels, each) = (work.Input!.Channels!.Channels, (int)shape.Axis / work.Input.Channels.Channels);
         var factors = Enumerable.Range(0, channels).Select(c => found.Factors[c * each]).ToArray();
         var bytes = work.Plan.Form == StorageForm.Folded ? MemoryMarshal.AsBytes<Half>([.. factors.Select(f => (Half)f)]).ToArray() : MemoryMarshal.AsBytes<float>(factors).ToArray();
         var range = new ShardRange(shard.Position, bytes.Length);

@@ -128,7 +128,7 @@ public sealed class Gptq : LayerTechnique<GptqOptions>
         for (var g = 0; g < input.GramGroups; g++)
         {
             var gram = await input.ReadGramAsync!(g, cancellation);
-            var hessian = Hessian.Of(gram, o.Order, o.Damping, MostDampings, cancellation);
+            var hessian = Hessian.Of(gram, o.Order, Math.Max(o.Damping, Hessian.Shrinkage(gram, input.GramRows)), MostDampings, cancellation);
             // A group that was never active, as depthwise channels may be, does not take the others with it.
             if (hessian is null && input.GramGroups == 1) return null;
             hessian ??= Hessian.Unknown(gram, cancellation);

@@ -8,7 +8,7 @@ namespace Serverless.Core.Techniques.Quantization;
 /// <param name="Dead">Inputs that were never active.</param>
 internal sealed record Hessian(CholeskyFactor Factor, int[] Order, int Dead)
 {
-    private const double Harder = 10;
+    private const double Harder = 10, Most = 1000;
 
     /// <summary>Of inputs that nothing is known of: each column is rounded to nearest.</summary>
     /// <param name="gram">The matrix in whose place it stands; overwritten.</param>
@@ -44,6 +44,23 @@ internal sealed record Hessian(CholeskyFactor Factor, int[] Order, int Dead)
         for (var t = 0; t < tries; t++, damping *= Harder)
             if (CholeskyFactor.Of(gram, order, damping * mean, cancellation) is { } factor) return new Hessian(factor, order, dead);
         return null;
+    }
+
+    /// <summary>
+    /// The damping that so few rows call for: S + λ·mean(diag S)·I is, but for a factor, the oracle approximating shrinkage of the
+    /// covariance, (1 − ρ)·S + ρ·mean(diag S)·I with λ = ρ / (1 − ρ) (Chen, Wiesel, Eldar, Hero 2010, "Shrinkage Algorithms for MMSE
+    /// Covariance Estimation", eq. 23). Next to nothing with many more rows than columns; with fewer, what the rows never reached
+    /// would take up the error of all the rest.
+    /// </summary>
+    /// <param name="gram">XᵀX, order × order.</param>
+    /// <param name="rows">Rows of X.</param>
+    public static double Shrinkage(double[] gram, long rows)
+    {
+        double n = Size(gram), trace = 0;
+        for (var i = 0; i < (int)n; i++) trace += gram[i * (int)n + i];
+        var squares = System.Numerics.Tensors.TensorPrimitives.SumOfSquares<double>(gram);
+        var shrinkage = ((1 - 2 / n) * squares + trace * trace) / ((rows + 1 - 2 / n) * (squares - trace * trace / n));
+        return shrinkage is > 0 and < Most / (1 + Most) ? shrinkage / (1 - shrinkage) : Most;
     }
 
     private static int Size(double[] gram) => (int)Math.Sqrt(gram.Length);
