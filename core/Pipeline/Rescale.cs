@@ -53,7 +53,8 @@ public sealed class Rescale : Activity<PlanInput, Rescaled>
         {
             for (var i = 0; i < values.Count; i++)
             {
-                if (values[i].NeedsNode && !smooth.Insert) continue;
+                // Between layers the largest magnitude of a channel says little of most samples: rectified, it is silent in many.
+                if (values[i].NeedsNode && !smooth.Insert || values[i].FromLayer && smooth.Strength is null) continue;
                 await using var reader = await store.OpenAsync(RunNames.Statistics(from.Work, i), null, cancellation);
                 if ((await StatisticsFile.ReadAsync(reader, cancellation)).Channels is not { Count: > 0 } seen || seen.Channels != values[i].Channels) continue;
                 if (await StrengthAsync(values[i], new SmoothingSearch(seen, divided[i]), constants, smooth.Strength, cancellation) is not { } scales)

@@ -64,6 +64,48 @@ public class GptqTests
         Assert.Null(Hessian.Of([double.NaN, 0, 0, 1], false, 0.01, 4, CancellationToken.None));
     }
 
+    // Independent inputs, so that the error on all there are is that of each column times its variance.
+    [Fact]
+    public void With_fewer_rows_than_columns_the_damping_keeps_errors_out_of_where_no_row_was()
+    {
+        const int N = 384, Rows = 16, Seen = 32;
+        var random = new Random(9);
+        double Normal() => Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble());
+        var weights = Enumerable.Range(0, N * Rows).Select(_ => (double)(float)(0.05 * Normal())).ToArray();
+        var how = new GptqRounding(4, true, 32, true, ScaleSearch.Mse, Half: false);
+        var nearest = Error(double.NaN, []);
+        var gram = Gram(Seen);
+        var (few, plain, shrunk) = (Hessian.Shrinkage(gram, Seen), Error(0.01, gram), Error(Hessian.Shrinkage(gram, Seen), gram));
+        Assert.True(plain > 1.2 * nearest, $"{plain} {nearest}");
+        Assert.True(shrunk < 1.05 * nearest, $"{shrunk} {nearest}");
+        // The more rows, the less; the formula at a scaled identity is all that can be.
+        Assert.True(Hessian.Shrinkage(Gram(64 * N), 64 * N) < few / 20);
+        Assert.Equal(1000, Hessian.Shrinkage([3, 0, 0, 3], 10));
+        // ρ = ((1 − 2/2)·68 + 100) / ((10 + 1 − 2/2)·(68 − 100/2)) = 5/9 of diag(2, 8) seen on ten rows.
+        Assert.Equal(5.0 / 4, Hessian.Shrinkage([2, 0, 0, 8], 10), 1e-12);
+
+        double[] Gram(int samples)
+        {
+            var gram = new double[N * N];
+            var x = new double[N];
+            for (var s = 0; s < samples; s++)
+            {
+                for (var k = 0; k < N; k++) x[k] = Normal() * Deviation(k);
+                for (var i = 0; i < N; i++) System.Numerics.Tensors.TensorPrimitives.MultiplyAdd(x, x[i], gram.AsSpan(i * N, N), gram.AsSpan(i * N, N));
+            }
+            return gram;
+        }
+
+        static double Deviation(int k) => 0.5 + k % 5;
+
+        double Error(double damping, double[] gram)
+        {
+            var hessian = double.IsNaN(damping) ? Hessian.Unknown(new double[N * N], CancellationToken.None) : Hessian.Of((double[])gram.Clone(), true, damping, 1, CancellationToken.None)!;
+            var solved = GptqSolver.Solve((double[])weights.Clone(), Rows, hessian.Factor, hessian.Order, how, CancellationToken.None);
+            return Enumerable.Range(0, N * Rows).Sum(at => Math.Pow(Deviation(at / Rows) * (weights[at] - (solved.Codes[at] - 8 - solved.Zeros[at / Rows / 32 * Rows + at % Rows]) * (double)solved.Scales[at / Rows / 32 * Rows + at % Rows]), 2));
+        }
+    }
+
     private static (double[] Weights, double[] Gram) Problem(int n, int rows, int seed)
     {
         var random = new Random(seed);

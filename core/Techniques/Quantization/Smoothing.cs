@@ -4,7 +4,7 @@ namespace Serverless.Core.Techniques.Quantization;
 public sealed record SmoothingOptions
 {
     /// <summary>Migration strength α; null to find it for each value.</summary>
-    [Option("Migration strength: how much of the difficulty of rounding goes from the activations into the weights. Default: for each value the one, 0.05 apart, whose rounding error is least, or none.", Min = 0, Max = 1)]
+    [Option("Migration strength: how much of the difficulty of rounding goes from the activations into the weights. Default: for each output of a normalization the one, 0.05 apart, whose rounding error is least, or none; what layers make is left as it is.", Min = 0, Max = 1)]
     public double? Strength { get; init; }
 
     /// <summary>Whether nodes are put in.</summary>
@@ -21,7 +21,7 @@ public sealed record SmoothingOptions
 /// eq. 4): a layer's input channels are divided by sⱼ = max|Xⱼ|^α / max|Wⱼ|^(1−α) where the input is made, and its weights
 /// multiplied by it, so that channels of large activations no longer set the step of all the others. Where others take the input
 /// too, as in transformers that normalize behind the sum (BERT), a Mul divides it before its matrix products.
-/// α is given, or the best for each value (<see cref="SmoothingSearch"/>).
+/// α is given, or the best for each value that a normalization makes (<see cref="SmoothingSearch"/>).
 /// </summary>
 public static class Smoothing
 {
