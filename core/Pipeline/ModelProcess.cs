@@ -123,6 +123,8 @@ public sealed class ModelProcess(StoreSpec spec, long memoryLimit, TimeSpan time
         start.ArgumentList.Add(Command);
         // The child's arena would otherwise keep a gigabyte of freed blocks per thread.
         start.Environment["MALLOC_ARENA_MAX"] = "2";
+        // Freed weights of one session go back before the next is loaded.
+        start.Environment["MALLOC_MMAP_THRESHOLD_"] = start.Environment["MALLOC_TRIM_THRESHOLD_"] = "4194304";
         return start;
     }
 }
