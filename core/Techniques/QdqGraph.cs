@@ -22,7 +22,8 @@ public readonly record struct CodeScale(float Scale, byte Zero)
 /// <summary>
 /// Puts layers between QuantizeLinear and DequantizeLinear so that ONNX Runtime's graph transformers make integer kernels
 /// of them (ONNX Runtime, "Quantize ONNX models", QDQ format): the input, the weight and the bias dequantized, the
-/// output quantized behind a Relu or Clip that alone follows. Models below opset 13, whose operator has no axis, use
+/// output quantized behind a Relu or Clip that alone follows, or left in float where a product of matrices goes to float
+/// operators alone. Models below opset 13, whose operator has no axis, use
 /// the nodes of the domain com.microsoft, which the transformers take alike.
 /// </summary>
 /// <param name="edit">The edit.</param>

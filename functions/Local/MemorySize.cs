@@ -22,7 +22,7 @@ internal static class MemorySize
             : throw new BadInputException($"--memory {text}: not an amount of at least 64MB; write 512MB or 2GB.");
     }
 
-    /// <summary>Half of the memory that is free now.</summary>
+    /// <summary>Half of the memory that is free now, of what a container may have at most.</summary>
     public static long HalfOfFree()
     {
         const string Line = "MemAvailable:";
@@ -32,6 +32,6 @@ internal static class MemorySize
         var free = available is not null && long.TryParse(available[Line.Length..].Replace("kB", "", StringComparison.Ordinal).Trim(), CultureInfo.InvariantCulture, out var kb)
             ? kb << 10
             : GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
-        return free / 2;
+        return Math.Min(free, GC.GetGCMemoryInfo().TotalAvailableMemoryBytes) / 2;
     }
 }

@@ -17,7 +17,7 @@ internal sealed record LocalOptions(string? Output, string Root, string? Work, l
 /// <summary>Runs one drop to its result on this machine.</summary>
 internal static class RunDrop
 {
-    private const long SmallestEvaluationLimit = 1L << 30, LargestWhole = 128L << 20, LoadFactor = 20;
+    private const long SmallestEvaluationLimit = 1L << 30;
     private static readonly TimeSpan EvaluationTime = TimeSpan.FromMinutes(30);
 
     /// <summary>Runs a drop; a run of the same drop elsewhere is waited for.</summary>
@@ -45,7 +45,7 @@ internal static class RunDrop
             {
                 Events = events, GpuSteps = drop.Source.Storage is { } account ? StepQueue.Connect(account, GpuWorker.Steps) : null,
             };
-            var process = options.Isolated ? new ModelProcess(place.Spec, Math.Max(options.Memory ?? 0, EvaluationLimit(parts.Where(p => p.Path != drop.Recipe && p.Path != drop.Data).Sum(p => p.Length))), EvaluationTime) : null;
+            var process = options.Isolated ? new ModelProcess(place.Spec, Math.Max(options.Memory ?? MemorySize.HalfOfFree(), SmallestEvaluationLimit), EvaluationTime) : null;
             using var orchestration = new LocalOrchestration(runId, context, journal, new LocalDisplay(show, say), process, Environment.ProcessorCount, cancellation);
             result = await new CompressionRun().RunAsync(orchestration, request);
         }
@@ -58,9 +58,6 @@ internal static class RunDrop
         await ClearAsync(store, request.Work, folder, cancellation);
         return place.Shown(result);
     }
-
-    // Codes that fold at load are decoded by nodes whose results all stay until the session is ready; larger models are loaded in parts.
-    private static long EvaluationLimit(long modelBytes) => Math.Max(SmallestEvaluationLimit, LoadFactor * Math.Min(modelBytes, LargestWhole));
 
     /// <summary>Where a run works and puts its result.</summary>
     /// <param name="Spec">The store.</param>

@@ -148,7 +148,7 @@ public class CommandTests
         folder.Write("greedy.onnx", Model(16).Input("x", DataType.Float, 1, 64).Weight("w", 64, 64)
             .Initializer(Tensor("shape", DataType.Int64, System.Runtime.InteropServices.MemoryMarshal.AsBytes<long>(new long[] { 25_000, 64 }), 2))
             .With(Node("MatMul", ["x", "w"], ["a"]), Node("Expand", ["a", "shape"], ["b"]), Node("Transpose", ["b"], ["c"]), Node("MatMul", ["b", "c"], ["y"])).Output("y"));
-        var done = await CommandLine.RunAsync(folder.Path, "compress", "greedy.onnx", "--out", "out");
+        var done = await CommandLine.RunAsync(folder.Path, "compress", "greedy.onnx", "--out", "out", "--memory", "1GB");
         Assert.Equal(2, done.ExitCode);
         Assert.Contains("--memory", done.Sentence);
         Assert.Equal(["greedy.onnx"], Directory.GetFileSystemEntries(folder.Path).Select(Path.GetFileName));
@@ -165,7 +165,7 @@ public class CommandTests
         await Parallel.ForAsync(0, count, new ParallelOptions { MaxDegreeOfParallelism = 2 }, async (i, _) =>
         {
             var file = folder.Write($"m{i}.onnx", Mutations.Mutate(seed, new Random(i)));
-            var done = await CommandLine.RunAsync(folder.Path, "compress", file, "--out", $"out{i}");
+            var done = await CommandLine.RunAsync(folder.Path, "compress", file, "--out", $"out{i}", "--memory", "1GB");
             if (done.ExitCode is not (0 or 2)) File.Copy(file, Path.Combine(Path.GetTempPath(), "serverless-mutation.onnx"), overwrite: true);
             Assert.True(done.ExitCode is 0 or 2, $"mutation {i}, kept as serverless-mutation.onnx in the temporary folder: {done.ExitCode} {done.Error}");
             Assert.Equal(done.ExitCode == 0, File.Exists(Path.Combine(folder.Path, $"out{i}", "report.json")));

@@ -42,6 +42,7 @@ public sealed class SmoothingSearch
     /// <param name="worth">1 when scaling is free.</param>
     public double[]? Best(double worth)
     {
+        if (candidates.Length == 0) return null;
         for (var k = 0; k < candidates.Length; k++)
         {
             var s = candidates[k];
