@@ -14,6 +14,8 @@ switch (args)
         return await MixedTable.RunAsync(models);
     case ["gptq", var n]:
         return GptqCost.Run(int.Parse(n, System.Globalization.CultureInfo.InvariantCulture));
+    case ["mutants", .. var rest]:
+        return await Mutants.RunAsync(rest);
     case ["large", .. var rest]:
         return await LargeModel.RunAsync(rest);
     default:
