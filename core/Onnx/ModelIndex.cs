@@ -81,6 +81,7 @@ public sealed record ModelIndex(string Path, ModelProto Model, IReadOnlyDictiona
                 throw new BadInputException($"{path}, {place}: bytes {reference.Offset}..{reference.Offset + reference.Length} lie past the end of '{file}' ({artifact.Length} bytes); copy it again.");
         }
         GraphCheck.Check(path, model);
+        FunctionExpansion.Check(path, model);
         return new ModelIndex(path, model, files);
     }
 }

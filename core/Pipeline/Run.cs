@@ -14,9 +14,7 @@ namespace Serverless.Core.Pipeline;
 /// <param name="Work">Store folder for this run's intermediate objects.</param>
 /// <param name="Shards">Store folder for compressed layers, shared by runs.</param>
 /// <param name="Output">Store folder the result is published to.</param>
-/// <param name="MemoryBytes">Memory that evaluating may use.</param>
-public sealed record RunRequest(
-    string Name, string Model, string? Recipe, string? Data, string Work, string Shards, string Output, long MemoryBytes)
+public sealed record RunRequest(string Name, string Model, string? Recipe, string? Data, string Work, string Shards, string Output)
 {
     /// <summary>Where the versions are written down that the drop's parts must have, or null for any.</summary>
     public string? Snapshot { get; init; }
@@ -88,6 +86,7 @@ public static class RunNames
 {
     // Twice in a path, of which blob storage takes 1,024 characters.
     private const int LongestName = 120;
+    private const string AgainPrefix = "again-";
 
     /// <summary>The drop's name (its first 120 characters) plus 12 hex digits of SHA-256 over its parts' paths and versions: the same drop is the same run.</summary>
     public static string Id(string name, IEnumerable<Artifact> parts)
@@ -122,6 +121,15 @@ public static class RunNames
     /// <summary>Writes a snapshot.</summary>
     public static Task WriteSnapshotAsync(IArtifactStore store, string work, IEnumerable<Artifact> parts, CancellationToken cancellation) =>
         store.WriteJsonAsync(Snapshot(work), parts.ToDictionary(p => p.Path, p => p.ETag), cancellation);
+
+    /// <summary>Where the work is done again when some of it was damaged: <c>WORK/again-1</c>, then <c>WORK/again-2</c>.</summary>
+    public static string Again(string work)
+    {
+        var (parent, last) = (StorePath.Parent(work), StorePath.Name(work));
+        return last.StartsWith(AgainPrefix, StringComparison.Ordinal) && int.TryParse(last.AsSpan(AgainPrefix.Length), out var n)
+            ? $"{parent}/{AgainPrefix}{n + 1}"
+            : $"{work}/{AgainPrefix}1";
+    }
 
     /// <summary>Folder of one attempt.</summary>
     public static string Attempt(string work, int attempt) => $"{work}/attempt-{attempt}";

@@ -8,9 +8,9 @@ public sealed record StoreSpec(IReadOnlyDictionary<string, string> Folders, stri
     /// <summary>A store in blob storage.</summary>
     public static StoreSpec Of(string storage) => new(new Dictionary<string, string>(), storage);
 
-    /// <summary>Opens the store.</summary>
+    /// <summary>Opens the store. Blob storage guards its objects against damage itself; those in folders get a <see cref="ChecksummedStore"/>.</summary>
     /// <exception cref="BadInputException"><see cref="Storage"/> is neither a URL nor a connection string.</exception>
-    public IArtifactStore Open() => Storage is { } s ? BlobStore.Connect(s) : new FolderStore(Folders);
+    public IArtifactStore Open() => Storage is { } s ? BlobStore.Connect(s) : new ChecksummedStore(new FolderStore(Folders));
 
     /// <summary>The same with more containers, where they are folders.</summary>
     public StoreSpec With(params (string Container, string Directory)[] more)

@@ -2,6 +2,7 @@ using Microsoft.DurableTask;
 using Microsoft.Extensions.Logging;
 using Serverless.Core;
 using Serverless.Core.Pipeline;
+using Serverless.Core.Storage;
 
 namespace Serverless.App;
 
@@ -10,7 +11,7 @@ internal sealed class DurableOrchestration(TaskOrchestrationContext context) : I
 {
     private static readonly TaskOptions Retry = TaskOptions.FromRetryPolicy(new RetryPolicy(Retries.MaxAttempts, Retries.FirstPause, backoffCoefficient: 2)
     {
-        HandleFailure = failure => !failure.IsCausedBy<EndOfStreamException>() && (failure.IsCausedBy<IOException>() || failure.IsCausedBy<TimeoutException>()),
+        HandleFailure = failure => !failure.IsCausedBy<EndOfStreamException>() && (failure.IsCausedBy<IOException>() || failure.IsCausedBy<TimeoutException>() || failure.IsCausedBy<ModelKilledException>()),
     });
 
     private readonly ILogger logger = context.CreateReplaySafeLogger("Serverless.Run");
@@ -73,6 +74,7 @@ internal sealed class DurableOrchestration(TaskOrchestrationContext context) : I
         var failure = e.FailureDetails;
         while (failure.InnerFailure is { } inner && failure.ErrorType == typeof(TaskFailedException).FullName) failure = inner;
         if (failure.IsCausedBy<BadInputException>()) return new BadInputException(failure.ErrorMessage, e);
+        if (failure.IsCausedBy<DamagedWorkException>()) return new DamagedWorkException(failure.ErrorMessage);
         return failure.IsCausedBy<TimeoutException>() ? new TimeoutException(failure.ErrorMessage, e) : new IOException(failure.ErrorMessage, e);
     }
 }

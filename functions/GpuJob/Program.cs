@@ -4,7 +4,7 @@ using Serverless.Core.Evaluation;
 using Serverless.Core.Pipeline;
 using Serverless.GpuJob;
 
-if (args is [ModelProcess.Command]) return await ModelProcess.ServeAsync(CancellationToken.None);
+if (args is [ModelProcess.Command]) return await ModelProcessChild.ServeAsync();
 
 var storage = new Option<string?>("--storage") { Description = "Account URL or connection string (default: the variable SERVERLESS_STORAGE)." };
 var visibility = new Option<int>("--visibility") { Description = "Seconds that a message stays hidden should this job die; renewed while it works.", DefaultValueFactory = _ => 120 };

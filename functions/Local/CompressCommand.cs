@@ -14,7 +14,7 @@ internal static class CompressCommand
         var data = new Option<string?>("--data") { Description = "An .npz of arrays named like the model's inputs, first axis = sample, 'labels' optional." };
         var output = new Option<string?>("--out") { Description = "Folder for the result (default: compressed/NAME/RUN)." };
         var work = new Option<string?>("--work") { Description = "Folder for intermediate files, kept: layers that did not change are taken from it next time." };
-        var memory = new Option<string?>("--memory") { Description = "Memory to use, as 512MB or 2GB (default: half of what is free); running the model may take that, or 1GB where that is more." };
+        var memory = new Option<string?>("--memory") { Description = "Memory that this process and those it starts may take together, as 512MB or 2GB (default: half of what is free, at least 1GB)." };
         var command = new Command("compress", "Compress a model; the original is never changed.") { model, recipe, data, output, work, memory };
         command.SetAction((parsed, cancellation) => Outcome.OfAsync(async () =>
         {

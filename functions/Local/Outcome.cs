@@ -1,4 +1,6 @@
 using Serverless.Core;
+using Serverless.Core.Pipeline;
+using Serverless.Core.Storage;
 
 namespace Serverless.Local;
 
@@ -19,6 +21,16 @@ internal static class Outcome
         catch (OperationCanceledException)
         {
             Console.Error.WriteLine("Stopped; the same command goes on from here.");
+            return ExitCode.Failed;
+        }
+        catch (ModelKilledException e)
+        {
+            Console.Error.WriteLine(e.Message);
+            return ExitCode.Failed;
+        }
+        catch (DamagedWorkException e)
+        {
+            Console.Error.WriteLine($"{e.Message} It was made again several times and is damaged still; check the disk, or give --work another folder.");
             return ExitCode.Failed;
         }
         catch (UnauthorizedAccessException e)

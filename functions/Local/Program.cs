@@ -2,15 +2,14 @@ using System.CommandLine;
 using Serverless.Core.Pipeline;
 using Serverless.Local;
 
+if (args is [ModelProcess.Command]) return await ModelProcessChild.ServeAsync();
+
 var root = new RootCommand("Serverless: compress ONNX models, on this machine.")
 {
     CompressCommand.Build(),
     InspectCommand.Build(),
     WatchCommand.Build(),
 };
-var activity = new Command(ModelProcess.Command) { Hidden = true };
-activity.SetAction((_, cancellation) => ModelProcess.ServeAsync(cancellation));
-root.Add(activity);
 
 var parsed = root.Parse(args);
 if (parsed.Errors.Count > 0)

@@ -10,7 +10,7 @@ internal static class WatchCommand
     {
         var folder = new Argument<string>("folder") { Description = "Drop models into FOLDER or FOLDER/drop; results appear in FOLDER/compressed/NAME/RUN, failures in FOLDER/failed/NAME/RUN. With --storage: where journals are kept." };
         var recipe = new Option<string?>("--recipe") { Description = "The recipe for drops without one." };
-        var memory = new Option<string?>("--memory") { Description = "Memory to use, as 512MB or 2GB." };
+        var memory = new Option<string?>("--memory") { Description = "Memory that this process and those it starts may take together, as 512MB or 2GB (default: half of what is free, at least 1GB)." };
         var storage = new Option<string?>("--storage") { Description = "Account URL (signed in by DefaultAzureCredential) or connection string of blob storage: its containers drop, work, compressed and failed are used in place of folders." };
         var once = new Option<bool>("--once") { Description = "Stop when all that is there now is done." };
         var command = new Command("watch", "Compress whatever is dropped into a folder or a container.") { folder, recipe, memory, storage, once };
