@@ -42,7 +42,7 @@ public static class ValueTap
                 var made = segment.Nodes.SelectMany(n => n.Output).Where(names.Contains).ToHashSet(StringComparer.Ordinal);
                 var outputs = segment.Outputs.Union(made).ToList();
                 var later = segments.Skip(s + 1).SelectMany(x => x.Inputs).ToHashSet(StringComparer.Ordinal);
-                var tapped = new Segment(segment.Nodes, segment.Initializers, segment.Inputs, outputs);
+                var tapped = segment with { Outputs = outputs };
                 var types = segment.Inputs.ToDictionary(n => n, n => (int)live[0][n].GetTensorTypeAndShape().ElementDataType);
                 using var options = ModelRunner.Options();
                 options.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder);

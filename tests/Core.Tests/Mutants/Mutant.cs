@@ -32,7 +32,7 @@ internal sealed record Mutant(string Model, IReadOnlyList<string> Recipes, strin
         var model = ModelProto.Parser.ParseFrom(original);
         var (recipes, what) = (new List<string>(), new List<string>());
         var count = random.Next(OneInThisHasTwo) == 0 ? 2 : 1;
-        for (var i = 0; i < Tries && recipes.Count < count; i++)
+        for (var i = 0; i < Tries && recipes.Count < count && model.Graph is { Node.Count: > 0 }; i++)
         {
             var recipe = All[random.Next(All.Length)];
             if (recipe.Apply(model, random) is not { } done) continue;

@@ -7,7 +7,7 @@ namespace Serverless.TestSupport;
 /// <summary>The models that mutants are made of.</summary>
 internal static class MutantModels
 {
-    private const string LastOfFirstLayer = "/encoder/layer.0/output/LayerNorm/Add_1_output_0";
+    private const string LastOfFirstLayer = "encoder.layer.0.output.LayerNorm.bias";
     private const int Vocabulary = 1000;
 
     /// <summary>Name and file of each; those whose packages are not to be had are left out.</summary>
@@ -29,8 +29,9 @@ internal static class MutantModels
     {
         var model = ModelProto.Parser.ParseFrom(whole);
         var graph = model.Graph;
+        var last = graph.Node.First(n => n.Input.Contains(LastOfFirstLayer)).Output[0];
         graph.Output.Clear();
-        graph.Output.Add(new ValueInfoProto { Name = LastOfFirstLayer, Type = new TypeProto { TensorType = new() { ElemType = (int)TensorProto.Types.DataType.Float } } });
+        graph.Output.Add(new ValueInfoProto { Name = last, Type = new TypeProto { TensorType = new() { ElemType = (int)TensorProto.Types.DataType.Float } } });
         graph.ValueInfo.Clear();
         var words = graph.Initializer.First(t => t.Dims.Count == 2 && t.Dims[0] > 30_000);
         words.RawData = ByteString.CopyFrom(words.RawData.Span[..(int)(Vocabulary * words.Dims[1] * sizeof(float))]);

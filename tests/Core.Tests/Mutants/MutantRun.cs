@@ -1,6 +1,9 @@
 using System.Diagnostics;
 using System.Text.RegularExpressions;
 using Microsoft.ML.OnnxRuntime;
+using Serverless.Core;
+using Serverless.Core.Pipeline;
+using Serverless.Local;
 
 namespace Serverless.TestSupport;
 
@@ -18,7 +21,7 @@ internal sealed record MutantOutcome(int ExitCode, string Sentence, string? Faul
 internal static partial class MutantRun
 {
     private const int ShortestSentence = 20, LongestSentence = 600;
-    private static readonly TimeSpan Limit = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan Limit = TimeSpan.FromSeconds(120);
 
     /// <summary>Recipes, the four main methods more often than others. Samples are few: hostile models need no good statistics.</summary>
     public static readonly string[] Methods =
@@ -39,10 +42,7 @@ internal static partial class MutantRun
     /// <param name="load">Also loads the result.</param>
     public static async Task<MutantOutcome> RunAsync(string program, string folder, byte[] model, string steps, bool load)
     {
-        var source = Path.Combine(folder, "drop", "m.onnx");
-        Directory.CreateDirectory(Path.GetDirectoryName(source)!);
-        await File.WriteAllBytesAsync(source, model);
-        await File.WriteAllTextAsync(Path.Combine(folder, "recipe.yaml"), $"version: 1\nsteps:\n{steps}");
+        var source = await WriteAsync(folder, model, steps);
         var clock = Stopwatch.StartNew();
         var start = new ProcessStartInfo("dotnet", [program, "compress", "drop/m.onnx", "--recipe", "recipe.yaml", "--out", "out"])
         {
@@ -68,6 +68,38 @@ internal static partial class MutantRun
         return new MutantOutcome(process.ExitCode, sentence, WhyWrong(process.ExitCode, said, sentence, folder, source, model, load), clock.Elapsed);
     }
 
+    /// <summary>
+    /// Compresses one in this process, which saves the start of several. What ONNX Runtime refuses there is left to the command line, which
+    /// knows whether the original or what was made of it is to blame.
+    /// </summary>
+    public static async Task<MutantOutcome> InProcessAsync(string program, string folder, byte[] model, string steps, bool load)
+    {
+        var source = await WriteAsync(folder, model, steps);
+        var clock = Stopwatch.StartNew();
+        using var limit = new CancellationTokenSource(Limit);
+        var options = new LocalOptions(Path.Combine(folder, "out"), folder, null, 1L << 30, Isolated: false);
+        var (code, sentence) = (-1, "");
+        try
+        {
+            var run = RunDrop.RunAsync(Drop.Of(source, Path.Combine(folder, "recipe.yaml"), null), options, _ => { }, _ => { }, limit.Token);
+            code = (await run.WaitAsync(Limit + Limit)).Status == RunResult.OverBudget ? 3 : 0;
+        }
+        catch (BadInputException e)
+        {
+            (code, sentence) = (2, e.Message);
+        }
+        catch (OnnxRuntimeException)
+        {
+            Directory.Delete(folder, recursive: true);
+            return await RunAsync(program, folder, model, steps, load);
+        }
+        catch (Exception e) when (e is not OutOfMemoryException)
+        {
+            return new MutantOutcome(1, $"{e}", $"{e.GetType().Name}", clock.Elapsed);
+        }
+        return new MutantOutcome(code, sentence, WhyWrong(code, sentence, sentence, folder, source, model, load), clock.Elapsed);
+    }
+
     /// <summary>What is wrong with a sentence, or null.</summary>
     public static string? WhyNoSentence(string sentence) => sentence switch
     {
@@ -76,6 +108,15 @@ internal static partial class MutantRun
         _ when sentence.Any(char.IsControl) => "control characters",
         _ => null,
     };
+
+    private static async Task<string> WriteAsync(string folder, byte[] model, string steps)
+    {
+        var source = Path.Combine(folder, "drop", "m.onnx");
+        Directory.CreateDirectory(Path.GetDirectoryName(source)!);
+        await File.WriteAllBytesAsync(source, model);
+        await File.WriteAllTextAsync(Path.Combine(folder, "recipe.yaml"), $"version: 1\nsteps:\n{steps}");
+        return source;
+    }
 
     private static string? WhyWrong(int code, string said, string sentence, string folder, string source, byte[] model, bool load)
     {
