@@ -12,7 +12,7 @@ namespace Serverless.Benchmarks;
 /// </summary>
 internal static partial class Mutants
 {
-    private const int LoadsOneIn = 4, SentencesShown = 60;
+    private const int LoadsOneIn = 4, SentencesShown = 60, WorstShown = 40;
 
     // Where runs take seconds there are fewer.
     private static readonly Dictionary<string, int> Weights = new(StringComparer.Ordinal)
@@ -56,6 +56,9 @@ internal static partial class Mutants
         Table("method", e => [e.Steps.TrimEnd().ReplaceLineEnds()]);
         Table("model", e => [e.Mutant.Model]);
         Table("mutation", e => e.Mutant.Recipes);
+        Console.WriteLine("\n| worst cosine | mutant | recipe |\n|---:|---|---|");
+        foreach (var e in ended.Where(e => e.Outcome.Cosine is not null).OrderBy(e => e.Outcome.Cosine).Take(WorstShown))
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"| {e.Outcome.Cosine:0.000} | {e.Mutant.Model}, {e.Mutant.What} | {e.Steps.TrimEnd().ReplaceLineEnds()} |"));
         Console.WriteLine("\n| sentence | runs |\n|---|---:|");
         foreach (var g in ended.Where(e => e.Outcome.ExitCode == 2).GroupBy(e => Shape(e.Outcome.Sentence)).OrderByDescending(g => g.Count()).Take(SentencesShown)) Console.WriteLine($"| {g.Key} | {g.Count()} |");
 

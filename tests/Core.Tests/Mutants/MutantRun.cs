@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Text.RegularExpressions;
 using Microsoft.ML.OnnxRuntime;
 using Serverless.Core;
@@ -12,7 +13,8 @@ namespace Serverless.TestSupport;
 /// <param name="Sentence">Its last line on standard error.</param>
 /// <param name="Fault">What is wrong with that, or null.</param>
 /// <param name="Time">How long it took.</param>
-internal sealed record MutantOutcome(int ExitCode, string Sentence, string? Fault, TimeSpan Time);
+/// <param name="Cosine">Of the result's outputs; null where there is none.</param>
+internal sealed record MutantOutcome(int ExitCode, string Sentence, string? Fault, TimeSpan Time, double? Cosine = null);
 
 /// <summary>
 /// Compresses mutants through the command line and checks what a user relies on: exit code 0, 2 or 3; one sentence; the
@@ -62,10 +64,10 @@ internal static partial class MutantRun
             await process.WaitForExitAsync(CancellationToken.None);
             return new MutantOutcome(-1, (await error).Trim().Split('\n')[^1], $"took more than {Limit.TotalSeconds} s", clock.Elapsed);
         }
-        await output;
+        var cosine = Cosine().Match(await output) is { Success: true } m ? double.Parse(m.Groups[1].Value, CultureInfo.InvariantCulture) : (double?)null;
         var said = await error;
         var sentence = said.Trim().Split('\n')[^1];
-        return new MutantOutcome(process.ExitCode, sentence, WhyWrong(process.ExitCode, said, sentence, folder, source, model, load), clock.Elapsed);
+        return new MutantOutcome(process.ExitCode, sentence, WhyWrong(process.ExitCode, said, sentence, folder, source, model, load), clock.Elapsed, cosine);
     }
 
     /// <summary>
@@ -78,11 +80,12 @@ internal static partial class MutantRun
         var clock = Stopwatch.StartNew();
         using var limit = new CancellationTokenSource(Limit);
         var options = new LocalOptions(Path.Combine(folder, "out"), folder, null, 1L << 30, Isolated: false);
-        var (code, sentence) = (-1, "");
+        var (code, sentence, cosine) = (-1, "", (double?)null);
         try
         {
             var run = RunDrop.RunAsync(Drop.Of(source, Path.Combine(folder, "recipe.yaml"), null), options, _ => { }, _ => { }, limit.Token);
-            code = (await run.WaitAsync(Limit + Limit)).Status == RunResult.OverBudget ? 3 : 0;
+            var result = await run.WaitAsync(Limit + Limit);
+            (code, cosine) = (result.Status == RunResult.OverBudget ? 3 : 0, result.Cosine);
         }
         catch (BadInputException e)
         {
@@ -97,7 +100,7 @@ internal static partial class MutantRun
         {
             return new MutantOutcome(1, $"{e}", $"{e.GetType().Name}", clock.Elapsed);
         }
-        return new MutantOutcome(code, sentence, WhyWrong(code, sentence, sentence, folder, source, model, load), clock.Elapsed);
+        return new MutantOutcome(code, sentence, WhyWrong(code, sentence, sentence, folder, source, model, load), clock.Elapsed, cosine);
     }
 
     /// <summary>What is wrong with a sentence, or null.</summary>
@@ -143,6 +146,9 @@ internal static partial class MutantRun
     }
 
     private static string Quantize(string options) => $"- quantize: {{{options}}}\n";
+
+    [GeneratedRegex(@"cosine (-?[0-9.]+)")]
+    private static partial Regex Cosine();
 
     [GeneratedRegex(@"\b[A-Z]\w*Exception\b")]
     private static partial Regex ExceptionName();
