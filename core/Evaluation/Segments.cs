@@ -57,7 +57,8 @@ internal sealed record Segment(IReadOnlyList<NodeProto> Nodes, IReadOnlyList<Ten
             var made = nodes.SelectMany(n => n.Output).Where(o => o.Length > 0).ToHashSet(StringComparer.Ordinal);
             var taken = Enumerable.Range(cuts[s].Start, cuts[s].End - cuts[s].Start).SelectMany(k => uses[k]).Distinct().Where(n => !made.Contains(n)).ToList();
             segments.Add(new Segment(
-                nodes, [.. taken.Where(initializers.ContainsKey).Select(n => initializers[n])], [.. taken.Where(n => !initializers.ContainsKey(n) && !sparse.ContainsKey(n))],
+                nodes, [.. taken.Where(initializers.ContainsKey).Select(n => initializers[n])],
+                [.. taken.Where(n => !initializers.ContainsKey(n) && !sparse.ContainsKey(n))],
                 [.. made.Where(o => outputs.Contains(o) || lastUse.GetValueOrDefault(o, -1) > s).Order(StringComparer.Ordinal)])
             {
                 Sparse = [.. taken.Where(sparse.ContainsKey).Select(n => sparse[n])],

@@ -35,7 +35,10 @@ public sealed record LayerShape(long Outer, long Axis, long Inner)
         return new LayerShape(Product(dims[..reduced]), dims[reduced], Product(dims[(reduced + 1)..]));
     }
 
-    /// <summary>Why the dims are not those of a weight that the operators take, or null: such a model does not run, and no technique has to know how to read it.</summary>
+    /// <summary>
+    /// Why the dims are not those of a weight that the operators take, or null: such a model does not run, and no technique
+    /// has to know how to read it.
+    /// </summary>
     public static string? WhyUnfit(Weight weight)
     {
         var dims = weight.Reference.Dims;

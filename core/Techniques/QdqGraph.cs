@@ -172,7 +172,11 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
         var codes = edit.AddConstant(main, weight.Value + "_q", Forms.Tensor(shard, layer.Codes, DataType.Int8, weight.Reference.Dims));
         var scales = edit.AddConstant(main, weight.Value + "_s", Forms.Tensor(shard, layer.Scales, DataType.Float, layer.Shape.Rows));
         var floats = edit.FreshName(weight.Value + "_d");
-        ModelEdit.InsertFirst(main, [ModelEdit.Node("Cast", [codes], [floats], ModelEdit.Attribute("to", (long)DataType.Float)), ModelEdit.Node("Mul", [floats, scales], [weight.Value])]);
+        ModelEdit.InsertFirst(main,
+        [
+            ModelEdit.Node("Cast", [codes], [floats], ModelEdit.Attribute("to", (long)DataType.Float)),
+            ModelEdit.Node("Mul", [floats, scales], [weight.Value]),
+        ]);
     }
 
     // Integer kernels add an int32 bias whose scale is that of the products. False when it cannot be one.

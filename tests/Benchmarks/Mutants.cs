@@ -7,7 +7,8 @@ using Serverless.TestSupport;
 namespace Serverless.Benchmarks;
 
 /// <summary>
-/// Mutants of seven real models through the command line, one process a core. Whatever ends otherwise than it should is printed and kept, with its recipe,
+/// Mutants of seven real models through the command line, one process a core. Whatever ends otherwise than it should is printed and
+/// kept, with its recipe,
 /// in a folder that is named at the end.
 /// </summary>
 internal static partial class Mutants
@@ -17,13 +18,15 @@ internal static partial class Mutants
     // Where runs take seconds there are fewer.
     private static readonly Dictionary<string, int> Weights = new(StringComparer.Ordinal)
     {
-        ["digits"] = 10, ["ch_ppocr_mobile_v2.0_cls_infer"] = 7, ["silero_vad_v5"] = 5, ["silero_vad_v6"] = 5, ["minilm-first-layer"] = 3, ["ch_PP-OCRv4_det_infer"] = 2, ["ch_PP-OCRv4_rec_infer"] = 1,
+        ["digits"] = 10, ["ch_ppocr_mobile_v2.0_cls_infer"] = 7, ["silero_vad_v5"] = 5, ["silero_vad_v6"] = 5, ["minilm-first-layer"] = 3,
+        ["ch_PP-OCRv4_det_infer"] = 2, ["ch_PP-OCRv4_rec_infer"] = 1,
     };
 
     private sealed record Ended(Mutant Mutant, string Steps, MutantOutcome Outcome);
 
     /// <summary>Runs them.</summary>
-    /// <param name="args">How many (4,000), the seed (1), the number of the first (0), and whether <c>in-process</c>, to find faults sooner.</param>
+    /// <param name="args">How many (4,000), the seed (1), the number of the first (0), and whether <c>in-process</c>, to find faults
+    /// sooner.</param>
     /// <returns>0 when every run ended as it should, else 1.</returns>
     public static async Task<int> RunAsync(string[] args)
     {
@@ -38,7 +41,8 @@ internal static partial class Mutants
             var mutant = Mutant.Make(name, bytes, seed, number);
             var steps = MutantRun.Steps(number + (number / models.Length), bytes.Length);
             var folder = Directory.CreateDirectory(Path.Combine(root, number.ToString(CultureInfo.InvariantCulture))).FullName;
-            Func<string, string, byte[], string, bool, Task<MutantOutcome>> run = args.Contains("in-process") ? MutantRun.InProcessAsync : MutantRun.RunAsync;
+            Func<string, string, byte[], string, bool, Task<MutantOutcome>> run = args.Contains("in-process") ? MutantRun.InProcessAsync
+                : MutantRun.RunAsync;
             var outcome = await run(typeof(RunDrop).Assembly.Location, folder, mutant.Bytes, steps, number % LoadsOneIn == 0);
             ended.Add(new Ended(mutant, steps, outcome));
             if (outcome.Fault is null) Directory.Delete(folder, recursive: true);
@@ -58,14 +62,17 @@ internal static partial class Mutants
         Table("mutation", e => e.Mutant.Recipes);
         Console.WriteLine("\n| worst cosine | mutant | recipe |\n|---:|---|---|");
         foreach (var e in ended.Where(e => e.Outcome.Cosine is not null).OrderBy(e => e.Outcome.Cosine).Take(WorstShown))
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"| {e.Outcome.Cosine:0.000} | {e.Mutant.Model}, {e.Mutant.What} | {e.Steps.TrimEnd().ReplaceLineEnds()} |"));
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                $"| {e.Outcome.Cosine:0.000} | {e.Mutant.Model}, {e.Mutant.What} | {e.Steps.TrimEnd().ReplaceLineEnds()} |"));
         Console.WriteLine("\n| sentence | runs |\n|---|---:|");
-        foreach (var g in ended.Where(e => e.Outcome.ExitCode == 2).GroupBy(e => Shape(e.Outcome.Sentence)).OrderByDescending(g => g.Count()).Take(SentencesShown)) Console.WriteLine($"| {g.Key} | {g.Count()} |");
+        foreach (var g in ended.Where(e => e.Outcome.ExitCode == 2).GroupBy(e => Shape(e.Outcome.Sentence))
+            .OrderByDescending(g => g.Count()).Take(SentencesShown)) Console.WriteLine($"| {g.Key} | {g.Count()} |");
 
         void Table(string title, Func<Ended, IReadOnlyList<string>> keys)
         {
             Console.WriteLine($"\n| {title} | runs | 0 | 2 | 3 | other | faults | mean s |\n|---|---:|---:|---:|---:|---:|---:|---:|");
-            foreach (var g in ended.SelectMany(e => keys(e).Select(k => (Key: k, e.Outcome))).GroupBy(x => x.Key, x => x.Outcome).OrderBy(g => g.Key, StringComparer.Ordinal))
+            foreach (var g in ended.SelectMany(e => keys(e).Select(k => (Key: k, e.Outcome))).GroupBy(x => x.Key, x => x.Outcome)
+                .OrderBy(g => g.Key, StringComparer.Ordinal))
             {
                 int Of(int code) => g.Count(o => o.ExitCode == code);
                 Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
@@ -74,7 +81,8 @@ internal static partial class Mutants
         }
     }
 
-    private static int Number(string[] args, int at, int otherwise) => args.Length > at ? int.Parse(args[at], CultureInfo.InvariantCulture) : otherwise;
+    private static int Number(string[] args, int at, int otherwise) => args.Length > at
+        ? int.Parse(args[at], CultureInfo.InvariantCulture) : otherwise;
 
     private static string ReplaceLineEnds(this string text) => text.Replace("\n", " ", StringComparison.Ordinal);
 

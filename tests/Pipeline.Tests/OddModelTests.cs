@@ -21,16 +21,20 @@ public class OddModelTests
     [MemberData(nameof(Methods))]
     public void A_weight_whose_dims_its_operator_does_not_take_is_left_alone(string method)
     {
-        foreach (var (op, dims) in new (string, long[])[] { ("Conv", [4096]), ("Conv", [64, 64]), ("ConvTranspose", [64, 64]), ("Gemm", [4096]), ("Gemm", [4, 32, 32]), ("LSTM", [64, 64]) })
+        foreach (var (op, dims) in new (string, long[])[] { ("Conv", [4096]), ("Conv", [64, 64]), ("ConvTranspose", [64, 64]),
+            ("Gemm", [4096]), ("Gemm", [4, 32, 32]), ("LSTM", [64, 64]) })
         {
-            var model = Model(17).Input("x", DataType.Float, 1, 64, 8).Weight("w", dims).Weight("r", 1, 64, 16).With(Node(op, ["x", "w", "r"], ["y"])).Output("y");
+            var model = Model(17).Input("x", DataType.Float, 1, 64, 8).Weight("w", dims).Weight("r", 1, 64, 16)
+                .With(Node(op, ["x", "w", "r"], ["y"])).Output("y");
             var recipe = RecipeReader.Read($"version: 1\nsteps:\n- quantize: {{method: {method}}}\n", "recipe.yaml");
             var task = Plan.Decide(model, recipe, "drop").Single(t => t.Name == "w");
             Assert.Null(task.Plan);
             Assert.StartsWith($"is no weight of {op}", task.LeftAlone);
         }
-        var grouped = Model(17).Input("x", DataType.Float, 1, 64, 8, 8).Weight("w", 64, 64, 3, 3).With(Node("Conv", ["x", "w"], ["y"], Core.Onnx.ModelEdit.Attribute("group", 0L))).Output("y");
-        Assert.StartsWith("is no weight of Conv", Plan.Decide(grouped, RecipeReader.Read($"version: 1\nsteps:\n- quantize: {{method: {method}}}\n", "r"), "drop").Single().LeftAlone);
+        var grouped = Model(17).Input("x", DataType.Float, 1, 64, 8, 8).Weight("w", 64, 64, 3, 3)
+            .With(Node("Conv", ["x", "w"], ["y"], Core.Onnx.ModelEdit.Attribute("group", 0L))).Output("y");
+        Assert.StartsWith("is no weight of Conv",
+            Plan.Decide(grouped, RecipeReader.Read($"version: 1\nsteps:\n- quantize: {{method: {method}}}\n", "r"), "drop").Single().LeftAlone);
     }
 
     [Theory]
@@ -42,7 +46,8 @@ public class OddModelTests
         using var folder = new Folder();
         var model = Perceptron();
         model.Graph.Initializer.Remove(model.Graph.Initializer.Single(t => t.Name == "b"));
-        var sparse = new SparseTensorProto { Values = Tensor("b", [0.5f], 1), Indices = Tensor("", DataType.Int64, BitConverter.GetBytes(3L), 1), Dims = { 64 } };
+        var sparse = new SparseTensorProto { Values = Tensor("b", [0.5f], 1),
+            Indices = Tensor("", DataType.Int64, BitConverter.GetBytes(3L), 1), Dims = { 64 } };
         model.Graph.SparseInitializer.Add(sparse);
         Assert.True((await CompressAsync(folder, model, method)).Report.Fidelity.Cosine > 0.98);
     }
@@ -87,7 +92,8 @@ public class OddModelTests
             return new AttributeProto { Name = name, Type = AttributeProto.Types.AttributeType.Graph, G = branch };
         }).ToArray();
         model.Initializer(Tensor("always", DataType.Bool, new byte[] { 1 }));
-        model.With(Node("MatMul", ["x", "w"], ["h"]), Node("If", ["always"], ["chosen"], branches), Node("Add", ["h", "chosen"], ["both"]), Node("Gemm", ["both", "v", "b"], ["y"]));
+        model.With(Node("MatMul", ["x", "w"], ["h"]), Node("If", ["always"], ["chosen"], branches), Node("Add", ["h", "chosen"], ["both"]),
+            Node("Gemm", ["both", "v", "b"], ["y"]));
         Assert.True((await CompressAsync(folder, model, "method: float16, compute: true")).Report.Fidelity.Cosine > 0.999);
     }
 
@@ -125,7 +131,8 @@ public class OddModelTests
         var model = Perceptron();
         model.Graph.Output.Clear();
         model.Initializer(Tensor("zero", [0f], 1)).With(Node("Greater", ["y", "zero"], ["above"]), Node("NonZero", ["above"], ["where"]));
-        model.Graph.Output.Add(new ValueInfoProto { Name = "where", Type = new TypeProto { TensorType = new() { ElemType = (int)DataType.Int64 } } });
+        model.Graph.Output.Add(new ValueInfoProto { Name = "where",
+            Type = new TypeProto { TensorType = new() { ElemType = (int)DataType.Int64 } } });
         var refused = await Assert.ThrowsAsync<BadInputException>(() => CompressAsync(folder, model, "method: binary"));
         Assert.Matches("m.onnx: the output 'where' is .* after compression and was .*; compress it more gently", refused.Message);
     }
@@ -139,8 +146,10 @@ public class OddModelTests
         Assert.Equal("[ErrorCode:Fail] Node (/fc2/Gemm): weights.bin is short", RuntimeMessage.Of(new InvalidOperationException(said)));
     }
 
-    private static ModelProto Perceptron() => Model(17).Input("x", DataType.Float, 1, 64).Weight("w", 64, 64).Weight("v", 64, 64).Weight("b", 64)
+    private static ModelProto Perceptron() => Model(17).Input("x", DataType.Float, 1, 64).Weight("w", 64, 64).Weight("v", 64, 64)
+        .Weight("b", 64)
         .With(Node("MatMul", ["x", "w"], ["h"]), Node("Relu", ["h"], ["a"]), Node("Gemm", ["a", "v", "b"], ["y"])).Output("y");
 
-    private static Task<Compressed> CompressAsync(Folder folder, ModelProto model, string method) => Compressed.RunAsync(folder, model, $"version: 1\nsteps:\n- quantize: {{{method}}}\n");
+    private static Task<Compressed> CompressAsync(Folder folder, ModelProto model, string method) =>
+        Compressed.RunAsync(folder, model, $"version: 1\nsteps:\n- quantize: {{{method}}}\n");
 }

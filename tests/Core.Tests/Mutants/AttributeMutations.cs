@@ -12,9 +12,12 @@ internal static class AttributeMutations
 
     private static readonly Dictionary<string, string[]> Known = new(StringComparer.Ordinal)
     {
-        ["Conv"] = ["group", "pads", "strides", "dilations", "kernel_shape", "auto_pad"], ["ConvTranspose"] = ["group", "pads", "strides", "output_padding"], ["Gemm"] = ["transA", "transB", "alpha", "beta"],
-        ["Transpose"] = ["perm"], ["BatchNormalization"] = ["epsilon", "training_mode", "momentum"], ["LSTM"] = ["hidden_size", "direction", "layout"], ["Concat"] = ["axis"], ["Gather"] = ["axis"],
-        ["Softmax"] = ["axis"], ["MaxPool"] = ["kernel_shape", "pads", "strides", "ceil_mode"], ["AveragePool"] = ["kernel_shape", "pads", "strides"], ["LayerNormalization"] = ["axis", "epsilon"], ["Flatten"] = ["axis"],
+        ["Conv"] = ["group", "pads", "strides", "dilations", "kernel_shape", "auto_pad"],
+        ["ConvTranspose"] = ["group", "pads", "strides", "output_padding"], ["Gemm"] = ["transA", "transB", "alpha", "beta"],
+        ["Transpose"] = ["perm"], ["BatchNormalization"] = ["epsilon", "training_mode", "momentum"],
+        ["LSTM"] = ["hidden_size", "direction", "layout"], ["Concat"] = ["axis"], ["Gather"] = ["axis"],
+        ["Softmax"] = ["axis"], ["MaxPool"] = ["kernel_shape", "pads", "strides", "ceil_mode"],
+        ["AveragePool"] = ["kernel_shape", "pads", "strides"], ["LayerNormalization"] = ["axis", "epsilon"], ["Flatten"] = ["axis"],
     };
 
     public static readonly MutationRecipe[] All =
@@ -29,7 +32,8 @@ internal static class AttributeMutations
             else a.Ints.Add(r.Of(Odd));
             return $"[{string.Join(',', a.Ints)}]";
         })),
-        new("attribute-tag", (m, r) => Of(m, r, (_, a) => $"tagged {a.Type = r.Of([AttributeType.Int, AttributeType.Float, AttributeType.Ints, AttributeType.String, AttributeType.Tensor, AttributeType.Graph])}")),
+        new("attribute-tag", (m, r) =>
+            Of(m, r, (_, a) => $"tagged {a.Type = r.Of([AttributeType.Int, AttributeType.Float, AttributeType.Ints, AttributeType.String, AttributeType.Tensor, AttributeType.Graph])}")),
         new("attribute-untagged", (m, r) => Of(m, r, (_, a) =>
         {
             a.ClearType();
@@ -63,7 +67,8 @@ internal static class AttributeMutations
         {
             case AttributeType.Int: return $"{a.I = random.Of(Odd)}";
             case AttributeType.Float: return $"{a.F = random.Of([0, -1, 1e30f, 1e-30f, float.NaN, float.PositiveInfinity, 0.5f])}";
-            case AttributeType.String: return (a.S = ByteString.CopyFromUtf8(random.Of(["", "SAME_UPPER", "SAME_LOWER", "VALID", "reverse", "bidirectional", "nonsense"]))).ToStringUtf8();
+            case AttributeType.String: return (a.S = ByteString.CopyFromUtf8(random.Of(["", "SAME_UPPER", "SAME_LOWER", "VALID", "reverse",
+                "bidirectional", "nonsense"]))).ToStringUtf8();
             case AttributeType.Ints when a.Ints.Count > 0:
                 a.Ints[random.Next(a.Ints.Count)] = random.Of(Odd);
                 return $"[{string.Join(',', a.Ints)}]";
@@ -84,12 +89,14 @@ internal static class AttributeMutations
             "alpha" or "beta" or "epsilon" or "momentum" => ModelEdit.Attribute(name, random.Of([0, 0.5f, 2, -1, 1e30f, float.NaN])),
             "auto_pad" => Text(name, random.Of(["SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET", "no"])),
             "direction" => Text(name, random.Of(["forward", "reverse", "bidirectional", "no"])),
-            "perm" or "pads" or "strides" or "dilations" or "kernel_shape" or "output_padding" => ModelEdit.Attribute(name, Enumerable.Range(0, random.Next(5)).Select(_ => random.Of(small)).ToArray()),
+            "perm" or "pads" or "strides" or "dilations" or "kernel_shape" or "output_padding" =>
+            ModelEdit.Attribute(name, Enumerable.Range(0, random.Next(5)).Select(_ => random.Of(small)).ToArray()),
             _ => ModelEdit.Attribute(name, random.Of<long>(random.Next(3) == 0 ? [.. Odd] : small)),
         };
         node.Attribute.Add(made);
         return $"{node.OpType} '{node.Output.FirstOrDefault()}' {made}";
     }
 
-    private static AttributeProto Text(string name, string value) => new() { Name = name, Type = AttributeType.String, S = ByteString.CopyFromUtf8(value) };
+    private static AttributeProto Text(string name, string value) =>
+        new() { Name = name, Type = AttributeType.String, S = ByteString.CopyFromUtf8(value) };
 }

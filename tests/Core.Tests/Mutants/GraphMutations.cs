@@ -26,7 +26,8 @@ internal static class GraphMutations
             else type.Shape.Dim.Add(new TensorShapeProto.Types.Dimension { DimValue = 1 });
             return $"rank {type.Shape?.Dim.Count ?? -1}";
         })),
-        new("input-type", (m, r) => OfInput(m, r, v => v.Type?.TensorType is { } type ? $"type {type.ElemType = r.Next(24)}" : $"{v.Type = null}")),
+        new("input-type", (m, r) =>
+            OfInput(m, r, v => v.Type?.TensorType is { } type ? $"type {type.ElemType = r.Next(24)}" : $"{v.Type = null}")),
         new("input-no-tensor", (m, r) => OfInput(m, r, v =>
         {
             v.Type = r.Next(2) == 0 ? new TypeProto() : new TypeProto { SequenceType = new() { ElemType = v.Type } };
@@ -34,23 +35,36 @@ internal static class GraphMutations
         })),
         new("input-renamed", (m, r) => OfInput(m, r, v => Rename(m.Graph, v, r.Next(3) > 0))),
         new("output-renamed", (m, r) => m.Graph.Output.Count == 0 ? null : RenameOutput(m.Graph, r.Of(m.Graph.Output), r.Next(3) > 0)),
-        new("input-unused", (m, r) => Add(m.Graph.Input, TestModels.Value("unused", r.Of([DataType.Float, DataType.Int64, DataType.String, DataType.Bool]), r.Next(3), "n"))),
+        new("input-unused", (m, r) =>
+            Add(m.Graph.Input, TestModels.Value("unused", r.Of([DataType.Float, DataType.Int64, DataType.String, DataType.Bool]),
+                r.Next(3), "n"))),
         new("input-is-initializer", (m, r) => m.Graph.Initializer.Count == 0 ? null : AsInput(m.Graph, r.Of(m.Graph.Initializer))),
-        new("graph-output-added", (m, r) => m.Graph.Node.Count == 0 ? null : Add(m.Graph.Output, Untyped(r.Of(m.Graph.Node).Output.FirstOrDefault() ?? ""))),
-        new("weight-is-output", (m, r) => m.Graph.Initializer.Count == 0 ? null : Add(m.Graph.Output, Untyped(r.Of(m.Graph.Initializer).Name))),
+        new("graph-output-added", (m, r) =>
+            m.Graph.Node.Count == 0 ? null : Add(m.Graph.Output, Untyped(r.Of(m.Graph.Node).Output.FirstOrDefault() ?? ""))),
+        new("weight-is-output", (m, r) =>
+            m.Graph.Initializer.Count == 0 ? null : Add(m.Graph.Output, Untyped(r.Of(m.Graph.Initializer).Name))),
         new("graph-output-dropped", (m, r) => m.Graph.Output.Count == 0 ? null : $"{m.Graph.Output.Remove(r.Of(m.Graph.Output))}"),
         new("output-shape", (m, r) => m.Graph.Output.Count == 0 ? null : Lie(r.Of(m.Graph.Output), r)),
         new("value-info-wrong", (m, r) =>
         {
             var graph = r.Graph(m);
             var named = graph.Node.SelectMany(n => n.Output).Where(o => o.Length > 0).ToList();
-            return named.Count == 0 ? null : Add(graph.ValueInfo, TestModels.Value(r.Of(named), r.Of([DataType.Float, DataType.Int64]), r.Of<object>([1, 2, -1, 1000, "n"]), r.Of<object>([1, 3, "m"])));
+            return named.Count == 0 ? null
+                : Add(graph.ValueInfo,
+                    TestModels.Value(r.Of(named), r.Of([DataType.Float, DataType.Int64]), r.Of<object>([1, 2, -1, 1000, "n"]),
+                        r.Of<object>([1, 3, "m"])));
         }),
-        new("initializer-dropped", (m, r) => r.Graph(m) is { Initializer.Count: > 0 } g ? $"{g.Initializer.Remove(r.Of(g.Initializer))}" : null),
-        new("initializer-twice", (m, r) => r.Graph(m) is { Initializer.Count: > 0 } g ? Twice(g, r.Of(g.Initializer), r.Next(3) > 0) : null),
+        new("initializer-dropped", (m, r) =>
+            r.Graph(m) is { Initializer.Count: > 0 } g ? $"{g.Initializer.Remove(r.Of(g.Initializer))}" : null),
+        new("initializer-twice", (m, r) =>
+            r.Graph(m) is { Initializer.Count: > 0 } g ? Twice(g, r.Of(g.Initializer), r.Next(3) > 0) : null),
         new("initializer-sparse", (m, r) => r.Graph(m) is { Initializer.Count: > 0 } g ? Sparse(g, r.Of(g.Initializer)) : null),
-        new("branches-exchanged", (m, r) => r.Node(m, n => n.OpType == "If" && n.Attribute.Count == 2) is { } n ? $"{((n.Attribute[0].G, n.Attribute[1].G) = (n.Attribute[1].G, n.Attribute[0].G)).Item1.Name}" : null),
-        new("branch-emptied", (m, r) => r.Node(m, n => n.Attribute.Any(a => a.G is not null)) is { } n ? Empty(r.Of(n.Attribute.Where(a => a.G is not null).ToList()).G, r) : null),
+        new("branches-exchanged", (m, r) =>
+            r.Node(m, n => n.OpType == "If" && n.Attribute.Count == 2) is { } n
+                ? $"{((n.Attribute[0].G, n.Attribute[1].G) = (n.Attribute[1].G, n.Attribute[0].G)).Item1.Name}" : null),
+        new("branch-emptied", (m, r) =>
+            r.Node(m, n => n.Attribute.Any(a => a.G is not null)) is { } n
+                ? Empty(r.Of(n.Attribute.Where(a => a.G is not null).ToList()).G, r) : null),
         new("into-if", (m, r) => IntoIf(m.Graph, r)),
     ];
 
@@ -68,7 +82,8 @@ internal static class GraphMutations
         return value.Name;
     }
 
-    private static ValueInfoProto Untyped(string name) => new() { Name = name, Type = new TypeProto { TensorType = new() { ElemType = (int)DataType.Float } } };
+    private static ValueInfoProto Untyped(string name) =>
+        new() { Name = name, Type = new TypeProto { TensorType = new() { ElemType = (int)DataType.Float } } };
 
     private static string Rename(GraphProto graph, ValueInfoProto input, bool everywhere)
     {
@@ -94,7 +109,8 @@ internal static class GraphMutations
 
     private static string? Lie(ValueInfoProto value, Random random)
     {
-        value.Type = TestModels.Value("", random.Of([DataType.Float, DataType.Int64]), random.Of<object>([1, 7, -1, "n"]), random.Of<object>([3, "m"])).Type;
+        value.Type = TestModels.Value("", random.Of([DataType.Float, DataType.Int64]), random.Of<object>([1, 7, -1, "n"]),
+            random.Of<object>([3, "m"])).Type;
         return value.Name;
     }
 
@@ -108,7 +124,8 @@ internal static class GraphMutations
 
     private static string Sparse(GraphProto graph, TensorProto tensor)
     {
-        var sparse = new SparseTensorProto { Values = TestModels.Tensor(tensor.Name, [1f], 1), Indices = TestModels.Tensor("", DataType.Int64, new byte[8], 1) };
+        var sparse = new SparseTensorProto { Values = TestModels.Tensor(tensor.Name, [1f], 1),
+            Indices = TestModels.Tensor("", DataType.Int64, new byte[8], 1) };
         sparse.Dims.AddRange(tensor.Dims);
         graph.Initializer.Remove(tensor);
         graph.SparseInitializer.Add(sparse);

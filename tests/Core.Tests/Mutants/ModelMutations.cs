@@ -8,11 +8,14 @@ internal static class ModelMutations
 {
     public static readonly MutationRecipe[] All =
     [
-        new("opset", (m, r) => m.OpsetImport.Count == 0 ? null : $"{r.Of(m.OpsetImport).Version = r.Of<long>([1, 5, 7, 9, 10, 11, 12, 13, 14, 17, 18, 19, 21, 23, 40, 0, -1, long.MaxValue])}"),
+        new("opset", (m, r) =>
+            m.OpsetImport.Count == 0 ? null
+                : $"{r.Of(m.OpsetImport).Version = r.Of<long>([1, 5, 7, 9, 10, 11, 12, 13, 14, 17, 18, 19, 21, 23, 40, 0, -1, long.MaxValue])}"),
         new("opset-imports", (m, r) =>
         {
             if (r.Next(3) == 0) m.OpsetImport.Clear();
-            else m.OpsetImport.Add(new OperatorSetIdProto { Domain = r.Of(["", "ai.onnx", "com.microsoft", "none"]), Version = r.Next(30) });
+            else m.OpsetImport.Add(new OperatorSetIdProto { Domain = r.Of(["", "ai.onnx", "com.microsoft", "none"]),
+                Version = r.Next(30) });
             return $"{m.OpsetImport.Count}";
         }),
         new("ir-version", (m, r) => $"{m.IrVersion = r.Of<long>([0, 1, 3, 4, 7, 8, 9, 10, 11, 12, 13, 99, -1])}"),
@@ -41,7 +44,9 @@ internal static class ModelMutations
     // A node becomes a call of a function that holds it; one in four of them calls itself.
     private static string? Function(ModelProto model, Random random)
     {
-        var nodes = model.Graph?.Node.Where(n => n.Attribute.All(a => a.G is null) && n.Input.All(i => i.Length > 0) && n.Output.Count > 0 && n.Output.All(o => o.Length > 0)).ToList() ?? [];
+        var nodes = model.Graph?.Node
+            .Where(n => n.Attribute.All(a => a.G is null) && n.Input.All(i => i.Length > 0) && n.Output.Count > 0 && n
+                .Output.All(o => o.Length > 0)).ToList() ?? [];
         if (nodes.Count == 0) return null;
         var node = random.Of(nodes);
         var inner = node.Clone();
@@ -64,7 +69,8 @@ internal static class ModelMutations
     {
         var operators = model.Graph?.Node.Select(n => n.OpType).Distinct().ToList() ?? [];
         if (operators.Count == 0) return null;
-        var function = new FunctionProto { Name = random.Of(operators), Domain = random.Of(["", "ai.onnx", "com.microsoft"]), Input = { "x", "y" }, Output = { "z" } };
+        var function = new FunctionProto { Name = random.Of(operators), Domain = random.Of(["", "ai.onnx", "com.microsoft"]),
+            Input = { "x", "y" }, Output = { "z" } };
         function.Node.Add(ModelEdit.Node("Identity", ["x"], ["z"]));
         function.OpsetImport.AddRange(model.OpsetImport);
         model.Functions.Add(function);

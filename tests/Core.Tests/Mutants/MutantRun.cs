@@ -29,19 +29,25 @@ internal static partial class MutantRun
     /// <summary>Recipes, the four main methods more often than others. Samples are few: hostile models need no good statistics.</summary>
     private static readonly string[] Methods =
     [
-        Quantize("method: rtn"), Quantize("method: rtn, bits: 4"), Quantize("method: gptq, samples: 4"), Quantize("method: gptq, bits: 3, group: channel, samples: 4"),
-        Quantize("method: static, samples: 4"), Quantize("method: static, samples: 4, range: entropy"), Quantize("method: dynamic"), Quantize("method: dynamic"),
+        Quantize("method: rtn"), Quantize("method: rtn, bits: 4"), Quantize("method: gptq, samples: 4"),
+            Quantize("method: gptq, bits: 3, group: channel, samples: 4"),
+        Quantize("method: static, samples: 4"), Quantize("method: static, samples: 4, range: entropy"), Quantize("method: dynamic"),
+            Quantize("method: dynamic"),
         Quantize("method: rtn"), Quantize("method: gptq, samples: 4"), Quantize("method: static, samples: 4"), Quantize("method: dynamic"),
-        Quantize("method: awq, samples: 4"), Quantize("method: hqq"), Quantize("method: rtn, bits: mixed"), Quantize("method: float16, compute: true"),
-        "- equalize: {}\n" + Quantize("method: static, samples: 4"), "- smooth: {}\n" + Quantize("method: static, samples: 4"), "- correctBias: {}\n" + Quantize("method: rtn, bits: 6, group: channel"),
-        Quantize("method: float16"), Quantize("method: ternary"), Quantize("method: binary, order: 2"), Quantize("method: fixed"), "- smooth: {}\n" + Quantize("method: dynamic"),
+        Quantize("method: awq, samples: 4"), Quantize("method: hqq"), Quantize("method: rtn, bits: mixed"),
+            Quantize("method: float16, compute: true"),
+        "- equalize: {}\n" + Quantize("method: static, samples: 4"), "- smooth: {}\n" + Quantize("method: static, samples: 4"),
+        "- correctBias: {}\n" + Quantize("method: rtn, bits: 6, group: channel"),
+        Quantize("method: float16"), Quantize("method: ternary"), Quantize("method: binary, order: 2"), Quantize("method: fixed"),
+            "- smooth: {}\n" + Quantize("method: dynamic"),
     ];
 
     /// <summary>Steps of the recipe of a mutant. Mixed widths, which run the model for each layer, are for small models.</summary>
     /// <param name="number">Number of the mutant.</param>
     /// <param name="bytes">Bytes of its model.</param>
     public static string Steps(int number, int bytes) =>
-        Methods[number % Methods.Length] is var steps && bytes > LargestMixed && steps.Contains("mixed", StringComparison.Ordinal) ? Methods[0] : Methods[number % Methods.Length];
+        Methods[number % Methods.Length] is var steps && bytes > LargestMixed && steps.Contains("mixed", StringComparison.Ordinal)
+            ? Methods[0] : Methods[number % Methods.Length];
 
     /// <summary>Compresses one.</summary>
     /// <param name="program">The command line's assembly.</param>
@@ -71,10 +77,12 @@ internal static partial class MutantRun
             await process.WaitForExitAsync(CancellationToken.None);
             return new MutantOutcome(-1, (await error).Trim().Split('\n')[^1], $"took more than {Limit.TotalSeconds} s", clock.Elapsed);
         }
-        var cosine = Cosine().Match(await output) is { Success: true } m ? double.Parse(m.Groups[1].Value, CultureInfo.InvariantCulture) : (double?)null;
+        var cosine = Cosine().Match(await output) is { Success: true } m ? double.Parse(m.Groups[1].Value, CultureInfo.InvariantCulture)
+            : (double?)null;
         var said = await error;
         var sentence = said.Trim().Split('\n')[^1];
-        return new MutantOutcome(process.ExitCode, sentence, WhyWrong(process.ExitCode, said, sentence, folder, source, model, load), clock.Elapsed, cosine);
+        return new MutantOutcome(process.ExitCode, sentence, WhyWrong(process.ExitCode, said, sentence, folder, source, model, load),
+            clock.Elapsed, cosine);
     }
 
     /// <summary>
@@ -90,7 +98,8 @@ internal static partial class MutantRun
         var (code, sentence, cosine) = (-1, "", (double?)null);
         try
         {
-            var run = RunDrop.RunAsync(Drop.Of(source, Path.Combine(folder, "recipe.yaml"), null), options, _ => { }, _ => { }, limit.Token);
+            var run = RunDrop.RunAsync(Drop.Of(source, Path.Combine(folder, "recipe.yaml"), null), options, _ => { }, _ => { },
+                limit.Token);
             var result = await run.WaitAsync(Limit + Limit);
             (code, cosine) = (result.Status == RunResult.OverBudget ? 3 : 0, result.Cosine);
         }
@@ -137,7 +146,8 @@ internal static partial class MutantRun
         if (Directory.GetFileSystemEntries(Path.GetDirectoryName(source)!).Length != 1) return "something lies beside the original";
         if (Directory.Exists(Path.Combine(folder, ".serverless-work"))) return "work is left over";
         var result = Path.Combine(folder, "out", "model.onnx");
-        if (code == 2) return WhyNoSentence(sentence) ?? (Directory.Exists(Path.Combine(folder, "out")) ? "a failed run published something" : null);
+        if (code == 2) return WhyNoSentence(sentence)
+            ?? (Directory.Exists(Path.Combine(folder, "out")) ? "a failed run published something" : null);
         if (!File.Exists(result)) return "nothing was published";
         if (!load) return null;
         try

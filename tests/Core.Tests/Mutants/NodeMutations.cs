@@ -9,22 +9,29 @@ internal static class NodeMutations
 {
     private static readonly string[] Operators =
     [
-        "Relu", "Sigmoid", "Identity", "Transpose", "Concat", "Constant", "If", "Loop", "MatMul", "Gemm", "Conv", "ConvTranspose", "BatchNormalization", "Add", "Mul", "Div", "Sub", "Gather",
-        "LSTM", "Reshape", "Softmax", "LayerNormalization", "Clip", "HardSigmoid", "AveragePool", "GlobalAveragePool", "Squeeze", "Shape", "QuantizeLinear", "Nonsense",
+        "Relu", "Sigmoid", "Identity", "Transpose", "Concat", "Constant", "If", "Loop", "MatMul", "Gemm", "Conv", "ConvTranspose",
+        "BatchNormalization", "Add", "Mul", "Div", "Sub", "Gather",
+        "LSTM", "Reshape", "Softmax", "LayerNormalization", "Clip", "HardSigmoid", "AveragePool", "GlobalAveragePool", "Squeeze", "Shape",
+        "QuantizeLinear", "Nonsense",
     ];
 
     private static readonly Dictionary<string, string[]> Alike = new(StringComparer.Ordinal)
     {
-        ["Relu"] = ["Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "Identity", "Neg", "Exp", "Sqrt", "Log", "Elu"], ["Add"] = ["Mul", "Sub", "Div", "Pow", "Max", "Min"], ["Mul"] = ["Add", "Div", "Sub", "Max"],
-        ["MatMul"] = ["Gemm", "Add", "MatMulInteger"], ["Gemm"] = ["MatMul", "Add"], ["Conv"] = ["ConvTranspose", "ConvInteger", "MatMul"], ["Sigmoid"] = ["Relu", "Exp", "Log", "Softmax"],
-        ["MaxPool"] = ["AveragePool", "GlobalMaxPool"], ["LSTM"] = ["GRU", "RNN"], ["Softmax"] = ["LogSoftmax", "Hardmax", "Relu"], ["Clip"] = ["Identity", "Relu"], ["Reshape"] = ["Expand", "Tile"],
-        ["Div"] = ["Mul", "Pow"], ["Pow"] = ["Div", "Mul"], ["Sqrt"] = ["Log", "Exp", "Reciprocal"], ["ReduceMean"] = ["ReduceSum", "ReduceMax"], ["GlobalAveragePool"] = ["GlobalMaxPool"], ["Sub"] = ["Div", "Add"],
+        ["Relu"] = ["Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "Identity", "Neg", "Exp", "Sqrt", "Log", "Elu"],
+        ["Add"] = ["Mul", "Sub", "Div", "Pow", "Max", "Min"], ["Mul"] = ["Add", "Div", "Sub", "Max"],
+        ["MatMul"] = ["Gemm", "Add", "MatMulInteger"], ["Gemm"] = ["MatMul", "Add"], ["Conv"] = ["ConvTranspose", "ConvInteger", "MatMul"],
+        ["Sigmoid"] = ["Relu", "Exp", "Log", "Softmax"],
+        ["MaxPool"] = ["AveragePool", "GlobalMaxPool"], ["LSTM"] = ["GRU", "RNN"], ["Softmax"] = ["LogSoftmax", "Hardmax", "Relu"],
+        ["Clip"] = ["Identity", "Relu"], ["Reshape"] = ["Expand", "Tile"],
+        ["Div"] = ["Mul", "Pow"], ["Pow"] = ["Div", "Mul"], ["Sqrt"] = ["Log", "Exp", "Reciprocal"],
+        ["ReduceMean"] = ["ReduceSum", "ReduceMax"], ["GlobalAveragePool"] = ["GlobalMaxPool"], ["Sub"] = ["Div", "Add"],
     };
 
     public static readonly MutationRecipe[] All =
     [
         new("input-rewired", (m, r) => OfInput(m, r, (g, n, i) => n.Input[i] = r.Of(g.Node).Output.FirstOrDefault() ?? "")),
-        new("input-is-a-weight", (m, r) => OfInput(m, r, (g, n, i) => g.Initializer.Count == 0 ? null : n.Input[i] = r.Of(g.Initializer).Name)),
+        new("input-is-a-weight", (m, r) =>
+            OfInput(m, r, (g, n, i) => g.Initializer.Count == 0 ? null : n.Input[i] = r.Of(g.Initializer).Name)),
         new("weight-exchanged", (m, r) => Exchange(r.Graph(m), r)),
         new("input-dropped", (m, r) => OfInput(m, r, (_, n, i) =>
         {
@@ -37,10 +44,13 @@ internal static class NodeMutations
             n.Input.Add(n.Input[i]);
             return n.Input[i];
         })),
-        new("inputs-exchanged", (m, r) => OfInput(m, r, (_, n, i) => n.Input.Count < 2 ? null : $"{((n.Input[0], n.Input[^1]) = (n.Input[^1], n.Input[0])).Item1}")),
+        new("inputs-exchanged", (m, r) =>
+            OfInput(m, r, (_, n, i) => n.Input.Count < 2 ? null : $"{((n.Input[0], n.Input[^1]) = (n.Input[^1], n.Input[0])).Item1}")),
         new("operator", (m, r) => r.Node(m) is { } n ? $"{n.OpType} → {n.OpType = r.Of(Operators)}" : null),
-        new("operator-alike", (m, r) => r.Node(m, n => Alike.ContainsKey(n.OpType)) is { } n ? $"{n.OpType} → {n.OpType = r.Of(Alike[n.OpType])}" : null),
-        new("domain", (m, r) => r.Node(m) is { } n ? $"{n.OpType} of '{n.Domain = r.Of(["ai.onnx", "com.microsoft", "none", "ai.onnx.ml"])}'" : null),
+        new("operator-alike", (m, r) =>
+            r.Node(m, n => Alike.ContainsKey(n.OpType)) is { } n ? $"{n.OpType} → {n.OpType = r.Of(Alike[n.OpType])}" : null),
+        new("domain", (m, r) =>
+            r.Node(m) is { } n ? $"{n.OpType} of '{n.Domain = r.Of(["ai.onnx", "com.microsoft", "none", "ai.onnx.ml"])}'" : null),
         new("node-again", (m, r) => Again(r.Graph(m), r, r.Next(4) > 0)),
         new("node-removed", (m, r) => Remove(r.Graph(m), r, false)),
         new("node-bypassed", (m, r) => Remove(r.Graph(m), r, true)),
@@ -95,7 +105,8 @@ internal static class NodeMutations
             if (copy.Output[i].Length > 0) copy.Output[i] += "_again";
         graph.Node.Insert(at + 1, copy);
         if (renamed && random.Next(2) == 0 && graph.Node.Count > at + 2)
-            for (var i = 0; i < copy.Output.Count; i++) Choice.Redirect(new GraphProto { Node = { graph.Node.Skip(at + 2).Take(1) } }, graph.Node[at].Output[i], copy.Output[i]);
+            for (var i = 0; i < copy.Output.Count; i++) Choice.Redirect(new GraphProto { Node = { graph.Node.Skip(at + 2).Take(1) } },
+                graph.Node[at].Output[i], copy.Output[i]);
         return copy.OpType;
     }
 
@@ -123,7 +134,9 @@ internal static class NodeMutations
     private static string? Between(GraphProto graph, Random random, bool weight)
     {
         var weights = graph.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
-        var uses = graph.Node.SelectMany(n => Enumerable.Range(0, n.Input.Count).Where(i => n.Input[i].Length > 0 && weights.Contains(n.Input[i]) == weight).Select(i => (n, i))).ToList();
+        var uses = graph.Node
+            .SelectMany(n => Enumerable.Range(0, n.Input.Count)
+                .Where(i => n.Input[i].Length > 0 && weights.Contains(n.Input[i]) == weight).Select(i => (n, i))).ToList();
         if (uses.Count == 0) return null;
         var (node, at) = random.Of(uses);
         var (from, to) = (node.Input[at], $"between_{random.Next(1000)}");
@@ -132,7 +145,8 @@ internal static class NodeMutations
             0 => [ModelEdit.Node("Identity", [from], [to])],
             1 => [ModelEdit.Node("Transpose", [from], [to + "t"]), ModelEdit.Node("Transpose", [to + "t"], [to])],
             2 => [ModelEdit.Node("Transpose", [from], [to])],
-            3 => [ModelEdit.Node("Cast", [from], [to + "c"], ModelEdit.Attribute("to", (long)DataType.Float16)), ModelEdit.Node("Cast", [to + "c"], [to], ModelEdit.Attribute("to", (long)DataType.Float))],
+            3 => [ModelEdit.Node("Cast", [from], [to + "c"], ModelEdit.Attribute("to", (long)DataType.Float16)),
+                ModelEdit.Node("Cast", [to + "c"], [to], ModelEdit.Attribute("to", (long)DataType.Float))],
             4 => [ModelEdit.Node("Cast", [from], [to], ModelEdit.Attribute("to", (long)DataType.Double))],
             5 => [ModelEdit.Node("Neg", [from], [to + "n"]), ModelEdit.Node("Neg", [to + "n"], [to])],
             6 => [ModelEdit.Node("Dropout", [from], [to])],
@@ -149,19 +163,22 @@ internal static class NodeMutations
         if (graph.Initializer.Count == 0) return null;
         var t = random.Of(graph.Initializer);
         graph.Initializer.Remove(t);
-        graph.Node.Insert(0, ModelEdit.Node("Constant", [], [t.Name], new AttributeProto { Name = "value", Type = AttributeProto.Types.AttributeType.Tensor, T = t }));
+        graph.Node.Insert(0, ModelEdit.Node("Constant", [], [t.Name],
+            new AttributeProto { Name = "value", Type = AttributeProto.Types.AttributeType.Tensor, T = t }));
         return t.Name;
     }
 
     private static string? Quantized(GraphProto graph, Random random)
     {
-        var nodes = graph.Node.Where(n => n.Output.Count > 0 && n.OpType is "Conv" or "MatMul" or "Gemm" or "Relu" or "Add" or "Mul").ToList();
+        var nodes = graph.Node.Where(n => n.Output.Count > 0 && n.OpType is "Conv" or "MatMul" or "Gemm" or "Relu" or "Add" or "Mul")
+            .ToList();
         if (nodes.Count == 0) return null;
         var node = random.Of(nodes);
         var (value, id) = (node.Output[0], $"q{random.Next(1000)}");
         var scale = random.Of([0.05f, 1f, 0f, -0.1f, float.NaN, float.PositiveInfinity, 1e-38f]);
         graph.Initializer.Add(TestModels.Tensor(id + "_scale", [scale]));
-        graph.Initializer.Add(TestModels.Tensor(id + "_zero", random.Of([DataType.Uint8, DataType.Int8]), new byte[] { (byte)random.Next(256) }));
+        graph.Initializer.Add(TestModels.Tensor(id + "_zero", random.Of([DataType.Uint8, DataType.Int8]),
+            new byte[] { (byte)random.Next(256) }));
         var index = graph.Node.IndexOf(node) + 1;
         node.Output[0] = id;
         graph.Node.Insert(index, ModelEdit.Node("QuantizeLinear", [id, id + "_scale", id + "_zero"], [id + "_q"]));

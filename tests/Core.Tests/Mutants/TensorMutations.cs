@@ -8,7 +8,8 @@ namespace Serverless.TestSupport;
 /// <summary>Changes to weights: dims, types, values, where the bytes are.</summary>
 internal static class TensorMutations
 {
-    private static readonly float[] Odd = [float.NaN, float.PositiveInfinity, float.NegativeInfinity, float.MaxValue, 1e30f, -1e20f, 1e-40f, 1e-30f, 0, -0f, 1, 65504, 70000];
+    private static readonly float[] Odd = [float.NaN, float.PositiveInfinity, float.NegativeInfinity, float.MaxValue, 1e30f, -1e20f,
+        1e-40f, 1e-30f, 0, -0f, 1, 65504, 70000];
 
     public static readonly MutationRecipe[] All =
     [
@@ -34,7 +35,8 @@ internal static class TensorMutations
             return $"dims [{string.Join(',', dims)}]";
         })),
         new("tensor-type", (m, r) => Of(m, r, t => $"type {t.DataType = r.Next(27)}")),
-        new("tensor-type-of-same-size", (m, r) => Of(m, r, t => $"type {t.DataType = (int)r.Of([DataType.Int32, DataType.Uint32, DataType.Float])}", true)),
+        new("tensor-type-of-same-size", (m, r) =>
+            Of(m, r, t => $"type {t.DataType = (int)r.Of([DataType.Int32, DataType.Uint32, DataType.Float])}", true)),
         new("tensor-converted", (m, r) => Of(m, r, t => Convert(t, r), true)),
         new("tensor-one-value", (m, r) => Of(m, r, t => Fill(t, r, 1), true)),
         new("tensor-some-values", (m, r) => Of(m, r, t => Fill(t, r, 20), true)),
@@ -64,7 +66,8 @@ internal static class TensorMutations
         new("tensor-external", (m, r) => Of(m, r, t =>
         {
             var (place, length) = (r.Of(["m.onnx", "none.bin", "../x", "/etc/passwd", "", "m.onnx"]), (long)t.RawData.Length);
-            Core.Onnx.TensorRef.Point(t, place, r.Of<long>([0, 1, 64, 4096, -1, long.MaxValue - 8]), r.Of<long>([length, length, length - 1, 0, -1, long.MaxValue]));
+            Core.Onnx.TensorRef.Point(t, place, r.Of<long>([0, 1, 64, 4096, -1, long.MaxValue - 8]),
+                r.Of<long>([length, length, length - 1, 0, -1, long.MaxValue]));
             return $"data in '{place}'";
         })),
         new("tensor-nameless", (m, r) => Of(m, r, t => $"name '{t.Name = r.Of(["", " ", "x", "\u001b[31m", new string('n', 3000)])}'")),
@@ -104,7 +107,8 @@ internal static class TensorMutations
         byte[] bytes = to switch
         {
             DataType.Float16 => MemoryMarshal.AsBytes<Half>(values.Select(v => (Half)v).ToArray()).ToArray(),
-            DataType.Bfloat16 => MemoryMarshal.AsBytes<ushort>(values.Select(v => (ushort)(BitConverter.SingleToUInt32Bits(v) >> 16)).ToArray()).ToArray(),
+            DataType.Bfloat16 => MemoryMarshal.AsBytes<ushort>(values.Select(v => (ushort)(BitConverter.SingleToUInt32Bits(v) >> 16))
+                .ToArray()).ToArray(),
             DataType.Double => MemoryMarshal.AsBytes<double>(values.Select(v => (double)v).ToArray()).ToArray(),
             DataType.Int8 => values.Select(v => (byte)(sbyte)Math.Clamp(v * 100, -127, 127)).ToArray(),
             _ => MemoryMarshal.AsBytes<long>(values.Select(v => (long)v).ToArray()).ToArray(),
