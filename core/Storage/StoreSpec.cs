@@ -19,4 +19,7 @@ public sealed record StoreSpec(IReadOnlyDictionary<string, string> Folders, stri
         foreach (var (container, directory) in more) folders[container] = directory;
         return this with { Folders = folders };
     }
+
+    /// <summary>Says which folders; a connection string holds a key and is not shown.</summary>
+    public override string ToString() => Storage is null ? $"folders {string.Join(", ", Folders.Keys)}" : "blob storage";
 }

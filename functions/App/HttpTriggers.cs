@@ -14,6 +14,7 @@ namespace Serverless.App;
 public sealed class HttpTriggers(AppHost host)
 {
     private const int LargestBody = 64 << 10;
+    private const string RetrySeconds = "10";
 
     /// <summary><c>POST /api/runs</c> with <c>{"model": "drop/NAME.onnx"}</c> starts the drop there, unless it ran already.</summary>
     [Function("StartRun")]
@@ -63,7 +64,7 @@ public sealed class HttpTriggers(AppHost host)
         {
             var body = await BodyAsync(request, cancellation);
             var decision = await Intake.OfHookAsync(host.Context.Store, host.HookSecret, Header(WebhookSignature.TimestampHeader), Header(WebhookSignature.SignatureHeader), body, DateTimeOffset.UtcNow, cancellation);
-            return await StartedAsync(request, await Runs.CarryOutAsync(client, decision, cancellation), cancellation);
+            return await StartedAsync(request, await decision.CarryOutAsync(host.Context.Store, token => Runs.CarryOutAsync(client, decision, token), cancellation), cancellation);
 
             string? Header(string name) => request.Headers.TryGetValues(name, out var values) ? values.FirstOrDefault() : null;
         }, cancellation);
@@ -81,6 +82,13 @@ public sealed class HttpTriggers(AppHost host)
         catch (UnauthorizedAccessException e)
         {
             return await ErrorAsync(request, HttpStatusCode.Unauthorized, e.Message, cancellation);
+        }
+        catch (IOException e)
+        {
+            // The storage did not answer; the same request may be sent again, a signed one too.
+            var response = await ErrorAsync(request, HttpStatusCode.ServiceUnavailable, e.Message, cancellation);
+            response.Headers.Add("Retry-After", RetrySeconds);
+            return response;
         }
     }
 
