@@ -1,4 +1,3 @@
-using Azure;
 using Azure.Storage.Queues.Models;
 
 namespace Serverless.Core.Storage;
@@ -69,9 +68,9 @@ public sealed class HeldMessage : IAsyncDisposable
         {
             await queue.HideAsync(message, receipt, TimeSpan.Zero, limit.Token);
         }
-        catch (Exception e) when (e is RequestFailedException or IOException or OperationCanceledException)
+        catch (Exception)
         {
-            // Another holds it, or it becomes visible by itself: no failure of the work.
+            // Whatever it was, another holds the message or it becomes visible by itself: no failure of the work.
         }
     }
 }

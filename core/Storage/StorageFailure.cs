@@ -32,16 +32,16 @@ public static class StorageFailure
     private static IOException OfStatus(RequestFailedException e, string name, string? container)
     {
         var code = e.ErrorCode ?? "no reason given";
+        if (e.ErrorCode == BlobErrorCode.AccountIsDisabled || e.ErrorCode == BlobErrorCode.ResourceNotFound)
+            return new StorageRefusedException($"{name}: the account is not there or disabled ({code}); check its name.", e);
         if (e.ErrorCode == BlobErrorCode.AuthorizationPermissionMismatch || e.ErrorCode == BlobErrorCode.InsufficientAccountPermissions)
             return new StorageRefusedException($"{name}: signed in, but without the right to do this ({code}); assign the roles 'Storage Blob Data Contributor' and 'Storage Queue Data Contributor' on the account.", e);
         if (e.ErrorCode == BlobErrorCode.AuthorizationFailure || e.ErrorCode == "AuthorizationSourceIPMismatch" || e.ErrorCode == "PublicAccessNotPermitted")
-            return new StorageRefusedException($"{name}: the account does not let this machine in ({code}); check its firewall, and what its shared access signature allows.", e);
+            return new StorageRefusedException($"{name}: the account does not let this machine in ({code}); check its key or what its shared access signature allows, and its firewall.", e);
         if (e.Status is 401 or 403)
             return new StorageRefusedException($"{name}: the account refuses the sign-in ({e.Status} {code}); check the account's name and key, or the identity, and this machine's clock.", e);
         if (e.ErrorCode == BlobErrorCode.ContainerNotFound || e.ErrorCode == "QueueNotFound")
             return new StorageRefusedException($"{name}: the {(e.ErrorCode == "QueueNotFound" ? "queue" : "container")} '{container}' is not there; create it.", e);
-        if (e.ErrorCode == BlobErrorCode.AccountIsDisabled || e.ErrorCode == BlobErrorCode.ResourceNotFound)
-            return new StorageRefusedException($"{name}: the account is not there or disabled ({code}); check its name.", e);
         return NetworkResilience.MayPass(e)
             ? new IOException($"{name}: the storage is overloaded or down ({e.Status} {code}); try again later.", e)
             : new IOException($"{name}: the storage refused a call{(container is null ? "" : $" on '{container}'")} ({e.Status} {code}).", e);
