@@ -29,19 +29,6 @@ internal static class FolderPublication
         Retire(from);
     }
 
-    /// <summary>The name that a folder is set aside under.</summary>
-    /// <param name="folder">The folder.</param>
-    /// <returns>The first of <c>FOLDER.old-1</c>, <c>FOLDER.old-2</c>, … that is free.</returns>
-    public static string AsideName(string folder)
-    {
-        for (var i = 1; ; i++)
-        {
-            var mark = $".old-{i}";
-            var name = Path.Combine(Path.GetDirectoryName(folder)!, StorePath.Cut(Path.GetFileName(folder), StorePath.LongestName - mark.Length) + mark);
-            if (FileIdentity.Of(name, follow: false) is { Kind: FileKind.Absent, Error: 0 or Posix.ENOENT }) return name;
-        }
-    }
-
     /// <summary>Gives the files of a folder second names in another, which is made; copies them where that cannot be.</summary>
     public static void Fill(string from, string folder, CancellationToken cancellation)
     {
@@ -133,7 +120,7 @@ internal static class FolderPublication
     {
         if (!Directory.Exists(folder)) return;
         if (PublishedFolder.WhyForeign(folder) is null) Delete(folder);
-        else Directory.Move(folder, AsideName(to));
+        else Directory.Move(folder, PublishedFolder.AsideName(to));
     }
 
     // Renamed first: half of it must never look finished.

@@ -63,6 +63,12 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
             }
             File.Move(aside, target, overwrite: true);
         }
+        catch (ArgumentOutOfRangeException e) when (e.TargetSite?.DeclaringType?.Namespace?.StartsWith("System.IO", StringComparison.Ordinal) != false)
+        {
+            // .NET's word for EFBIG.
+            File.Delete(aside);
+            throw new IOException($"{path}: the file is larger than the file system or the limit of the process allows (ulimit -f)", e);
+        }
         catch
         {
             File.Delete(aside);

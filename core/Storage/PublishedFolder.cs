@@ -34,6 +34,19 @@ public static class PublishedFolder
         return entries.Length == 0 || unfinished ? null : WhyChanged(folder, entries);
     }
 
+    /// <summary>The name that a folder is set aside under.</summary>
+    /// <param name="folder">The folder.</param>
+    /// <returns>The first of <c>FOLDER.old-1</c>, <c>FOLDER.old-2</c>, … that is free.</returns>
+    public static string AsideName(string folder)
+    {
+        for (var i = 1; ; i++)
+        {
+            var mark = $".old-{i}";
+            var name = Path.Combine(Path.GetDirectoryName(folder)!, StorePath.Cut(Path.GetFileName(folder), StorePath.LongestName - mark.Length) + mark);
+            if (FileIdentity.Of(name, follow: false) is { Kind: FileKind.Absent, Error: 0 or Posix.ENOENT }) return name;
+        }
+    }
+
     private static string WithoutSum(string name) => name.EndsWith(FolderPublication.Sum, StringComparison.Ordinal) ? name[..^FolderPublication.Sum.Length] : name;
 
     private static string? WhyChanged(string folder, FileSystemInfo[] entries)
