@@ -39,11 +39,23 @@ internal static class FolderPublication
             if (file.EndsWith(Sum, StringComparison.Ordinal) || file.EndsWith(Partial, StringComparison.Ordinal)) continue;
             var name = Path.Combine(folder, Path.GetRelativePath(from, file));
             Directory.CreateDirectory(Path.GetDirectoryName(name)!);
-            if (!Posix.TryLink(file, name)) File.Copy(file, name);
+            if (!Posix.TryLink(file, name)) Copy(file, name);
             using var written = File.OpenHandle(name, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
             RandomAccess.FlushToDisk(written);
         }
         Posix.SyncFolder(folder);
+    }
+
+    private static void Copy(string file, string name)
+    {
+        try
+        {
+            File.Copy(file, name);
+        }
+        catch (IOException e)
+        {
+            throw new IOException($"{Path.GetFileName(file)} could not be copied to {Path.GetDirectoryName(Path.GetDirectoryName(name))}: {e.Message.Split(" : ")[0].TrimEnd('.')}", e);
+        }
     }
 
     // The shell that started us would stand in a folder that is gone.

@@ -63,11 +63,16 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
             }
             File.Move(aside, target, overwrite: true);
         }
-        catch (ArgumentOutOfRangeException e) when (e.TargetSite?.DeclaringType?.Namespace?.StartsWith("System.IO", StringComparison.Ordinal) != false)
+        catch (ArgumentOutOfRangeException e) when (e.ParamName == "value")
         {
             // .NET's word for EFBIG.
             File.Delete(aside);
             throw new IOException($"{path}: the file is larger than the file system or the limit of the process allows (ulimit -f)", e);
+        }
+        catch (IOException e) when (e.HResult == Posix.ENOSPC && !OperatingSystem.IsWindows())
+        {
+            File.Delete(aside);
+            throw new IOException($"{path}: no space is left on the device of {Path.GetDirectoryName(target)}", e);
         }
         catch
         {
@@ -117,7 +122,7 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
             cancellation.ThrowIfCancellationRequested();
             // Nobody can name these, so nobody can ask for them either.
             if (StorePath.WhyUnsafe(path) is not null) continue;
-            if (Located(path) is { } file && FileIdentity.Of(file).Kind == FileKind.Regular && Describe(path, file) is { } artifact) yield return artifact;
+            if (Listed(path) is { } artifact) yield return artifact;
         }
     }
 
@@ -161,7 +166,20 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
         var full = FullPath(path);
         if (IsFollowed(path)) return FileIdentity.RealPath(full);
         var container = Container(path);
-        return container.Length == path.Length ? full : InsideLinks.Resolve(roots[container], path[(container.Length + 1)..]);
+        return container.Length == path.Length ? full : InsideLinks.Resolve(roots[container], path[(container.Length + 1)..], path);
+    }
+
+    // What may not be read is not listed; whoever names it is told why.
+    private Artifact? Listed(string path)
+    {
+        try
+        {
+            return Located(path) is { } file && FileIdentity.Of(file).Kind == FileKind.Regular ? Describe(path, file) : null;
+        }
+        catch (BadInputException)
+        {
+            return null;
+        }
     }
 
     // Folders that are links are not gone into: what they lead to has a path of its own, or is outside.

@@ -12,9 +12,10 @@ internal static class InsideLinks
     /// <summary>The path of a file with its links followed.</summary>
     /// <param name="root">The folder, absolute.</param>
     /// <param name="relative">The file in it, with forward slashes.</param>
+    /// <param name="name">How to name it in an error.</param>
     /// <returns>The path below <paramref name="root"/>, or null when a link leads out of it.</returns>
     /// <exception cref="BadInputException">Links lead round in a circle.</exception>
-    public static string? Resolve(string root, string relative)
+    public static string? Resolve(string root, string relative, string name)
     {
         var (at, hops, real) = (root, 0, (string?)null);
         var ahead = new Stack<string>();
@@ -34,7 +35,7 @@ internal static class InsideLinks
                 at = next;
                 continue;
             }
-            if (++hops > MostHops) throw new BadInputException($"{relative}: its links lead round in a circle; copy the file in their place.");
+            if (++hops > MostHops) throw new BadInputException($"{name}: its links lead round in a circle; copy the file in their place.");
             if (Path.IsPathRooted(target))
             {
                 if ((Below(root, target) ?? Below(real ??= FileIdentity.RealPath(root), target)) is not { } inside) return null;

@@ -10,7 +10,7 @@ namespace Serverless.Core.Storage;
 /// </summary>
 internal static unsafe partial class Posix
 {
-    internal const int EPERM = 1, ENOENT = 2, EACCES = 13, EBUSY = 16, EXDEV = 18, ENOTDIR = 20, EROFS = 30, ENAMETOOLONG = 36, ELOOP = 40;
+    internal const int EPERM = 1, ENOENT = 2, EACCES = 13, EBUSY = 16, EXDEV = 18, ENOTDIR = 20, ENOSPC = 28, ENAMETOOLONG = 36, ELOOP = 40;
     private const int AtCwd = -100, AtNoFollow = 0x100, AtEmptyPath = 0x1000, BasicStats = 0x7ff, Exchange = 2;
     private const int OPath = 0x200000, OCloseOnExec = 0x80000, ONoFollow = 0x20000;
     private const int StatSize = 256, ModeAt = 28, InodeAt = 32, MajorAt = 136, MinorAt = 140;

@@ -30,17 +30,21 @@ internal interface IDropSource
 /// <param name="source">Where drops appear.</param>
 /// <param name="memory">Memory budget in bytes, or null for half of what is free.</param>
 /// <param name="parallel">Drops at a time, or null for the number of cores, at most 4.</param>
-internal sealed class DropWatch(IDropSource source, long? memory, int? parallel = null)
+internal sealed class DropWatch(IDropSource source, long? memory, int? parallel = null) : IDisposable
 {
     private const int MostParallel = 4;
     private static readonly TimeSpan Poll = TimeSpan.FromSeconds(1);
-    private readonly int slots = parallel ?? Math.Clamp(Environment.ProcessorCount, 1, MostParallel);
+    private readonly bool alone = (parallel ?? DefaultParallel) == 1;
     private readonly MemoryGate gate = new(memory ?? MemorySize.HalfOfFree());
     private readonly Dictionary<string, (string State, DateTime Since)> seen = new(StringComparer.Ordinal);
     private readonly HashSet<string> finished = new(StringComparer.Ordinal);
+    // Looking at a drop takes no place of those at work: many broken ones keep nobody waiting.
+    private readonly SemaphoreSlim looks = new(MostParallel), places = new(parallel ?? DefaultParallel);
     private readonly Dictionary<string, Task> running = new(StringComparer.Ordinal);
     private readonly Lock results = new();
     private string? trouble;
+
+    private static int DefaultParallel => Math.Clamp(Environment.ProcessorCount, 1, MostParallel);
 
     /// <summary>How long a drop that cannot be read may stay as it is before it counts as broken.</summary>
     public TimeSpan Patience { get; init; } = TimeSpan.FromSeconds(30);
@@ -66,6 +70,12 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
             // They hear of the cancellation too; none of them throws.
             await Task.WhenAll(running.Values);
         }
+    }
+
+    public void Dispose()
+    {
+        looks.Dispose();
+        places.Dispose();
     }
 
     // A place that cannot be listed for a while is listed again later; one that never could be is told of.
@@ -97,7 +107,6 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
             seen[key] = (state, DateTime.UtcNow);
             return true;
         }
-        if (running.Count >= slots) return true;
         var over = DateTime.UtcNow - last.Since > Patience;
         running[key] = Task.Run(() => TakeAsync(candidate, over, cancellation), CancellationToken.None);
         return true;
@@ -128,27 +137,40 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
     // True when the drop is done with, one way or the other; false when it should be looked at again.
     private async Task<bool> IsDoneAsync(DropCandidate candidate, bool patienceOver, CancellationToken cancellation)
     {
-        Drop drop;
-        string runId;
         try
         {
-            drop = candidate.Open();
-            var store = drop.Source.Open();
-            runId = RunNames.Id(drop.Name, await drop.PartsAsync(store, cancellation));
+            var (_, runId) = await InPlaceOfAsync(looks, () => OpenAsync(candidate, cancellation), cancellation);
+            foreach (var done in new[] { $"{RunNames.Output(runId)}/report.json", RunNames.Failure(runId) })
+                if (await source.Results.FindAsync(done, cancellation) is not null) return true;
         }
         catch (Exception e) when (!cancellation.IsCancellationRequested)
         {
             if (!patienceOver) return false;
-            var name = Path.GetFileNameWithoutExtension(candidate.Key);
+            var name = Path.GetFileName(candidate.Key);
+            if (name.EndsWith(".onnx", StringComparison.OrdinalIgnoreCase)) name = Path.GetFileNameWithoutExtension(name);
             await FailAsync(RunNames.Id(name, [new Artifact(candidate.Key, 0, candidate.State)]), candidate.Key, e.Message, cancellation);
             return true;
         }
-        foreach (var done in new[] { $"{RunNames.Output(runId)}/report.json", RunNames.Failure(runId) })
-            if (await source.Results.FindAsync(done, cancellation) is not null) return true;
+        return await InPlaceOfAsync(places, () => RunAsync(candidate, cancellation), cancellation);
+    }
+
+    private async Task<bool> RunAsync(DropCandidate candidate, CancellationToken cancellation)
+    {
+        Drop drop;
+        string runId;
+        try
+        {
+            // It may have changed while it waited for a place.
+            (drop, runId) = await OpenAsync(candidate, cancellation);
+        }
+        catch (Exception) when (!cancellation.IsCancellationRequested)
+        {
+            return false;
+        }
         try
         {
             var options = source.Options(drop, runId, memory) with { Gate = gate };
-            var result = await RunDisplay.RunAsync(display => RunDrop.RunAsync(drop, options, display.Show, display.Say, cancellation), slots > 1 ? drop.Name : null);
+            var result = await RunDisplay.RunAsync(display => RunDrop.RunAsync(drop, options, display.Show, display.Say, cancellation), alone ? null : drop.Name);
             lock (results) CompressCommand.Print(drop.Name, result);
         }
         catch (Exception e) when (!cancellation.IsCancellationRequested)
@@ -157,6 +179,25 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
             await FailAsync(runId, candidate.Key, e.Message, cancellation);
         }
         return true;
+    }
+
+    private static async Task<(Drop Drop, string RunId)> OpenAsync(DropCandidate candidate, CancellationToken cancellation)
+    {
+        var drop = candidate.Open();
+        return (drop, RunNames.Id(drop.Name, await drop.PartsAsync(drop.Source.Open(), cancellation)));
+    }
+
+    private static async Task<T> InPlaceOfAsync<T>(SemaphoreSlim places, Func<Task<T>> work, CancellationToken cancellation)
+    {
+        await places.WaitAsync(cancellation);
+        try
+        {
+            return await work();
+        }
+        finally
+        {
+            places.Release();
+        }
     }
 
     private async Task FailAsync(string runId, string model, string error, CancellationToken cancellation)

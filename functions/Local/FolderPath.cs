@@ -57,6 +57,11 @@ internal static class FolderPath
 
     private static bool IsTooLong(string name) => System.Text.Encoding.UTF8.GetByteCount(name) > StorePath.LongestName;
 
-    // .NET puts the path after a colon: ours is better known to the user.
-    private static string Reason(Exception e) => e is UnauthorizedAccessException ? "permission denied" : e.Message.Split(" : ")[0].TrimEnd('.');
+    // .NET puts the path behind, which is that of the probe.
+    private static string Reason(Exception e) => e switch
+    {
+        UnauthorizedAccessException => "permission denied",
+        FileNotFoundException or DirectoryNotFoundException => "the system makes no files there",
+        _ => e.Message.Split(" : ")[0].TrimEnd('.'),
+    };
 }

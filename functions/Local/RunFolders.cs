@@ -46,7 +46,8 @@ internal static class RunFolders
         var why = Look(output);
         if (why is not null && !force)
             throw new BadInputException($"--out {output}: holds {why}; give --out {FreeName(output)}, or --force to keep the old folder as {PublishedFolder.AsideName(output)}.");
-        if (InFolder(output, Files(drop)) is { } held) throw HoldsSource(output, held);
+        if (InFolder(output, Files(drop)) is { } held) throw HoldsSource(output, Path.GetFileName(held));
+        if (why is not null && CannotMove(output)) throw new BadInputException($"--out {output}: holds {why}, and is a mount or the current folder, which cannot be set aside; give --out a folder in it.");
         if (why is not null) say($"{output} holds {why}: it will be kept as {PublishedFolder.AsideName(output)}.");
     }
 
@@ -57,6 +58,12 @@ internal static class RunFolders
         foreach (var file in Files(drop))
             if (FileIdentity.Of(work).IsSame(FileIdentity.Of(Path.GetDirectoryName(file)!)))
                 throw new BadInputException($"--work {work}: the folder holds '{Path.GetFileName(file)}', which is to be read; give a folder of its own.");
+    }
+
+    private static bool CannotMove(string folder)
+    {
+        var found = FileIdentity.Of(folder);
+        return found.Device != FileIdentity.Of(Path.GetDirectoryName(folder)!).Device || found.IsSame(FileIdentity.Of(Directory.GetCurrentDirectory()));
     }
 
     private static BadInputException HoldsSource(string output, string name) =>

@@ -23,7 +23,8 @@ internal static class WatchCommand
             if (parsed.GetValue(parallel) is < 1) throw new BadInputException("--parallel: at least one drop is compressed at a time; give a number from 1.");
             long? budget = parsed.GetValue(memory) is { } m ? MemorySize.Parse(m) : null;
             IDropSource source = parsed.GetValue(storage) is { } s ? new StorageWatch(s, at, parsed.GetValue(recipe)) : new FolderWatch(at, parsed.GetValue(recipe));
-            await new DropWatch(source, budget, parsed.GetValue(parallel)).RunAsync(parsed.GetValue(once), cancellation);
+            using var watch = new DropWatch(source, budget, parsed.GetValue(parallel));
+            await watch.RunAsync(parsed.GetValue(once), cancellation);
             return ExitCode.Done;
         }));
         return command;
