@@ -71,7 +71,7 @@ internal sealed class DurableOrchestration(TaskOrchestrationContext context) : I
 
     public void SetStatus(RunStatus status) => context.SetCustomStatus(status);
 
-    public void Log(string line) => logger.Said(context.InstanceId, line);
+    public void Log(string line) => logger.Said(context.InstanceId, Printable.Line(line));
 
     // The sentence for the user is that of the innermost failure, wherever it happened.
     private static Exception Translate(TaskFailedException e)
