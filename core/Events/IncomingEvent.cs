@@ -8,7 +8,8 @@ namespace Serverless.Core.Events;
 /// <param name="Run">The run that waits for it, or null.</param>
 /// <param name="Predecessor">The run whose recipe to take, or null.</param>
 /// <param name="Id">The event's id, the same when it is delivered again; null when it has none.</param>
-public sealed record IncomingEvent(string? Dropped, string? Retrained = null, string? Run = null, string? Predecessor = null, string? Id = null)
+public sealed record IncomingEvent(
+    string? Dropped, string? Retrained = null, string? Run = null, string? Predecessor = null, string? Id = null)
 {
     /// <summary>Largest event read, in characters.</summary>
     public const int Largest = 64 << 10;

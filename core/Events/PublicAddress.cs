@@ -4,8 +4,9 @@ using System.Net.Sockets;
 namespace Serverless.Core.Events;
 
 /// <summary>
-/// Tells addresses of the public internet from special ones: those of the IANA special-purpose registries (RFC 6890) of IPv4 and IPv6, those
-/// reachable by everybody included, multicast, and the platform address of Azure. Of IPv6 only 2000::/3 is public unicast (RFC 4291, section 2.4).
+/// Tells addresses of the public internet from special ones: those of the IANA special-purpose registries (RFC 6890) of IPv4
+/// and IPv6, those reachable by everybody included, multicast, and the platform address of Azure. Of IPv6 only 2000::/3 is
+/// public unicast (RFC 4291, section 2.4).
 /// </summary>
 public static class PublicAddress
 {

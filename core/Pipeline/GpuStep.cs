@@ -4,7 +4,9 @@ using Serverless.Core.Storage;
 
 namespace Serverless.Core.Pipeline;
 
-/// <summary>The input of an activity that a recipe may place on a GPU (<see cref="GpuCall"/>): only such an activity is run for a message.</summary>
+/// <summary>
+/// The input of an activity that a recipe may place on a GPU (<see cref="GpuCall"/>): only such an activity is run for a message.
+/// </summary>
 public interface IPlaceable
 {
     /// <summary>Store folders that the activity reads and writes.</summary>
@@ -23,25 +25,29 @@ public sealed record GpuStep(string RunId, string Work, string Event, string Act
     private const string Prefix = "work/";
 
     /// <summary>Reads a message.</summary>
-    /// <returns>The step, or why the message is none: it must name a placeable activity, whose folders lie under <c>work/</c>, and a queue that can be.</returns>
+    /// <returns>
+    /// The step, or why the message is none: it must name a placeable activity, whose folders lie under <c>work/</c>, and a queue that can be.
+    /// </returns>
     public static (GpuStep? Step, string? Why) Read(string body)
     {
         try
         {
             var step = JsonSerializer.Deserialize<GpuStep>(body, Json.Options);
-            return step is not { RunId: { Length: > 0 }, Work: not null, Event: not null, Activity: not null } ? (null, "something is missing")
-                : !ActivityCatalog.All.TryGetValue(step.Activity, out var activity) || !activity.IsPlaceable ? (null, "its activity is none that runs on a GPU")
-                : step.AnswerTo is { } to && !StepQueue.IsName(to) ? (null, "'answerTo' cannot be the name of a queue")
-                : StorePath.WhyUnsafe(step.Event) is not null || step.Event.Contains('/') ? (null, "'event' cannot be the name of a file")
-                : step.Input.Deserialize(activity.Input, Json.Options) is not IPlaceable input ? (null, "its input is missing")
-                : input.Folders.Append(step.Work).Any(f => f?.StartsWith(Prefix, StringComparison.Ordinal) != true || StorePath.WhyUnsafe(f) is not null) ? (null, $"its folders are not under {Prefix}")
-                : (step, null);
+            if (step is not { RunId.Length: > 0, Work: not null, Event: not null, Activity: not null }) return (null, "something is missing");
+            if (!ActivityCatalog.All.TryGetValue(step.Activity, out var activity) || !activity.IsPlaceable)
+                return (null, "its activity is none that runs on a GPU");
+            if (step.AnswerTo is { } to && !StepQueue.IsName(to)) return (null, "'answerTo' cannot be the name of a queue");
+            if (StorePath.WhyUnsafe(step.Event) is not null || step.Event.Contains('/')) return (null, "'event' cannot be the name of a file");
+            if (step.Input.Deserialize(activity.Input, Json.Options) is not IPlaceable input) return (null, "its input is missing");
+            return input.Folders.Append(step.Work).All(IsWork) ? (step, null) : (null, $"its folders are not under {Prefix}");
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
             return (null, "it is not JSON of the right shape");
         }
     }
+
+    private static bool IsWork(string? folder) => folder?.StartsWith(Prefix, StringComparison.Ordinal) == true && StorePath.WhyUnsafe(folder) is null;
 }
 
 /// <summary>The answer to a step: its output, or why there is none.</summary>
@@ -64,7 +70,8 @@ public sealed record GpuAnswer(string RunId, string Event, JsonElement? Output, 
     {
         try
         {
-            return JsonSerializer.Deserialize<GpuAnswer>(body, Json.Options) is { RunId.Length: > 0, Event.Length: > 0 } answer && (answer.Output is not null || answer.Error is not null) ? answer : null;
+            var answer = JsonSerializer.Deserialize<GpuAnswer>(body, Json.Options);
+            return answer is { RunId.Length: > 0, Event.Length: > 0 } and ({ Output: not null } or { Error: not null }) ? answer : null;
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {

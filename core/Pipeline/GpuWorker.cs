@@ -70,7 +70,8 @@ public static class GpuWorker
     }
 
     // Says that the step failed, as far as that can be said: writing or sending the answer may be what fails each time.
-    private static async Task<string> GiveUpAsync(StepQueue queue, GpuStep step, IArtifactStore store, string device, CancellationToken cancellation)
+    private static async Task<string> GiveUpAsync(
+        StepQueue queue, GpuStep step, IArtifactStore store, string device, CancellationToken cancellation)
     {
         var why = $"{step.Activity} was begun {MaxDeliveries} times and never ended";
         var path = RunNames.Event(step.Work, step.Event);
@@ -92,7 +93,9 @@ public static class GpuWorker
 
     // One that cannot be read is no answer: it is made again.
     private static async Task<GpuAnswer?> KeptAsync(IArtifactStore store, string path, CancellationToken cancellation) =>
-        await store.FindAsync(path, cancellation) is null ? null : GpuAnswer.Read(Encoding.UTF8.GetString(await store.ReadBytesAsync(path, Largest, cancellation)));
+        await store.FindAsync(path, cancellation) is null
+            ? null
+            : GpuAnswer.Read(Encoding.UTF8.GetString(await store.ReadBytesAsync(path, Largest, cancellation)));
 
     private static async Task SendAsync(StepQueue queue, GpuStep step, GpuAnswer answer, CancellationToken cancellation)
     {

@@ -17,16 +17,21 @@ public static class Intake
     public static async Task<IntakeDecision> OfEventAsync(IArtifactStore store, string json, CancellationToken cancellation)
     {
         if (IncomingEvent.Read(json) is not { } incoming) return IntakeDecision.Nothing;
-        if (incoming.Dropped is not { } path) return await OfRetrainedAsync(store, new RetrainedModel(incoming.Retrained!, incoming.Run, incoming.Predecessor), incoming.Id, cancellation);
+        if (incoming.Dropped is not { } path)
+        {
+            var model = new RetrainedModel(incoming.Retrained!, incoming.Run, incoming.Predecessor);
+            return await OfRetrainedAsync(store, model, incoming.Id, cancellation);
+        }
         if (!path.StartsWith(StoredDrop.Container + "/", StringComparison.Ordinal)) return IntakeDecision.Nothing;
         if (await DropRequest.OfAsync(store, path, null, cancellation) is { } request) return new IntakeDecision(request, null);
-        if (StoredDrop.IsModel(path) && await StoredDrop.FindMisplacedAsync(store, path, cancellation) is { } misplaced) throw await RefusedAsync(store, misplaced, cancellation);
+        if (StoredDrop.IsModel(path) && await StoredDrop.FindMisplacedAsync(store, path, cancellation) is { } misplaced)
+            throw await RefusedAsync(store, misplaced, cancellation);
         return IntakeDecision.Nothing;
     }
 
     /// <summary>
-    /// What a signed hook means; its body is a <see cref="RetrainedModel"/>. The signature counts as taken once the decision was carried out
-    /// (<see cref="IntakeDecision.CarryOutAsync"/>), so a request that failed anywhere before may be sent again as it is.
+    /// What a signed hook means; its body is a <see cref="RetrainedModel"/>. The signature counts as taken once the decision was
+    /// carried out (<see cref="IntakeDecision.CarryOutAsync"/>), so a request that failed anywhere before may be sent again as it is.
     /// </summary>
     /// <param name="store">The store.</param>
     /// <param name="secret">The shared secret.</param>
@@ -43,7 +48,8 @@ public static class Intake
         if (WebhookSignature.WhyRefused(secret, timestamp, signature, body.Span, now) is { } why) throw new UnauthorizedAccessException($"Refused: {why}.");
         var id = signature![3..];
         var mark = $"{Seen}/{id}";
-        if (await store.FindAsync(mark, cancellation) is not null) throw new UnauthorizedAccessException("Refused: this request was carried out already.");
+        if (await store.FindAsync(mark, cancellation) is not null)
+            throw new UnauthorizedAccessException("Refused: this request was carried out already.");
         RetrainedModel? model;
         try
         {
@@ -56,24 +62,32 @@ public static class Intake
         return await OfRetrainedAsync(store, model!, id, cancellation) with { Mark = mark };
     }
 
+    /// <summary>Why no drop is where a blob lies, in a sentence.</summary>
+    public static async Task<BadInputException> NoDropAsync(IArtifactStore store, string path, CancellationToken cancellation) =>
+        new(await StoredDrop.FindMisplacedAsync(store, path, cancellation) is { } misplaced ? misplaced.Why
+            : $"{path}: no drop is there; a drop is NAME.onnx, or a folder NAME/ that holds exactly one .onnx.");
+
     private static async Task<BadInputException> RefusedAsync(IArtifactStore store, MisplacedModel misplaced, CancellationToken cancellation)
     {
         var id = RunNames.Id(Path.GetFileNameWithoutExtension(misplaced.Root), misplaced.Parts);
         var context = new ActivityContext(store, new MemoryGate(0));
-        if (await store.FindAsync(RunNames.Failure(id), cancellation) is null) await new WriteFailure().RunAsync(new FailureInput(id, misplaced.Root, misplaced.Why), context, cancellation);
+        if (await store.FindAsync(RunNames.Failure(id), cancellation) is null)
+            await new WriteFailure().RunAsync(new FailureInput(id, misplaced.Root, misplaced.Why), context, cancellation);
         return new BadInputException(misplaced.Why);
     }
 
-    private static async Task<IntakeDecision> OfRetrainedAsync(IArtifactStore store, RetrainedModel model, string? id, CancellationToken cancellation)
+    private static async Task<IntakeDecision> OfRetrainedAsync(
+        IArtifactStore store, RetrainedModel model, string? id, CancellationToken cancellation)
     {
         if (model?.Model is not { } path || !path.StartsWith(StoredDrop.Retrained + "/", StringComparison.Ordinal) || StorePath.WhyUnsafe(path) is not null)
             throw new BadInputException($"'model' must be a blob in the container '{StoredDrop.Retrained}'; upload the retrained model there and name it as {StoredDrop.Retrained}/NAME.onnx.");
         if (await store.FindAsync(path, cancellation) is null) throw new BadInputException($"{path}: there is no such blob; upload the retrained model first.");
-        if (model.Run is { Length: > 0 } run) return new IntakeDecision(null, RaisedEvent.Of(run, CompressionRun.RetrainedEvent, model, id));
+        if (model.Run is { Length: > 0 } run)
+            return new IntakeDecision(null, RaisedEvent.Of(run, CompressionRun.RetrainedEvent, model, id));
         var predecessor = model.Predecessor is { Length: > 0 } p ? RunNames.Output(p) : null;
         if (predecessor is not null && StorePath.WhyUnsafe(predecessor) is not null) throw new BadInputException("'predecessor' is not the id of a run.");
         var request = await DropRequest.OfAsync(store, path, predecessor, cancellation)
-            ?? throw new BadInputException($"{path}: no drop is there; a drop is NAME.onnx, or a folder NAME/ that holds exactly one .onnx.");
+            ?? throw await NoDropAsync(store, path, cancellation);
         return new IntakeDecision(request, null);
     }
 }

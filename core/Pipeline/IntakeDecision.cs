@@ -5,8 +5,8 @@ using Serverless.Core.Storage;
 namespace Serverless.Core.Pipeline;
 
 /// <summary>
-/// What an event from outside asks a host to do: one of the two, or nothing. Doing it twice is doing it once: a run is started under its id,
-/// and a run drops an event whose request it has taken (<see cref="TakenRequests"/>).
+/// What an event from outside asks a host to do: one of the two, or nothing. Doing it twice is doing it once: a run is started
+/// under its id, and a run drops an event whose request it has taken (<see cref="TakenRequests"/>).
 /// </summary>
 /// <param name="Start">A drop to run, under its run id.</param>
 /// <param name="Raise">An event to raise in a run that waits for it.</param>
@@ -49,7 +49,9 @@ public sealed record RaisedEvent(string RunId, string Name, string Payload)
     }
 }
 
-/// <summary>The requests whose events a run has taken: delivered again, an event is dropped. Deterministic, so that a host may replay it.</summary>
+/// <summary>
+/// The requests whose events a run has taken: delivered again, an event is dropped. Deterministic, so that a host may replay it.
+/// </summary>
 public sealed class TakenRequests
 {
     private readonly HashSet<string> taken = new(StringComparer.Ordinal);
@@ -62,7 +64,8 @@ public sealed class TakenRequests
     {
         try
         {
-            return JsonNode.Parse(payload) is JsonObject says && says[RaisedEvent.Request] is JsonValue id && id.TryGetValue<string>(out var text) ? text : null;
+            var id = JsonNode.Parse(payload) is JsonObject says ? says[RaisedEvent.Request] as JsonValue : null;
+            return id?.TryGetValue<string>(out var text) == true ? text : null;
         }
         catch (Exception e) when (e is JsonException or ArgumentException or InvalidOperationException)
         {

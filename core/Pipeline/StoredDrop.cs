@@ -21,7 +21,9 @@ public sealed record StoredDrop(string Name, string Model, string? Recipe, strin
     /// <summary>Whether it is a folder, whose files may arrive one after another.</summary>
     public bool IsFolder => StorePath.Parent(Model).Contains('/');
 
-    /// <summary>The drops in a container, and models that cannot be drops where they lie; a folder without a model is still arriving.</summary>
+    /// <summary>
+    /// The drops in a container, and models that cannot be drops where they lie; a folder without a model is still arriving.
+    /// </summary>
     public static async Task<DropListing> ListAsync(IArtifactStore store, string container, CancellationToken cancellation)
     {
         var (drops, misplaced) = (new List<StoredDrop>(), new List<MisplacedModel>());

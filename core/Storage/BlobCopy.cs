@@ -12,15 +12,23 @@ internal static class BlobCopy
     private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(200);
 
     public static async Task CopyAsync(
-        BlobStore store, StorageCalls calls, BlockBlobClient from, string fromPath, BlockBlobClient to, string toPath, CancellationToken cancellation)
+        BlobStore store,
+        StorageCalls calls,
+        BlockBlobClient from,
+        string fromPath,
+        BlockBlobClient to,
+        string toPath,
+        CancellationToken cancellation)
     {
         try
         {
-            var copy = await calls.ExecuteAsync(async token => await to.StartCopyFromUriAsync(from.Uri, cancellationToken: token), cancellation, to.BlobContainerName, Refusal);
+            var container = to.BlobContainerName;
+            var copy = await calls.ExecuteAsync(
+                token => to.StartCopyFromUriAsync(from.Uri, cancellationToken: token), cancellation, container, Refusal);
             while (!copy.HasCompleted)
             {
                 await Task.Delay(Poll, cancellation);
-                await calls.ExecuteAsync(async token => await copy.UpdateStatusAsync(token), cancellation, to.BlobContainerName, Refusal);
+                await calls.ExecuteAsync(async token => await copy.UpdateStatusAsync(token), cancellation, container, Refusal);
             }
             if (copy.HasValue) return;
         }

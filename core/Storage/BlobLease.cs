@@ -6,8 +6,9 @@ namespace Serverless.Core.Storage;
 /// <summary>A lease on a blob, renewed until it is disposed: among many machines one writer wins (Lease Blob).</summary>
 public sealed class BlobLease : IAsyncDisposable
 {
-    internal static readonly HoldTimes Times = new(TimeSpan.FromSeconds(60), TimeSpan.FromSeconds(20), TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(5));
     private static readonly TimeSpan Poll = TimeSpan.FromSeconds(1);
+    private static readonly HoldTimes Usual =
+        new(Duration: TimeSpan.FromSeconds(60), Interval: TimeSpan.FromSeconds(20), Pause: TimeSpan.FromSeconds(1), Grace: TimeSpan.FromSeconds(5));
     private readonly BlobLeaseClient lease;
     private readonly StorageCalls calls;
     private readonly HoldTimes times;
@@ -17,7 +18,7 @@ public sealed class BlobLease : IAsyncDisposable
     private BlobLease(BlobLeaseClient lease, StorageCalls calls, HoldTimes times, bool waited)
     {
         (this.lease, this.calls, this.times, Waited) = (lease, calls, times, waited);
-        renewal = new Renewal(token => calls.ExecuteAsync(async t => await lease.RenewAsync(cancellationToken: t), token, mine: IsAnothers), times);
+        renewal = new Renewal(token => calls.ExecuteAsync(t => lease.RenewAsync(cancellationToken: t), token, mine: IsAnothers), times);
         ending = new Lazy<Task>(EndAsync);
     }
 
@@ -25,22 +26,24 @@ public sealed class BlobLease : IAsyncDisposable
     public bool Waited { get; }
 
     /// <summary>
-    /// Cancelled when it could not be renewed in time: another may hold it now. Work may go on, since its outputs are named by their content
-    /// and written whole.
+    /// Cancelled when it could not be renewed in time: another may hold it now. Work may go on, since its outputs are named
+    /// by their content and written whole.
     /// </summary>
     public CancellationToken Lost => renewal.Lost;
 
     /// <summary>Waits for the lease on a blob that exists.</summary>
-    internal static async Task<BlobLease> TakeAsync(BlockBlobClient blob, StorageCalls calls, Action waiting, CancellationToken cancellation, HoldTimes? times = null)
+    internal static async Task<BlobLease> TakeAsync(
+        BlockBlobClient blob, StorageCalls calls, Action waiting, CancellationToken cancellation, HoldTimes? times = null)
     {
-        times ??= Times;
+        times ??= Usual;
         // A fixed id makes an attempt whose answer was lost acquire the same lease again.
         var lease = blob.GetBlobLeaseClient(Guid.NewGuid().ToString());
         for (var said = false; ; said = true)
         {
             try
             {
-                await calls.ExecuteAsync(async token => await lease.AcquireAsync(times.Duration, cancellationToken: token), cancellation, blob.BlobContainerName, IsHeld);
+                await calls.ExecuteAsync(
+                    token => lease.AcquireAsync(times.Duration, cancellationToken: token), cancellation, blob.BlobContainerName, IsHeld);
                 return new BlobLease(lease, calls, times, said);
             }
             catch (RequestFailedException e) when (IsHeld(e))
@@ -60,7 +63,7 @@ public sealed class BlobLease : IAsyncDisposable
         using var limit = new CancellationTokenSource(times.Grace);
         try
         {
-            await calls.ExecuteAsync(async token => await lease.ReleaseAsync(cancellationToken: token), limit.Token, mine: IsAnothers);
+            await calls.ExecuteAsync(token => lease.ReleaseAsync(cancellationToken: token), limit.Token, mine: IsAnothers);
         }
         catch (Exception)
         {

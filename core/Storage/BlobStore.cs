@@ -52,7 +52,7 @@ public sealed class BlobStore : IArtifactStore
     public async Task EnsureContainersAsync(IEnumerable<string> names, CancellationToken cancellation)
     {
         foreach (var name in names)
-            await calls.ExecuteAsync(async token => await service.GetBlobContainerClient(name).CreateIfNotExistsAsync(cancellationToken: token), cancellation, name);
+            await calls.ExecuteAsync(token => service.GetBlobContainerClient(name).CreateIfNotExistsAsync(cancellationToken: token), cancellation, name);
     }
 
     /// <summary>Holds a lock blob, made when it is not there, until the result is disposed.</summary>
@@ -70,7 +70,7 @@ public sealed class BlobStore : IArtifactStore
     {
         try
         {
-            var found = await calls.ExecuteAsync(async token => await Blob(path).GetPropertiesAsync(cancellationToken: token), cancellation, Container(path), Absent);
+            var found = await CallAsync(path, (blob, token) => blob.GetPropertiesAsync(cancellationToken: token), cancellation, Absent);
             return new Artifact(path, found.Value.ContentLength, Tag(found.Value.ETag));
         }
         catch (RequestFailedException e) when (Absent(e))
@@ -103,7 +103,7 @@ public sealed class BlobStore : IArtifactStore
         var options = new BlobUploadOptions { Conditions = new BlobRequestConditions { IfNoneMatch = ETag.All }, Metadata = new Dictionary<string, string> { ["writer"] = id } };
         try
         {
-            await calls.ExecuteAsync(async token => await Blob(path).UploadAsync(BinaryData.FromBytes(bytes).ToStream(), options, token), cancellation, Container(path), IsThere);
+            await CallAsync(path, (blob, token) => blob.UploadAsync(BinaryData.FromBytes(bytes).ToStream(), options, token), cancellation, IsThere);
             return true;
         }
         catch (RequestFailedException e) when (IsThere(e))
@@ -134,7 +134,7 @@ public sealed class BlobStore : IArtifactStore
 
     /// <inheritdoc/>
     public async Task DeleteAsync(string path, CancellationToken cancellation) =>
-        await calls.ExecuteAsync(async token => await Blob(path).DeleteIfExistsAsync(cancellationToken: token), cancellation, Container(path));
+        await CallAsync(path, (blob, token) => blob.DeleteIfExistsAsync(cancellationToken: token), cancellation);
 
     /// <inheritdoc/>
     public async Task PublishAsync(string fromPrefix, string toPrefix, CancellationToken cancellation)
@@ -142,7 +142,10 @@ public sealed class BlobStore : IArtifactStore
         var names = new List<string>();
         await foreach (var a in ListAsync(fromPrefix + "/", cancellation)) names.Add(a.Path[(fromPrefix.Length + 1)..]);
         foreach (var name in names.OrderBy(n => n == "report.json").ThenBy(n => n, StringComparer.Ordinal))
-            await BlobCopy.CopyAsync(this, calls, Blob($"{fromPrefix}/{name}"), $"{fromPrefix}/{name}", Blob($"{toPrefix}/{name}"), $"{toPrefix}/{name}", cancellation);
+        {
+            var (from, to) = ($"{fromPrefix}/{name}", $"{toPrefix}/{name}");
+            await BlobCopy.CopyAsync(this, calls, Blob(from), from, Blob(to), to, cancellation);
+        }
         foreach (var name in names) await DeleteAsync($"{fromPrefix}/{name}", cancellation);
     }
 
@@ -187,7 +190,7 @@ public sealed class BlobStore : IArtifactStore
     {
         try
         {
-            var found = await calls.ExecuteAsync(async token => await Blob(path).GetPropertiesAsync(cancellationToken: token), cancellation, Container(path), Absent);
+            var found = await CallAsync(path, (blob, token) => blob.GetPropertiesAsync(cancellationToken: token), cancellation, Absent);
             return found.Value.Metadata.TryGetValue("writer", out var writer) ? writer : null;
         }
         catch (RequestFailedException e) when (Absent(e))
@@ -197,13 +200,22 @@ public sealed class BlobStore : IArtifactStore
         }
     }
 
-    private static bool Absent(RequestFailedException e) => e.Status == 404;
+    private Task<T> CallAsync<T>(
+        string path,
+        Func<BlockBlobClient, CancellationToken, Task<T>> call,
+        CancellationToken cancellation,
+        Func<RequestFailedException, bool>? mine = null)
+    {
+        var blob = Blob(path);
+        return calls.ExecuteAsync(token => call(blob, token), cancellation, blob.BlobContainerName, mine);
+    }
 
-    private static string Container(string path) => Split(path).Container;
+    private static bool Absent(RequestFailedException e) => e.Status == 404;
 
     private static (string Container, string Name) Split(string path) => path.IndexOf('/') is var i and >= 0 ? (path[..i], path[(i + 1)..]) : (path, "");
 
-    private sealed class Reader(Artifact artifact, BlockBlobClient blob, StorageCalls calls, ServerSideRanges ranges) : ArtifactReader(artifact)
+    private sealed class Reader(Artifact artifact, BlockBlobClient blob, StorageCalls calls, ServerSideRanges ranges)
+        : ArtifactReader(artifact)
     {
         public override async ValueTask ReadAsync(long offset, Memory<byte> destination, CancellationToken cancellation)
         {

@@ -59,7 +59,11 @@ internal sealed class BlockStream(BlockBlobClient blob, StorageCalls calls, Canc
     /// <param name="mine">Answers that the caller deals with.</param>
     /// <param name="token">Cancels the call.</param>
     public async Task AppendFromAsync(
-        Uri source, HttpRange range, Func<CancellationToken, ValueTask<StageBlockFromUriOptions>> options, Func<RequestFailedException, bool> mine, CancellationToken token)
+        Uri source,
+        HttpRange range,
+        Func<CancellationToken, ValueTask<StageBlockFromUriOptions>> options,
+        Func<RequestFailedException, bool> mine,
+        CancellationToken token)
     {
         if (held > 0) await StageAsync();
         var id = NextId();
@@ -94,12 +98,13 @@ internal sealed class BlockStream(BlockBlobClient blob, StorageCalls calls, Canc
         if (blocks.Count == 0)
         {
             var only = await calls.ExecuteAsync(
-                async t => await blob.UploadAsync(new MemoryStream(buffer, 0, held, writable: false), cancellationToken: t), token, blob.BlobContainerName);
+                t => blob.UploadAsync(new MemoryStream(buffer, 0, held, writable: false), cancellationToken: t), token, blob.BlobContainerName);
             return only.Value.ETag;
         }
         if (held > 0) await StageAsync();
         await Task.WhenAll(staging);
-        var committed = await calls.ExecuteAsync(async t => await blob.CommitBlockListAsync(blocks, cancellationToken: t), token, blob.BlobContainerName);
+        var committed = await calls.ExecuteAsync(
+            t => blob.CommitBlockListAsync(blocks, cancellationToken: t), token, blob.BlobContainerName);
         return committed.Value.ETag;
     }
 

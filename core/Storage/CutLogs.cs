@@ -2,7 +2,9 @@ using Microsoft.Extensions.Logging;
 
 namespace Serverless.Core.Storage;
 
-/// <summary>Log lines without the secrets in them (<see cref="SecretText"/>); an exception is its message, since its text may hold more.</summary>
+/// <summary>
+/// Log lines without the secrets in them (<see cref="SecretText"/>); an exception is its message, since its text may hold more.
+/// </summary>
 internal sealed class CutLogs(ILoggerFactory inner) : ILoggerFactory
 {
     public ILogger CreateLogger(string categoryName) => new CutLogger(inner.CreateLogger(categoryName));
@@ -18,12 +20,15 @@ internal sealed class CutLogs(ILoggerFactory inner) : ILoggerFactory
 
         public bool IsEnabled(LogLevel logLevel) => inner.IsEnabled(logLevel);
 
-        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+        public void Log<TState>(
+            LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
         {
             if (!inner.IsEnabled(logLevel)) return;
-            var line = SecretText.Cut(exception is null ? formatter(state, null) : $"{formatter(state, exception)} ({exception.GetType().Name}: {exception.Message})");
-            var fields = (state as IEnumerable<KeyValuePair<string, object?>> ?? []).Select(f => KeyValuePair.Create(f.Key, f.Value is null ? null : (object?)SecretText.Cut($"{f.Value}")));
-            inner.Log(logLevel, eventId, fields.ToList(), null, (_, _) => line);
+            var why = exception is null ? "" : $" ({exception.GetType().Name}: {exception.Message})";
+            var line = SecretText.Cut(formatter(state, exception) + why);
+            var fields = state as IEnumerable<KeyValuePair<string, object?>> ?? [];
+            var cut = fields.Select(f => KeyValuePair.Create(f.Key, f.Value is null ? null : (object?)SecretText.Cut($"{f.Value}"))).ToList();
+            inner.Log(logLevel, eventId, cut, null, (_, _) => line);
         }
     }
 }

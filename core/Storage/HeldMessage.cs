@@ -54,8 +54,8 @@ public sealed class HeldMessage : IAsyncDisposable
     }
 
     /// <summary>
-    /// Stops renewing; a message neither completed nor set aside becomes visible at once, or after its time when that cannot be said to the
-    /// queue in a few seconds. May be called again.
+    /// Stops renewing; a message neither completed nor set aside becomes visible at once, or after its time when the queue cannot
+    /// be told in a few seconds. May be called again.
     /// </summary>
     public ValueTask DisposeAsync() => new(ending.Value);
 

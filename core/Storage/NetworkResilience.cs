@@ -48,7 +48,8 @@ public static class NetworkResilience
                 MaxDelay = options.LongestPause,
                 BackoffType = DelayBackoffType.Exponential,
                 UseJitter = true,
-                ShouldHandle = args => ValueTask.FromResult(MayPass(args.Outcome.Exception, args.Context) || args.Outcome.Exception is BrokenCircuitException),
+                ShouldHandle = args => ValueTask.FromResult(
+                    MayPass(args.Outcome.Exception, args.Context) || args.Outcome.Exception is BrokenCircuitException),
             })
             .AddCircuitBreaker(new CircuitBreakerStrategyOptions
             {
@@ -71,7 +72,8 @@ public static class NetworkResilience
         TimeoutRejectedException or IOException or HttpRequestException or TimeoutException => true,
         // Where there is a managed identity, its endpoint may be late.
         CredentialUnavailableException => Environment.GetEnvironmentVariable("IDENTITY_ENDPOINT") is { Length: > 0 },
-        AuthenticationFailedException { InnerException: { } inner } => StorageFailure.Cause<HttpRequestException>(inner) is not null || StorageFailure.Cause<IOException>(inner) is not null
+        AuthenticationFailedException { InnerException: { } inner } => StorageFailure.Cause<HttpRequestException>(inner) is not null
+            || StorageFailure.Cause<IOException>(inner) is not null
             || StorageFailure.Cause<RequestFailedException>(inner) is { } answer && MayPass(answer),
         AggregateException a => a.InnerExceptions.All(MayPass),
         _ => false,

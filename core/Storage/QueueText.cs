@@ -21,7 +21,8 @@ internal static class QueueText
     public static string Encode(string body, string queue)
     {
         var bytes = Encoding.UTF8.GetBytes(body);
-        if (bytes.Length > Largest) throw new BadInputException($"A message of {bytes.Length} bytes is too large for the queue '{queue}'; {Largest} fit.");
+        if (bytes.Length > Largest)
+            throw new BadInputException($"A message of {bytes.Length} bytes is too large for the queue '{queue}'; {Largest} fit.");
         return Convert.ToBase64String(bytes);
     }
 

@@ -10,8 +10,8 @@ namespace Serverless.Core.Storage;
 internal sealed record HoldTimes(TimeSpan Duration, TimeSpan Interval, TimeSpan Pause, TimeSpan Grace);
 
 /// <summary>
-/// Renews a hold until it is stopped. A renewal that fails is tried again while the hold can still be ours; when its duration is over, or
-/// the service says that it is another's, it is lost. No failure of the network leaves here as an exception.
+/// Renews a hold until it is stopped. A renewal that fails is tried again while the hold can still be ours; when its duration
+/// is over, or the service says that it is another's, it is lost. No failure of the network leaves here as an exception.
 /// </summary>
 internal sealed class Renewal : IAsyncDisposable
 {
@@ -32,7 +32,7 @@ internal sealed class Renewal : IAsyncDisposable
     /// <summary>Cancelled when the hold is lost.</summary>
     public CancellationToken Lost { get; }
 
-    /// <summary>Stops renewing; a renewal under way is let come to its end, for <see cref="HoldTimes.Grace"/>. May be called again.</summary>
+    /// <summary>Stops renewing; a renewal under way may come to its end within <see cref="HoldTimes.Grace"/>. May be called again.</summary>
     public async Task StopAsync()
     {
         if (!renewing.IsCompleted)

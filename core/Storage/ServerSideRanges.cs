@@ -33,7 +33,8 @@ internal sealed class ServerSideRanges(TokenCredential? credential)
             var part = Math.Min(Largest, length - done);
             try
             {
-                await blocks.AppendFromAsync(SourceOf(source), new HttpRange(offset + done, part), OptionsAsync, e => Another(e) || (done == 0 && Refusal(e)), cancellation);
+                var range = new HttpRange(offset + done, part);
+                await blocks.AppendFromAsync(SourceOf(source), range, OptionsAsync, e => Another(e) || (done == 0 && Refusal(e)), cancellation);
             }
             catch (RequestFailedException e) when (Another(e))
             {
@@ -51,7 +52,8 @@ internal sealed class ServerSideRanges(TokenCredential? credential)
         async ValueTask<StageBlockFromUriOptions> OptionsAsync(CancellationToken token)
         {
             var options = new StageBlockFromUriOptions { SourceConditions = new BlobRequestConditions { IfMatch = new ETag(version.ETag) } };
-            if (credential is not null) options.SourceAuthentication = new HttpAuthorization("Bearer", (await credential.GetTokenAsync(Scope, token)).Token);
+            if (credential is null) return options;
+            options.SourceAuthentication = new HttpAuthorization("Bearer", (await credential.GetTokenAsync(Scope, token)).Token);
             return options;
         }
     }

@@ -4,7 +4,9 @@ using Azure.Storage.Queues.Models;
 
 namespace Serverless.Core.Storage;
 
-/// <summary>A queue in Azure Queue Storage. Bodies are Base64, as Azure Functions reads them; one that is not can be taken all the same.</summary>
+/// <summary>
+/// A queue in Azure Queue Storage. Bodies are Base64, as Azure Functions reads them; one that is not can be taken all the same.
+/// </summary>
 public sealed class StepQueue
 {
     private const string PoisonEnding = "-poison";
@@ -39,7 +41,7 @@ public sealed class StepQueue
 
     /// <summary>Creates the queue when it is not there.</summary>
     public async Task EnsureAsync(CancellationToken cancellation) =>
-        await calls.ExecuteAsync<Response?>(async token => await queue.CreateIfNotExistsAsync(cancellationToken: token), cancellation, Name);
+        await calls.ExecuteAsync(token => queue.CreateIfNotExistsAsync(cancellationToken: token), cancellation, Name);
 
     /// <summary>Sends a message, and makes the queue when it is not there; it may be delivered more than once.</summary>
     /// <exception cref="BadInputException">The body is too large for a message.</exception>
@@ -48,12 +50,12 @@ public sealed class StepQueue
         var text = QueueText.Encode(body, Name);
         try
         {
-            await calls.ExecuteAsync(async token => await queue.SendMessageAsync(text, token), cancellation, Name, Absent);
+            await calls.ExecuteAsync(token => queue.SendMessageAsync(text, token), cancellation, Name, Absent);
         }
         catch (RequestFailedException e) when (Absent(e))
         {
             await EnsureAsync(cancellation);
-            await calls.ExecuteAsync(async token => await queue.SendMessageAsync(text, token), cancellation, Name);
+            await calls.ExecuteAsync(token => queue.SendMessageAsync(text, token), cancellation, Name);
         }
     }
 
@@ -64,7 +66,7 @@ public sealed class StepQueue
     {
         try
         {
-            var message = (await calls.ExecuteAsync(async token => await queue.ReceiveMessageAsync(visibility, token), cancellation, Name, Absent)).Value;
+            var message = (await calls.ExecuteAsync(token => queue.ReceiveMessageAsync(visibility, token), cancellation, Name, Absent)).Value;
             return message is null ? null : new HeldMessage(this, message, visibility);
         }
         catch (RequestFailedException e) when (Absent(e))
@@ -90,13 +92,17 @@ public sealed class StepQueue
 
     internal async Task<string> HideAsync(QueueMessage message, string receipt, TimeSpan visibility, CancellationToken cancellation) =>
         (await calls.ExecuteAsync(
-            async token => await queue.UpdateMessageAsync(message.MessageId, receipt, visibilityTimeout: visibility, cancellationToken: token), cancellation, Name, IsAnothers)).Value.PopReceipt;
+            token => queue.UpdateMessageAsync(message.MessageId, receipt, visibilityTimeout: visibility, cancellationToken: token),
+            cancellation,
+            Name,
+            IsAnothers)).Value.PopReceipt;
 
     internal async Task DeleteAsync(QueueMessage message, string receipt, CancellationToken cancellation)
     {
         try
         {
-            await calls.ExecuteAsync(async token => await queue.DeleteMessageAsync(message.MessageId, receipt, token), cancellation, Name, IsAnothers);
+            await calls.ExecuteAsync(
+                token => queue.DeleteMessageAsync(message.MessageId, receipt, token), cancellation, Name, IsAnothers);
         }
         catch (RequestFailedException e) when (IsAnothers(e))
         {

@@ -16,18 +16,22 @@ internal sealed class StorageCalls(ResiliencePipeline network, Uri account)
     /// <exception cref="StorageRefusedException">The account refuses.</exception>
     /// <exception cref="IOException">The storage did not answer.</exception>
     public async Task<T> ExecuteAsync<T>(
-        Func<CancellationToken, ValueTask<T>> call, CancellationToken cancellation, string? container = null, Func<RequestFailedException, bool>? mine = null)
+        Func<CancellationToken, Task<T>> call,
+        CancellationToken cancellation,
+        string? container = null,
+        Func<RequestFailedException, bool>? mine = null)
     {
         try
         {
-            return await network.ExecuteAsync(call, cancellation);
+            return await network.ExecuteAsync(async token => await call(token), cancellation);
         }
         catch (Exception e) when (!IsCallers(e) && StorageFailure.Of(e, account, container) is { } failure)
         {
             throw failure;
         }
 
-        bool IsCallers(Exception e) =>
-            e is RequestFailedException answer ? mine?.Invoke(answer) == true : e is OperationCanceledException && cancellation.IsCancellationRequested;
+        bool IsCallers(Exception e) => e is RequestFailedException answer
+            ? mine?.Invoke(answer) == true
+            : e is OperationCanceledException && cancellation.IsCancellationRequested;
     }
 }

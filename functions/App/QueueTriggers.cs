@@ -28,7 +28,10 @@ public sealed class QueueTriggers(AppHost host, ILogger<QueueTriggers> logger)
 
     /// <summary>A GPU step was answered.</summary>
     [Function("OnGpuAnswer")]
-    public async Task OnGpuAnswerAsync([QueueTrigger(GpuWorker.Answers, Connection = "SERVERLESS_QUEUES")] string message, [DurableClient] DurableTaskClient client, CancellationToken cancellation)
+    public async Task OnGpuAnswerAsync(
+        [QueueTrigger(GpuWorker.Answers, Connection = "SERVERLESS_QUEUES")] string message,
+        [DurableClient] DurableTaskClient client,
+        CancellationToken cancellation)
     {
         if (GpuAnswer.Read(message) is { } answer) await client.RaiseEventAsync(answer.RunId, answer.Event, message, cancellation);
         else logger.PassedOver("it is no answer of a GPU step");

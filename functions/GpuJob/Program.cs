@@ -19,7 +19,8 @@ root.SetAction(async (parsed, cancellation) =>
     {
         var account = parsed.GetValue(storage) ?? Environment.GetEnvironmentVariable("SERVERLESS_STORAGE")
             ?? throw new BadInputException("SERVERLESS_STORAGE is not set; give the account URL of the storage that holds the queue.");
-        if (parsed.GetValue(visibility) is < Shortest or > Longest) throw new BadInputException($"--visibility: give {Shortest} to {Longest} seconds.");
+        if (parsed.GetValue(visibility) is < Shortest or > Longest)
+            throw new BadInputException($"--visibility: give {Shortest} to {Longest} seconds.");
         if (parsed.GetValue(memory) <= 0) throw new BadInputException("--memory: give a number of megabytes above 0.");
         return await Job.RunAsync(account, TimeSpan.FromSeconds(parsed.GetValue(visibility)), (long)parsed.GetValue(memory) << 20, cancellation);
     }
@@ -35,7 +36,8 @@ root.SetAction(async (parsed, cancellation) =>
     }
     catch (Exception e) when (e is IOException || Environment.GetEnvironmentVariable("SERVERLESS_TRACE") is null)
     {
-        Console.Error.WriteLine($"{(e is IOException ? "" : e.GetType().Name + ": ")}{SecretText.Cut(e.Message.Split('\n')[0])} The step is for the next job to take.");
+        var kind = e is IOException ? "" : e.GetType().Name + ": ";
+        Console.Error.WriteLine($"{kind}{SecretText.Cut(e.Message.Split('\n')[0])} The step is for the next job to take.");
         return 1;
     }
 });

@@ -35,7 +35,8 @@ internal sealed class StorageWatch(string storage, string root, string? recipe) 
         var found = await StoredDrop.ListAsync(store, StoredDrop.Container, cancellation);
         return
         [
-            .. found.Drops.Select(d => new DropCandidate(d.Model, State(d.Parts), () => new Drop(d.Name, d.Model, d.Recipe, d.Data, spec, d.Parts))),
+            .. found.Drops.Select(d => new DropCandidate(
+                d.Model, State(d.Parts), () => new Drop(d.Name, d.Model, d.Recipe, d.Data, spec, d.Parts))),
             .. found.Misplaced.Select(m => new DropCandidate(m.Root, State(m.Parts), () => throw new BadInputException(m.Why))),
         ];
     }
