@@ -11,6 +11,8 @@ public sealed class GraphScope
 {
     private IReadOnlyList<OperatorSetIdProto> opsets = [];
     private readonly HashSet<string> defined = new(StringComparer.Ordinal);
+    private GraphEdits? edits;
+    private GraphIndex? index;
 
     private GraphScope(string path, GraphScope? parent, GraphProto? graph, FunctionProto? function)
     {
@@ -43,7 +45,17 @@ public sealed class GraphScope
     public FunctionProto? Function { get; }
 
     /// <summary>The nodes of this scope, not of those inside it.</summary>
-    public RepeatedField<NodeProto> Nodes => Graph?.Node ?? Function!.Node;
+    public RepeatedField<NodeProto> Nodes
+    {
+        get
+        {
+            edits?.Commit();
+            return Graph?.Node ?? Function!.Node;
+        }
+    }
+
+    /// <summary>Who makes and takes its values. Within a batch of edits, as it was when first asked for.</summary>
+    public GraphIndex Index => index ??= new GraphIndex(this);
 
     /// <summary>The version of the default operator set that the nodes mean.</summary>
     public long Opset => Parent?.Opset ?? (opsets.FirstOrDefault(o => o.Domain is "" or "ai.onnx")?.Version ?? 1);
@@ -60,6 +72,45 @@ public sealed class GraphScope
         for (var scope = this; scope is not null; scope = scope.Parent)
             if (scope.defined.Contains(name)) return scope;
         return null;
+    }
+
+    /// <summary>Edits the nodes: at once, or in a batch.</summary>
+    internal void Edit(Action<NodeList> edit)
+    {
+        if (edits is { } batch)
+        {
+            edit(batch.Nodes);
+            return;
+        }
+        var list = new NodeList(Nodes);
+        edit(list);
+        list.Commit();
+        index = null;
+    }
+
+    /// <summary>Removes an initializer: at once, or in a batch.</summary>
+    internal void Remove(TensorProto initializer)
+    {
+        var batch = edits ?? new GraphEdits(Nodes, Graph!.Initializer);
+        batch.Remove(initializer);
+        if (edits is not null) return;
+        batch.Commit();
+        index = null;
+    }
+
+    /// <summary>Begins a batch of edits.</summary>
+    /// <exception cref="InvalidOperationException">Another is under way.</exception>
+    internal void Begin(GraphEdits batch)
+    {
+        if (edits is not null) throw new InvalidOperationException("Two batches of edits of a graph are under way.");
+        (edits, index) = (batch, null);
+    }
+
+    /// <summary>Writes the edits and ends the batch.</summary>
+    internal void End()
+    {
+        edits?.Commit();
+        (edits, index) = (null, null);
     }
 
     /// <summary>Notes a name that an edit added to this scope.</summary>
@@ -87,8 +138,14 @@ public sealed class GraphScope
     }
 
     /// <summary>The graphs that a node's attributes hold.</summary>
-    public static IEnumerable<GraphProto> Subgraphs(NodeProto node) =>
-        node.Attribute.SelectMany(a => a.G is null ? a.Graphs : a.Graphs.Prepend(a.G));
+    public static IEnumerable<GraphProto> Subgraphs(NodeProto node)
+    {
+        foreach (var a in node.Attribute)
+        {
+            if (a.G is not null) yield return a.G;
+            foreach (var g in a.Graphs) yield return g;
+        }
+    }
 
     private static HashSet<string> FreeNames(GraphProto graph)
     {
@@ -119,6 +176,7 @@ public sealed class GraphScope
             var node = scope.Nodes[i];
             foreach (var a in node.Attribute)
             {
+                if (a.G is null && a.Graphs.Count == 0) continue;
                 var inner = a.G is null ? a.Graphs.ToList() : [a.G, .. a.Graphs];
                 for (var g = 0; g < inner.Count; g++)
                 {

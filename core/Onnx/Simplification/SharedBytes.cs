@@ -1,0 +1,34 @@
+using Serverless.Core.Onnx.Schema;
+
+namespace Serverless.Core.Onnx.Simplification;
+
+/// <summary>Finds initializers that are the same bytes of a file: tied weights, as some exporters store them.</summary>
+internal static class SharedBytes
+{
+    /// <summary>Name → the initializer of the same bytes, type, dimensions and uses that stands for it.</summary>
+    public static Dictionary<string, string> Of(GraphScope scope)
+    {
+        var same = ConstantMerging.Inner(scope).Where(t => t.DataLocation == TensorProto.Types.DataLocation.External)
+            .GroupBy(Place).Select(g => g.Select(t => t.Name).ToList()).Where(g => g.Count > 1).ToList();
+        var replaced = new Dictionary<string, string>(StringComparer.Ordinal);
+        if (same.Count == 0) return replaced;
+        var index = new GraphIndex(scope);
+        // Operators want weights in forms of their own: a table that is looked up and multiplied with is kept twice, and so are
+        // kernels, into which different normalizations may be folded.
+        foreach (var group in same.SelectMany(names => names.Where(n => index.Users(n).All(u => u.OpType != "Conv")).GroupBy(n => Uses(index, n), StringComparer.Ordinal)))
+        {
+            var names = group.ToList();
+            foreach (var name in names.Skip(1)) replaced[name] = names[0];
+        }
+        return replaced;
+    }
+
+    private static (string?, long, int, string) Place(TensorProto tensor)
+    {
+        var reference = TensorRef.From(tensor, tensor.Name);
+        return (reference.File, reference.Offset, reference.DataType, string.Join(',', reference.Dims));
+    }
+
+    private static string Uses(GraphIndex index, string name) =>
+        string.Join('|', index.Users(name).SelectMany(n => Enumerable.Range(0, n.Input.Count).Where(i => n.Input[i] == name).Select(i => $"{n.Domain}:{n.OpType}:{i}")).Distinct().Order(StringComparer.Ordinal));
+}
