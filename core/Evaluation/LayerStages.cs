@@ -25,6 +25,7 @@ internal sealed class LayerStages
     private readonly List<string>[] uses;
     private readonly Dictionary<string, int> producer = new(StringComparer.Ordinal);
     private readonly Dictionary<string, TensorProto> initializers;
+    private readonly Dictionary<string, SparseTensorProto> sparse;
     private readonly bool[] copied, needed;
 
     private LayerStages(ModelProto model)
@@ -35,6 +36,7 @@ internal sealed class LayerStages
         copied = new bool[order.Length];
         needed = new bool[order.Length];
         initializers = graph.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);
+        sparse = graph.SparseInitializer.Where(t => t.Values is not null).ToDictionary(t => t.Values.Name, StringComparer.Ordinal);
         for (var k = 0; k < order.Length; k++)
         {
             uses[k] = [.. graph.Node[order[k]].Input.Concat(GraphScope.Captures(graph.Node[order[k]])).Where(n => n.Length > 0).Distinct()];
@@ -134,7 +136,7 @@ internal sealed class LayerStages
             stages[s].Nodes.AddRange(Copies(stages[s].Nodes));
             stages[s].Nodes.Sort();
             var inside = stages[s].Nodes.SelectMany(k => graph.Node[order[k]].Output).ToHashSet(StringComparer.Ordinal);
-            inputs.Add([.. stages[s].Nodes.SelectMany(k => uses[k]).Distinct().Where(n => !inside.Contains(n) && !initializers.ContainsKey(n))]);
+            inputs.Add([.. stages[s].Nodes.SelectMany(k => uses[k]).Distinct().Where(n => !inside.Contains(n) && !initializers.ContainsKey(n) && !sparse.ContainsKey(n))]);
             foreach (var name in inputs[s]) taken[name] = s;
         }
         var connected = new List<LayerStage>(stages.Count);
@@ -143,8 +145,11 @@ internal sealed class LayerStages
             var (nodes, layer) = stages[s];
             var outputs = nodes.Where(k => !copied[k]).SelectMany(k => graph.Node[order[k]].Output).Where(o => made[o] == s && taken.GetValueOrDefault(o, -1) > s);
             var constants = nodes.SelectMany(k => uses[k]).Distinct().Where(initializers.ContainsKey).Select(n => initializers[n]);
-            connected.Add(new LayerStage(new Segment([.. nodes.Select(k => graph.Node[order[k]])], [.. constants], inputs[s], [layer, .. outputs.Where(o => o != layer)]), layer,
-                inputs[s].Where(n => taken[n] == s).ToHashSet(StringComparer.Ordinal)));
+            var part = new Segment([.. nodes.Select(k => graph.Node[order[k]])], [.. constants], inputs[s], [layer, .. outputs.Where(o => o != layer)])
+            {
+                Sparse = [.. nodes.SelectMany(k => uses[k]).Distinct().Where(sparse.ContainsKey).Select(n => sparse[n])],
+            };
+            connected.Add(new LayerStage(part, layer, inputs[s].Where(n => taken[n] == s).ToHashSet(StringComparer.Ordinal)));
         }
         return connected;
     }
