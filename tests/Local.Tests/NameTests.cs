@@ -57,6 +57,20 @@ public class NameTests
     }
 
     [Fact]
+    public async Task A_link_is_the_model_of_whoever_names_it()
+    {
+        using var folder = new Folder();
+        var blob = folder.Write("cache/0a1b2c", File.ReadAllBytes(Path.Combine(RealModels.Digits, "digits.onnx")));
+        Directory.CreateDirectory(Path.Combine(folder.Path, "snapshot"));
+        File.CreateSymbolicLink(Path.Combine(folder.Path, "snapshot", "model.onnx"), "../cache/0a1b2c");
+        File.CreateSymbolicLink(Path.Combine(folder.Path, "recipe.yaml"), folder.Write("cache/recipe", "version: 1\npreset: int4\n"u8.ToArray()));
+        var done = await CommandLine.RunAsync(folder.Path, "compress", "snapshot", "--recipe", "recipe.yaml", "--out", "out");
+        Assert.True(done.ExitCode == 0, done.Error);
+        Assert.StartsWith("snapshot: ", done.Output);
+        Assert.True(File.Exists(blob));
+    }
+
+    [Fact]
     public async Task Names_that_are_no_model_are_one_sentence()
     {
         Assert.SkipUnless(OperatingSystem.IsLinux(), "Needs mkfifo.");

@@ -59,6 +59,15 @@ public class StreamTests
         Assert.DoesNotContain("   at ", done.Error);
     }
 
+    [Fact]
+    public async Task A_current_folder_that_was_deleted_is_a_sentence()
+    {
+        using var folder = new Folder();
+        var done = await ShellAsync(folder, "mkdir gone; cd gone; rmdir ../gone; $RUN compress model.onnx");
+        Assert.Equal(2, done.ExitCode);
+        Assert.Equal("The current folder was deleted; change to another one.", done.Sentence);
+    }
+
     private static async Task<CommandLine.Outcome> ShellAsync(Folder folder, string script)
     {
         Assert.SkipUnless(OperatingSystem.IsLinux(), "Needs bash and /dev/full.");
