@@ -78,7 +78,8 @@ public sealed record ModelIndex(string Path, ModelProto Model, IReadOnlyDictiona
                 files[file] = artifact;
             }
             if (reference.Offset > artifact.Length - reference.Length)
-                throw new BadInputException($"{path}, {place}: bytes {reference.Offset}..{(ulong)reference.Offset + (ulong)reference.Length} lie past the end of '{file}' ({artifact.Length} bytes); copy it again.");
+                throw new BadInputException($"{path}, {place}: bytes {reference.Offset}..{(ulong)reference.Offset + (ulong)reference.Length} "
+                    + $"lie past the end of '{file}' ({artifact.Length} bytes); copy it again.");
         }
         GraphCheck.Check(path, model);
         return new ModelIndex(path, model, files);
