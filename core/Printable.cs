@@ -9,7 +9,10 @@ namespace Serverless.Core;
 /// </summary>
 public static class Printable
 {
-    /// <summary>One line: controls (C0, C1), format characters (bidirectional overrides, zero width), line separators, lone surrogates and unassigned characters are escaped.</summary>
+    /// <summary>
+    /// One line: controls (C0, C1), format characters (bidirectional overrides, zero width), line separators, lone surrogates
+    /// and unassigned characters are escaped.
+    /// </summary>
     public static string Line(string text) => Escape(text, "");
 
     /// <summary>The same with line feeds and tabs kept.</summary>

@@ -25,18 +25,19 @@ public static class LocalPaths
     /// <summary>A report whose sentences hold no absolute paths of this machine.</summary>
     public static Report Hide(Report report, IArtifactStore store) => report with
     {
-        BiasCorrection = report.BiasCorrection is { Skipped: { } skipped } bias ? bias with { Skipped = Hide(skipped, store) } : report.BiasCorrection,
-        Layers = [.. report.Layers.Select(l => l.Note is null && l.Fallback is null ? l : l with { Note = Hidden(l.Note, store), Fallback = Hidden(l.Fallback, store) })],
+        BiasCorrection = report.BiasCorrection is { } bias ? bias with { Skipped = Hidden(bias.Skipped, store) } : null,
+        Layers = [.. report.Layers.Select(l => l with { Note = Hidden(l.Note, store), Fallback = Hidden(l.Fallback, store) })],
     };
 
     private static string? Hidden(string? text, IArtifactStore store) => text is null ? null : Hide(text, store);
 
     private static IEnumerable<(string Folder, string? Container)> Known(IArtifactStore store)
     {
-        if (store is FolderStore folders)
+        if ((store is ChecksummedStore { Inner: var inner } ? inner : store) is FolderStore folders)
             foreach (var (container, root) in folders.Roots)
                 foreach (var folder in Spellings(root)) yield return (folder, container);
-        string[] others = [Path.GetTempPath(), Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), Directory.GetCurrentDirectory(), AppContext.BaseDirectory];
+        var home = Environment.GetFolderPath(Environment.SpecialFolder.UserProfile);
+        string[] others = [Path.GetTempPath(), home, Directory.GetCurrentDirectory(), AppContext.BaseDirectory];
         foreach (var folder in others.SelectMany(Spellings)) yield return (folder, null);
     }
 
@@ -52,8 +53,9 @@ public static class LocalPaths
         for (var at = 0; (at = text.IndexOf(folder, at, StringComparison.Ordinal)) >= 0;)
         {
             var end = at + folder.Length;
-            var (begins, parts) = (at == 0 || !IsPart(text[at - 1]), end == text.Length || text[end] == Path.DirectorySeparatorChar || !IsPart(text[end]));
-            if (!begins || !parts)
+            var begins = at == 0 || !IsPart(text[at - 1]);
+            var ends = end == text.Length || text[end] == Path.DirectorySeparatorChar || !IsPart(text[end]);
+            if (!begins || !ends)
             {
                 at = end;
                 continue;

@@ -55,7 +55,8 @@ public sealed class Publish : Activity<PublishInput, Published>
             await store.WriteBytesAsync($"{from}/{name}", bytes, cancellation);
             files.Add(new ReportFile(name, bytes.Length, Convert.ToHexStringLower(SHA256.HashData(bytes))));
         }
-        await store.WriteBytesAsync($"{from}/report.json", JsonSerializer.SerializeToUtf8Bytes(report with { Files = files }, Json.Indented), cancellation);
+        await store.WriteBytesAsync($"{from}/report.json",
+            JsonSerializer.SerializeToUtf8Bytes(report with { Files = files }, Json.Indented), cancellation);
         await store.PublishAsync(from, request.Output, cancellation);
         return new Published(request.Output);
     }

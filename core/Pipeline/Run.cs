@@ -86,7 +86,7 @@ public static class RunNames
 {
     // Bytes of UTF-8. Twice in a path, of which blob storage takes 1,024 characters; once in a file name, of 255 bytes.
     private const int LongestName = 120;
-    private const string AgainPrefix = "again-";
+    private const string AgainPrefix = "again-", Forbidden = "/\\:#?";
 
     /// <summary>
     /// The drop's name (its first 120 bytes of UTF-8, whole characters) plus 12 hex digits of SHA-256 over its parts' paths and
@@ -96,7 +96,7 @@ public static class RunNames
     {
         var text = string.Join('\n', parts.OrderBy(p => p.Path, StringComparer.Ordinal).Select(p => $"{p.Path}|{p.ETag}"));
         // What an orchestration's id may not hold, and names that a path has another use for.
-        name = string.Concat(StorePath.Cut(name, LongestName).Select(c => c is '/' or '\\' or ':' or '#' or '?' || char.IsControl(c) ? '-' : c));
+        name = string.Concat(StorePath.Cut(name, LongestName).Select(c => Forbidden.Contains(c) || char.IsControl(c) ? '-' : c));
         if (name.Trim('.').Length == 0) name = "model";
         return $"{name}-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)))[..12]}";
     }

@@ -19,9 +19,11 @@ public sealed class WriteFailure : Activity<FailureInput, FailureWritten>
     public override async Task<FailureWritten> RunAsync(FailureInput input, ActivityContext context, CancellationToken cancellation)
     {
         var path = RunNames.Failure(input.RunId);
-        var (model, error) = (LocalPaths.Hide(input.Model, context.Store), Printable.Line(LocalPaths.Hide(input.Error, context.Store)));
-        var body = JsonSerializer.SerializeToUtf8Bytes(new { status = "failed", runId = input.RunId, model = Printable.Line(model), error }, Json.Indented);
+        var failure = new { status = "failed", runId = input.RunId, model = Shown(input.Model), error = Shown(input.Error) };
+        var body = JsonSerializer.SerializeToUtf8Bytes(failure, Json.Indented);
         await context.Store.WriteBytesAsync(path, body, cancellation);
         return new FailureWritten(path);
+
+        string Shown(string text) => Printable.Line(LocalPaths.Hide(text, context.Store));
     }
 }

@@ -49,7 +49,8 @@ public readonly record struct FileIdentity(FileKind Kind, ulong Device, ulong In
     }
 
     /// <summary>Whether both are there and the same.</summary>
-    public bool IsSame(FileIdentity other) => Kind != FileKind.Absent && Kind == other.Kind && (Device, Inode) == (other.Device, other.Inode)
+    public bool IsSame(FileIdentity other) =>
+        Kind != FileKind.Absent && Kind == other.Kind && (Device, Inode) == (other.Device, other.Inode)
         && Resolved.Equals(other.Resolved, OperatingSystem.IsLinux() ? StringComparison.Ordinal : StringComparison.OrdinalIgnoreCase);
 
     /// <summary>The absolute path without links; parts that do not exist are kept as they are.</summary>

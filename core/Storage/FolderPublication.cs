@@ -54,7 +54,8 @@ internal static class FolderPublication
         }
         catch (IOException e)
         {
-            throw new IOException($"{Path.GetFileName(file)} could not be copied to {Path.GetDirectoryName(Path.GetDirectoryName(name))}: {e.Message.Split(" : ")[0].TrimEnd('.')}", e);
+            throw new IOException($"{Path.GetFileName(file)} could not be copied to "
+                + $"{Path.GetDirectoryName(Path.GetDirectoryName(name))}: {e.Message.Split(" : ")[0].TrimEnd('.')}", e);
         }
     }
 

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.IO.Enumeration;
 using System.Runtime.CompilerServices;
 using Microsoft.Win32.SafeHandles;
@@ -10,10 +11,13 @@ namespace Serverless.Core.Storage;
 /// </summary>
 /// <param name="containers">Container name to directory.</param>
 /// <param name="followed">Store paths that the user named himself: a link there may lead out of its container.</param>
-public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, IReadOnlyCollection<string>? followed = null) : IArtifactStore
+public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, IReadOnlyCollection<string>? followed = null)
+    : IArtifactStore
 {
     private readonly Dictionary<string, string> roots =
         containers.ToDictionary(c => c.Key, c => Path.GetFullPath(c.Value), StringComparer.Ordinal);
+
+    private readonly ConcurrentDictionary<string, string> realRoots = new(StringComparer.Ordinal);
 
     /// <summary>Container name to its directory, absolute.</summary>
     public IReadOnlyDictionary<string, string> Roots => roots;
@@ -45,7 +49,8 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
             ?? throw new BadInputException($"{path}: the file does not exist; put it beside the model.");
         if (etag is not null && etag != artifact.ETag)
             throw new BadInputException($"{path}: the file changed while it was being compressed; start again when it is whole.");
-        return new Reader(artifact, RegularFile.Open(Located(path) ?? throw RegularFile.LeadsOut(path), path, IsFollowed(path) ? null : roots[Container(path)]));
+        var file = Located(path) ?? throw RegularFile.LeadsOut(path);
+        return new Reader(artifact, RegularFile.Open(file, path, IsFollowed(path) ? null : RealRoot(Container(path))));
     }
 
     /// <inheritdoc/>
@@ -153,10 +158,14 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
     private static string Aside(string target)
     {
         var mark = $".{Environment.ProcessId:x}{Guid.NewGuid():N}.partial";
-        return Path.Combine(Path.GetDirectoryName(target)!, StorePath.Cut(Path.GetFileName(target), StorePath.LongestName - mark.Length) + mark);
+        return Path.Combine(Path.GetDirectoryName(target)!,
+            StorePath.Cut(Path.GetFileName(target), StorePath.LongestName - mark.Length) + mark);
     }
 
     private static string Container(string path) => path.IndexOf('/') is var slash and >= 0 ? path[..slash] : path;
+
+    // Found out once: it is there by the time that something is opened in it.
+    private string RealRoot(string container) => realRoots.GetOrAdd(container, c => FileIdentity.RealPath(roots[c]));
 
     private bool IsFollowed(string path) => followed?.Contains(path) == true;
 
@@ -184,7 +193,8 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
 
     // Folders that are links are not gone into: what they lead to has a path of its own, or is outside.
     private static FileSystemEnumerable<string> FilesBelow(string root) =>
-        new(root, (ref FileSystemEntry e) => e.ToFullPath(), new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = FileAttributes.None })
+        new(root, (ref FileSystemEntry e) => e.ToFullPath(),
+            new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = FileAttributes.None })
         {
             ShouldIncludePredicate = (ref FileSystemEntry e) => !e.IsDirectory,
             ShouldRecursePredicate = (ref FileSystemEntry e) => (e.Attributes & FileAttributes.ReparsePoint) == 0,

@@ -53,7 +53,8 @@ internal static unsafe partial class Posix
     private static FileIdentity Stat(int at, string path, int flags)
     {
         var stat = stackalloc byte[StatSize];
-        if (Statx(at, path, flags, BasicStats, stat) != 0) return new FileIdentity(FileKind.Absent, 0, 0, "", Marshal.GetLastPInvokeError());
+        if (Statx(at, path, flags, BasicStats, stat) != 0)
+            return new FileIdentity(FileKind.Absent, 0, 0, "", Marshal.GetLastPInvokeError());
         var kind = (*(ushort*)(stat + ModeAt) & TypeMask) switch
         {
             Regular => FileKind.Regular,

@@ -22,14 +22,17 @@ public static class PublishedFolder
     /// <summary>Whether a name is one of those that a run publishes.</summary>
     public static bool IsOurs(string name) => Names.Contains(name);
 
-    /// <summary>Why a folder is not, or not only, what a run published: names what it holds. Null for an empty folder and for ours.</summary>
+    /// <summary>
+    /// Why a folder is not, or not only, what a run published: names what it holds. Null for an empty folder and for ours.
+    /// </summary>
     /// <param name="folder">An existing folder.</param>
     public static string? WhyForeign(string folder)
     {
         var entries = new DirectoryInfo(folder).GetFileSystemInfos();
         var unfinished = entries.Any(e => e.Name == Unfinished);
         foreach (var entry in entries)
-            if (entry.Name != Unfinished && (!Names.Contains(WithoutSum(entry.Name)) || FileIdentity.Of(entry.FullName, follow: false).Kind != FileKind.Regular))
+            if (entry.Name != Unfinished
+                && (!Names.Contains(WithoutSum(entry.Name)) || FileIdentity.Of(entry.FullName, follow: false).Kind != FileKind.Regular))
                 return $"'{entry.Name}', which no run published there";
         return entries.Length == 0 || unfinished ? null : WhyChanged(folder, entries);
     }
@@ -42,12 +45,14 @@ public static class PublishedFolder
         for (var i = 1; ; i++)
         {
             var mark = $".old-{i}";
-            var name = Path.Combine(Path.GetDirectoryName(folder)!, StorePath.Cut(Path.GetFileName(folder), StorePath.LongestName - mark.Length) + mark);
+            var name = Path.Combine(Path.GetDirectoryName(folder)!,
+                StorePath.Cut(Path.GetFileName(folder), StorePath.LongestName - mark.Length) + mark);
             if (FileIdentity.Of(name, follow: false) is { Kind: FileKind.Absent, Error: 0 or Posix.ENOENT }) return name;
         }
     }
 
-    private static string WithoutSum(string name) => name.EndsWith(FolderPublication.Sum, StringComparison.Ordinal) ? name[..^FolderPublication.Sum.Length] : name;
+    private static string WithoutSum(string name) =>
+        name.EndsWith(FolderPublication.Sum, StringComparison.Ordinal) ? name[..^FolderPublication.Sum.Length] : name;
 
     private static string? WhyChanged(string folder, FileSystemInfo[] entries)
     {
@@ -61,9 +66,11 @@ public static class PublishedFolder
             if (root.TryGetProperty("files", out var files) && files.ValueKind == JsonValueKind.Array)
                 return WhyChanged(folder, entries, files.EnumerateArray().ToDictionary(f => f.GetProperty("name").GetString()!));
             var bytes = entries.OfType<FileInfo>().Where(e => Models.Contains(e.Name)).Sum(e => e.Length);
-            return bytes == root.GetProperty("size").GetProperty("after").GetInt64() ? null : $"a model that is not the one of its '{Report}'";
+            return bytes == root.GetProperty("size").GetProperty("after").GetInt64() ? null
+                : $"a model that is not the one of its '{Report}'";
         }
-        catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or ArgumentException or FormatException)
+        catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException
+            or ArgumentException or FormatException)
         {
             return $"a '{Report}' that is no run's";
         }
@@ -75,7 +82,8 @@ public static class PublishedFolder
         {
             if (!files.TryGetValue(entry.Name, out var known) || known.GetProperty("bytes").GetInt64() != entry.Length)
                 return $"'{entry.Name}', which changed after it was published";
-            if (known.TryGetProperty("sha256", out var sum) && sum.GetString() is { } hash && hash != Hash(Path.Combine(folder, entry.Name)))
+            if (known.TryGetProperty("sha256", out var sum) && sum.GetString() is { } hash
+                && hash != Hash(Path.Combine(folder, entry.Name)))
                 return $"'{entry.Name}', which changed after it was published";
         }
         return null;

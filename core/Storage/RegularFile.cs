@@ -11,7 +11,7 @@ internal static class RegularFile
     /// <summary>Opens a file for ranged reads.</summary>
     /// <param name="path">The file, its links followed.</param>
     /// <param name="name">How to name it in an error.</param>
-    /// <param name="root">Folder that it must be in, or null for anywhere.</param>
+    /// <param name="root">Folder that it must be in, without links, or null for anywhere.</param>
     /// <exception cref="BadInputException">It is absent, no regular file, or may not be read.</exception>
     public static SafeFileHandle Open(string path, string name, string? root)
     {
@@ -30,7 +30,7 @@ internal static class RegularFile
                 var self = $"/proc/self/fd/{found.DangerousGetHandle()}";
                 // Without /proc, as in some sandboxes, the path has to do.
                 if (FileIdentity.LinkTarget(self) is not { } at) return Read(path);
-                if (root is not null && InsideLinks.Below(FileIdentity.RealPath(root), at) is null) throw LeadsOut(name);
+                if (root is not null && InsideLinks.Below(root, at) is null) throw LeadsOut(name);
                 return Read(self);
             }
         }
@@ -45,7 +45,8 @@ internal static class RegularFile
     {
         if (file.Kind is FileKind.Regular) return;
         if (file.Kind is FileKind.Absent) throw Unopened(name, file.Error);
-        throw new BadInputException($"{name}: is {(file.Kind == FileKind.Folder ? "a folder" : "a pipe, a socket or a device")}; only regular files are read.");
+        throw new BadInputException($"{name}: is {(file.Kind == FileKind.Folder ? "a folder" : "a pipe, a socket or a device")}; "
+            + $"only regular files are read.");
     }
 
     /// <summary>The one answer for a link that leads out, whatever is there.</summary>

@@ -28,7 +28,9 @@ internal sealed record Drop(string Name, string Model, string? Recipe, string? D
         return drop.Made([drop.Model]);
     }
 
-    /// <summary>The same for what lies in a watched folder, where whoever drops something may be anyone: no link is followed out of it.</summary>
+    /// <summary>
+    /// The same for what lies in a watched folder, where whoever drops something may be anyone: no link is followed out of it.
+    /// </summary>
     /// <param name="path">The file or folder.</param>
     /// <param name="recipe">The recipe for drops without one, or null.</param>
     /// <exception cref="BadInputException">Nothing to compress is there.</exception>
@@ -55,21 +57,30 @@ internal sealed record Drop(string Name, string Model, string? Recipe, string? D
     // The folder is null for a model by itself, which takes no recipe and data from beside it.
     private static (Found Drop, string? Folder) Find(string path, bool follow)
     {
-        if (path.Trim().Length == 0 || path.Contains('\0')) throw new BadInputException($"\"{path}\": names nothing; give an .onnx file or a folder that holds one.");
+        if (path.Trim().Length == 0 || path.Contains('\0'))
+            throw new BadInputException($"\"{path}\": names nothing; give an .onnx file or a folder that holds one.");
         var found = FileIdentity.Of(path, follow);
         if (found.Loops) throw new BadInputException($"{path}: its links lead round in a circle; give the file itself.");
         var full = Path.TrimEndingDirectorySeparator(Path.GetFullPath(path));
         if (found.Kind == FileKind.Folder)
         {
             var models = ModelsIn(path, full);
-            if (models.Count != 1) throw new BadInputException($"{path}: the folder holds {(models.Count == 0 ? "no" : "more than one")} .onnx file; a drop holds exactly one (beside {Student}).");
+            if (models.Count != 1)
+                throw new BadInputException($"{path}: the folder holds {(models.Count == 0 ? "no" : "more than one")} .onnx file; "
+                    + $"a drop holds exactly one (beside {Student}).");
             return (new Found(Path.GetFileName(full), $"drop/{models[0]}", full), full);
         }
-        if (found.Kind == FileKind.Absent && path.Contains('\uFFFD')) throw new BadInputException($"{path}: the name is not UTF-8; rename it.");
-        if (found.Kind == FileKind.Absent) throw new BadInputException($"{path}: there is no such file or folder{Why(found)}; give an .onnx file or a folder that holds one.");
-        if (found.Kind == FileKind.Special) throw new BadInputException($"{path}: is a pipe, a socket or a device; only regular files are read.");
+        if (found.Kind == FileKind.Absent && path.Contains('\uFFFD'))
+            throw new BadInputException($"{path}: the name is not UTF-8; rename it.");
+        if (found.Kind == FileKind.Absent)
+            throw new BadInputException($"{path}: there is no such file or folder{Why(found)}; "
+                + $"give an .onnx file or a folder that holds one.");
+        if (found.Kind == FileKind.Special)
+            throw new BadInputException($"{path}: is a pipe, a socket or a device; only regular files are read.");
         if (!full.EndsWith(ModelEnd, StringComparison.OrdinalIgnoreCase))
-            throw new BadInputException(found.Kind == FileKind.Link ? $"{path}: a link to what is no .onnx file; copy the model, or its folder, in place of the link." : $"{path}: not an .onnx file; give an ONNX model, or a folder that holds one.");
+            throw new BadInputException(found.Kind == FileKind.Link
+                ? $"{path}: a link to what is no .onnx file; copy the model, or its folder, in place of the link."
+                : $"{path}: not an .onnx file; give an ONNX model, or a folder that holds one.");
         return (new Found(Path.GetFileNameWithoutExtension(full), $"drop/{Path.GetFileName(full)}", Path.GetDirectoryName(full)!), null);
     }
 
@@ -93,7 +104,8 @@ internal sealed record Drop(string Name, string Model, string? Recipe, string? D
     };
 
     // A link counts, wherever it leads: whether that is allowed is said when it is opened.
-    private static bool IsThere(string folder, string file) => FileIdentity.Of(Path.Combine(folder, file), follow: false).Kind != FileKind.Absent;
+    private static bool IsThere(string folder, string file) =>
+        FileIdentity.Of(Path.Combine(folder, file), follow: false).Kind != FileKind.Absent;
 
     private sealed class Found(string name, string model, string root)
     {
@@ -113,13 +125,16 @@ internal sealed record Drop(string Name, string Model, string? Recipe, string? D
             var found = FileIdentity.Of(named);
             if (found.Loops) throw new BadInputException($"{named}: its links lead round in a circle; give the file itself.");
             if (found.Kind == FileKind.Absent) throw new BadInputException($"{named}: there is no such file{Why(found)}; check the path.");
-            if (found.Kind != FileKind.Regular) throw new BadInputException($"{named}: is {(found.Kind == FileKind.Folder ? "a folder" : "a pipe, a socket or a device")}; only regular files are read.");
+            if (found.Kind != FileKind.Regular)
+                throw new BadInputException($"{named}: is {(found.Kind == FileKind.Folder ? "a folder" : "a pipe, a socket or a device")}; "
+                    + "only regular files are read.");
             containers[kind] = Path.GetDirectoryName(Path.GetFullPath(named))!;
             extra[kind] = $"{kind}/{Path.GetFileName(named)}";
             this.named.Add(extra[kind]);
         }
 
         public Drop Made(IEnumerable<string> followed) =>
-            new(name, model, extra.GetValueOrDefault("recipe"), extra.GetValueOrDefault("data"), new StoreSpec(containers) { Followed = [.. followed, .. named] });
+            new(name, model, extra.GetValueOrDefault("recipe"), extra.GetValueOrDefault("data"),
+                new StoreSpec(containers) { Followed = [.. followed, .. named] });
     }
 }

@@ -89,7 +89,8 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
         }
         catch (Exception e) when (!strict && !cancellation.IsCancellationRequested)
         {
-            if (trouble != e.Message) Console.Error.WriteLine($"{Printable.Line(source.Name)}: {Printable.Line(e.Message).TrimEnd('.')}; looking again.");
+            if (trouble != e.Message)
+                Console.Error.WriteLine($"{Printable.Line(source.Name)}: {Printable.Line(e.Message).TrimEnd('.')}; looking again.");
             trouble = e.Message;
             return [];
         }
@@ -129,7 +130,8 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
             lock (results)
             {
                 finished.Add($"{candidate.Key}|{candidate.State}");
-                Console.Error.WriteLine($"{Printable.Line(Path.GetFileName(candidate.Key))}: {Printable.Line(e.Message).TrimEnd('.')}; drop it again once that is mended.");
+                Console.Error.WriteLine($"{Printable.Line(Path.GetFileName(candidate.Key))}: "
+                    + $"{Printable.Line(e.Message).TrimEnd('.')}; drop it again once that is mended.");
             }
         }
     }
@@ -170,7 +172,8 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
         try
         {
             var options = source.Options(drop, runId, memory) with { Gate = gate };
-            var result = await RunDisplay.RunAsync(display => RunDrop.RunAsync(drop, options, display.Show, display.Say, cancellation), alone ? null : drop.Name);
+            var result = await RunDisplay.RunAsync(display => RunDrop.RunAsync(drop, options, display.Show, display.Say, cancellation),
+                alone ? null : drop.Name);
             lock (results) CompressCommand.Print(drop.Name, result);
         }
         catch (Exception e) when (!cancellation.IsCancellationRequested)

@@ -31,7 +31,8 @@ internal sealed class FolderWatch(string folder, string? recipe) : IDropSource
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
-                throw new BadInputException($"{path}: the folder cannot be made ({e.Message.Split(" : ")[0].TrimEnd('.')}); check the place, or watch another folder.", e);
+                throw new BadInputException($"{path}: the folder cannot be made ({e.Message.Split(" : ")[0].TrimEnd('.')}); "
+                    + $"check the place, or watch another folder.", e);
             }
             if (path.EndsWith("drop", StringComparison.Ordinal)) continue;
             FolderPath.RequireWritable(Path.GetFullPath(path), "watch");
@@ -40,7 +41,8 @@ internal sealed class FolderWatch(string folder, string? recipe) : IDropSource
     }
 
     public Task<IReadOnlyList<DropCandidate>> ListAsync(CancellationToken cancellation) =>
-        Task.FromResult<IReadOnlyList<DropCandidate>>([.. Paths().Select(p => new DropCandidate(p, State(p), () => Drop.OfWatched(p, recipe)))]);
+        Task.FromResult<IReadOnlyList<DropCandidate>>([.. Paths()
+            .Select(p => new DropCandidate(p, State(p), () => Drop.OfWatched(p, recipe)))]);
 
     private IEnumerable<string> Paths()
     {
@@ -49,7 +51,8 @@ internal sealed class FolderWatch(string folder, string? recipe) : IDropSource
             foreach (var entry in new DirectoryInfo(root).EnumerateFileSystemInfos().OrderBy(e => e.Name, StringComparer.Ordinal))
             {
                 var passed = entry.Name.StartsWith('.') || (root == folder && Reserved.Contains(entry.Name));
-                if (IsFolder(entry) ? !passed && HoldsModel(entry.FullName) : IsModel(entry) || (root != folder && !passed && entry.LinkTarget is not null))
+                if (IsFolder(entry) ? !passed && HoldsModel(entry.FullName) : IsModel(entry)
+                    || (root != folder && !passed && entry.LinkTarget is not null))
                     yield return entry.FullName;
             }
         }

@@ -76,7 +76,8 @@ internal static class InspectCommand
         console.Write(amounts);
         var layers = new Table().AddColumns("Would be compressed", "Used by", "Shape", "Bits", "Group", "Form", "Before", "After");
         foreach (var l in i.Layers.Where(l => l.Compressed))
-            layers.AddRow(Shown(l.Name), Shown(l.Op), string.Join('×', l.Shape), l.Bits.ToString()!, l.Group.ToString()!, l.Form!, RunDisplay.Bytes(l.Bytes), RunDisplay.Bytes(l.BytesAfter!.Value));
+            layers.AddRow(Shown(l.Name), Shown(l.Op), string.Join('×', l.Shape), l.Bits.ToString()!, l.Group.ToString()!, l.Form!,
+                RunDisplay.Bytes(l.Bytes), RunDisplay.Bytes(l.BytesAfter!.Value));
         console.Write(layers);
         var rest = new Table().AddColumns("Left alone, because it", "Tensors", "Bytes");
         foreach (var g in i.Layers.Where(l => !l.Compressed).GroupBy(l => l.Reason!.Split(':')[0]).OrderByDescending(g => g.Sum(l => l.Bytes)))

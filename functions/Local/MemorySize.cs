@@ -7,6 +7,10 @@ namespace Serverless.Local;
 /// <summary>Amounts of memory as users write them.</summary>
 internal static class MemorySize
 {
+    /// <summary>The option's description.</summary>
+    public const string About =
+        "Memory that this process and those it starts may take together, as 512MB or 2GB (default: half of what is free, at least 1GB).";
+
     private const long LeastByDefault = 1L << 30, LeastRoom = 64 << 20;
 
     /// <summary>Parses <c>512MB</c>, <c>1.5GB</c> or a number of bytes.</summary>

@@ -38,6 +38,11 @@ internal static class Outcome
             Console.Error.WriteLine($"{Line(e)}; check the permissions of the file or folder.");
             return ExitCode.BadInput;
         }
+        catch (FileNotFoundException) when (IsHomeless())
+        {
+            Console.Error.WriteLine("The current folder was deleted; change to another one.");
+            return ExitCode.BadInput;
+        }
         catch (IOException e)
         {
             Console.Error.WriteLine($"{Line(e)}; the same command goes on from here once that is mended.");
@@ -47,6 +52,18 @@ internal static class Outcome
         {
             Console.Error.WriteLine($"{e.GetType().Name}: {Line(e)}; set SERVERLESS_TRACE=1 to see where.");
             return ExitCode.Failed;
+        }
+    }
+
+    private static bool IsHomeless()
+    {
+        try
+        {
+            return Directory.GetCurrentDirectory().Length == 0;
+        }
+        catch (FileNotFoundException)
+        {
+            return true;
         }
     }
 

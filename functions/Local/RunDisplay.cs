@@ -24,7 +24,8 @@ internal sealed class RunDisplay
     /// <param name="name">Stands before every line, for work that others are done beside; null for work by itself.</param>
     public static async Task<T> RunAsync<T>(Func<RunDisplay, Task<T>> work, string? name = null)
     {
-        if (Console.IsErrorRedirected || name is not null) return await work(new RunDisplay(null, name is null ? "" : $"{Printable.Line(name)}: "));
+        if (Console.IsErrorRedirected || name is not null)
+            return await work(new RunDisplay(null, name is null ? "" : $"{Printable.Line(name)}: "));
         var console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Error) });
         var display = new RunDisplay(console, "");
         return await console.Progress().AutoClear(true)

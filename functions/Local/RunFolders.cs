@@ -39,15 +39,21 @@ internal static class RunFolders
     {
         foreach (var file in Files(drop))
             if (FolderPath.Holds(output, file)) throw HoldsSource(output, Path.GetFileName(file));
-        if (StorePath.WhyUnsafe(Path.GetFileName(output)) is { } unsafely) throw new BadInputException($"--out {output}: the name {unsafely}; give another one.");
-        if (Path.GetDirectoryName(output) is { } above && (IsWatched(above) || (Path.GetFileName(above) == WatchFolders[0] && IsWatched(Path.GetDirectoryName(above)!))))
-            throw new BadInputException($"--out {output}: 'watch' takes what appears in {above} for a drop; give a folder elsewhere, as {above}/compressed.");
+        if (StorePath.WhyUnsafe(Path.GetFileName(output)) is { } unsafely)
+            throw new BadInputException($"--out {output}: the name {unsafely}; give another one.");
+        if (Path.GetDirectoryName(output) is { } above
+            && (IsWatched(above) || (Path.GetFileName(above) == WatchFolders[0] && IsWatched(Path.GetDirectoryName(above)!))))
+            throw new BadInputException($"--out {output}: 'watch' takes what appears in {above} for a drop; "
+                + $"give a folder elsewhere, as {above}/compressed.");
         if (!Directory.Exists(output)) return;
         var why = Look(output);
         if (why is not null && !force)
-            throw new BadInputException($"--out {output}: holds {why}; give --out {FreeName(output)}, or --force to keep the old folder as {PublishedFolder.AsideName(output)}.");
+            throw new BadInputException($"--out {output}: holds {why}; "
+                + $"give --out {FreeName(output)}, or --force to keep the old folder as {PublishedFolder.AsideName(output)}.");
         if (InFolder(output, Files(drop)) is { } held) throw HoldsSource(output, Path.GetFileName(held));
-        if (why is not null && CannotMove(output)) throw new BadInputException($"--out {output}: holds {why}, and is a mount or the current folder, which cannot be set aside; give --out a folder in it.");
+        if (why is not null && CannotMove(output))
+            throw new BadInputException($"--out {output}: holds {why}, and is a mount or the current folder, "
+                + $"which cannot be set aside; give --out a folder in it.");
         if (why is not null) say($"{output} holds {why}: it will be kept as {PublishedFolder.AsideName(output)}.");
     }
 
@@ -57,23 +63,27 @@ internal static class RunFolders
             throw new BadInputException($"--work {work}: it and --out {output} lie in one another; give two folders of their own.");
         foreach (var file in Files(drop))
             if (FileIdentity.Of(work).IsSame(FileIdentity.Of(Path.GetDirectoryName(file)!)))
-                throw new BadInputException($"--work {work}: the folder holds '{Path.GetFileName(file)}', which is to be read; give a folder of its own.");
+                throw new BadInputException($"--work {work}: the folder holds '{Path.GetFileName(file)}', which is to be read; "
+                    + $"give a folder of its own.");
     }
 
     private static bool CannotMove(string folder)
     {
         var found = FileIdentity.Of(folder);
-        return found.Device != FileIdentity.Of(Path.GetDirectoryName(folder)!).Device || found.IsSame(FileIdentity.Of(Directory.GetCurrentDirectory()));
+        return found.Device != FileIdentity.Of(Path.GetDirectoryName(folder)!).Device
+            || found.IsSame(FileIdentity.Of(Directory.GetCurrentDirectory()));
     }
 
     private static BadInputException HoldsSource(string output, string name) =>
-        new($"--out {output}: the folder holds '{name}', which is to be read, and the original is never replaced; give --out {FreeName(output)}.");
+        new($"--out {output}: the folder holds '{name}', which is to be read, and the original is never replaced; "
+            + $"give --out {FreeName(output)}.");
 
     // The model, recipe and data: as they were named, and where their links lead.
     private static List<string> Files(Drop drop)
     {
         var store = (FolderStore)drop.Source.Open();
-        return [.. new[] { drop.Model, drop.Recipe, drop.Data }.OfType<string>().Select(store.FullPath).SelectMany(f => new[] { f, FileIdentity.RealPath(f) }).Distinct()];
+        return [.. new[] { drop.Model, drop.Recipe, drop.Data }.OfType<string>()
+            .Select(store.FullPath).SelectMany(f => new[] { f, FileIdentity.RealPath(f) }).Distinct()];
     }
 
     private static string? Look(string output)
@@ -93,7 +103,8 @@ internal static class RunFolders
     {
         var identities = files.Select(f => FileIdentity.Of(f)).ToList();
         var inside = new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = FileAttributes.ReparsePoint };
-        return Directory.EnumerateFiles(folder, "*", inside).FirstOrDefault(f => FileIdentity.Of(f) is var found && identities.Exists(i => i.IsSame(found)));
+        return Directory.EnumerateFiles(folder, "*", inside).FirstOrDefault(f => FileIdentity.Of(f) is var found
+            && identities.Exists(i => i.IsSame(found)));
     }
 
     private static bool IsWatched(string folder) => WatchFolders.All(f => Directory.Exists(Path.Combine(folder, f)));

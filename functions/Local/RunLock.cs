@@ -47,7 +47,8 @@ internal sealed class RunLock : IDisposable
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
-                throw new BadInputException($"{path}: the lock of the run cannot be made ({e.Message.Split(" : ")[0].TrimEnd('.')}); check the folder, or give another one with --work.", e);
+                throw new BadInputException($"{path}: the lock of the run cannot be made "
+                    + $"({e.Message.Split(" : ")[0].TrimEnd('.')}); check the folder, or give another one with --work.", e);
             }
         }
     }
@@ -57,7 +58,8 @@ internal sealed class RunLock : IDisposable
         File.Delete(file.Name);
         file.Dispose();
         var folder = Path.GetDirectoryName(file.Name)!;
-        if (Path.GetFileName(folder) != WorkFolder || !Directory.Exists(folder) || Directory.EnumerateFileSystemEntries(folder).Any()) return;
+        if (Path.GetFileName(folder) != WorkFolder || !Directory.Exists(folder) || Directory.EnumerateFileSystemEntries(folder).Any())
+            return;
         try
         {
             Directory.Delete(folder);

@@ -11,7 +11,8 @@ namespace Serverless.Local;
 internal static partial class StandardStreams
 {
     private const string Reopened = "SERVERLESS_STREAMS_OPEN";
-    private const int GetDescriptorFlags = 1, CloseOnExec = 1, OpenReadWrite = 2, FileSizeSignal = 25, PollOut = 4, PollError = 0x18, BrokenPipe = 32;
+    private const int GetDescriptorFlags = 1, CloseOnExec = 1, OpenReadWrite = 2, FileSizeSignal = 25, PollOut = 4, PollError = 0x18,
+        BrokenPipe = 32;
     private static string? lost;
     private static bool readerLeft;
 
@@ -28,7 +29,8 @@ internal static partial class StandardStreams
             if (closed is null) ReplaceClosed();
         }
         Console.SetError(new ForgivingWriter(Console.Error, _ => { }));
-        Console.SetOut(new ForgivingWriter(closed?.Contains('1') == true ? Closed() : Console.Out, e => Lost(e is ObjectDisposedException ? "it is closed" : e.Message.Split(" : ")[0].TrimEnd('.'), e.HResult == BrokenPipe)));
+        var output = closed?.Contains('1') == true ? Closed() : Console.Out;
+        Console.SetOut(new ForgivingWriter(output, e => Lost(Why(e), e.HResult == BrokenPipe)));
     }
 
     /// <summary>Says once, on standard error, that output was lost, and where else to look.</summary>
@@ -47,6 +49,8 @@ internal static partial class StandardStreams
         TellIfLost("free some space, or give another place for it");
         return ExitCode.Failed;
     }
+
+    private static string Why(Exception e) => e is ObjectDisposedException ? "it is closed" : e.Message.Split(" : ")[0].TrimEnd('.');
 
     private static StringWriter Closed()
     {
@@ -72,7 +76,8 @@ internal static partial class StandardStreams
     // process did not close itself on exec; so the program is started again in this process, with /dev/null in its place.
     private static void ReplaceClosed()
     {
-        var closed = Enumerable.Range(0, 3).Where(d => Control(d, GetDescriptorFlags) is var flags && (flags < 0 || (flags & CloseOnExec) != 0)).ToList();
+        var closed = Enumerable.Range(0, 3).Where(d => Control(d, GetDescriptorFlags) is var flags
+            && (flags < 0 || (flags & CloseOnExec) != 0)).ToList();
         if (closed.Count == 0) return;
         var arguments = File.ReadAllText("/proc/self/cmdline").Split('\0')[..^1];
         var variables = Environment.GetEnvironmentVariables().Cast<System.Collections.DictionaryEntry>().Select(v => $"{v.Key}={v.Value}");

@@ -89,12 +89,15 @@ public class FolderPublicationTests
             if (length == 3) folder.Write("from/model.onnx.data", []);
             Directory.CreateDirectory(Path.Combine(folder.Path, "to"));
             InPlacePublication.Publish(Path.Combine(folder.Path, "from"), Path.Combine(folder.Path, "to"), default);
-            Assert.Equal(length == 3 ? ["model.onnx", "model.onnx.data", "report.json"] : ["model.onnx", "report.json"], Names(Path.Combine(folder.Path, "to")));
+            Assert.Equal(length == 3 ? ["model.onnx", "model.onnx.data", "report.json"]
+                : ["model.onnx", "report.json"], Names(Path.Combine(folder.Path, "to")));
             Directory.Delete(Path.Combine(folder.Path, "from"), recursive: true);
         }
         folder.Write("to/notes.txt", [1]);
         folder.Write("from/model.onnx", [1]);
-        Assert.Contains("notes.txt", Assert.Throws<BadInputException>(() => InPlacePublication.Publish(Path.Combine(folder.Path, "from"), Path.Combine(folder.Path, "to"), default)).Message);
+        Assert.Contains("notes.txt",
+            Assert.Throws<BadInputException>(() => InPlacePublication.Publish(Path.Combine(folder.Path, "from"),
+                Path.Combine(folder.Path, "to"), default)).Message);
         Assert.Equal(5, new FileInfo(Path.Combine(folder.Path, "to", "model.onnx")).Length);
     }
 
@@ -118,7 +121,8 @@ public class FolderPublicationTests
         Assert.Contains(why, PublishedFolder.WhyForeign(folder.Path));
     }
 
-    private static FolderStore Store(Folder folder) => new(new Dictionary<string, string> { ["work"] = Path.Combine(folder.Path, "work"), ["out"] = folder.Path });
+    private static FolderStore Store(Folder folder) =>
+        new(new Dictionary<string, string> { ["work"] = Path.Combine(folder.Path, "work"), ["out"] = folder.Path });
 
     private static byte[] Report(int length) => Encoding.UTF8.GetBytes($"{{\"runId\":\"r-1\",\"size\":{{\"after\":{length}}}}}");
 
@@ -130,5 +134,6 @@ public class FolderPublicationTests
         Directory.Delete(Path.Combine(folder.Path, "work", "a"), recursive: true);
     }
 
-    private static IEnumerable<string?> Names(string folder) => Directory.GetFileSystemEntries(folder).Select(Path.GetFileName).Order(StringComparer.Ordinal);
+    private static IEnumerable<string?> Names(string folder) =>
+        Directory.GetFileSystemEntries(folder).Select(Path.GetFileName).Order(StringComparer.Ordinal);
 }
