@@ -82,7 +82,7 @@ public sealed class BlobStore : IArtifactStore
     /// <inheritdoc/>
     public async Task<ArtifactReader> OpenAsync(string path, string? etag, CancellationToken cancellation)
     {
-        var artifact = await FindAsync(path, cancellation) ?? throw new BadInputException($"{path}: the blob does not exist; put it beside the model.");
+        var artifact = await FindAsync(path, cancellation) ?? throw Missing(path);
         if (etag is not null && etag != artifact.ETag) throw Changed(path);
         return new Reader(artifact, Blob(path), calls, ranges);
     }
@@ -175,6 +175,11 @@ public sealed class BlobStore : IArtifactStore
 
     internal static BadInputException Changed(string path) =>
         new($"{path}: the blob changed while it was being compressed; start again when it is whole.");
+
+    // What a run has written can be made again; what was dropped cannot.
+    private static Exception Missing(string path) => path.StartsWith(ChecksummedStore.Container + "/", StringComparison.Ordinal)
+        ? new DamagedWorkException($"{path} is missing.")
+        : new BadInputException($"{path}: the blob does not exist; put it beside the model.");
 
     private BlockBlobClient Blob(string path)
     {

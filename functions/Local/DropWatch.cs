@@ -72,6 +72,9 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
         }
     }
 
+    /// <summary>Pauses before a drop is gone on with whose failure may pass.</summary>
+    internal DropPauses Pauses { get; init; } = new();
+
     public void Dispose()
     {
         looks.Dispose();
@@ -102,7 +105,7 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
         var (key, state) = (candidate.Key, candidate.State);
         lock (results)
             if (finished.Contains($"{key}|{state}")) return false;
-        if (running.ContainsKey(key)) return true;
+        if (running.ContainsKey(key) || Pauses.Lasts($"{key}|{state}")) return true;
         if (!seen.TryGetValue(key, out var last) || last.State != state)
         {
             seen[key] = (state, DateTime.UtcNow);
@@ -176,6 +179,11 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
                 alone ? null : drop.Name);
             lock (results) CompressCommand.Print(drop.Name, result);
         }
+        catch (Exception e) when (!cancellation.IsCancellationRequested && MayGoOn(e) && Pauses.Next($"{candidate.Key}|{candidate.State}") is { } pause)
+        {
+            lock (results) Console.Error.WriteLine($"{Printable.Line(drop.Name)}: {Printable.Line(e.Message).TrimEnd('.')}; going on in {pause.TotalSeconds:0} s.");
+            return false;
+        }
         catch (Exception e) when (!cancellation.IsCancellationRequested)
         {
             // One bad drop must not end the watch: it is written down and the next one taken.
@@ -183,6 +191,9 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
         }
         return true;
     }
+
+    // Nothing is wrong with the drop: storage or disk failed, or the process that runs the model was killed.
+    private static bool MayGoOn(Exception e) => e is ModelKilledException or DamagedWorkException || Retries.MayPass(e);
 
     private static async Task<(Drop Drop, string RunId)> OpenAsync(DropCandidate candidate, CancellationToken cancellation)
     {
