@@ -4,6 +4,7 @@ using Microsoft.ML.OnnxRuntime;
 using Serverless.Core.Evaluation;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Techniques;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
@@ -20,7 +21,7 @@ public class StagedRunTests
     private static ModelProto Branched(bool quantized)
     {
         var model = Model(13).Input("x", DataType.Float, 1, 4, 6, 6).Input("go", DataType.Bool);
-        model.Initializer(Tensor("step", [0.0217f])).Initializer(Tensor("zero", DataType.Uint8, [128])).Initializer(Tensor("small", [0.0113f]));
+        model.Initializer(Tensor("step", [0.0217f])).Initializer(Tensor("zero", DataType.Uint8, [128])).Initializer(Tensor("small", [0.0113f])).Initializer(Tensor("product", [0.0217f * 0.0113f]));
         var then = new GraphProto { Name = "then" };
         then.Node.Add(Node("Mul", ["c1", "q0"], ["inside"]));
         then.Output.Add(new ValueInfoProto { Name = "inside", Type = new TypeProto { TensorType = new() { ElemType = 1 } } });
@@ -53,7 +54,11 @@ public class StagedRunTests
                 model.Initializer(Tensor($"w{i}_q", DataType.Int8, codes, 4, 4, 3, 3)).With(Node("DequantizeLinear", [$"w{i}_q", "small"], [weight]));
             }
             else model.Weight(weight, 4, 4, 3, 3);
-            model.Initializer(Tensor($"b{i}", Random($"b{i}", 4), 4)).With(Node("Conv", [input, weight, $"b{i}"], [$"c{i}"], ModelEdit.Attribute("pads", [1L, 1, 1, 1])));
+            // The scale of the products, as integer kernels want it; the first layer takes floats.
+            if (quantized && i > 0)
+                model.Initializer(Tensor($"b{i}_q", DataType.Int32, MemoryMarshal.AsBytes<int>([100, -50, 20, -10]), 4)).With(Node("DequantizeLinear", [$"b{i}_q", "product"], [$"b{i}"]));
+            else model.Initializer(Tensor($"b{i}", Random($"b{i}", 4), 4));
+            model.With(Node("Conv", [input, weight, $"b{i}"], [$"c{i}"], ModelEdit.Attribute("pads", [1L, 1, 1, 1])));
         }
 
         void Rounded(string value, string to)
@@ -183,9 +188,10 @@ public class StagedRunTests
 
     private static void Apply(ModelProto model, string layer, double[] sums)
     {
-        var bias = model.Graph.Initializer.First(t => t.Name == "b" + layer[1..]);
-        var floats = MemoryMarshal.Cast<byte, float>(bias.RawData.ToByteArray().AsSpan()).ToArray();
-        for (var c = 0; c < 4; c++) floats[c] -= (float)Math.Round(sums[c] / 180, 4);
-        bias.RawData = ByteString.CopyFrom(MemoryMarshal.AsBytes<float>(floats));
+        var initializers = model.Graph.Initializer.ToDictionary(t => t.Name);
+        var codes = initializers.ContainsKey($"b{layer[1..]}_q");
+        var by = sums.Select(s => -(float)Math.Round(s / 180, 4)).ToArray();
+        if (codes) initializers["products"] = Tensor("products", Enumerable.Repeat(0.0217f * 0.0113f, 4).ToArray(), 4);
+        new BiasPlace(codes ? $"b{layer[1..]}_q" : $"b{layer[1..]}", codes ? "products" : null).Shift(initializers, by);
     }
 }
