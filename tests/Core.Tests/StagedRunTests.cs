@@ -111,6 +111,17 @@ public class StagedRunTests
     }
 
     [Fact]
+    public void A_layer_of_constants_alone_is_measured_too()
+    {
+        var model = Model(13).Input("x", DataType.Float, 1, 2).Weight("a", 1, 2).Weight("w", 2, 2).Weight("b", 2)
+            .With(Node("Gemm", ["a", "w", "b"], ["c"]), Node("Relu", ["c"], ["r"]), Node("Gemm", ["x", "w", "r"], ["d"])).Output("d");
+        using var live = new LiveValues();
+        var seen = new List<string>();
+        StagedRun.Run(model, Path.GetTempPath(), new HashSet<string> { "c", "d" }, [ScalingTests.Given("x", [1, 2], 1)], live, (name, _, _) => seen.Add(name), _ => { }, default);
+        Assert.Equal(["c", "d"], seen);
+    }
+
+    [Fact]
     public void Values_beyond_the_limit_of_the_file_are_refused()
     {
         using var live = new LiveValues(0, fileLimit: 8192);
