@@ -25,6 +25,7 @@ internal sealed class LayerStages
     private readonly List<string>[] uses;
     private readonly Dictionary<string, int> producer = new(StringComparer.Ordinal);
     private readonly Dictionary<string, TensorProto> initializers;
+    private readonly Dictionary<string, SparseTensorProto> sparse;
     private readonly bool[] copied, needed;
 
     private LayerStages(ModelProto model, IReadOnlySet<string> layers)
@@ -35,6 +36,7 @@ internal sealed class LayerStages
         copied = new bool[order.Length];
         needed = new bool[order.Length];
         initializers = graph.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);
+        sparse = graph.SparseInitializer.Where(t => t.Values is not null).ToDictionary(t => t.Values.Name, StringComparer.Ordinal);
         for (var k = 0; k < order.Length; k++)
         {
             uses[k] = [.. graph.Node[order[k]].Input.Concat(GraphScope.Captures(graph.Node[order[k]])).Where(n => n.Length > 0).Distinct()];
@@ -139,7 +141,7 @@ internal sealed class LayerStages
             stages[s].Nodes.Sort();
             var inside = stages[s].Nodes.SelectMany(k => graph.Node[order[k]].Output).ToHashSet(StringComparer.Ordinal);
             var outside = stages[s].Nodes.SelectMany(k => uses[k]).Distinct().Where(n => !inside.Contains(n));
-            inputs.Add([.. outside.Where(n => !initializers.ContainsKey(n))]);
+            inputs.Add([.. outside.Where(n => !initializers.ContainsKey(n) && !sparse.ContainsKey(n))]);
             foreach (var name in inputs[s]) taken[name] = s;
         }
         var connected = new List<LayerStage>(stages.Count);
@@ -149,7 +151,10 @@ internal sealed class LayerStages
             var outputs = nodes.Where(k => !copied[k]).SelectMany(k => graph.Node[order[k]].Output)
                 .Where(o => o != layer && made[o] == s && taken.GetValueOrDefault(o, -1) > s);
             var constants = nodes.SelectMany(k => uses[k]).Distinct().Where(initializers.ContainsKey).Select(n => initializers[n]);
-            var part = new Segment([.. nodes.Select(k => graph.Node[order[k]])], [.. constants], inputs[s], [layer, .. outputs]);
+            var part = new Segment([.. nodes.Select(k => graph.Node[order[k]])], [.. constants], inputs[s], [layer, .. outputs])
+            {
+                Sparse = [.. nodes.SelectMany(k => uses[k]).Distinct().Where(sparse.ContainsKey).Select(n => sparse[n])],
+            };
             connected.Add(new LayerStage(part, layer, inputs[s].Where(n => taken[n] == s).ToHashSet(StringComparer.Ordinal)));
         }
         return connected;

@@ -65,7 +65,7 @@ internal sealed class ModelRunner : IDisposable
 
     private RunOutputs RunWhole(Sample sample, CancellationToken cancellation)
     {
-        var names = model.Graph.Output.Select(o => o.Name).ToList();
+        var names = model.Graph.Output.Select(o => o.Name).Distinct().ToList();
         var inputs = sample.Inputs.Where(i => session!.InputMetadata.ContainsKey(i.Key)).ToDictionary(i => i.Key, i => i.Value.ToOrt());
         try
         {

@@ -10,6 +10,9 @@ namespace Serverless.Core.Evaluation;
 /// <param name="Outputs">Values that later segments or the caller take.</param>
 internal sealed record Segment(IReadOnlyList<NodeProto> Nodes, IReadOnlyList<TensorProto> Initializers, IReadOnlyList<string> Inputs, IReadOnlyList<string> Outputs)
 {
+    /// <summary>Sparse initializers that they use.</summary>
+    public IReadOnlyList<SparseTensorProto> Sparse { get; init; } = [];
+
     /// <summary>
     /// Cuts a model, in topological order, into segments whose weights take at most <paramref name="limit"/> bytes (a
     /// single node may exceed it), so that a model larger than memory is run piece by piece.
@@ -20,6 +23,7 @@ internal sealed record Segment(IReadOnlyList<NodeProto> Nodes, IReadOnlyList<Ten
         var graph = model.Graph;
         var order = GraphCheck.TopologicalOrder(graph.Node)!;
         var initializers = graph.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);
+        var sparse = graph.SparseInitializer.Where(t => t.Values is not null).ToDictionary(t => t.Values.Name, StringComparer.Ordinal);
         var uses = order.Select(i => graph.Node[i].Input.Concat(GraphScope.Captures(graph.Node[i])).Where(n => n.Length > 0).Distinct().ToList()).ToList();
         var cuts = new List<(int Start, int End)>();
         var (start, held) = (0, 0L);
@@ -53,8 +57,11 @@ internal sealed record Segment(IReadOnlyList<NodeProto> Nodes, IReadOnlyList<Ten
             var made = nodes.SelectMany(n => n.Output).Where(o => o.Length > 0).ToHashSet(StringComparer.Ordinal);
             var taken = Enumerable.Range(cuts[s].Start, cuts[s].End - cuts[s].Start).SelectMany(k => uses[k]).Distinct().Where(n => !made.Contains(n)).ToList();
             segments.Add(new Segment(
-                nodes, [.. taken.Where(initializers.ContainsKey).Select(n => initializers[n])], [.. taken.Where(n => !initializers.ContainsKey(n))],
-                [.. made.Where(o => outputs.Contains(o) || lastUse.GetValueOrDefault(o, -1) > s).Order(StringComparer.Ordinal)]));
+                nodes, [.. taken.Where(initializers.ContainsKey).Select(n => initializers[n])], [.. taken.Where(n => !initializers.ContainsKey(n) && !sparse.ContainsKey(n))],
+                [.. made.Where(o => outputs.Contains(o) || lastUse.GetValueOrDefault(o, -1) > s).Order(StringComparer.Ordinal)])
+            {
+                Sparse = [.. taken.Where(sparse.ContainsKey).Select(n => sparse[n])],
+            });
         }
         return segments;
     }
@@ -70,6 +77,7 @@ internal sealed record Segment(IReadOnlyList<NodeProto> Nodes, IReadOnlyList<Ten
         model.Functions.AddRange(functions.Of(Nodes));
         model.Graph.Node.AddRange(Nodes);
         model.Graph.Initializer.AddRange(Initializers);
+        model.Graph.SparseInitializer.AddRange(Sparse);
         foreach (var name in Inputs) model.Graph.Input.Add(input(name));
         foreach (var name in Outputs) model.Graph.Output.Add(new ValueInfoProto { Name = name });
         return model;

@@ -54,10 +54,6 @@ internal static class SyntheticSamples
     }
 
     /// <summary>What ONNX Runtime said about the original.</summary>
-    internal static BadInputException CannotRun(ModelIndex index, Exception e)
-    {
-        var message = e.Message.ReplaceLineEndings(" ").TrimEnd('.', ' ');
-        if (message.Length > 300) message = message[..300] + "…";
-        return new BadInputException($"{index.Path}: ONNX Runtime cannot run the original model: {message}; check the model, or drop a data.npz with inputs that it accepts.", e);
-    }
+    internal static BadInputException CannotRun(ModelIndex index, Exception e) =>
+        new($"{index.Path}: ONNX Runtime cannot run the original model: {RuntimeMessage.Of(e)}; check the model, or drop a data.npz with inputs that it accepts.", e);
 }

@@ -45,7 +45,7 @@ public static class ValueTap
                 foreach (var i in s == 0 ? Enter() : Enumerable.Range(0, count))
                 {
                     session ??= ModelRunner.Open(
-                        new Segment(segment.Nodes, segment.Initializers, segment.Inputs, outputs).ToModel(model, functions, n => ModelRunner.Input(n, live.Type(n))), folder);
+                        (segment with { Outputs = outputs }).ToModel(model, functions, n => ModelRunner.Input(n, live.Type(n))), folder);
                     ModelRunner.RunPart(session, segment, outputs, live, i, lastUses[s], (name, value) =>
                     {
                         if (made.Contains(name)) Show(name, value, see);

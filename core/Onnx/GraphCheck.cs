@@ -12,12 +12,14 @@ public static class GraphCheck
     /// <exception cref="BadInputException">A rule is broken; says where.</exception>
     public static void Check(string path, ModelProto model, CancellationToken cancellation)
     {
+        var functions = model.Functions.Select(f => (f.Domain, f.Name)).ToHashSet();
         foreach (var scope in GraphScope.Of(model).SelectMany(r => r.All()))
         {
             cancellation.ThrowIfCancellationRequested();
             var where = scope.Path.Length == 0 ? "the graph" : $"'{scope.Path}'";
             CheckDefinitions(path, where, scope);
             CheckUses(path, where, scope);
+            OperatorArity.Check(path, where, scope.Nodes, functions);
             if (TopologicalOrder(scope.Nodes) is null)
                 throw new BadInputException($"{path}: {where} has a cycle; a model to run must be acyclic: export it again.");
         }

@@ -87,12 +87,14 @@ public sealed record ModelIndex(string Path, ModelProto Model, IReadOnlyDictiona
                 files[file] = artifact;
             }
             if (reference.Offset > artifact.Length - reference.Length)
-                throw new BadInputException($"{path}, {place}: bytes {reference.Offset}..{reference.Offset + reference.Length} lie past the end of '{file}' ({artifact.Length} bytes); copy it again.");
+                throw new BadInputException($"{path}, {place}: bytes {reference.Offset}..{(ulong)reference.Offset + (ulong)reference.Length} "
+                    + $"lie past the end of '{file}' ({artifact.Length} bytes); copy it again.");
             // Each tensor is read and written on its own: a short file must not stand for any number of long ones.
             if ((named[file] = named.GetValueOrDefault(file) + reference.Length) > Math.Max(MostShared, artifact.Length * MostShares))
                 throw new BadInputException($"{path}: its tensors name more than {named[file] >> 20} MB of '{file}', which holds {artifact.Length >> 20} MB; save the model again so that tensors share no bytes.");
         }
         GraphCheck.Check(path, model, cancellation);
+        FunctionExpansion.Check(path, model);
         return new ModelIndex(path, model, files);
     }
 }

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Serverless.Core.Events;
 using Serverless.Core.Onnx;
+using Serverless.Core.Storage;
 
 namespace Serverless.Core.Pipeline;
 
@@ -16,7 +17,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
 
     /// <summary>How often retrained weights are waited for.</summary>
     public const int MostRetrainings = 3;
-    private const int MostChoices = 5;
+    private const int MostChoices = 5, MostRepeats = 5;
     private const double TighterThan = 0.7, UnusedLoss = 0.5, LargestStep = 4;
     private const int Slack = 32;
 
@@ -44,14 +45,10 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
                 }
                 trial = await TrialAsync(host, request with { Model = model, Work = $"{request.Work}/retrained-{round}", Snapshot = null });
             }
-            var (best, bytes) = (trial.Best, trial.Inspected.Bytes);
-            var status = trial.Budget.Meets(bytes, best) ? RunResult.Succeeded : RunResult.OverBudget;
-            Show(host, "Publish", best.Number + 1, trial.Planned);
-            await host.CallAsync<Publish, PublishInput, Published>(new PublishInput(host.Id, trial.Request, status, started, trial.Inspected, trial.Budget, best));
-            var result = new RunResult(status, request.Output, bytes, best.Assembled.Bytes, best.Evaluated.Figures.Cosine, best.Evaluated.Figures.Loss.Loss);
+            var result = await PublishAsync(host, trial, started);
             await TellAsync(host, about with
             {
-                Type = RunEvent.Succeeded, Time = host.UtcNow, Status = status, Output = request.Output, BytesBefore = bytes, BytesAfter = result.BytesAfter, Loss = result.Loss,
+                Type = RunEvent.Succeeded, Time = host.UtcNow, Status = result.Status, Output = request.Output, BytesBefore = result.BytesBefore, BytesAfter = result.BytesAfter, Loss = result.Loss,
             });
             return result;
         }
@@ -62,8 +59,49 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
         }
     }
 
-    // One model, from inspection to the best of its attempts.
+    // What was found damaged is made again, all of it but the compressed layers, which are found by their hash.
+    private static async Task<RunResult> PublishAsync(IOrchestration host, Trial trial, DateTime started)
+    {
+        for (var repeats = 0; ; repeats++)
+        {
+            var (best, bytes) = (trial.Best, trial.Inspected.Bytes);
+            var status = trial.Budget.Meets(bytes, best) ? RunResult.Succeeded : RunResult.OverBudget;
+            Show(host, "Publish", best.Number + 1, trial.Planned);
+            try
+            {
+                await host.CallAsync<Publish, PublishInput, Published>(new PublishInput(host.Id, trial.Request, status, started, trial.Inspected, trial.Budget, best));
+                return new RunResult(status, trial.Request.Output, bytes, best.Assembled.Bytes, best.Evaluated.Figures.Cosine, best.Evaluated.Figures.Loss.Loss);
+            }
+            catch (DamagedWorkException e) when (repeats < MostRepeats)
+            {
+                trial = await TrialAsync(host, Again(host, trial.Request, e));
+            }
+        }
+    }
+
     private static async Task<Trial> TrialAsync(IOrchestration host, RunRequest request)
+    {
+        for (var repeats = 0; ; repeats++)
+        {
+            try
+            {
+                return await TryAsync(host, request);
+            }
+            catch (DamagedWorkException e) when (repeats < MostRepeats)
+            {
+                request = Again(host, request, e);
+            }
+        }
+    }
+
+    private static RunRequest Again(IOrchestration host, RunRequest request, DamagedWorkException damage)
+    {
+        host.Log($"{damage.Message} It is made again.");
+        return request with { Work = RunNames.Again(request.Work) };
+    }
+
+    // One model, from inspection to the best of its attempts.
+    private static async Task<Trial> TryAsync(IOrchestration host, RunRequest request)
     {
         Show(host, "Inspect", 1, null);
         var inspected = await host.CallAsync<Inspect, InspectInput, Inspected>(new InspectInput(request));

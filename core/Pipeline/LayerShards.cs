@@ -29,8 +29,7 @@ internal static class LayerShards
         await using var statistics = task.Observation is { } o ? await store.OpenAsync(RunNames.Statistics(work, o), null, cancellation) : null;
         var key = await KeyAsync(weight, task, statistics, cancellation);
         var record = $"{shards}/{key}.json";
-        var stored = await store.FindAsync(record, cancellation) is null ? null : await store.ReadJsonAsync<StoredLayer>(record, cancellation);
-        if (stored is not null && await store.FindAsync(stored.Shard, cancellation) is not null) return (stored, true);
+        if (await FindAsync(store, record, cancellation) is { } found) return (found, true);
         var technique = Plan.Technique(task.Step!);
         var options = Plan.Options(task.Step!);
         var layer = new LayerWork(weight, task.Plan!.Shape ?? task.Shape, task.Plan)
@@ -40,9 +39,26 @@ internal static class LayerShards
         EncodedLayer? encoded = null;
         var shard = $"{shards}/{key}.bin";
         await store.WriteAsync(shard, async (stream, token) => encoded = await technique.CompressAsync(layer, options, stream, token), cancellation);
-        stored = new StoredLayer(encoded!, shard, clock.Elapsed.TotalSeconds);
+        var stored = new StoredLayer(encoded!, shard, clock.Elapsed.TotalSeconds);
         await store.WriteJsonAsync(record, stored, cancellation);
         return (stored, false);
+    }
+
+    // A shard or record that is missing or damaged is made anew.
+    private static async Task<StoredLayer?> FindAsync(IArtifactStore store, string record, CancellationToken cancellation)
+    {
+        try
+        {
+            if (await store.FindAsync(record, cancellation) is null) return null;
+            var stored = await store.ReadJsonAsync<StoredLayer>(record, cancellation);
+            if (await store.FindAsync(stored.Shard, cancellation) is null) return null;
+            await (await store.OpenAsync(stored.Shard, null, cancellation)).DisposeAsync();
+            return stored;
+        }
+        catch (DamagedWorkException)
+        {
+            return null;
+        }
     }
 
     private static async Task<string> KeyAsync(WeightReader weight, LayerTask task, ArtifactReader? statistics, CancellationToken cancellation)

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Reflection;
 using System.Text.Json;
@@ -7,96 +8,102 @@ namespace Serverless.Core.Pipeline;
 
 /// <summary>
 /// Runs an activity in a child process: native code on a hostile model may crash, hang or take all memory, and then
-/// only the child dies. The child is the host's own program, told by its first argument to serve one activity.
+/// only the child dies. The child is the host's own program, told by its first argument to serve one activity. It watches
+/// its own limits and ends with its parent (<see cref="ModelProcessChild"/>).
 /// </summary>
 /// <param name="spec">The store.</param>
-/// <param name="memoryLimit">Resident bytes at which the child is stopped.</param>
-/// <param name="timeLimit">Time after which it is stopped.</param>
-public sealed class ModelProcess(StoreSpec spec, long memoryLimit, TimeSpan timeLimit)
+/// <param name="room">Memory that children and the host's own activities may take together.</param>
+public sealed class ModelProcess(StoreSpec spec, MemoryGate room)
 {
     /// <summary>The first argument of a child.</summary>
     public const string Command = "run-activity";
 
-    private const int BadInput = 2, Failed = 1;
-    private static readonly TimeSpan PollInterval = TimeSpan.FromMilliseconds(10);
+    private const long LeastShare = 512L << 20;
+    private const int Killed = 9, FirstSignal = 128;
+    private static readonly int[] Crashes = [4, 6, 7, 8, 11];
+    private static readonly TimeSpan Sampling = TimeSpan.FromMilliseconds(50);
+    private readonly ConcurrentDictionary<int, long> resident = [];
+    private long peak;
 
-    // On standard input, where other users of the machine cannot read a connection string.
-    private sealed record Request(string Activity, JsonElement Input, StoreSpec Store);
+    /// <summary>The most memory that this process and its children held together, in resident bytes.</summary>
+    public long PeakBytes => Interlocked.Read(ref peak);
 
     /// <summary>Runs an activity.</summary>
-    /// <exception cref="BadInputException">The model is wrong, or its run crashed or went over a limit.</exception>
+    /// <exception cref="BadInputException">The model is wrong, or crashes ONNX Runtime.</exception>
+    /// <exception cref="ModelLimitException">Running it took too much memory or time.</exception>
+    /// <exception cref="ModelKilledException">The process was ended from outside.</exception>
+    /// <exception cref="DamagedWorkException">An object of the work is damaged.</exception>
     public async Task<TOutput> RunAsync<TInput, TOutput>(string activity, TInput input, CancellationToken cancellation) =>
         (await RunAsync(activity, JsonSerializer.SerializeToElement(input, Json.Options), cancellation)).Deserialize<TOutput>(Json.Options)!;
 
-    /// <summary>Runs an activity, JSON to JSON.</summary>
-    /// <exception cref="BadInputException">The model is wrong, or its run crashed or went over a limit.</exception>
+    /// <summary>Runs an activity, JSON to JSON. One that was ended by a signal or by its memory limit is run once more, with all the memory to itself.</summary>
+    /// <inheritdoc cref="RunAsync{TInput,TOutput}" path="/exception"/>
     public async Task<JsonElement> RunAsync(string activity, JsonElement input, CancellationToken cancellation)
     {
-        using var child = Process.Start(Program()) ?? throw new InvalidOperationException("The evaluation process did not start.");
+        // As many at a time as there are processors, while each gets enough to load a model.
+        var share = Math.Max(room.Budget / Environment.ProcessorCount, Math.Min(room.Budget, LeastShare));
+        var ended = await OnceAsync(activity, input, share, cancellation);
+        if (ended.Answer is null && ended.ExitCode != ModelProcessChild.OutOfTime) ended = await OnceAsync(activity, input, room.Budget, cancellation);
+        return ended.Answer is { } answer ? answer.Output ?? throw answer.ToException() : throw Why(ended, Model(input));
+    }
+
+    private static Exception Why(Ended ended, string model) => ended.ExitCode switch
+    {
+        ModelProcessChild.OutOfMemory => new ModelLimitException($"{model}: running the model took more than {ended.Limit >> 20} MB; allow more with --memory, or drop a data.npz with smaller inputs."),
+        ModelProcessChild.OutOfTime => new ModelLimitException($"{model}: running the model took longer than the recipe allows; raise 'evaluate: {{timeout: MINUTES}}', or drop a data.npz with fewer or smaller inputs."),
+        FirstSignal + Killed => new ModelKilledException(
+            $"{model}: the process that runs the model was killed twice, most likely because the machine ran out of memory; free some or lower --memory, then the same command goes on from here."),
+        var code when Crashes.Contains(code - FirstSignal) => new BadInputException(
+            $"{model}: ONNX Runtime crashed (signal {code - FirstSignal}) while running the model; check it with onnx.checker and export it again."),
+        > FirstSignal and var code => new ModelKilledException(
+            $"{model}: the process that runs the model was ended twice by signal {code - FirstSignal}; the same command goes on from here."),
+        _ => new InvalidOperationException(ended.Error.Length > 0 ? ended.Error : $"The process that runs the model ended with {ended.ExitCode}."),
+    };
+
+    private async Task<Ended> OnceAsync(string activity, JsonElement input, long limit, CancellationToken cancellation)
+    {
+        using var held = await room.EnterAsync(limit, cancellation);
+        using var child = Process.Start(Program()) ?? throw new InvalidOperationException("The process that runs models did not start.");
         try
         {
             var (output, error) = (child.StandardOutput.ReadToEndAsync(cancellation), child.StandardError.ReadToEndAsync(cancellation));
-            await child.StandardInput.WriteAsync(JsonSerializer.Serialize(new Request(activity, input, spec), Json.Options).AsMemory(), cancellation);
-            child.StandardInput.Close();
-            var stopped = await WatchAsync(child, cancellation);
-            var (answer, message) = (await output, (await error).Trim());
-            if (stopped is not null) throw new BadInputException($"{Model(input)}: running the model {stopped}.");
-            if (child.ExitCode == BadInput) throw new BadInputException(message);
-            if (child.ExitCode != 0 && answer.Length == 0 && child.ExitCode > 128)
-                throw new BadInputException($"{Model(input)}: ONNX Runtime crashed (signal {child.ExitCode - 128}) while running the model; check it with onnx.checker and export it again.");
-            if (child.ExitCode != 0) throw new InvalidOperationException(message.Length > 0 ? message : $"The evaluation process ended with {child.ExitCode}.");
-            return JsonDocument.Parse(answer).RootElement;
+            await TellAsync(child, new ModelRequest(activity, input, spec, limit), cancellation);
+            await WatchAsync(child, cancellation);
+            var answer = child.ExitCode == 0 ? JsonSerializer.Deserialize<ModelAnswer>(await output, Json.Options) : null;
+            return new Ended(answer, child.ExitCode, (await error).Trim(), limit);
         }
         finally
         {
             if (!child.HasExited) child.Kill(entireProcessTree: true);
+            resident.TryRemove(child.Id, out _);
         }
     }
 
-    /// <summary>The child's side: one request on standard input, one answer on standard output.</summary>
-    /// <returns>The exit code.</returns>
-    public static async Task<int> ServeAsync(CancellationToken cancellation)
+    // Standard input stays open: its end tells the child that this process is gone.
+    private static async Task TellAsync(Process child, ModelRequest request, CancellationToken cancellation)
     {
         try
         {
-            var request = JsonSerializer.Deserialize<Request>(await Console.In.ReadToEndAsync(cancellation), Json.Options)!;
-            if (!ActivityCatalog.All.TryGetValue(request.Activity, out var activity) || !activity.RunsModels)
-                throw new InvalidOperationException($"The activity '{request.Activity}' does not run in a process of its own.");
-            var context = new ActivityContext(request.Store.Open(), new MemoryGate(long.MaxValue));
-            Console.Out.Write((await activity.RunAsync(request.Input, context, cancellation)).GetRawText());
-            return 0;
+            await child.StandardInput.WriteLineAsync(JsonSerializer.Serialize(request, Json.Options).AsMemory(), cancellation);
+            await child.StandardInput.FlushAsync(cancellation);
         }
-        catch (BadInputException e)
+        catch (IOException) when (child.WaitForExit(TimeSpan.FromSeconds(1)))
         {
-            Console.Error.WriteLine(e.Message);
-            return BadInput;
-        }
-        catch (Exception e) when (e is not OperationCanceledException)
-        {
-            Console.Error.WriteLine($"{e.GetType().Name}: {e.Message}");
-            return Failed;
+            // It ended before it read: its exit code says how.
         }
     }
 
-    private async Task<string?> WatchAsync(Process child, CancellationToken cancellation)
+    private async Task WatchAsync(Process child, CancellationToken cancellation)
     {
-        var clock = Stopwatch.StartNew();
         var exited = child.WaitForExitAsync(cancellation);
-        while (await Task.WhenAny(exited, Task.Delay(PollInterval, cancellation)) != exited)
+        while (await Task.WhenAny(exited, Task.Delay(Sampling, cancellation)) != exited)
         {
             cancellation.ThrowIfCancellationRequested();
-            string? why = null;
-            if (Resident(child) > memoryLimit)
-                why = $"took more than {memoryLimit >> 20} MB; allow more with --memory, or drop a data.npz with smaller inputs";
-            else if (clock.Elapsed > timeLimit)
-                why = $"took more than {timeLimit.TotalMinutes:0.#} minutes; drop a data.npz with fewer or smaller inputs";
-            if (why is null) continue;
-            child.Kill(entireProcessTree: true);
-            await child.WaitForExitAsync(CancellationToken.None);
-            return why;
+            resident[child.Id] = Resident(child);
+            var together = Environment.WorkingSet + resident.Values.Sum();
+            for (var before = PeakBytes; together > before && Interlocked.CompareExchange(ref peak, together, before) != before;) before = PeakBytes;
         }
         await exited;
-        return null;
     }
 
     private static long Resident(Process child)
@@ -127,4 +134,6 @@ public sealed class ModelProcess(StoreSpec spec, long memoryLimit, TimeSpan time
         start.Environment["MALLOC_MMAP_THRESHOLD_"] = start.Environment["MALLOC_TRIM_THRESHOLD_"] = "4194304";
         return start;
     }
+
+    private sealed record Ended(ModelAnswer? Answer, int ExitCode, string Error, long Limit);
 }

@@ -105,6 +105,7 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var op = string.Join("+", weight.Uses.Select(u => u.Op).Distinct());
         var task = new LayerTask(0, weight.Name, node is null ? null : node.Name.Length > 0 ? node.Name : node.Output[0], op, reference.Dims, data, shape, null, null, weight.LeftAlone);
         if (weight.LeftAlone is not null) return task;
+        if (LayerShape.WhyUnfit(weight) is { } unfit) return task with { LeftAlone = unfit };
         var rules = recipe.Layers.Where(r => Matches(r.Match, task)).ToList();
         if (rules.LastOrDefault()?.Skip == true) return task with { LeftAlone = $"skipped by the recipe ('{rules[^1].Match}')" };
         if (recipe.Steps.Count == 0) return task with { LeftAlone = "no step of the recipe applies" };

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
 using Serverless.Core.Onnx;
@@ -30,11 +31,12 @@ public sealed class Publish : Activity<PublishInput, Published>
         var (store, request) = (context.Store, input.Request);
         var from = RunNames.Assembled(request.Work, input.Best.Number);
         // Killed after the move and before the journal: the result is there already.
-        if (await store.FindAsync($"{from}/{ModelWriter.ModelName}", cancellation) is null && await IsPublishedAsync(store, input, cancellation))
-            return new Published(request.Output);
+        if (!await AnyAsync(store, $"{from}/", cancellation) && await IsPublishedAsync(store, input, cancellation)) return new Published(request.Output);
+        if (await store.FindAsync($"{from}/{ModelWriter.ModelName}", cancellation) is null)
+            return await IsPublishedAsync(store, input, cancellation) ? new Published(request.Output) : throw new DamagedWorkException($"{from}/{ModelWriter.ModelName} is missing.");
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
         var yaml = RecipeWriter.Write(recipe);
-        var report = Describe(input, await LayersAsync(store, request.Work, input.Best.Number, cancellation)) with
+        var report = Describe(input, context.PeakMemory?.Invoke() ?? 0, await LayersAsync(store, request.Work, input.Best.Number, cancellation)) with
         {
             Calibration = await FindAsync<Calibration>(store, RunNames.Calibration(request.Work), cancellation) is { } c ? new ReportCalibration(c.Source, c.Runs, c.Source != Evaluation.Evaluator.Data || c.HeldOut > 0) : null,
             Rescaling = await FindAsync<Rescaled>(store, RunNames.Rescaled(request.Work), cancellation) is { } s ? new ReportRescaling(s.Equalized, s.Smoothed, s.NotScaled, s.Inserted, s.Unchanged) : null,
@@ -43,9 +45,18 @@ public sealed class Publish : Activity<PublishInput, Published>
                 ? new ReportWidths([.. w.Curve.Select(Point)], Point(w.Chosen), w.LowerBound, w.LayersMeasured) { Tried = [.. w.Tried.Select(t => new ReportTried(t.LeastBits, t.Predicted.SizeRatio, t.Predicted.RelativeError, t.RelativeError))] }
                 : null,
         };
-        await store.WriteBytesAsync($"{from}/recipe.yaml", Encoding.UTF8.GetBytes(yaml), cancellation);
-        await store.WriteBytesAsync($"{from}/report.html", Encoding.UTF8.GetBytes(HtmlReport.Render(report, yaml)), cancellation);
-        await store.WriteBytesAsync($"{from}/report.json", JsonSerializer.SerializeToUtf8Bytes(report, Json.Indented), cancellation);
+        report = LocalPaths.Hide(report, store);
+        var files = new List<ReportFile>();
+        foreach (var name in new[] { ModelWriter.ModelName, ModelWriter.DataName })
+            if (await store.FindAsync($"{from}/{name}", cancellation) is { } model) files.Add(new ReportFile(name, model.Length, null));
+        foreach (var (name, text) in new[] { ("recipe.yaml", yaml), ("report.html", HtmlReport.Render(report, yaml)) })
+        {
+            var bytes = Encoding.UTF8.GetBytes(text);
+            await store.WriteBytesAsync($"{from}/{name}", bytes, cancellation);
+            files.Add(new ReportFile(name, bytes.Length, Convert.ToHexStringLower(SHA256.HashData(bytes))));
+        }
+        await store.WriteBytesAsync($"{from}/report.json",
+            JsonSerializer.SerializeToUtf8Bytes(report with { Files = files }, Json.Indented), cancellation);
         await store.PublishAsync(from, request.Output, cancellation);
         return new Published(request.Output);
     }
@@ -55,11 +66,17 @@ public sealed class Publish : Activity<PublishInput, Published>
     private static async Task<T?> FindAsync<T>(IArtifactStore store, string path, CancellationToken cancellation) where T : class =>
         await store.FindAsync(path, cancellation) is null ? null : await store.ReadJsonAsync<T>(path, cancellation);
 
+    private static async Task<bool> AnyAsync(IArtifactStore store, string prefix, CancellationToken cancellation)
+    {
+        await foreach (var _ in store.ListAsync(prefix, cancellation)) return true;
+        return false;
+    }
+
     private static async Task<bool> IsPublishedAsync(IArtifactStore store, PublishInput input, CancellationToken cancellation) =>
         await store.FindAsync($"{input.Request.Output}/report.json", cancellation) is not null
         && (await store.ReadJsonAsync<Report>($"{input.Request.Output}/report.json", cancellation)).RunId == input.RunId;
 
-    private static Report Describe(PublishInput input, IReadOnlyList<ReportLayer> layers)
+    private static Report Describe(PublishInput input, long peakTogether, IReadOnlyList<ReportLayer> layers)
     {
         var request = input.Request;
         var (best, figures) = (input.Best, input.Best.Evaluated.Figures);
@@ -73,7 +90,7 @@ public sealed class Publish : Activity<PublishInput, Published>
             figures.AccuracyBefore is { } before ? new ReportAccuracy(before, figures.AccuracyAfter!.Value, figures.Labelled) : null,
             new ReportLatency(figures.BeforeMs, figures.AfterMs, figures.LatencyRatio, figures.Segments),
             input.Budget is { MaxAccuracyLoss: null, MaxSizeRatio: null } ? null : new ReportBudget(input.Budget.MaxAccuracyLoss, input.Budget.MaxSizeRatio, measure, loss, input.Status == RunResult.Succeeded),
-            layers, best.Number + 1, Math.Max(0, (DateTime.UtcNow - input.Started).TotalSeconds), Math.Max(self.PeakWorkingSet64, best.Evaluated.PeakBytes)) { Predecessor = request.Predecessor };
+            layers, best.Number + 1, Math.Max(0, (DateTime.UtcNow - input.Started).TotalSeconds), Math.Max(peakTogether, Math.Max(self.PeakWorkingSet64, best.Evaluated.PeakBytes))) { Predecessor = request.Predecessor };
     }
 
     private static async Task<IReadOnlyList<ReportLayer>> LayersAsync(IArtifactStore store, string work, int attempt, CancellationToken cancellation)

@@ -14,9 +14,7 @@ namespace Serverless.Core.Pipeline;
 /// <param name="Work">Store folder for this run's intermediate objects.</param>
 /// <param name="Shards">Store folder for compressed layers, shared by runs.</param>
 /// <param name="Output">Store folder the result is published to.</param>
-/// <param name="MemoryBytes">Memory that evaluating may use.</param>
-public sealed record RunRequest(
-    string Name, string Model, string? Recipe, string? Data, string Work, string Shards, string Output, long MemoryBytes)
+public sealed record RunRequest(string Name, string Model, string? Recipe, string? Data, string Work, string Shards, string Output)
 {
     /// <summary>Where the versions are written down that the drop's parts must have, or null for any.</summary>
     public string? Snapshot { get; init; }
@@ -86,15 +84,20 @@ public sealed record CompressedLayer(
 /// <summary>Ids and places of a run.</summary>
 public static class RunNames
 {
-    // Twice in a path, of which blob storage takes 1,024 characters.
+    // Bytes of UTF-8. Twice in a path, of which blob storage takes 1,024 characters; once in a file name, of 255 bytes.
     private const int LongestName = 120;
+    private const string AgainPrefix = "again-", Forbidden = "/\\:#?";
 
-    /// <summary>The drop's name (its first 120 characters) plus 12 hex digits of SHA-256 over its parts' paths and versions: the same drop is the same run.</summary>
+    /// <summary>
+    /// The drop's name (its first 120 bytes of UTF-8, whole characters) plus 12 hex digits of SHA-256 over its parts' paths and
+    /// versions: the same drop is the same run.
+    /// </summary>
     public static string Id(string name, IEnumerable<Artifact> parts)
     {
         var text = string.Join('\n', parts.OrderBy(p => p.Path, StringComparer.Ordinal).Select(p => $"{p.Path}|{p.ETag}"));
-        // What an orchestration's id may not hold.
-        name = string.Concat(name.Take(LongestName).Select(c => c is '/' or '\\' or '#' or '?' || char.IsControl(c) ? '-' : c));
+        // What an orchestration's id may not hold, and names that a path has another use for.
+        name = string.Concat(StorePath.Cut(name, LongestName).Select(c => Forbidden.Contains(c) || char.IsControl(c) ? '-' : c));
+        if (name.Trim('.').Length == 0) name = "model";
         return $"{name}-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)))[..12]}";
     }
 
@@ -122,6 +125,15 @@ public static class RunNames
     /// <summary>Writes a snapshot.</summary>
     public static Task WriteSnapshotAsync(IArtifactStore store, string work, IEnumerable<Artifact> parts, CancellationToken cancellation) =>
         store.WriteJsonAsync(Snapshot(work), parts.ToDictionary(p => p.Path, p => p.ETag), cancellation);
+
+    /// <summary>Where the work is done again when some of it was damaged: <c>WORK/again-1</c>, then <c>WORK/again-2</c>.</summary>
+    public static string Again(string work)
+    {
+        var (parent, last) = (StorePath.Parent(work), StorePath.Name(work));
+        return last.StartsWith(AgainPrefix, StringComparison.Ordinal) && int.TryParse(last.AsSpan(AgainPrefix.Length), out var n)
+            ? $"{parent}/{AgainPrefix}{n + 1}"
+            : $"{work}/{AgainPrefix}1";
+    }
 
     /// <summary>Folder of one attempt.</summary>
     public static string Attempt(string work, int attempt) => $"{work}/attempt-{attempt}";

@@ -13,6 +13,9 @@ public sealed record Recipe(
 {
     /// <summary>What to do about a loss over the budget that compressing alone cannot mend.</summary>
     public RetrainOptions Retrain { get; init; } = new();
+
+    /// <summary>How the result is compared with the original.</summary>
+    public EvaluateOptions Evaluate { get; init; } = new();
 }
 
 /// <summary>Steps that are not about one layer; one property each, null where the recipe does not name it.</summary>

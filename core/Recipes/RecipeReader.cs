@@ -15,7 +15,7 @@ public static class RecipeReader
 
     private const int DeepestNesting = 16;
     private static readonly string[] CommonKeys = ["method", .. OptionBinder.Of(typeof(StepPlacement)).Select(o => o.Key)];
-    private static readonly string[] TopKeys = ["version", "preset", "steps", "budget", "retrain", "layers"];
+    private static readonly string[] TopKeys = ["version", "preset", "steps", "budget", "retrain", "evaluate", "layers"];
 
     /// <summary>Reads a recipe.</summary>
     /// <param name="text">The YAML.</param>
@@ -69,7 +69,10 @@ public static class RecipeReader
             if (parsed.GroupBy(s => s.Step).FirstOrDefault(g => g.Count() > 1) is { } twice)
                 throw new RecipeException(list, $"has two '{twice.Key}' steps; give one, and rules under 'layers' for what differs");
         }
-        return new Recipe(name, parsed, whole.Deserialize<ModelSteps>(Json.Options)!, ParseBudget(Child(root, "budget")), ParseLayers(Child(root, "layers"), parsed)) { Retrain = Bound<RetrainOptions>(Child(root, "retrain"), "retrain") };
+        return new Recipe(name, parsed, whole.Deserialize<ModelSteps>(Json.Options)!, ParseBudget(Child(root, "budget")), ParseLayers(Child(root, "layers"), parsed))
+        {
+            Retrain = Bound<RetrainOptions>(Child(root, "retrain"), "retrain"), Evaluate = Bound<EvaluateOptions>(Child(root, "evaluate"), "evaluate"),
+        };
     }
 
     private static RecipeStep? ParseStep(YamlNode node, JsonObject whole)

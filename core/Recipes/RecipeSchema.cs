@@ -29,6 +29,7 @@ public static class RecipeSchema
             ["steps"] = new JsonObject { ["type"] = "array", ["minItems"] = 1, ["items"] = new JsonObject { ["oneOf"] = steps } },
             ["budget"] = Object(new JsonObject { ["maxAccuracyLoss"] = fraction.DeepClone(), ["maxSizeRatio"] = fraction }),
             ["retrain"] = Options(typeof(RetrainOptions), null),
+            ["evaluate"] = Options(typeof(EvaluateOptions), null),
             ["layers"] = new JsonObject { ["type"] = "array", ["items"] = Object(rule, "match") },
         }, "version");
         schema["$schema"] = "https://json-schema.org/draft/2020-12/schema";

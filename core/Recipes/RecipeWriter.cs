@@ -20,6 +20,7 @@ public static class RecipeWriter
             yaml.Append("budget: {").AppendJoin(", ", parts).Append("}\n");
         }
         if (recipe.Retrain.Wait > 0) yaml.Append("retrain: {wait: ").Append(Number(recipe.Retrain.Wait)).Append("}\n");
+        if (recipe.Evaluate != new EvaluateOptions()) yaml.Append("evaluate: {timeout: ").Append(Number(recipe.Evaluate.Timeout)).Append("}\n");
         yaml.Append("steps:\n");
         foreach (var (key, property) in ModelSteps.All)
             if (property.GetValue(recipe.Whole) is { } options) yaml.Append("- ").Append(key).Append(": ").Append(Map(JsonSerializer.SerializeToElement(options, Json.Options))).Append('\n');

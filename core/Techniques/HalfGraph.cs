@@ -50,7 +50,7 @@ internal sealed class HalfGraph(ModelEdit edit, Func<string, bool> overflows)
                 continue;
             }
             for (var i = 0; i < node.Input.Count; i++)
-                if (types.GetValueOrDefault(node.Input[i]) == DataType.Float) node.Input[i] = Half(node.Input[i], nodes);
+                if (types.GetValueOrDefault(node.Input[i], TypeOf(node, i)) == DataType.Float) node.Input[i] = Half(node.Input[i], nodes);
             for (var i = 0; i < node.Output.Count; i++)
             {
                 if (types.GetValueOrDefault(node.Output[i]) != DataType.Float) continue;
@@ -72,6 +72,16 @@ internal sealed class HalfGraph(ModelEdit edit, Func<string, bool> overflows)
     private bool IsHalf(NodeProto node, Dictionary<string, DataType> types) =>
         node.Domain.Length == 0 && Halves.Contains(node.OpType) && types.GetValueOrDefault(node.Output[0]) == DataType.Float && !node.Output.Any(overflows);
 
+    // What is not known, such as what an If or a function makes, has the type of the output where the operator wants one type of both.
+    private static DataType TypeOf(NodeProto node, int input) => (node.OpType, input) switch
+    {
+        _ when node.Input[input].Length == 0 => DataType.Undefined,
+        ("Where", 1 or 2) or ("Pad", 0 or 2) => DataType.Float,
+        ("Where" or "Pad", _) => DataType.Undefined,
+        ("Reshape" or "Squeeze" or "Unsqueeze" or "Slice" or "Split" or "Gather" or "Expand", > 0) => DataType.Undefined,
+        _ => DataType.Float,
+    };
+
     private string Half(string value, List<NodeProto> nodes)
     {
         if (halves.TryGetValue(value, out var half)) return half;
@@ -88,7 +98,7 @@ internal sealed class HalfGraph(ModelEdit edit, Func<string, bool> overflows)
         var types = new Dictionary<string, DataType>(StringComparer.Ordinal);
         foreach (var t in main.Graph!.Initializer) types[t.Name] = (DataType)t.DataType;
         foreach (var v in main.Graph.Input.Concat(main.Graph.ValueInfo).Concat(main.Graph.Output))
-            if (v.Type?.TensorType is { } tensor) types[v.Name] = (DataType)tensor.ElemType;
+            if (v.Type?.TensorType is { ElemType: > 0 } tensor) types[v.Name] = (DataType)tensor.ElemType;
         foreach (var node in main.Nodes.Where(n => n.Domain is "" or "com.microsoft"))
         {
             DataType? type = node switch

@@ -35,5 +35,25 @@ public sealed record LayerShape(long Outer, long Axis, long Inner)
         return new LayerShape(Product(dims[..reduced]), dims[reduced], Product(dims[(reduced + 1)..]));
     }
 
+    /// <summary>Why the dims are not those of a weight that the operators take, or null: such a model does not run, and no technique has to know how to read it.</summary>
+    public static string? WhyUnfit(Weight weight)
+    {
+        var dims = weight.Reference.Dims;
+        foreach (var use in weight.Uses.Where(u => u.Direct))
+        {
+            var fits = use.Op switch
+            {
+                "Conv" or "ConvTranspose" or "com.microsoft.FusedConv" => dims.Length >= 3 && Divides(use.IntAttribute("group", 1), dims[0]),
+                "Gemm" or "com.microsoft.FusedGemm" => dims.Length == 2,
+                "LSTM" or "GRU" or "RNN" => dims.Length == 3,
+                _ => true,
+            };
+            if (!fits) return $"is no weight of {use.Op}: its dims are [{string.Join(',', dims)}]";
+        }
+        return null;
+
+        static bool Divides(long groups, long channels) => groups > 0 && channels % groups == 0;
+    }
+
     private static long Product(long[] dims) => dims.Aggregate(1L, (a, b) => a * b);
 }

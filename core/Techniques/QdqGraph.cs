@@ -109,7 +109,7 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
             else
             {
                 floats.TryAdd(weight.Name, "its bias is not a constant that 32 bits hold");
-                Forms.Apply(edit, weight, layer with { Form = StorageForm.Folded }, shard);
+                Floats(weight, layer, shard);
             }
         }
         weights.Dispose();
@@ -172,6 +172,21 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
         var scales = edit.AddConstant(main, weight.Value + "_s", Forms.Tensor(shard, layer.Scales, DataType.Float, layer.Shape.Rows));
         var zeros = edit.Share(main, "int8_zero", ModelEdit.Tensor(DataType.Int8, new byte[layer.Shape.Rows], layer.Shape.Rows));
         ModelEdit.InsertFirst(main, [ModelEdit.Node(prefix + "DequantizeLinear", [codes, scales, zeros], [weight.Value], ModelEdit.Attribute("axis", axis))]);
+    }
+
+    // Codes lie in the weight's own order, which is that of rows only where these are not columns.
+    private void Floats(Weight weight, EncodedLayer layer, string shard)
+    {
+        if (layer.Shape.Inner == 1)
+        {
+            Forms.Apply(edit, weight, layer with { Form = StorageForm.Folded }, shard);
+            return;
+        }
+        ModelEdit.RemoveDefinition(weight);
+        var codes = edit.AddConstant(main, weight.Value + "_q", Forms.Tensor(shard, layer.Codes, DataType.Int8, weight.Reference.Dims));
+        var scales = edit.AddConstant(main, weight.Value + "_s", Forms.Tensor(shard, layer.Scales, DataType.Float, layer.Shape.Rows));
+        var floats = edit.FreshName(weight.Value + "_d");
+        ModelEdit.InsertFirst(main, [ModelEdit.Node("Cast", [codes], [floats], ModelEdit.Attribute("to", (long)DataType.Float)), ModelEdit.Node("Mul", [floats, scales], [weight.Value])]);
     }
 
     // Integer kernels add an int32 bias whose scale is that of the products. False when it cannot be one.

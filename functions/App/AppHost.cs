@@ -13,7 +13,6 @@ namespace Serverless.App;
 public sealed record AppHost(ActivityContext Context, ModelProcess? Models, string HookSecret)
 {
     private const long DefaultMemory = 1L << 30;
-    private static readonly TimeSpan ModelTime = TimeSpan.FromMinutes(30);
 
     /// <summary>Reads <c>SERVERLESS_STORAGE</c> (account URL), <c>SERVERLESS_MEMORY_MB</c>, and the settings of <see cref="EventSettings"/>.</summary>
     /// <exception cref="BadInputException">A setting is missing or makes no sense.</exception>
@@ -27,8 +26,11 @@ public sealed record AppHost(ActivityContext Context, ModelProcess? Models, stri
         {
             GpuSteps = StepQueue.Connect(storage, GpuWorker.Steps, network), GpuAnswers = GpuWorker.Answers, Events = EventSender.FromEnvironment(),
         };
-        return new AppHost(context, new ModelProcess(StoreSpec.Of(storage), memory, ModelTime), Environment.GetEnvironmentVariable("SERVERLESS_HOOK_SECRET") ?? "");
+        return new AppHost(context, new ModelProcess(StoreSpec.Of(storage), context.Memory), Environment.GetEnvironmentVariable("SERVERLESS_HOOK_SECRET") ?? "");
     }
+
+    /// <summary>Says nothing of the secret.</summary>
+    public override string ToString() => nameof(AppHost);
 
     /// <summary>Runs an activity, in a process of its own when it runs models.</summary>
     public Task<TOutput> RunAsync<TActivity, TInput, TOutput>(TInput input, CancellationToken cancellation)

@@ -8,7 +8,7 @@ using Serverless.App;
 using Serverless.Core;
 using Serverless.Core.Pipeline;
 
-if (args is [ModelProcess.Command]) return await ModelProcess.ServeAsync(CancellationToken.None);
+if (args is [ModelProcess.Command]) return await ModelProcessChild.ServeAsync();
 
 var builder = FunctionsApplication.CreateBuilder(args);
 builder.Services.AddSingleton(services => AppHost.FromEnvironment(services.GetRequiredService<ILoggerFactory>()));

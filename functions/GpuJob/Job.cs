@@ -8,13 +8,11 @@ namespace Serverless.GpuJob;
 /// <summary>One step from the queue.</summary>
 internal static class Job
 {
-    private static readonly TimeSpan ModelTime = TimeSpan.FromHours(1);
-
     public static async Task<int> RunAsync(string storage, TimeSpan visibility, long memory, CancellationToken cancellation)
     {
         var spec = StoreSpec.Of(storage);
         var context = new ActivityContext(spec.Open(), new MemoryGate(memory));
-        var process = new ModelProcess(spec, memory, ModelTime);
+        var process = new ModelProcess(spec, context.Memory);
         var done = await GpuWorker.RunOneAsync(StepQueue.Connect(storage, GpuWorker.Steps), RunAsync, context.Store, ExecutionDevice.Name, visibility, cancellation);
         Console.Error.WriteLine(done switch
         {

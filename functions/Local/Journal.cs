@@ -1,15 +1,18 @@
-using Serverless.Core;
+using System.IO.Hashing;
 using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
+using Serverless.Core;
 
 namespace Serverless.Local;
 
 /// <summary>
-/// Results of finished activities, one line each, appended as they finish: a run that was killed reads them back and
-/// goes on. A last line cut short by the kill is dropped.
+/// Results of finished activities, one line each behind its XXH64 checksum, appended as they finish: a run that was killed reads
+/// them back and goes on. A line that is damaged, or cut short by the kill, is dropped: its activity is done again.
 /// </summary>
 internal sealed class Journal : IDisposable
 {
+    private const int ChecksumLength = 16;
     private readonly Dictionary<string, JsonElement> results = new(StringComparer.Ordinal);
     private readonly Lock gate = new();
     private readonly FileStream file;
@@ -17,21 +20,21 @@ internal sealed class Journal : IDisposable
     public Journal(string path)
     {
         Directory.CreateDirectory(Path.GetDirectoryName(path)!);
-        file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read);
-        long whole = 0;
-        using (var reader = new StreamReader(file, leaveOpen: true))
+        var text = File.Exists(path) ? File.ReadAllBytes(path) : [];
+        var whole = new MemoryStream(text.Length);
+        foreach (var range in text.AsSpan().Split((byte)'\n'))
         {
-            var text = reader.ReadToEnd();
-            foreach (var line in text.Split('\n')[..^1])
-            {
-                var entry = Parse(line);
-                if (entry is null) break;
-                results[entry.Key] = entry.Result;
-                whole += System.Text.Encoding.UTF8.GetByteCount(line) + 1;
-            }
+            if (range.End.Value == text.Length || Parse(text.AsSpan()[range]) is not { } entry) continue;
+            results[entry.Key] = entry.Result;
+            whole.Write(text.AsSpan()[range]);
+            whole.WriteByte((byte)'\n');
         }
-        file.SetLength(whole);
-        file.Position = whole;
+        if (whole.Length != text.Length)
+        {
+            File.WriteAllBytes(path + ".partial", whole.ToArray());
+            File.Move(path + ".partial", path, overwrite: true);
+        }
+        file = new FileStream(path, FileMode.Append, FileAccess.Write, FileShare.Read);
     }
 
     private sealed record Entry(string Key, string Activity, JsonElement Result);
@@ -59,22 +62,19 @@ internal sealed class Journal : IDisposable
         lock (gate)
         {
             results[key] = entry.Result;
-            file.Write([.. line, (byte)'\n']);
+            file.Write([.. Encoding.ASCII.GetBytes(Checksum(line)), (byte)' ', .. line, (byte)'\n']);
             file.Flush();
         }
     }
 
     public void Dispose() => file.Dispose();
 
-    private static Entry? Parse(string line)
+    private static string Checksum(ReadOnlySpan<byte> line) => XxHash64.HashToUInt64(line).ToString("x16", System.Globalization.CultureInfo.InvariantCulture);
+
+    private static Entry? Parse(ReadOnlySpan<byte> line)
     {
-        try
-        {
-            return JsonSerializer.Deserialize<Entry>(line, Json.Options);
-        }
-        catch (JsonException)
-        {
-            return null;
-        }
+        if (line.Length <= ChecksumLength + 1 || line[ChecksumLength] != ' ') return null;
+        var json = line[(ChecksumLength + 1)..];
+        return Encoding.ASCII.GetString(line[..ChecksumLength]) == Checksum(json) ? JsonSerializer.Deserialize<Entry>(json, Json.Options) : null;
     }
 }

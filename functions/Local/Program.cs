@@ -1,21 +1,21 @@
 using System.CommandLine;
+using Serverless.Core;
 using Serverless.Core.Pipeline;
 using Serverless.Local;
 
+if (args is [ModelProcess.Command]) return await ModelProcessChild.ServeAsync();
+StandardStreams.Guard();
 var root = new RootCommand("Serverless: compress ONNX models, on this machine.")
 {
     CompressCommand.Build(),
     InspectCommand.Build(),
     WatchCommand.Build(),
 };
-var activity = new Command(ModelProcess.Command) { Hidden = true };
-activity.SetAction((_, cancellation) => ModelProcess.ServeAsync(cancellation));
-root.Add(activity);
 
 var parsed = root.Parse(args);
 if (parsed.Errors.Count > 0)
 {
-    Console.Error.WriteLine($"{parsed.Errors[0].Message.TrimEnd('.')}; see '{parsed.CommandResult.Command.Name} --help'.");
+    Console.Error.WriteLine($"{Printable.Line(parsed.Errors[0].Message).TrimEnd('.')}; see '{parsed.CommandResult.Command.Name} --help'.");
     return ExitCode.BadInput;
 }
-return await parsed.InvokeAsync();
+return StandardStreams.Close(await parsed.InvokeAsync());

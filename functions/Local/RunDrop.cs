@@ -12,23 +12,29 @@ namespace Serverless.Local;
 /// <param name="Work">Directory for intermediate files that is kept, or null for one that is deleted after success.</param>
 /// <param name="Memory">Memory budget in bytes, or null for half of what is free.</param>
 /// <param name="Isolated">Evaluate in a process of its own.</param>
-internal sealed record LocalOptions(string? Output, string Root, string? Work, long? Memory, bool Isolated = true);
+internal sealed record LocalOptions(string? Output, string Root, string? Work, long? Memory, bool Isolated = true)
+{
+    /// <summary>Replaces an output folder that holds something else, which is kept under another name.</summary>
+    public bool Force { get; init; }
+
+    /// <summary>Memory that runs beside each other share, or null for a run by itself.</summary>
+    public MemoryGate? Gate { get; init; }
+}
 
 /// <summary>Runs one drop to its result on this machine.</summary>
 internal static class RunDrop
 {
-    private const long SmallestEvaluationLimit = 1L << 30;
-    private static readonly TimeSpan EvaluationTime = TimeSpan.FromMinutes(30);
-
     /// <summary>Runs a drop; a run of the same drop elsewhere is waited for.</summary>
     public static async Task<RunResult> RunAsync(Drop drop, LocalOptions options, Action<RunStatus> show, Action<string> say, CancellationToken cancellation)
     {
+        options = RunFolders.Check(drop, options, say);
         var source = drop.Source.Open();
         var parts = await drop.PartsAsync(source, cancellation);
         var runId = RunNames.Id(drop.Name, parts);
+        if (options.Output is { } folderOut) RunFolders.RefuseSources(folderOut, drop, parts);
         var place = Place.Of(drop, options, runId);
         var store = place.Spec.Open();
-        var request = new RunRequest(drop.Name, drop.Model, drop.Recipe, drop.Data, $"work/{runId}", place.Shards, place.Output, options.Memory ?? 0) { Snapshot = RunNames.Snapshot($"work/{runId}") };
+        var request = new RunRequest(drop.Name, drop.Model, drop.Recipe, drop.Data, $"work/{runId}", place.Shards, place.Output) { Snapshot = RunNames.Snapshot($"work/{runId}") };
 
         using var held = await RunLock.TakeAsync(Path.Combine(place.Local, runId + ".lock"), say, cancellation);
         await using var lease = store is BlobStore blobs ? await blobs.LeaseAsync($"work/{runId}.lock", () => say("Another machine runs this drop; waiting for it."), cancellation) : null;
@@ -41,17 +47,19 @@ internal static class RunDrop
             if (journal.Count > 0) say($"Going on from {journal.Count} finished steps of an earlier run.");
             await RunNames.WriteSnapshotAsync(store, request.Work, parts, cancellation);
             using var events = EventSender.FromEnvironment();
-            var context = new ActivityContext(store, new MemoryGate(options.Memory ?? MemorySize.HalfOfFree()))
+            var room = options.Gate ?? MemorySize.Room(options.Memory);
+            var process = options.Isolated ? new ModelProcess(place.Spec, room) : null;
+            var context = new ActivityContext(store, room)
             {
                 Events = events, GpuSteps = drop.Source.Storage is { } account ? StepQueue.Connect(account, GpuWorker.Steps) : null,
+                PeakMemory = process is null ? null : () => process.PeakBytes,
             };
-            var process = options.Isolated ? new ModelProcess(place.Spec, Math.Max(options.Memory ?? MemorySize.HalfOfFree(), SmallestEvaluationLimit), EvaluationTime) : null;
             using var orchestration = new LocalOrchestration(runId, context, journal, new LocalDisplay(show, say), process, Environment.ProcessorCount, cancellation);
             result = await new CompressionRun().RunAsync(orchestration, request);
         }
-        catch (BadInputException)
+        catch (BadInputException e) when (e is not ModelLimitException)
         {
-            // Nothing to go on from: better input is another run.
+            // Nothing to go on from: better input is another run. More memory or time is the same run.
             await ClearAsync(store, request.Work, folder, CancellationToken.None);
             throw;
         }
@@ -70,17 +78,17 @@ internal static class RunDrop
         {
             if (drop.Source.Storage is not null)
                 return new Place(drop.Source, "work/layers", RunNames.Output(runId), Path.GetFullPath(options.Work ?? Path.Combine(options.Root, RunLock.WorkFolder)));
-            var output = Path.GetFullPath(options.Output ?? Path.Combine(options.Root, "compressed", drop.Name, runId));
+            var output = Path.GetFullPath(options.Output ?? Path.Combine(options.Root, "compressed", RunNames.Name(runId), runId));
             var work = Path.GetFullPath(options.Work ?? Path.Combine(Path.GetDirectoryName(output)!, RunLock.WorkFolder));
             return new Place(drop.Source.With(("work", work), ("out", Path.GetDirectoryName(output)!)), options.Work is null ? $"work/{runId}/layers" : "work/layers", $"out/{Path.GetFileName(output)}", work);
         }
 
-        public RunResult Shown(RunResult result) => result with { Output = Spec.Open() is FolderStore folders ? folders.FullPath(Output) : Output };
+        public RunResult Shown(RunResult result) => result with { Output = Spec.Open() is ChecksummedStore { Inner: FolderStore folders } ? folders.FullPath(Output) : Output };
     }
 
     private static async Task ClearAsync(IArtifactStore store, string work, string folder, CancellationToken cancellation)
     {
-        if (store is not FolderStore) await new ClearWork().RunAsync(new ClearInput(work), new ActivityContext(store, new MemoryGate(0)), cancellation);
+        if (store is BlobStore) await new ClearWork().RunAsync(new ClearInput(work), new ActivityContext(store, new MemoryGate(0)), cancellation);
         Directory.Delete(folder, recursive: true);
     }
 

@@ -45,7 +45,7 @@ public class WideFanOutTests(ITestOutputHelper output)
     [InlineData(false)]
     public async Task Orchestrating_alone(bool inParts)
     {
-        var (request, placement) = (new RunRequest("n", "drop/n.onnx", null, null, "work/n-0", "work/layers", "compressed/n/n-0", 0), new StepPlacement());
+        var (request, placement) = (new RunRequest("n", "drop/n.onnx", null, null, "work/n-0", "work/layers", "compressed/n/n-0"), new StepPlacement());
         var figures = new Evaluation("synthetic", 8, 1, 0, null, null, null, 0, 1, 1, 1, 1);
         var outputs = new object[]
         {

@@ -11,8 +11,18 @@ internal static class Mutations
 {
     public static byte[] Mutate(byte[] seed, Random random)
     {
+        var kind = random.Next(5);
+        return kind == 4 ? Graphwise(ModelProto.Parser.ParseFrom(seed), random).ToByteArray() : Damage(seed, kind, random);
+    }
+
+    /// <summary>Damages the bytes alone.</summary>
+    /// <param name="seed">The file.</param>
+    /// <param name="kind">0: cut short; 1: bits flipped; 2: bytes replaced; 3: a piece repeated elsewhere.</param>
+    /// <param name="random">Chooses the places.</param>
+    public static byte[] Damage(byte[] seed, int kind, Random random)
+    {
         var bytes = seed.ToArray();
-        switch (random.Next(5))
+        switch (kind)
         {
             case 0: return bytes[..random.Next(bytes.Length)];
             case 1:
@@ -21,12 +31,10 @@ internal static class Mutations
             case 2:
                 for (var n = 1 + random.Next(4); n > 0; n--) bytes[random.Next(bytes.Length)] = (byte)random.Next(256);
                 return bytes;
-            case 3:
+            default:
                 var (from, length, to) = (random.Next(bytes.Length), random.Next(200), random.Next(bytes.Length));
                 var piece = bytes[from..Math.Min(bytes.Length, from + length)];
                 return [.. bytes[..to], .. piece, .. bytes[to..]];
-            default:
-                return Graphwise(ModelProto.Parser.ParseFrom(bytes), random).ToByteArray();
         }
     }
 

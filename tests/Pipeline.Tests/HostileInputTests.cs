@@ -63,7 +63,7 @@ public class HostileInputTests
     {
         var store = new FolderStore(new Dictionary<string, string> { ["drop"] = Path.Combine(folder.Path, "drop"), ["work"] = Path.Combine(folder.Path, "work") });
         var context = new Core.Pipeline.ActivityContext(store, new MemoryGate(256 << 20));
-        var request = new RunRequest("m", "drop/m.onnx", null, null, $"work/{run}", $"work/{run}/layers", "work/out", 0);
+        var request = new RunRequest("m", "drop/m.onnx", null, null, $"work/{run}", $"work/{run}/layers", "work/out");
         await new Inspect().RunAsync(new InspectInput(request), context, default);
         var planned = await new Plan().RunAsync(new PlanInput(request), context, default);
         for (var i = 0; i < planned.Layers; i++) await new CompressLayer().RunAsync(new CompressInput(request.Work, request.Shards, 0, i), context, default);
