@@ -28,7 +28,7 @@ internal sealed class LayerStages
     private readonly Dictionary<string, SparseTensorProto> sparse;
     private readonly bool[] copied, needed;
 
-    private LayerStages(ModelProto model)
+    private LayerStages(ModelProto model, IReadOnlySet<string> layers)
     {
         graph = model.Graph;
         order = GraphCheck.TopologicalOrder(graph.Node)!;
@@ -43,7 +43,7 @@ internal sealed class LayerStages
             foreach (var o in graph.Node[order[k]].Output)
                 if (o.Length > 0) producer[o] = k;
         }
-        MarkCopied();
+        MarkCopied(layers);
     }
 
     /// <summary>The stages that measure layers, in the order in which the layers are computed.</summary>
@@ -51,30 +51,34 @@ internal sealed class LayerStages
     /// <param name="layers">Values of layers, made by nodes of the main graph.</param>
     public static IReadOnlyList<LayerStage> Of(ModelProto model, IReadOnlySet<string> layers)
     {
-        var cut = new LayerStages(model);
+        var cut = new LayerStages(model, layers);
         return cut.Connect(cut.Schedule(layers));
     }
 
     // Constants, and DequantizeLinear, cost little and belong beside whatever takes them.
-    private void MarkCopied()
+    private void MarkCopied(IReadOnlySet<string> layers)
     {
         var size = new int[order.Length];
         for (var k = 0; k < order.Length; k++)
         {
             var node = graph.Node[order[k]];
-            if (node.Domain is not ("" or "ai.onnx" or "com.microsoft")) continue;
+            if (node.Domain is not ("" or "ai.onnx" or "com.microsoft") || node.Output.Any(layers.Contains)) continue;
             var constant = node.OpType == "Constant" || uses[k].Count > 0 && !IsRandom(node) && uses[k].All(IsConstant);
-            if (constant) size[k] = (int)Math.Min(MostConstantNodes + 1L, 1 + uses[k].Sum(n => producer.TryGetValue(n, out var p) ? (long)size[p] : 0));
+            if (constant) size[k] = (int)Math.Min(MostConstantNodes + 1L, 1 + uses[k].Sum(Size));
             copied[k] = constant ? size[k] <= MostConstantNodes : node.OpType == "DequantizeLinear";
 
-            bool IsConstant(string name) => producer.TryGetValue(name, out var p) ? size[p] > 0 && copied[p] : initializers.ContainsKey(name);
+            long Size(string name) => producer.TryGetValue(name, out var p) ? size[p] : 0;
+
+            bool IsConstant(string name) =>
+                producer.TryGetValue(name, out var p) ? size[p] > 0 && copied[p] : initializers.ContainsKey(name);
         }
     }
 
     private static bool IsRandom(NodeProto node) =>
         node.OpType.StartsWith("Random", StringComparison.Ordinal) || node.OpType is "Bernoulli" or "Multinomial" or "Dropout";
 
-    // Places in the order, stage by stage. Whatever can run without the next layer does, so that what follows a layer is in one stage with it.
+    // Places in the order, stage by stage. Whatever can run without the next layer does, so that what follows a layer is in
+    // one stage with it.
     private List<(List<int> Nodes, string Layer)> Schedule(IReadOnlySet<string> layers)
     {
         var layerAt = new Dictionary<int, string>();
@@ -136,16 +140,18 @@ internal sealed class LayerStages
             stages[s].Nodes.AddRange(Copies(stages[s].Nodes));
             stages[s].Nodes.Sort();
             var inside = stages[s].Nodes.SelectMany(k => graph.Node[order[k]].Output).ToHashSet(StringComparer.Ordinal);
-            inputs.Add([.. stages[s].Nodes.SelectMany(k => uses[k]).Distinct().Where(n => !inside.Contains(n) && !initializers.ContainsKey(n) && !sparse.ContainsKey(n))]);
+            var outside = stages[s].Nodes.SelectMany(k => uses[k]).Distinct().Where(n => !inside.Contains(n));
+            inputs.Add([.. outside.Where(n => !initializers.ContainsKey(n) && !sparse.ContainsKey(n))]);
             foreach (var name in inputs[s]) taken[name] = s;
         }
         var connected = new List<LayerStage>(stages.Count);
         for (var s = 0; s < stages.Count; s++)
         {
             var (nodes, layer) = stages[s];
-            var outputs = nodes.Where(k => !copied[k]).SelectMany(k => graph.Node[order[k]].Output).Where(o => made[o] == s && taken.GetValueOrDefault(o, -1) > s);
+            var outputs = nodes.Where(k => !copied[k]).SelectMany(k => graph.Node[order[k]].Output)
+                .Where(o => o != layer && made[o] == s && taken.GetValueOrDefault(o, -1) > s);
             var constants = nodes.SelectMany(k => uses[k]).Distinct().Where(initializers.ContainsKey).Select(n => initializers[n]);
-            var part = new Segment([.. nodes.Select(k => graph.Node[order[k]])], [.. constants], inputs[s], [layer, .. outputs.Where(o => o != layer)])
+            var part = new Segment([.. nodes.Select(k => graph.Node[order[k]])], [.. constants], inputs[s], [layer, .. outputs])
             {
                 Sparse = [.. nodes.SelectMany(k => uses[k]).Distinct().Where(sparse.ContainsKey).Select(n => sparse[n])],
             };

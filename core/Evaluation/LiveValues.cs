@@ -36,7 +36,8 @@ internal sealed class LiveValues(long memoryLimit = LiveValues.MemoryLimit, long
     /// <summary>A value as an input of a part; dimensions that differ between samples are left open.</summary>
     /// <exception cref="BadInputException">It is no tensor.</exception>
     public ValueInfoProto Info(string name) => infos.GetValueOrDefault(name)
-        ?? throw new BadInputException($"the model: the value '{name}', between two of its parts, is not a tensor; such models are too large to be run here.");
+        ?? throw new BadInputException(
+            $"the model: the value '{name}', between two of its parts, is not a tensor; such models are too large to be run here.");
 
     /// <summary>Keeps a value, which it owns from here on.</summary>
     /// <exception cref="LiveLimitException">The file would be larger than its limit.</exception>
@@ -72,7 +73,8 @@ internal sealed class LiveValues(long memoryLimit = LiveValues.MemoryLimit, long
         var value = held[(sample, name)];
         if (last) Forget(sample, name, value);
         if (value.Value is { } inMemoryValue) return new Lent(inMemoryValue, last);
-        var copy = OrtValue.CreateAllocatedTensorValue(OrtAllocator.DefaultInstance, value.Info!.Value.ElementDataType, value.Info.Value.Shape);
+        var tensor = value.Info!.Value;
+        var copy = OrtValue.CreateAllocatedTensorValue(OrtAllocator.DefaultInstance, tensor.ElementDataType, tensor.Shape);
         var bytes = copy.GetTensorMutableRawData();
         for (var done = 0; done < bytes.Length;)
         {
@@ -126,7 +128,8 @@ internal sealed class LiveValues(long memoryLimit = LiveValues.MemoryLimit, long
         {
             var dims = new TensorShapeProto();
             foreach (var d in tensor.Shape) dims.Dim.Add(new TensorShapeProto.Types.Dimension { DimValue = d });
-            infos[name] = new ValueInfoProto { Name = name, Type = new TypeProto { TensorType = new() { ElemType = (int)tensor.ElementDataType, Shape = dims } } };
+            infos[name] = ModelRunner.Input(name, (int)tensor.ElementDataType);
+            infos[name].Type.TensorType.Shape = dims;
             return;
         }
         var shape = known.Type.TensorType.Shape;
@@ -151,4 +154,5 @@ internal sealed class LiveValues(long memoryLimit = LiveValues.MemoryLimit, long
 internal readonly record struct Lent(OrtValue Value, bool Own);
 
 /// <summary>The values between parts of a model take more than may lie in a file.</summary>
-internal sealed class LiveLimitException(long limit) : Exception($"The values between the parts of the model take more than {limit >> 20} MB.");
+internal sealed class LiveLimitException(long limit)
+    : Exception($"The values between the parts of the model take more than {limit >> 20} MB.");

@@ -22,7 +22,8 @@ internal sealed record NpyArray(string Name, TensorElementType Type, long[] Shap
     /// <summary>Reads a header; null when it is of no array that is taken here.</summary>
     public static NpyArray? Parse(string name, string header, long start)
     {
-        if (Field(header, "'descr':") is not { } descr || Field(header, "'fortran_order':") is not { } order || !order.StartsWith("False", StringComparison.Ordinal)) return null;
+        if (Field(header, "'descr':") is not { } descr || Field(header, "'fortran_order':") is not { } order) return null;
+        if (!order.StartsWith("False", StringComparison.Ordinal)) return null;
         TensorElementType? type = descr.Trim('\'', ' ') switch
         {
             "<f4" => TensorElementType.Float,

@@ -21,7 +21,8 @@ internal static class StagedRun
     /// <exception cref="LiveLimitException">The values between stages take too much.</exception>
     /// <exception cref="OnnxRuntimeException">ONNX Runtime does not load or run the model.</exception>
     public static void Run(
-        ModelProto model, string folder, IReadOnlySet<string> layers, IEnumerable<Sample> samples, LiveValues live, ValueTap.See see, Action<string> done, CancellationToken cancellation)
+        ModelProto model, string folder, IReadOnlySet<string> layers, IEnumerable<Sample> samples, LiveValues live,
+        ValueTap.See see, Action<string> done, CancellationToken cancellation)
     {
         var stages = LayerStages.Of(model, layers);
         var functions = new FunctionCalls(model);
@@ -42,9 +43,13 @@ internal static class StagedRun
                     session ??= ModelRunner.Open(part.ToModel(model, functions, n => given.GetValueOrDefault(n) ?? live.Info(n)), folder);
                     ModelRunner.RunPart(session, part, part.Outputs, live, i, last, (name, value) =>
                     {
-                        if (name == layer) ValueTap.Show(name, value, see);
-                        if (name != layer) live.Keep(i, name, value);
-                        else value.Dispose();
+                        if (name != layer)
+                        {
+                            live.Keep(i, name, value);
+                            return;
+                        }
+                        ValueTap.Show(name, value, see);
+                        value.Dispose();
                     }, cancellation);
                 }
             }

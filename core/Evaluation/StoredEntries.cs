@@ -10,24 +10,26 @@ namespace Serverless.Core.Evaluation;
 internal static class StoredEntries
 {
     private const uint LocalHeader = 0x04034b50, CentralHeader = 0x02014b50, End = 0x06054b50, End64 = 0x06064b50, Locator64 = 0x07064b50;
-    private const int LocalLength = 30, CentralLength = 46, EndLength = 22, LocatorLength = 20, End64Length = 56, LongestComment = ushort.MaxValue;
+    private const int LocalLength = 30, CentralLength = 46, EndLength = 22, LocatorLength = 20, End64Length = 56;
+    private const int LongestComment = ushort.MaxValue;
     private const ushort Zip64 = 1, Encrypted = 1;
 
     /// <summary>Name of each entry that is stored as it is → its first byte in the file and its length.</summary>
     /// <param name="stream">The file.</param>
     /// <param name="zip">The same file, opened.</param>
-    /// <exception cref="InvalidDataException">An entry says that it is longer than the room it has, or is not where it should be.</exception>
+    /// <exception cref="InvalidDataException">An entry is longer than the room it has, or is not where it should be.</exception>
     public static IReadOnlyDictionary<string, (long Offset, long Length)> Of(Stream stream, ZipArchive zip)
     {
         var found = new Dictionary<string, (long, long)>(StringComparer.Ordinal);
         var directory = DirectoryStart(stream);
         var at = directory;
-        var records = new List<(ushort Method, ushort Flags, long Compressed, long Length, long Header)>();
+        var records = new List<Record>();
         foreach (var entry in zip.Entries)
         {
-            var (record, next) = Record(stream, at);
+            var (record, next) = Read(stream, at);
             // What the archive was opened by and what was read here are the same, or neither is trusted.
-            if (record.Length != entry.Length || record.Compressed != entry.CompressedLength) throw new InvalidDataException($"The entry '{entry.FullName}' is described in two ways.");
+            if (record.Length != entry.Length || record.Compressed != entry.CompressedLength)
+                throw new InvalidDataException($"The entry '{entry.FullName}' is described in two ways.");
             records.Add(record);
             at = next;
         }
@@ -36,11 +38,13 @@ internal static class StoredEntries
         {
             if (record.Method != 0 || (record.Flags & Encrypted) != 0) continue;
             var header = Bytes(stream, record.Header, LocalLength);
-            if (UInt32(header, 0) != LocalHeader || UInt16(header, 8) != 0) throw new InvalidDataException($"The entry '{entry.FullName}' is not where the directory says.");
+            if (UInt32(header, 0) != LocalHeader || UInt16(header, 8) != 0)
+                throw new InvalidDataException($"The entry '{entry.FullName}' is not where the directory says.");
             var offset = record.Header + LocalLength + UInt16(header, 26) + UInt16(header, 28);
             var place = Array.BinarySearch(starts, record.Header + 1);
             var end = place >= 0 ? starts[place] : ~place < starts.Length ? starts[~place] : directory;
-            if (record.Compressed != record.Length || record.Length > end - offset) throw new InvalidDataException($"The entry '{entry.FullName}' says it is {record.Length} bytes where {end - offset} are.");
+            if (record.Compressed != record.Length || record.Length > end - offset)
+                throw new InvalidDataException($"The entry '{entry.FullName}' says it is {record.Length} bytes where {end - offset} are.");
             found.TryAdd(entry.FullName, (offset, record.Length));
         }
         return found;
@@ -48,7 +52,8 @@ internal static class StoredEntries
 
     private static long DirectoryStart(Stream stream)
     {
-        var tail = Bytes(stream, Math.Max(0, stream.Length - EndLength - LongestComment), (int)Math.Min(stream.Length, EndLength + LongestComment));
+        var count = (int)Math.Min(stream.Length, EndLength + LongestComment);
+        var tail = Bytes(stream, stream.Length - count, count);
         var at = tail.Length - EndLength;
         while (at >= 0 && UInt32(tail, at) != End) at--;
         if (at < 0) throw new InvalidDataException("The archive has no end record.");
@@ -58,7 +63,7 @@ internal static class StoredEntries
         return UInt32(end64, 0) == End64 ? Int64(end64, 48) : throw new InvalidDataException("The archive has no end record.");
     }
 
-    private static ((ushort Method, ushort Flags, long Compressed, long Length, long Header) Record, long Next) Record(Stream stream, long at)
+    private static (Record Record, long Next) Read(Stream stream, long at)
     {
         var fixedPart = Bytes(stream, at, CentralLength);
         if (UInt32(fixedPart, 0) != CentralHeader) throw new InvalidDataException("The archive's directory is damaged.");
@@ -81,8 +86,10 @@ internal static class StoredEntries
                 return Int64(fields, next - 8);
             }
         }
-        return ((UInt16(fixedPart, 10), UInt16(fixedPart, 8), compressed, length, header), at + CentralLength + name + extra + comment);
+        return (new Record(UInt16(fixedPart, 10), UInt16(fixedPart, 8), compressed, length, header), at + CentralLength + name + extra + comment);
     }
+
+    private readonly record struct Record(ushort Method, ushort Flags, long Compressed, long Length, long Header);
 
     private static byte[] Bytes(Stream stream, long at, int count)
     {

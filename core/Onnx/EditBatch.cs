@@ -5,7 +5,8 @@ namespace Serverless.Core.Onnx;
 
 /// <summary>
 /// Many edits of some scopes: nodes are kept in linked lists and removals noted, and all is written to the graphs when a
-/// scope's nodes are read or the batch is disposed. Before that a graph itself may not be read. Without one, each edit costs a pass over its graph.
+/// scope's nodes are read or the batch is disposed. Before that a graph itself may not be read. Without a batch, each edit
+/// costs a pass over its graph.
 /// </summary>
 internal sealed class EditBatch : IDisposable
 {

@@ -19,7 +19,8 @@ public sealed class GraphIndex
         foreach (var n in scope.Nodes)
         {
             foreach (var o in n.Output) makers.TryAdd(o, n);
-            if (n is { OpType: "Constant", Output.Count: > 0, Attribute.Count: > 0 } && n.Attribute[0].T is { } t) constants.TryAdd(n.Output[0], t);
+            if (n is { OpType: "Constant", Output.Count: > 0, Attribute.Count: > 0 } && n.Attribute[0].T is { } t)
+                constants.TryAdd(n.Output[0], t);
         }
         foreach (var t in (scope.Graph?.Initializer ?? []).Reverse()) constants[t.Name] = t;
         outputs = scope.Graph?.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal) ?? [];

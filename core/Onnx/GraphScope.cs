@@ -38,6 +38,9 @@ public sealed class GraphScope
     /// <summary>The enclosing scope; null for the main graph and for functions.</summary>
     public GraphScope? Parent { get; }
 
+    /// <summary>The node that holds the graph of a subgraph, or null.</summary>
+    public NodeProto? Owner { get; private init; }
+
     /// <summary>The graph, or null when the scope is a function.</summary>
     public GraphProto? Graph { get; }
 
@@ -168,9 +171,9 @@ public sealed class GraphScope
         return free;
     }
 
-    private static GraphScope Build(string path, GraphScope? parent, GraphProto? graph, FunctionProto? function)
+    private static GraphScope Build(string path, GraphScope? parent, GraphProto? graph, FunctionProto? function, NodeProto? owner = null)
     {
-        var scope = new GraphScope(path, parent, graph, function);
+        var scope = new GraphScope(path, parent, graph, function) { Owner = owner };
         for (var i = 0; i < scope.Nodes.Count; i++)
         {
             var node = scope.Nodes[i];
@@ -181,7 +184,7 @@ public sealed class GraphScope
                 for (var g = 0; g < inner.Count; g++)
                 {
                     var step = $"{(node.HasName && node.Name.Length > 0 ? node.Name : $"{node.OpType}_{i}")}/{a.Name}{(inner.Count > 1 ? $"[{g}]" : "")}";
-                    scope.Children.Add(Build(path.Length == 0 ? step : $"{path}/{step}", scope, inner[g], null));
+                    scope.Children.Add(Build(path.Length == 0 ? step : $"{path}/{step}", scope, inner[g], null, node));
                 }
             }
         }

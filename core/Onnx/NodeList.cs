@@ -3,7 +3,10 @@ using Serverless.Core.Onnx.Schema;
 
 namespace Serverless.Core.Onnx;
 
-/// <summary>The nodes of a scope while many edits are made: a linked list, written back once, so that an edit costs the same however many nodes there are.</summary>
+/// <summary>
+/// The nodes of a scope while many edits are made: a linked list, written back once, so that an edit costs the same however
+/// many nodes there are.
+/// </summary>
 internal sealed class NodeList
 {
     private readonly RepeatedField<NodeProto> nodes;

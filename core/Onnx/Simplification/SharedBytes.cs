@@ -15,12 +15,17 @@ internal static class SharedBytes
         var index = new GraphIndex(scope);
         // Operators want weights in forms of their own: a table that is looked up and multiplied with is kept twice, and so are
         // kernels, into which different normalizations may be folded.
-        foreach (var group in same.SelectMany(names => names.Where(n => index.Users(n).All(u => u.OpType != "Conv")).GroupBy(n => Uses(index, n), StringComparer.Ordinal)))
+        foreach (var group in same)
         {
-            var names = group.ToList();
-            foreach (var name in names.Skip(1)) replaced[name] = names[0];
+            foreach (var alike in group.Where(n => index.Users(n).All(u => u.OpType != "Conv")).GroupBy(n => Uses(index, n), StringComparer.Ordinal))
+                Replace([.. alike]);
         }
         return replaced;
+
+        void Replace(List<string> names)
+        {
+            foreach (var name in names.Skip(1)) replaced[name] = names[0];
+        }
     }
 
     private static (string?, long, int, string) Place(TensorProto tensor)
@@ -30,5 +35,8 @@ internal static class SharedBytes
     }
 
     private static string Uses(GraphIndex index, string name) =>
-        string.Join('|', index.Users(name).SelectMany(n => Enumerable.Range(0, n.Input.Count).Where(i => n.Input[i] == name).Select(i => $"{n.Domain}:{n.OpType}:{i}")).Distinct().Order(StringComparer.Ordinal));
+        string.Join('|', index.Users(name).SelectMany(n => Places(n, name)).Distinct().Order(StringComparer.Ordinal));
+
+    private static IEnumerable<string> Places(NodeProto node, string name) =>
+        Enumerable.Range(0, node.Input.Count).Where(i => node.Input[i] == name).Select(i => $"{node.Domain}:{node.OpType}:{i}");
 }
