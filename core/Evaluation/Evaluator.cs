@@ -45,7 +45,7 @@ public static class Evaluator
     /// <param name="data">The data, or null for synthetic inputs.</param>
     /// <param name="calibrated">Runs at the start of the data that techniques have seen: not compared on.</param>
     /// <param name="cancellation">Cancels the runs.</param>
-    /// <exception cref="BadInputException">ONNX Runtime cannot run the original on these inputs.</exception>
+    /// <exception cref="BadInputException">ONNX Runtime cannot run the original on these inputs, or what it makes of them cannot be compared.</exception>
     public static Evaluation Compare(
         string beforeFolder, ModelIndex before, string afterFolder, ModelIndex after, NpzData? data, int calibrated, CancellationToken cancellation)
     {
@@ -54,7 +54,6 @@ public static class Evaluator
         var samples = data is not null ? data.Read(calibrated) : SyntheticSamples.Make(original, before, 0, SyntheticSamples.Count, cancellation);
         var most = original.Segments > 1 ? SegmentedSamples : data is not null ? MostSamples : SyntheticSamples.Count;
         var fidelity = new Fidelity();
-        var names = before.Model.Graph.Output.Select(o => o.Name).ToList();
         var count = 0;
         Sample? first = null;
         var segmentedTimes = new List<(double, double)>();
@@ -65,7 +64,7 @@ public static class Evaluator
             var actual = compressed.Run(chunk, cancellation);
             for (var i = 0; i < chunk.Length; i++)
             {
-                fidelity.Add(names, expected[i].Outputs, actual[i].Outputs, chunk[i].Labels);
+                Add(fidelity, before, expected[i], actual[i], chunk[i].Labels);
                 if (original.Segments > 1) segmentedTimes.Add((expected[i].Time.TotalMilliseconds, actual[i].Time.TotalMilliseconds));
             }
             count += chunk.Length;
@@ -79,6 +78,18 @@ public static class Evaluator
         return new Evaluation(data is not null ? Data : Synthetic, count, fidelity.Cosine, fidelity.RelativeError, fidelity.Top1Agreement,
             fidelity.AccuracyBefore, fidelity.AccuracyAfter, fidelity.Labelled,
             Median(times.Select(t => t.Item1)), Median(times.Select(t => t.Item2)), Median(times.Select(t => t.Item2 / t.Item1)), segments);
+    }
+
+    private static void Add(Fidelity fidelity, ModelIndex model, RunOutputs before, RunOutputs after, long[]? labels)
+    {
+        try
+        {
+            fidelity.Add([.. model.Model.Graph.Output.Select(o => o.Name)], before.Outputs, after.Outputs, labels);
+        }
+        catch (IncomparableException e)
+        {
+            throw new BadInputException($"{model.Path}: {e.Message}; compress it more gently: with more bits, or without the layers in front of that output.", e);
+        }
     }
 
     private static ModelRunner Load(string folder, ModelIndex index)

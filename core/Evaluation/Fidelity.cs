@@ -43,14 +43,14 @@ public sealed class Fidelity
     /// <param name="before">The original's outputs.</param>
     /// <param name="after">The compressed model's.</param>
     /// <param name="labels">Right classes of the first output's rows, or null.</param>
-    /// <exception cref="InvalidOperationException">Shapes differ, or a number became NaN or infinite.</exception>
+    /// <exception cref="IncomparableException">Shapes differ, or a number became NaN or infinite.</exception>
     public void Add(IReadOnlyList<string> names, IReadOnlyDictionary<string, TensorValue> before, IReadOnlyDictionary<string, TensorValue> after, long[]? labels)
     {
         foreach (var name in names)
         {
             var (a, b) = (before[name], after[name]);
             if (!a.Shape.SequenceEqual(b.Shape) || a.Type != b.Type)
-                throw new InvalidOperationException($"The output '{name}' is [{string.Join(',', b.Shape)}] after compression and was [{string.Join(',', a.Shape)}].");
+                throw new IncomparableException($"the output '{name}' is [{string.Join(',', b.Shape)}] after compression and was [{string.Join(',', a.Shape)}]");
             if (!outputs.TryGetValue(name, out var sums)) outputs[name] = sums = new Sums { IsFloat = ElementTypes.IsFloat(a.Type) };
             Tally(name, sums, a, b);
         }
@@ -65,7 +65,7 @@ public sealed class Fidelity
             var (x, y) = (ElementTypes.Get(a.Bytes, a.Type, i), ElementTypes.Get(b.Bytes, b.Type, i));
             // What the original does not define, the compressed model cannot get wrong.
             if (!double.IsFinite(x)) continue;
-            if (!double.IsFinite(y)) throw new InvalidOperationException($"The output '{name}' is not finite after compression and was.");
+            if (!double.IsFinite(y)) throw new IncomparableException($"the output '{name}' is not finite after compression and was before");
             sums.Dot += x * y;
             sums.Before += x * x;
             sums.After += y * y;
@@ -109,3 +109,7 @@ public sealed class Fidelity
         return best;
     }
 }
+
+/// <summary>Outputs of a compressed model have nothing to do with the original's.</summary>
+/// <param name="why">What became of them, as the middle of a sentence.</param>
+public sealed class IncomparableException(string why) : Exception(why);

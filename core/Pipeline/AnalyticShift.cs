@@ -32,7 +32,7 @@ internal static class AnalyticShift
         foreach (var (node, input) in layers)
         {
             if (!exact.TryGetValue(node.Input[1], out var w) || !decoded.TryGetValue(node.Input[1], out var q) || w.Length != q.Length) continue;
-            var dims = initializers[node.Input[1]].Dims;
+            if (initializers.GetValueOrDefault(node.Input[1])?.Dims is not { } dims) continue;
             if (Lack(node, [.. dims], w, q, input!.Mean) is { } lack && lack.All(float.IsFinite)) found[node.Output[0]] = lack;
         }
         return found;

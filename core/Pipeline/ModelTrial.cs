@@ -81,7 +81,7 @@ internal sealed class ModelTrial : IDisposable
             foreach (var e in errors) e.Add(expected[i].Outputs[e.Value], actual.Outputs[e.Value]);
             i++;
         }, cancellation);
-        return new TrialLoss(errors.Take(outputs.Count).Max(e => e.Relative), errors.Skip(outputs.Count).Sum(e => e.Relative));
+        return new TrialLoss(errors.Take(outputs.Count).Select(e => e.Relative).DefaultIfEmpty(0).Max(), errors.Skip(outputs.Count).Sum(e => e.Relative));
     }
 
     /// <inheritdoc/>
@@ -112,7 +112,7 @@ internal sealed class ModelTrial : IDisposable
         {
             var size = ElementTypes.Size(expected.Type);
             var count = size == 0 || actual.Bytes.Length != expected.Bytes.Length ? 0 : expected.Bytes.Length / size;
-            var normalized = softmax is { } axis && (axis == -1 || axis == expected.Shape.Length - 1);
+            var normalized = softmax is { } axis && expected.Shape.Length > 0 && (axis == -1 || axis == expected.Shape.Length - 1);
             var row = normalized ? (int)expected.Shape[^1] : count;
             for (var start = 0; start < count; start += row)
             {

@@ -101,7 +101,8 @@ public sealed class Rescale : Activity<PlanInput, Rescaled>
     {
         var layers = value.Takers.Select(t => (t.Tensor, Seen: search.Of(t))).ToList();
         foreach (var (tensor, seen) in layers) await EachAsync(tensor, seen.SeeChannels);
-        if (strength is { } given) return search.Scales(given);
+        // NaN and infinite weights have no scales.
+        if (strength is { } given) return search.Scales(given) is var scales && scales.All(s => double.IsFinite(s) && s > 0) ? scales : null;
         foreach (var (tensor, seen) in layers)
         {
             await EachAsync(tensor, seen.SeeRows);

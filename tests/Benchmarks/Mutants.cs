@@ -36,7 +36,7 @@ internal static partial class Mutants
         {
             var (name, bytes) = models[number % models.Length];
             var mutant = Mutant.Make(name, bytes, seed, number);
-            var steps = MutantRun.Methods[(number + (number / models.Length)) % MutantRun.Methods.Length];
+            var steps = MutantRun.Steps(number + (number / models.Length), bytes.Length);
             var folder = Directory.CreateDirectory(Path.Combine(root, number.ToString(CultureInfo.InvariantCulture))).FullName;
             Func<string, string, byte[], string, bool, Task<MutantOutcome>> run = args.Contains("in-process") ? MutantRun.InProcessAsync : MutantRun.RunAsync;
             var outcome = await run(typeof(RunDrop).Assembly.Location, folder, mutant.Bytes, steps, number % LoadsOneIn == 0);

@@ -18,9 +18,9 @@ public class MutantTests
         var codes = new int[4];
         await Parallel.ForEachAsync(Enumerable.Range(0, Count), async (number, _) =>
         {
-            var (name, bytes) = number % 2 == 0 ? models[0] : models[1 + (number / 2 % (models.Count - 1))];
+            var (name, bytes) = number % 3 > 0 || models.Count == 1 ? models[0] : models[1 + (number / 3 % (models.Count - 1))];
             var mutant = Mutant.Make(name, bytes, Seed, number);
-            var steps = MutantRun.Methods[number / 2 % MutantRun.Methods.Length];
+            var steps = MutantRun.Steps(number + (number / 3), bytes.Length);
             var program = typeof(RunDrop).Assembly.Location;
             var own = Directory.CreateDirectory(Path.Combine(folder.Path, number.ToString())).FullName;
             var ended = number % OneInThisIsAProcess == 0

@@ -4,6 +4,7 @@ using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Pipeline;
 using Serverless.Core.Recipes;
 using Serverless.Core.Techniques;
+using Serverless.Core.Techniques.Quantization;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
@@ -102,6 +103,31 @@ public class OddModelTests
         else if (kind == 1) model.Graph.Node[0].Input.RemoveAt(1);
         else model.Graph.Node[0].Input[1] = "";
         Assert.Contains(why, (await Assert.ThrowsAsync<BadInputException>(() => CompressAsync(folder, model, "method: static"))).Message);
+    }
+
+    [Theory]
+    [InlineData(float.NaN)]
+    [InlineData(float.PositiveInfinity)]
+    public void A_weight_that_is_no_number_has_no_part_in_equalization(float odd)
+    {
+        var values = ChannelScaling.Of(Perceptron()).Where(v => v.FromLayer).ToList();
+        var widest = new float[64, 64];
+        for (var i = 0; i < 64; i++)
+            for (var j = 0; j < 64; j++) widest[i, j] = i == 3 && j == 5 ? odd : i + 1;
+        var scales = Assert.Single(Equalization.Solve(values, _ => widest, new EqualizationOptions()))!;
+        Assert.All(scales, s => Assert.True(double.IsFinite(s) && s > 0));
+    }
+
+    [Fact]
+    public async Task Outputs_whose_shape_follows_from_values_are_refused_in_a_sentence_when_it_changes()
+    {
+        using var folder = new Folder();
+        var model = Perceptron();
+        model.Graph.Output.Clear();
+        model.Initializer(Tensor("zero", [0f], 1)).With(Node("Greater", ["y", "zero"], ["above"]), Node("NonZero", ["above"], ["where"]));
+        model.Graph.Output.Add(new ValueInfoProto { Name = "where", Type = new TypeProto { TensorType = new() { ElemType = (int)DataType.Int64 } } });
+        var refused = await Assert.ThrowsAsync<BadInputException>(() => CompressAsync(folder, model, "method: binary"));
+        Assert.Matches("m.onnx: the output 'where' is .* after compression and was .*; compress it more gently", refused.Message);
     }
 
     [Fact]

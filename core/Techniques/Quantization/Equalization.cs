@@ -39,7 +39,8 @@ public static class Equalization
                 {
                     if (first[c] == 0 || second[c] == 0) continue;
                     var s = Math.Sqrt(first[c] / second[c]);
-                    if (scale[c] * s is > Most or < 1 / Most) continue;
+                    // NaN is no scale either: one weight would make all of its channel undefined.
+                    if (scale[c] * s is not (>= 1 / Most and <= Most)) continue;
                     scale[c] *= s;
                     Factors(pairs[p].Makers[0])[c] /= s;
                     foreach (var taker in pairs[p].Takers) Factors(taker)[c] *= s;

@@ -22,11 +22,12 @@ internal sealed record MutantOutcome(int ExitCode, string Sentence, string? Faul
 /// </summary>
 internal static partial class MutantRun
 {
+    private const int LargestMixed = 4 << 20;
     private const int ShortestSentence = 20, LongestSentence = 600;
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(120);
 
     /// <summary>Recipes, the four main methods more often than others. Samples are few: hostile models need no good statistics.</summary>
-    public static readonly string[] Methods =
+    private static readonly string[] Methods =
     [
         Quantize("method: rtn"), Quantize("method: rtn, bits: 4"), Quantize("method: gptq, samples: 4"), Quantize("method: gptq, bits: 3, group: channel, samples: 4"),
         Quantize("method: static, samples: 4"), Quantize("method: static, samples: 4, range: entropy"), Quantize("method: dynamic"), Quantize("method: dynamic"),
@@ -35,6 +36,12 @@ internal static partial class MutantRun
         "- equalize: {}\n" + Quantize("method: static, samples: 4"), "- smooth: {}\n" + Quantize("method: static, samples: 4"), "- correctBias: {}\n" + Quantize("method: rtn, bits: 6, group: channel"),
         Quantize("method: float16"), Quantize("method: ternary"), Quantize("method: binary, order: 2"), Quantize("method: fixed"), "- smooth: {}\n" + Quantize("method: dynamic"),
     ];
+
+    /// <summary>Steps of the recipe of a mutant. Mixed widths, which run the model for each layer, are for small models.</summary>
+    /// <param name="number">Number of the mutant.</param>
+    /// <param name="bytes">Bytes of its model.</param>
+    public static string Steps(int number, int bytes) =>
+        Methods[number % Methods.Length] is var steps && bytes > LargestMixed && steps.Contains("mixed", StringComparison.Ordinal) ? Methods[0] : Methods[number % Methods.Length];
 
     /// <summary>Compresses one.</summary>
     /// <param name="program">The command line's assembly.</param>
