@@ -15,12 +15,5 @@ public class BadInputException : Exception
     public BadInputException(string message, Exception inner) : base(Shown(message), inner) { }
 
     // Names out of a hostile model must neither break the line nor drive a terminal, nor drown the remedy at the end.
-    private static string Shown(string message)
-    {
-        var text = string.Create(message.Length, message, (span, m) =>
-        {
-            for (var i = 0; i < span.Length; i++) span[i] = char.IsControl(m[i]) ? '?' : m[i];
-        });
-        return text.Length <= Longest ? text : $"{text[..(Longest / 2)]}…{text[^(Longest / 2)..]}";
-    }
+    private static string Shown(string message) => Printable.Shorten(Printable.Line(message), Longest);
 }

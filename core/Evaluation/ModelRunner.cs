@@ -80,36 +80,66 @@ internal sealed class ModelRunner : IDisposable
 
     private List<RunOutputs> RunSegments(IReadOnlyList<Sample> samples, CancellationToken cancellation)
     {
-        var live = samples.Select(s => s.Inputs.ToDictionary(i => i.Key, i => i.Value.ToOrt())).ToList();
         var times = new TimeSpan[samples.Count];
         var wanted = model.Graph.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
+        var (lastUses, functions) = (Segment.LastUses(segments!, wanted), new FunctionCalls(model));
+        var taken = segments!.SelectMany(s => s.Inputs).Concat(wanted).ToHashSet(StringComparer.Ordinal);
+        using var live = new LiveValues();
+        for (var i = 0; i < samples.Count; i++)
+            foreach (var (name, value) in samples[i].Inputs)
+                if (taken.Contains(name)) live.Keep(i, name, value.ToOrt());
+        for (var s = 0; s < segments!.Count; s++)
+        {
+            var segment = segments[s];
+            using var part = Open(segment.ToModel(model, functions, n => Input(n, live.Type(n))), folder);
+            for (var i = 0; i < samples.Count; i++)
+                times[i] += RunPart(part, segment, segment.Outputs, live, i, lastUses[s], (name, value) => live.Keep(i, name, value), cancellation);
+        }
+        return [.. samples.Select((_, i) => new RunOutputs(wanted.ToDictionary(n => n, n => Taken(live.Lend(i, n, last: true))), times[i]))];
+
+        static TensorValue Taken(Lent lent)
+        {
+            using (lent.Value) return Copy(lent.Value);
+        }
+    }
+
+    /// <summary>An input of a part whose dimensions are left open.</summary>
+    internal static ValueInfoProto Input(string name, int type) => new() { Name = name, Type = new TypeProto { TensorType = new() { ElemType = type } } };
+
+    /// <summary>Loads a part of a model whose weights are files of a folder.</summary>
+    internal static InferenceSession Open(ModelProto part, string folder)
+    {
+        using var options = Options();
+        options.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder);
+        return new InferenceSession(part.ToByteArray(), options);
+    }
+
+    /// <summary>Runs a part of a model on the live values of a sample.</summary>
+    /// <param name="session">The part, loaded.</param>
+    /// <param name="part">The part.</param>
+    /// <param name="outputs">Values to compute.</param>
+    /// <param name="live">Where its inputs are.</param>
+    /// <param name="sample">The sample.</param>
+    /// <param name="last">Inputs that nothing takes afterwards.</param>
+    /// <param name="take">Takes each output, and owns it.</param>
+    /// <param name="cancellation">Cancels the run.</param>
+    /// <returns>Time in ONNX Runtime.</returns>
+    internal static TimeSpan RunPart(
+        InferenceSession session, Segment part, IReadOnlyCollection<string> outputs, LiveValues live, int sample, IReadOnlySet<string> last,
+        Action<string, OrtValue> take, CancellationToken cancellation)
+    {
+        var lent = new Dictionary<string, Lent>(StringComparer.Ordinal);
         try
         {
-            for (var s = 0; s < segments!.Count; s++)
-            {
-                var segment = segments[s];
-                var types = segment.Inputs.ToDictionary(n => n, n => (int)live[0][n].GetTensorTypeAndShape().ElementDataType);
-                using var options = Options();
-                options.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder);
-                using var part = new InferenceSession(segment.ToModel(model, types).ToByteArray(), options);
-                var later = segments.Skip(s + 1).SelectMany(x => x.Inputs).Concat(wanted).ToHashSet(StringComparer.Ordinal);
-                for (var i = 0; i < samples.Count; i++)
-                {
-                    var (values, time) = Run(part, segment.Inputs.ToDictionary(n => n, n => live[i][n]), segment.Outputs, cancellation);
-                    times[i] += time;
-                    foreach (var (name, value) in segment.Outputs.Zip(values)) live[i][name] = value;
-                    foreach (var done in live[i].Keys.Where(k => !later.Contains(k)).ToList())
-                    {
-                        live[i][done].Dispose();
-                        live[i].Remove(done);
-                    }
-                }
-            }
-            return [.. live.Select((v, i) => new RunOutputs(wanted.ToDictionary(n => n, n => Copy(v[n])), times[i]))];
+            foreach (var name in part.Inputs) lent[name] = live.Lend(sample, name, last.Contains(name));
+            var (values, time) = Run(session, lent.ToDictionary(l => l.Key, l => l.Value.Value), outputs, cancellation);
+            foreach (var (name, value) in outputs.Zip(values)) take(name, value);
+            return time;
         }
         finally
         {
-            foreach (var v in live.SelectMany(l => l.Values)) v.Dispose();
+            foreach (var l in lent.Values)
+                if (l.Own) l.Value.Dispose();
         }
     }
 

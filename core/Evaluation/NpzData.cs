@@ -15,8 +15,10 @@ public sealed class NpzData : IDisposable
     private const long LargestSample = 256L << 20;
     private const int LongestHeader = 4096;
     private const int MostArrays = 1024;
+    private readonly Stream file;
     private readonly ZipArchive zip;
     private readonly string path;
+    private readonly IReadOnlyDictionary<string, (long Offset, long Length)> stored;
     private readonly List<(InputSpec Spec, NpyArray Array)> arrays = [];
     private readonly NpyArray? labels;
 
@@ -24,11 +26,12 @@ public sealed class NpzData : IDisposable
     /// <exception cref="BadInputException">It does not; names the array and the remedy.</exception>
     public NpzData(Stream stream, string path, IReadOnlyList<InputSpec> inputs)
     {
-        this.path = path;
+        (file, this.path) = (stream, path);
         try
         {
             zip = new ZipArchive(stream, ZipArchiveMode.Read);
             if (zip.Entries.Count > MostArrays) throw new BadInputException($"{path}: holds {zip.Entries.Count} arrays, more than {MostArrays}; keep only the model's inputs.");
+            stored = StoredEntries.Of(stream, zip);
             foreach (var spec in inputs)
             {
                 var array = Open(spec.Name) ?? throw new BadInputException($"{path}: has no array '{spec.Name}'; save one for each input of the model ({string.Join(", ", inputs.Select(i => i.Name))}).");
@@ -58,37 +61,59 @@ public sealed class NpzData : IDisposable
     // A model with a fixed first dimension takes that many samples a run.
     private long Batch => arrays.Max(a => a.Spec.Dims is { } d && d.Length == a.Array.Shape.Length && d.Length > 0 ? d[0] ?? 1 : 1);
 
-    /// <summary>The samples, in order.</summary>
-    public IEnumerable<Sample> Read()
+    /// <summary>Whether an array is compressed, so that a sample is reached by unpacking those before it.</summary>
+    public bool Compressed => arrays.Select(a => a.Array).Append(labels).OfType<NpyArray>().Any(a => !stored.ContainsKey(a.Entry));
+
+    /// <summary>The samples, in order; each call reads on its own.</summary>
+    /// <param name="first">
+    /// Runs to leave out. What is not compressed is read from there on; of what is, the samples before are unpacked through
+    /// one buffer, and neither kept nor converted.
+    /// </param>
+    /// <exception cref="BadInputException">An array ends early, or has no batch axis where others have one.</exception>
+    public IEnumerable<Sample> Read(long first = 0)
     {
         var batch = Batch;
-        for (long at = 0; at + batch <= Count; at += batch)
+        var streams = new Dictionary<NpyArray, Stream>(ReferenceEqualityComparer.Instance);
+        try
         {
-            var inputs = new Dictionary<string, TensorValue>(StringComparer.Ordinal);
-            foreach (var (spec, array) in arrays)
+            for (var at = first * batch; at + batch <= Count; at += batch)
             {
-                var batched = spec.Dims is null || spec.Dims.Length == array.Shape.Length;
-                if (!batched && batch != 1) throw new BadInputException($"{path}, array '{array.Name}': has no batch axis while other inputs take {batch} samples a run; add one.");
-                var shape = batched ? [batch, .. array.Shape[1..]] : array.Shape[1..];
-                inputs[spec.Name] = array.Next(path, batch, spec.Type, shape);
+                var inputs = new Dictionary<string, TensorValue>(StringComparer.Ordinal);
+                foreach (var (spec, array) in arrays)
+                {
+                    var batched = spec.Dims is null || spec.Dims.Length == array.Shape.Length;
+                    if (!batched && batch != 1) throw new BadInputException($"{path}, array '{array.Name}': has no batch axis while other inputs take {batch} samples a run; add one.");
+                    var shape = batched ? [batch, .. array.Shape[1..]] : array.Shape[1..];
+                    inputs[spec.Name] = array.Next(From(array, at), path, batch, spec.Type, shape);
+                }
+                long[]? right = null;
+                if (labels is not null)
+                {
+                    var t = labels.Next(From(labels, at), path, batch, TensorElementType.Int64, [batch, .. labels.Shape[1..]]);
+                    right = System.Runtime.InteropServices.MemoryMarshal.Cast<byte, long>(t.Bytes).ToArray();
+                }
+                yield return new Sample(inputs, right);
             }
-            long[]? right = null;
-            if (labels is not null)
-            {
-                var t = labels.Next(path, batch, TensorElementType.Int64, [batch, .. labels.Shape[1..]]);
-                right = System.Runtime.InteropServices.MemoryMarshal.Cast<byte, long>(t.Bytes).ToArray();
-            }
-            yield return new Sample(inputs, right);
+        }
+        finally
+        {
+            foreach (var s in streams.Values) s.Dispose();
+        }
+
+        Stream From(NpyArray array, long at)
+        {
+            if (streams.TryGetValue(array, out var open)) return open;
+            var skip = (long)Int128.Min((Int128)at * array.SampleBytes + array.Start, long.MaxValue);
+            if (stored.TryGetValue(array.Entry, out var place))
+                return streams[array] = new FileRange(file, place.Offset + Math.Min(skip, place.Length), place.Offset + place.Length);
+            var stream = streams[array] = zip.GetEntry(array.Entry)!.Open();
+            array.Skip(stream, skip, path);
+            return stream;
         }
     }
 
     /// <inheritdoc/>
-    public void Dispose()
-    {
-        foreach (var (_, array) in arrays) array.Stream.Dispose();
-        labels?.Stream.Dispose();
-        zip.Dispose();
-    }
+    public void Dispose() => zip.Dispose();
 
     private void CheckType(InputSpec spec, NpyArray array)
     {
@@ -106,7 +131,7 @@ public sealed class NpzData : IDisposable
     private NpyArray? Open(string name)
     {
         if (zip.GetEntry(name + ".npy") is not { } entry) return null;
-        var stream = entry.Open();
+        using var stream = entry.Open();
         Span<byte> start = stackalloc byte[12];
         try
         {
@@ -121,7 +146,7 @@ public sealed class NpzData : IDisposable
             if (length is <= 0 or > LongestHeader) throw Bad("has an impossible header");
             var header = new byte[length];
             stream.ReadExactly(header);
-            var array = NpyArray.Parse(name, Encoding.Latin1.GetString(header), stream) ?? throw Bad("has a header that is not understood; use plain numeric arrays in C order");
+            var array = NpyArray.Parse(name, Encoding.Latin1.GetString(header), (start[6] >= 2 ? 12 : 10) + length) ?? throw Bad("has a header that is not understood; use plain numeric arrays in C order");
             if (array.Shape.Length == 0) throw Bad("is a scalar; its first axis must be the sample");
             var each = Onnx.TensorRef.Count(array.Shape[1..]);
             if (each is null || each > LargestSample / 8) throw Bad($"has samples of more than {LargestSample >> 20} MB");
@@ -133,65 +158,5 @@ public sealed class NpzData : IDisposable
         }
 
         BadInputException Bad(string what) => new($"{path}, array '{name}': {what}; save it again with numpy.savez.");
-    }
-
-    private sealed record NpyArray(string Name, TensorElementType Type, long[] Shape, Stream Stream)
-    {
-        public static NpyArray? Parse(string name, string header, Stream stream)
-        {
-            if (Field(header, "'descr':") is not { } descr || Field(header, "'fortran_order':") is not { } order || !order.StartsWith("False", StringComparison.Ordinal)) return null;
-            TensorElementType? type = descr.Trim('\'', ' ') switch
-            {
-                "<f4" => TensorElementType.Float,
-                "<f8" => TensorElementType.Double,
-                "<f2" => TensorElementType.Float16,
-                "<i8" => TensorElementType.Int64,
-                "<i4" => TensorElementType.Int32,
-                "<i2" => TensorElementType.Int16,
-                "|i1" => TensorElementType.Int8,
-                "|u1" => TensorElementType.UInt8,
-                "<u2" => TensorElementType.UInt16,
-                "<u4" => TensorElementType.UInt32,
-                "<u8" => TensorElementType.UInt64,
-                "|b1" => TensorElementType.Bool,
-                _ => null,
-            };
-            var open = header.IndexOf("'shape':", StringComparison.Ordinal);
-            var (left, right) = (header.IndexOf('(', Math.Max(open, 0)), header.IndexOf(')', Math.Max(open, 0)));
-            if (type is null || open < 0 || left < 0 || right < left) return null;
-            var dims = new List<long>();
-            foreach (var part in header[(left + 1)..right].Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries))
-            {
-                if (!long.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out var d)) return null;
-                dims.Add(d);
-            }
-            return new NpyArray(name, type.Value, [.. dims], stream);
-        }
-
-        public TensorValue Next(string path, long batch, TensorElementType type, long[] shape)
-        {
-            var count = checked((int)(batch * Shape[1..].Aggregate(1L, (a, b) => a * b)));
-            var raw = new byte[count * ElementTypes.Size(Type)];
-            try
-            {
-                Stream.ReadExactly(raw);
-            }
-            catch (Exception e) when (e is EndOfStreamException or InvalidDataException)
-            {
-                throw new BadInputException($"{path}, array '{Name}': holds less data than its shape [{string.Join(',', Shape)}] says; save it again with numpy.savez.", e);
-            }
-            if (type == Type) return new TensorValue(type, shape, raw);
-            var converted = new byte[count * ElementTypes.Size(type)];
-            for (var i = 0; i < count; i++) ElementTypes.Set(converted, type, i, ElementTypes.Get(raw, Type, i));
-            return new TensorValue(type, shape, converted);
-        }
-
-        private static string? Field(string header, string key)
-        {
-            var at = header.IndexOf(key, StringComparison.Ordinal);
-            if (at < 0) return null;
-            var end = header.IndexOf(',', at);
-            return end < 0 ? null : header[(at + key.Length)..end].Trim();
-        }
     }
 }

@@ -37,7 +37,7 @@ internal sealed record Segment(IReadOnlyList<NodeProto> Nodes, IReadOnlyList<Ten
             {
                 cuts.Add((start, k));
                 (start, held) = (k, 0);
-                counted.Clear();
+                counted = new HashSet<string>(StringComparer.Ordinal);
                 own = uses[k].Sum(n => initializers.TryGetValue(n, out var t) ? TensorRef.From(t, n).Length : 0);
             }
             held += own;
@@ -68,18 +68,30 @@ internal sealed record Segment(IReadOnlyList<NodeProto> Nodes, IReadOnlyList<Ten
     }
 
     /// <summary>The segment as a model of its own.</summary>
-    /// <param name="whole">The model it is from, for its operator sets and functions.</param>
-    /// <param name="inputTypes">Element type of each input.</param>
-    public ModelProto ToModel(ModelProto whole, IReadOnlyDictionary<string, int> inputTypes)
+    /// <param name="whole">The model it is from, for its operator sets.</param>
+    /// <param name="functions">The functions of the model, of which those that it calls are taken.</param>
+    /// <param name="input">An input of it.</param>
+    public ModelProto ToModel(ModelProto whole, FunctionCalls functions, Func<string, ValueInfoProto> input)
     {
         var model = new ModelProto { IrVersion = Math.Max(whole.IrVersion, 4), Graph = new GraphProto { Name = "segment" } };
         model.OpsetImport.AddRange(whole.OpsetImport);
-        model.Functions.AddRange(whole.Functions);
+        model.Functions.AddRange(functions.Of(Nodes));
         model.Graph.Node.AddRange(Nodes);
         model.Graph.Initializer.AddRange(Initializers);
         model.Graph.SparseInitializer.AddRange(Sparse);
-        foreach (var name in Inputs) model.Graph.Input.Add(new ValueInfoProto { Name = name, Type = new TypeProto { TensorType = new() { ElemType = inputTypes[name] } } });
+        foreach (var name in Inputs) model.Graph.Input.Add(input(name));
         foreach (var name in Outputs) model.Graph.Output.Add(new ValueInfoProto { Name = name });
         return model;
+    }
+
+    /// <summary>For each segment, the names that no later one takes.</summary>
+    /// <param name="segments">The segments in order.</param>
+    /// <param name="wanted">Names that are needed at the end.</param>
+    public static IReadOnlyList<IReadOnlySet<string>> LastUses(IReadOnlyList<Segment> segments, IReadOnlySet<string> wanted)
+    {
+        var last = new HashSet<string>[segments.Count];
+        var later = new HashSet<string>(wanted, StringComparer.Ordinal);
+        for (var s = segments.Count - 1; s >= 0; s--) last[s] = segments[s].Inputs.Where(later.Add).ToHashSet(StringComparer.Ordinal);
+        return last;
     }
 }

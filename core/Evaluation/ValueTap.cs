@@ -1,4 +1,3 @@
-using Google.Protobuf;
 using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
 using Serverless.Core.Onnx;
@@ -18,60 +17,73 @@ public static class ValueTap
     /// <param name="folder">Local folder that holds the model.</param>
     /// <param name="index">The model.</param>
     /// <param name="names">Values to show, as <see cref="SubgraphTaps.Name"/> calls them: made by nodes, or inputs.</param>
-    /// <param name="samples">The samples.</param>
+    /// <param name="samples">The samples; read once, one at a time.</param>
     /// <param name="see">Called for each value that is a float tensor and each sample, samples in order for each value.</param>
     /// <param name="seen">Called with the values that all samples have shown.</param>
     /// <param name="cancellation">Cancels the runs.</param>
+    /// <returns>How many samples there were.</returns>
     /// <exception cref="OnnxRuntimeException">ONNX Runtime does not load or run the model.</exception>
-    public static async Task RunAsync(
-        string folder, ModelIndex index, IReadOnlySet<string> names, IReadOnlyList<Sample> samples, See see, Func<IReadOnlyList<string>, Task> seen, CancellationToken cancellation)
+    public static async Task<int> RunAsync(
+        string folder, ModelIndex index, IReadOnlySet<string> names, IEnumerable<Sample> samples, See see, Func<IReadOnlyList<string>, Task> seen, CancellationToken cancellation)
     {
         var model = index.Model.Clone();
         SubgraphTaps.Lift(model, names);
         var segments = Segment.Of(model, index.Bytes > ModelRunner.WholeLimit ? ModelRunner.SegmentLimit : long.MaxValue);
-        var live = samples.Select(s => s.Inputs.ToDictionary(i => i.Key, i => i.Value.ToOrt())).ToList();
-        try
+        var (lastUses, functions) = (Segment.LastUses(segments, new HashSet<string>()), new FunctionCalls(model));
+        var taken = segments.SelectMany(s => s.Inputs).ToHashSet(StringComparer.Ordinal);
+        using var live = new LiveValues();
+        var (count, shown) = (0, new HashSet<string>(StringComparer.Ordinal));
+        for (var s = 0; s < segments.Count; s++)
         {
-            var inputs = names.Where(n => live.Count > 0 && live[0].ContainsKey(n)).ToList();
-            foreach (var name in inputs)
-                foreach (var values in live) Show(name, values[name], see);
-            await seen(inputs);
-            for (var s = 0; s < segments.Count && live.Count > 0; s++)
+            var segment = segments[s];
+            var made = segment.Nodes.SelectMany(n => n.Output).Where(names.Contains).ToHashSet(StringComparer.Ordinal);
+            var outputs = segment.Outputs.Union(made).ToList();
+            var kept = segment.Outputs.Where(taken.Contains).ToHashSet(StringComparer.Ordinal);
+            InferenceSession? session = null;
+            try
             {
-                var segment = segments[s];
-                var made = segment.Nodes.SelectMany(n => n.Output).Where(names.Contains).ToHashSet(StringComparer.Ordinal);
-                var outputs = segment.Outputs.Union(made).ToList();
-                var later = segments.Skip(s + 1).SelectMany(x => x.Inputs).ToHashSet(StringComparer.Ordinal);
-                var tapped = segment with { Outputs = outputs };
-                var types = segment.Inputs.ToDictionary(n => n, n => (int)live[0][n].GetTensorTypeAndShape().ElementDataType);
-                using var options = ModelRunner.Options();
-                options.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder);
-                using var session = new InferenceSession(tapped.ToModel(model, types).ToByteArray(), options);
-                foreach (var values in live)
+                foreach (var i in s == 0 ? Enter() : Enumerable.Range(0, count))
                 {
-                    var (results, _) = ModelRunner.Run(session, segment.Inputs.ToDictionary(n => n, n => values[n]), outputs, cancellation);
-                    foreach (var (name, value) in outputs.Zip(results))
+                    session ??= ModelRunner.Open(
+                        (segment with { Outputs = outputs }).ToModel(model, functions, n => ModelRunner.Input(n, live.Type(n))), folder);
+                    ModelRunner.RunPart(session, segment, outputs, live, i, lastUses[s], (name, value) =>
                     {
                         if (made.Contains(name)) Show(name, value, see);
-                        if (later.Contains(name)) values[name] = value;
+                        if (kept.Contains(name)) live.Keep(i, name, value);
                         else value.Dispose();
-                    }
-                    foreach (var done in values.Keys.Where(k => !later.Contains(k)).ToList())
-                    {
-                        values[done].Dispose();
-                        values.Remove(done);
-                    }
+                    }, cancellation);
                 }
-                await seen([.. made]);
             }
+            finally
+            {
+                session?.Dispose();
+            }
+            if (count > 0) await seen([.. s == 0 ? shown.Union(made) : made]);
         }
-        finally
+        return count;
+
+        // The first part takes the samples as they are read: where it is the only one, none outlives its run.
+        IEnumerable<int> Enter()
         {
-            foreach (var v in live.SelectMany(l => l.Values)) v.Dispose();
+            foreach (var sample in samples)
+            {
+                foreach (var (name, input) in sample.Inputs)
+                {
+                    var value = input.ToOrt();
+                    if (names.Contains(name))
+                    {
+                        shown.Add(name);
+                        Show(name, value, see);
+                    }
+                    if (taken.Contains(name)) live.Keep(count, name, value);
+                    else value.Dispose();
+                }
+                yield return count++;
+            }
         }
     }
 
-    private static void Show(string name, OrtValue value, See see)
+    internal static void Show(string name, OrtValue value, See see)
     {
         if (!value.IsTensor) return;
         var info = value.GetTensorTypeAndShape();

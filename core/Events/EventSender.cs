@@ -58,7 +58,8 @@ public sealed class EventSender : IDisposable
             }
             catch (Exception e) when (e is not OperationCanceledException || !cancellation.IsCancellationRequested)
             {
-                failures.Add($"{to.GetLeftPart(UriPartial.Authority)} was not told of {happened.Type}: {(e.InnerException as BadInputException)?.Message ?? e.Message.Split('\n')[0]}");
+                var why = StorageFailure.Cause<BadInputException>(e)?.Message ?? e.Message.Split('\n')[0];
+                failures.Add($"{SecretText.Host(to)} was not told of {happened.Type}: {SecretText.Cut(why)}");
             }
         }
     }

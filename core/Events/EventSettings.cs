@@ -13,15 +13,23 @@ public sealed record EventSettings(Uri? Topic, IReadOnlyList<Uri> Webhooks, stri
     public static EventSettings Read(Func<string, string?> get)
     {
         var secret = get("SERVERLESS_HOOK_SECRET") ?? "";
-        var hooks = (get("SERVERLESS_WEBHOOKS") ?? "").Split([' ', ','], StringSplitOptions.RemoveEmptyEntries).Select(h => Address("SERVERLESS_WEBHOOKS", h)).ToList();
+        var hooks = (get("SERVERLESS_WEBHOOKS") ?? "").Split([' ', ','], StringSplitOptions.RemoveEmptyEntries)
+            .Select((h, i) => Address($"SERVERLESS_WEBHOOKS, address {i + 1}", h)).ToList();
         var allow = get("SERVERLESS_WEBHOOKS_PRIVATE") is "true" or "1";
         if (hooks.Count > 0 && secret.Length < WebhookSignature.ShortestSecret)
             throw new BadInputException($"SERVERLESS_HOOK_SECRET: webhooks are signed; set a secret of at least {WebhookSignature.ShortestSecret} characters.");
         if (!allow && hooks.FirstOrDefault(h => h.Scheme != Uri.UriSchemeHttps) is { } plain)
-            throw new BadInputException($"SERVERLESS_WEBHOOKS: '{plain}' is not https; only webhooks in a private network (SERVERLESS_WEBHOOKS_PRIVATE=true) may be.");
+            throw new BadInputException($"SERVERLESS_WEBHOOKS: '{SecretText.Host(plain)}' is not https; "
+                + "only webhooks in a private network (SERVERLESS_WEBHOOKS_PRIVATE=true) may be.");
         return new EventSettings(get("SERVERLESS_EVENT_TOPIC") is { Length: > 0 } topic ? Address("SERVERLESS_EVENT_TOPIC", topic) : null, hooks, secret, allow);
     }
 
+    /// <summary>How many listen; addresses and the secret are not shown.</summary>
+    public override string ToString() => $"{(Topic is null ? "no topic" : "a topic")}, {Webhooks.Count} webhooks";
+
+    // What cannot be read as an address may still hold a password.
     private static Uri Address(string variable, string text) =>
-        Uri.TryCreate(text, UriKind.Absolute, out var uri) && uri.Scheme is "https" or "http" ? uri : throw new BadInputException($"{variable}: '{text}' is not an http(s) address.");
+        Uri.TryCreate(text, UriKind.Absolute, out var uri) && uri.Scheme is "https" or "http"
+            ? uri
+            : throw new BadInputException($"{variable}: not an http(s) address; give it as https://HOST/PATH.");
 }

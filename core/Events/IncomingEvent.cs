@@ -7,7 +7,9 @@ namespace Serverless.Core.Events;
 /// <param name="Retrained">Store path of a model that was trained again, or null.</param>
 /// <param name="Run">The run that waits for it, or null.</param>
 /// <param name="Predecessor">The run whose recipe to take, or null.</param>
-public sealed record IncomingEvent(string? Dropped, string? Retrained = null, string? Run = null, string? Predecessor = null)
+/// <param name="Id">The event's id, the same when it is delivered again; null when it has none.</param>
+public sealed record IncomingEvent(
+    string? Dropped, string? Retrained = null, string? Run = null, string? Predecessor = null, string? Id = null)
 {
     /// <summary>Largest event read, in characters.</summary>
     public const int Largest = 64 << 10;
@@ -33,16 +35,18 @@ public sealed record IncomingEvent(string? Dropped, string? Retrained = null, st
             if (root.ValueKind == JsonValueKind.Array && root.GetArrayLength() == 1) root = root[0];
             if (root.ValueKind != JsonValueKind.Object) throw new BadInputException("the event is not a JSON object.");
             var data = root.TryGetProperty("data", out var d) && d.ValueKind == JsonValueKind.Object ? d : default;
-            return (Text(root, "type") ?? Text(root, "eventType")) switch
+            var read = (Text(root, "type") ?? Text(root, "eventType")) switch
             {
                 BlobCreated => OfBlob(Text(root, "subject")),
                 ModelRegistered => Registered(data),
                 RunEvent.Retrained => new IncomingEvent(null, Text(data, "model") ?? throw new BadInputException($"the event {RunEvent.Retrained} has no 'model' in its data."), Text(data, "run"), Text(data, "predecessor")),
                 _ => null,
             };
+            return read is null ? null : read with { Id = Text(root, "id") };
         }
-        catch (JsonException e)
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
+            // A text with half a surrogate pair is an InvalidOperationException.
             throw new BadInputException($"the event is not JSON: {e.Message}", e);
         }
     }

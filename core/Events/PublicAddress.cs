@@ -3,16 +3,26 @@ using System.Net.Sockets;
 
 namespace Serverless.Core.Events;
 
-/// <summary>Tells addresses of the public internet from those of private networks (RFC 6890 and its IPv6 kin).</summary>
+/// <summary>
+/// Tells addresses of the public internet from special ones: those of the IANA special-purpose registries (RFC 6890) of IPv4
+/// and IPv6, those reachable by everybody included, multicast, and the platform address of Azure. Of IPv6 only 2000::/3 is
+/// public unicast (RFC 4291, section 2.4).
+/// </summary>
 public static class PublicAddress
 {
+    private static readonly IPNetwork GlobalUnicast = IPNetwork.Parse("2000::/3");
+
     private static readonly IPNetwork[] Special =
     [
         .. new[]
         {
-            "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24",
-            "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
-            "::/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
+            "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
+            "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24",
+            "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+            // Azure's resolver, health probes and guest agent, the same in every virtual network.
+            "168.63.129.16/32",
+            // Teredo, benchmarking, AMT, AS112, ORCHID and drone ids; documentation; 6to4; AS112; documentation.
+            "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
         }.Select(IPNetwork.Parse),
     ];
 
@@ -20,6 +30,7 @@ public static class PublicAddress
     public static bool Is(IPAddress address)
     {
         var plain = address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address;
+        if (plain.AddressFamily == AddressFamily.InterNetworkV6 && (plain.ScopeId != 0 || !GlobalUnicast.Contains(plain))) return false;
         return !Special.Any(n => n.BaseAddress.AddressFamily == plain.AddressFamily && n.Contains(plain));
     }
 

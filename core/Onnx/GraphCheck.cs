@@ -6,12 +6,16 @@ namespace Serverless.Core.Onnx;
 public static class GraphCheck
 {
     /// <summary>Checks all scopes of a model (ONNX IR, "Graphs" and "Names Within a Graph").</summary>
+    /// <param name="path">The model, for errors.</param>
+    /// <param name="model">The model.</param>
+    /// <param name="cancellation">Cancels the check.</param>
     /// <exception cref="BadInputException">A rule is broken; says where.</exception>
-    public static void Check(string path, ModelProto model)
+    public static void Check(string path, ModelProto model, CancellationToken cancellation)
     {
         var functions = model.Functions.Select(f => (f.Domain, f.Name)).ToHashSet();
         foreach (var scope in GraphScope.Of(model).SelectMany(r => r.All()))
         {
+            cancellation.ThrowIfCancellationRequested();
             var where = scope.Path.Length == 0 ? "the graph" : $"'{scope.Path}'";
             CheckDefinitions(path, where, scope);
             CheckUses(path, where, scope);
@@ -60,8 +64,9 @@ public static class GraphCheck
             if (t.Name.Length == 0) throw new BadInputException($"{path}: {where} has an initializer without a name; export the model again.");
             if (!seen.Add(t.Name)) throw new BadInputException($"{path}: {where} has two initializers named '{t.Name}'; export the model again.");
         }
+        var initializers = seen.ToHashSet(StringComparer.Ordinal);
         foreach (var v in scope.Graph?.Input ?? [])
-            if (!seen.Add(v.Name) && !scope.Graph!.Initializer.Any(t => t.Name == v.Name))
+            if (!seen.Add(v.Name) && !initializers.Contains(v.Name))
                 throw new BadInputException($"{path}: {where} has two inputs named '{v.Name}'; export the model again.");
         foreach (var n in scope.Nodes)
             foreach (var o in n.Output)

@@ -11,6 +11,8 @@ public sealed class GraphScope
 {
     private IReadOnlyList<OperatorSetIdProto> opsets = [];
     private readonly HashSet<string> defined = new(StringComparer.Ordinal);
+    private GraphEdits? edits;
+    private GraphIndex? index;
 
     private GraphScope(string path, GraphScope? parent, GraphProto? graph, FunctionProto? function)
     {
@@ -36,6 +38,9 @@ public sealed class GraphScope
     /// <summary>The enclosing scope; null for the main graph and for functions.</summary>
     public GraphScope? Parent { get; }
 
+    /// <summary>The node that holds the graph of a subgraph, or null.</summary>
+    public NodeProto? Owner { get; private init; }
+
     /// <summary>The graph, or null when the scope is a function.</summary>
     public GraphProto? Graph { get; }
 
@@ -43,7 +48,17 @@ public sealed class GraphScope
     public FunctionProto? Function { get; }
 
     /// <summary>The nodes of this scope, not of those inside it.</summary>
-    public RepeatedField<NodeProto> Nodes => Graph?.Node ?? Function!.Node;
+    public RepeatedField<NodeProto> Nodes
+    {
+        get
+        {
+            edits?.Commit();
+            return Graph?.Node ?? Function!.Node;
+        }
+    }
+
+    /// <summary>Who makes and takes its values. Within a batch of edits, as it was when first asked for.</summary>
+    public GraphIndex Index => index ??= new GraphIndex(this);
 
     /// <summary>The version of the default operator set that the nodes mean.</summary>
     public long Opset => Parent?.Opset ?? (opsets.FirstOrDefault(o => o.Domain is "" or "ai.onnx")?.Version ?? 1);
@@ -60,6 +75,45 @@ public sealed class GraphScope
         for (var scope = this; scope is not null; scope = scope.Parent)
             if (scope.defined.Contains(name)) return scope;
         return null;
+    }
+
+    /// <summary>Edits the nodes: at once, or in a batch.</summary>
+    internal void Edit(Action<NodeList> edit)
+    {
+        if (edits is { } batch)
+        {
+            edit(batch.Nodes);
+            return;
+        }
+        var list = new NodeList(Nodes);
+        edit(list);
+        list.Commit();
+        index = null;
+    }
+
+    /// <summary>Removes an initializer: at once, or in a batch.</summary>
+    internal void Remove(TensorProto initializer)
+    {
+        var batch = edits ?? new GraphEdits(Nodes, Graph!.Initializer);
+        batch.Remove(initializer);
+        if (edits is not null) return;
+        batch.Commit();
+        index = null;
+    }
+
+    /// <summary>Begins a batch of edits.</summary>
+    /// <exception cref="InvalidOperationException">Another is under way.</exception>
+    internal void Begin(GraphEdits batch)
+    {
+        if (edits is not null) throw new InvalidOperationException("Two batches of edits of a graph are under way.");
+        (edits, index) = (batch, null);
+    }
+
+    /// <summary>Writes the edits and ends the batch.</summary>
+    internal void End()
+    {
+        edits?.Commit();
+        (edits, index) = (null, null);
     }
 
     /// <summary>Notes a name that an edit added to this scope.</summary>
@@ -87,8 +141,14 @@ public sealed class GraphScope
     }
 
     /// <summary>The graphs that a node's attributes hold.</summary>
-    public static IEnumerable<GraphProto> Subgraphs(NodeProto node) =>
-        node.Attribute.SelectMany(a => a.G is null ? a.Graphs : a.Graphs.Prepend(a.G));
+    public static IEnumerable<GraphProto> Subgraphs(NodeProto node)
+    {
+        foreach (var a in node.Attribute)
+        {
+            if (a.G is not null) yield return a.G;
+            foreach (var g in a.Graphs) yield return g;
+        }
+    }
 
     private static HashSet<string> FreeNames(GraphProto graph)
     {
@@ -111,19 +171,20 @@ public sealed class GraphScope
         return free;
     }
 
-    private static GraphScope Build(string path, GraphScope? parent, GraphProto? graph, FunctionProto? function)
+    private static GraphScope Build(string path, GraphScope? parent, GraphProto? graph, FunctionProto? function, NodeProto? owner = null)
     {
-        var scope = new GraphScope(path, parent, graph, function);
+        var scope = new GraphScope(path, parent, graph, function) { Owner = owner };
         for (var i = 0; i < scope.Nodes.Count; i++)
         {
             var node = scope.Nodes[i];
             foreach (var a in node.Attribute)
             {
+                if (a.G is null && a.Graphs.Count == 0) continue;
                 var inner = a.G is null ? a.Graphs.ToList() : [a.G, .. a.Graphs];
                 for (var g = 0; g < inner.Count; g++)
                 {
                     var step = $"{(node.HasName && node.Name.Length > 0 ? node.Name : $"{node.OpType}_{i}")}/{a.Name}{(inner.Count > 1 ? $"[{g}]" : "")}";
-                    scope.Children.Add(Build(path.Length == 0 ? step : $"{path}/{step}", scope, inner[g], null));
+                    scope.Children.Add(Build(path.Length == 0 ? step : $"{path}/{step}", scope, inner[g], null, node));
                 }
             }
         }

@@ -65,7 +65,8 @@ public sealed class ModelEdit
         }
         else
         {
-            scope.Nodes.Insert(0, Node("Constant", [], [name], new AttributeProto { Name = "value", Type = AttributeProto.Types.AttributeType.Tensor, T = tensor }));
+            var node = Node("Constant", [], [name], new AttributeProto { Name = "value", Type = AttributeProto.Types.AttributeType.Tensor, T = tensor });
+            scope.Edit(l => l.InsertAfter(null, [node]));
         }
         scope.Define(name);
         return name;
@@ -102,21 +103,33 @@ public sealed class ModelEdit
     public static void InsertFirst(GraphScope scope, IReadOnlyList<NodeProto> nodes)
     {
         // Constants of a function are nodes too and have to stay in front of what uses them.
-        var at = scope.Graph is null ? scope.Nodes.TakeWhile(n => n.OpType == "Constant").Count() : 0;
-        for (var i = 0; i < nodes.Count; i++) scope.Nodes.Insert(at + i, nodes[i]);
-        foreach (var n in nodes)
-            foreach (var o in n.Output) scope.Define(o);
+        scope.Edit(l => l.InsertFirst(nodes, behindConstants: scope.Graph is null));
+        Define(scope, nodes);
+    }
+
+    /// <summary>Puts nodes behind one, or before all others when it is null, in the order given.</summary>
+    public static void InsertAfter(GraphScope scope, NodeProto? node, IReadOnlyList<NodeProto> nodes)
+    {
+        scope.Edit(l => l.InsertAfter(node, nodes));
+        Define(scope, nodes);
     }
 
     /// <summary>Puts nodes in the place of one.</summary>
     public static void Replace(GraphScope scope, NodeProto old, IReadOnlyList<NodeProto> nodes)
     {
-        var at = IndexOf(scope, old);
-        scope.Nodes.RemoveAt(at);
-        for (var i = 0; i < nodes.Count; i++) scope.Nodes.Insert(at + i, nodes[i]);
+        scope.Edit(l => l.Replace(old, nodes));
+        Define(scope, nodes);
+    }
+
+    private static void Define(GraphScope scope, IReadOnlyList<NodeProto> nodes)
+    {
         foreach (var n in nodes)
             foreach (var o in n.Output) scope.Define(o);
     }
+
+    /// <summary>Begins many edits of the model, written to it when the batch is disposed.</summary>
+    /// <param name="more">Scopes from elsewhere that edits name too.</param>
+    internal EditBatch Batch(params IEnumerable<GraphScope> more) => new(Roots.Concat(more));
 
     /// <summary>Makes every use of some values, in their scope and those inside it, mean others of the same scope.</summary>
     /// <param name="home">The scope that defines all of them.</param>
@@ -143,46 +156,14 @@ public sealed class ModelEdit
     }
 
     /// <summary>Drops nodes and initializers of the main graph and its subgraphs that nothing uses, until none is left.</summary>
-    public void DropDead()
-    {
-        for (var dropped = true; dropped;)
-        {
-            dropped = false;
-            var used = new HashSet<(GraphScope, string)>();
-            foreach (var scope in Roots[0].All())
-                foreach (var name in scope.Nodes.SelectMany(n => n.Input).Concat(scope.Graph!.Output.Select(o => o.Name)).Concat(scope.Graph.Input.Select(v => v.Name)))
-                    if (scope.Resolve(name) is { } home) used.Add((home, name));
-            foreach (var scope in Roots[0].All())
-            {
-                var initializers = scope.Graph!.Initializer;
-                for (var i = initializers.Count - 1; i >= 0; i--)
-                    if (!used.Contains((scope, initializers[i].Name))) initializers.RemoveAt(i);
-                for (var i = scope.Nodes.Count - 1; i >= 0; i--)
-                {
-                    var node = scope.Nodes[i];
-                    if (node.Output.Count == 0 || GraphScope.Subgraphs(node).Any() || node.Output.Any(o => used.Contains((scope, o)))) continue;
-                    scope.Nodes.RemoveAt(i);
-                    dropped = true;
-                }
-            }
-        }
-    }
+    /// <param name="cancellation">Cancels the work.</param>
+    public void DropDead(CancellationToken cancellation) => DeadNodes.Drop(Roots[0], cancellation);
 
     /// <summary>Removes the initializer or Constant node that holds a weight; its uses stay and must be defined anew.</summary>
     public static void RemoveDefinition(Weight weight)
     {
-        if (weight.Constant is { } constant)
-        {
-            weight.Scope.Nodes.RemoveAt(IndexOf(weight.Scope, constant));
-            return;
-        }
-        var graph = weight.Scope.Graph!;
-        for (var i = 0; i < graph.Initializer.Count; i++)
-        {
-            if (!ReferenceEquals(graph.Initializer[i], weight.Tensor)) continue;
-            graph.Initializer.RemoveAt(i);
-            return;
-        }
+        if (weight.Constant is { } constant) weight.Scope.Edit(l => l.Replace(constant, []));
+        else weight.Scope.Remove(weight.Tensor);
     }
 
     /// <summary>A node of the default domain, or of <paramref name="op"/>'s when it is written <c>domain:Op</c>.</summary>
@@ -223,13 +204,6 @@ public sealed class ModelEdit
         return a;
     }
 
-    private static int IndexOf(GraphScope scope, NodeProto node)
-    {
-        for (var i = 0; i < scope.Nodes.Count; i++)
-            if (ReferenceEquals(scope.Nodes[i], node)) return i;
-        throw new InvalidOperationException($"The {node.OpType} node is not in the scope.");
-    }
-
     // Before IR 4 every initializer had to be a graph input too, and was a constant all the same. From 4 on an
     // initializer that is an input may be overridden by the caller, so those inputs go.
     private void RaiseIrVersion()
@@ -237,7 +211,8 @@ public sealed class ModelEdit
         if (Model.IrVersion >= 4) return;
         Model.IrVersion = 4;
         var initializers = Model.Graph.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
-        for (var i = Model.Graph.Input.Count - 1; i >= 0; i--)
-            if (initializers.Contains(Model.Graph.Input[i].Name)) Model.Graph.Input.RemoveAt(i);
+        var given = Model.Graph.Input.Where(v => !initializers.Contains(v.Name)).ToList();
+        Model.Graph.Input.Clear();
+        Model.Graph.Input.AddRange(given);
     }
 }

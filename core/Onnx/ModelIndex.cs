@@ -9,6 +9,9 @@ namespace Serverless.Core.Onnx;
 /// <param name="Files">File name relative to the model's folder → the stored object, the model itself included.</param>
 public sealed record ModelIndex(string Path, ModelProto Model, IReadOnlyDictionary<string, Artifact> Files)
 {
+    private const int LongestShown = 200, MostShares = 16;
+    private const long MostShared = 4L << 30;
+
     /// <summary>The folder in the store that file names are relative to.</summary>
     public string Folder => StorePath.Parent(Path);
 
@@ -27,11 +30,11 @@ public sealed record ModelIndex(string Path, ModelProto Model, IReadOnlyDictiona
         static IEnumerable<(TensorProto, string)> Of(GraphProto? graph)
         {
             if (graph is null) yield break;
-            foreach (var t in graph.Initializer) yield return (t, $"initializer '{t.Name}'");
+            foreach (var t in graph.Initializer) yield return (t, $"initializer '{Shown(t.Name)}'");
             foreach (var s in graph.SparseInitializer)
             {
-                if (s.Values is not null) yield return (s.Values, $"sparse initializer '{s.Values.Name}' values");
-                if (s.Indices is not null) yield return (s.Indices, $"sparse initializer '{s.Values?.Name}' indices");
+                if (s.Values is not null) yield return (s.Values, $"sparse initializer '{Shown(s.Values.Name)}' values");
+                if (s.Indices is not null) yield return (s.Indices, $"sparse initializer '{Shown(s.Values?.Name ?? "")}' indices");
             }
             foreach (var t in OfNodes(graph.Node)) yield return t;
         }
@@ -42,7 +45,8 @@ public sealed record ModelIndex(string Path, ModelProto Model, IReadOnlyDictiona
             {
                 foreach (var a in n.Attribute)
                 {
-                    var place = $"{n.OpType} '{(n.Output.Count > 0 ? n.Output[0] : n.Name)}' attribute '{a.Name}'";
+                    if (a is { T: null, G: null, SparseTensor: null, Tensors.Count: 0, Graphs.Count: 0, SparseTensors.Count: 0 }) continue;
+                    var place = $"{n.OpType} '{Shown(n.Output.Count > 0 ? n.Output[0] : n.Name)}' attribute '{Shown(a.Name)}'";
                     if (a.T is not null) yield return (a.T, place);
                     foreach (var t in a.Tensors) yield return (t, place);
                     foreach (var s in a.SparseTensors.Append(a.SparseTensor))
@@ -57,6 +61,9 @@ public sealed record ModelIndex(string Path, ModelProto Model, IReadOnlyDictiona
         }
     }
 
+    // Names are as long as the model's author likes; a place for each tensor is not.
+    private static string Shown(string name) => name.Length <= LongestShown ? name : name[..LongestShown] + "…";
+
     internal static async Task<ModelIndex> CheckAsync(
         IArtifactStore store, string path, Artifact self, ModelProto model, CancellationToken cancellation)
     {
@@ -66,8 +73,10 @@ public sealed record ModelIndex(string Path, ModelProto Model, IReadOnlyDictiona
             throw new BadInputException($"{path}: imports no ONNX operator set; export the model again.");
         var name = StorePath.Name(path);
         var files = new Dictionary<string, Artifact>(StringComparer.Ordinal) { [name] = self };
+        var named = new Dictionary<string, long>(StringComparer.Ordinal);
         foreach (var (tensor, place) in Tensors(model))
         {
+            cancellation.ThrowIfCancellationRequested();
             var reference = TensorRef.From(tensor, $"{path}, {place}");
             if (reference.File is not { } file) continue;
             if (file[0] is '@' or '#') throw new BadInputException($"{path}, {place}: the external data path '{file}' begins with '{file[0]}'; rename the data file.");
@@ -78,9 +87,13 @@ public sealed record ModelIndex(string Path, ModelProto Model, IReadOnlyDictiona
                 files[file] = artifact;
             }
             if (reference.Offset > artifact.Length - reference.Length)
-                throw new BadInputException($"{path}, {place}: bytes {reference.Offset}..{reference.Offset + reference.Length} lie past the end of '{file}' ({artifact.Length} bytes); copy it again.");
+                throw new BadInputException($"{path}, {place}: bytes {reference.Offset}..{(ulong)reference.Offset + (ulong)reference.Length} "
+                    + $"lie past the end of '{file}' ({artifact.Length} bytes); copy it again.");
+            // Each tensor is read and written on its own: a short file must not stand for any number of long ones.
+            if ((named[file] = named.GetValueOrDefault(file) + reference.Length) > Math.Max(MostShared, artifact.Length * MostShares))
+                throw new BadInputException($"{path}: its tensors name more than {named[file] >> 20} MB of '{file}', which holds {artifact.Length >> 20} MB; save the model again so that tensors share no bytes.");
         }
-        GraphCheck.Check(path, model);
+        GraphCheck.Check(path, model, cancellation);
         FunctionExpansion.Check(path, model);
         return new ModelIndex(path, model, files);
     }

@@ -19,6 +19,9 @@ public static class ModelIndexer
     private const int FieldLimit = 4_000_000;
     private const int DepthLimit = 90;
 
+    // Objects of a graph take more memory than their few bytes in the file.
+    private const long GraphLimit = 256L << 20;
+
     /// <summary>Indexes the model at <paramref name="path"/>.</summary>
     /// <param name="store">Where the model and its external data are.</param>
     /// <param name="path">The <c>.onnx</c> file.</param>
@@ -45,13 +48,19 @@ public static class ModelIndexer
 
     private sealed class Walk(WireReader reader, string fileName)
     {
-        private long kept;
+        private readonly List<ArrayBufferWriter<byte>> outputs = [];
+        private long kept, objects;
         private int fields;
 
-        public async Task<ArrayBufferWriter<byte>> MessageAsync(WireKind kind, long end, int depth, CancellationToken cancellation)
+        // What comes back is used before the next message of the same depth is read.
+        public async ValueTask<ArrayBufferWriter<byte>> MessageAsync(WireKind kind, long end, int depth, CancellationToken cancellation)
         {
             if (depth > DepthLimit) throw reader.Malformed($"nests messages more than {DepthLimit} deep");
-            var output = new ArrayBufferWriter<byte>(64);
+            objects += WireSchema.ObjectBytes(kind);
+            if (objects > GraphLimit) throw reader.Malformed($"holds more nodes, attributes and shapes than fit {GraphLimit >> 20} MB of memory");
+            if (outputs.Count == depth) outputs.Add(new ArrayBufferWriter<byte>(64));
+            var output = outputs[depth];
+            output.ResetWrittenCount();
             (long Offset, long Length)? payload = null;
             while (reader.Position < end)
             {

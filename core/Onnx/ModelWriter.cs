@@ -116,13 +116,21 @@ public static class ModelWriter
     {
         foreach (var scope in GraphScope.Of(model)[0].All())
         {
-            foreach (var node in scope.Nodes.Where(IsExternalConstant).ToList())
+            var kept = new List<NodeProto>(scope.Nodes.Count);
+            foreach (var node in scope.Nodes)
             {
+                if (!IsExternalConstant(node))
+                {
+                    kept.Add(node);
+                    continue;
+                }
                 var tensor = node.Attribute[0].T;
                 tensor.Name = node.Output[0];
                 scope.Graph!.Initializer.Add(tensor);
-                ModelEdit.Replace(scope, node, []);
             }
+            if (kept.Count == scope.Nodes.Count) continue;
+            scope.Nodes.Clear();
+            scope.Nodes.AddRange(kept);
         }
     }
 

@@ -20,7 +20,7 @@ public static class SubgraphTaps
         var path = "";
         for (var inner = home; inner.Parent is { } outer; inner = outer)
         {
-            if (Owner(inner) is not { OpType: "If", Domain: "" } owner || owner.Attribute.FirstOrDefault(a => ReferenceEquals(a.G, inner.Graph)) is not { } branch) return null;
+            if (inner.Owner is not { OpType: "If", Domain: "" } owner || owner.Attribute.FirstOrDefault(a => ReferenceEquals(a.G, inner.Graph)) is not { } branch) return null;
             // Outputs, unlike nodes, always have names.
             path = $"{owner.Output.FirstOrDefault()}/{branch.Name}/{path}";
         }
@@ -44,7 +44,7 @@ public static class SubgraphTaps
     {
         for (var (inner, taken) = (scope, value); inner.Parent is { } outer; (inner, taken) = (outer, name))
         {
-            var owner = Owner(inner)!;
+            var owner = inner.Owner!;
             foreach (var branch in owner.Attribute.Where(a => a.G is not null))
             {
                 // Every branch has a value of that name; different graphs may.
@@ -57,6 +57,4 @@ public static class SubgraphTaps
             owner.Output.Add(name);
         }
     }
-
-    private static NodeProto? Owner(GraphScope inner) => inner.Parent!.Nodes.FirstOrDefault(n => GraphScope.Subgraphs(n).Any(g => ReferenceEquals(g, inner.Graph)));
 }

@@ -6,6 +6,10 @@ namespace Serverless.Core.Onnx;
 internal sealed class UseFinder
 {
     private const int MostLayouts = 16;
+
+    // Splits and Concats that follow one another multiply the ways from a weight to its uses; ordinary models have a few for each.
+    private const int MostWays = 1_000_000;
+    private int ways;
     private readonly Dictionary<(GraphScope, string), List<(GraphScope Scope, NodeProto Node, int Input)>> uses = [];
     private readonly HashSet<(GraphScope, string)> outputs = [];
     private readonly Dictionary<(string, string), GraphScope> functions = [];
@@ -41,9 +45,10 @@ internal sealed class UseFinder
     private string? Follow(GraphScope scope, string value, IReadOnlyList<NodeProto> through, List<WeightUse> found)
     {
         if (outputs.Contains((scope, value))) return "is an output of its graph";
-        if (through.Count > MostLayouts) return "passes through too many layout operators";
+        if (through.Count > MostLayouts || ways > MostWays) return "passes through too many layout operators";
         foreach (var (at, node, input) in uses.GetValueOrDefault((scope, value)) ?? [])
         {
+            if (through.Count > 0 && ++ways > MostWays) return "passes through too many layout operators";
             var use = new WeightUse(at, node, input, through);
             if (use.IsUnderstood) found.Add(use);
             else if (WeightUse.IsLayout(node, input) && node.Output.Count > 0)

@@ -34,6 +34,7 @@ public sealed record Weight(
         var finder = new UseFinder(model, scopes);
         var found = new List<Weight>();
         var names = new HashSet<string>(StringComparer.Ordinal);
+        var numbers = new Dictionary<string, int>(StringComparer.Ordinal);
         foreach (var scope in scopes)
         {
             var overridable = model.IrVersion >= 4 && scope.Parent is null && scope.Graph is not null
@@ -52,8 +53,12 @@ public sealed record Weight(
             if (reference.Elements == 0) return;
             var (uses, why) = finder.Find(scope, value);
             if (overridable) why = "is a graph input with a default";
-            var name = names.Add(value) ? value : $"{scope.Path}/{value}";
-            for (var i = 2; name != value && !names.Add(name); i++) name = $"{scope.Path}/{value}#{i}";
+            var name = value;
+            if (!names.Add(value))
+            {
+                var own = name = $"{scope.Path}/{value}";
+                for (var i = numbers.GetValueOrDefault(own, 2); !names.Add(name); numbers[own] = ++i) name = $"{own}#{i}";
+            }
             found.Add(new Weight(name, scope, value, tensor, constant, reference, why is null ? uses : [], why));
         }
     }

@@ -45,4 +45,12 @@ internal static class WireSchema
         (WireKind.Shape, 1) => WireKind.Entry,
         _ => WireKind.Leaf,
     };
+
+    /// <summary>About what an object of the kind takes in memory once it is parsed, in bytes; its strings and numbers come on top.</summary>
+    public static int ObjectBytes(WireKind kind) => kind switch
+    {
+        WireKind.Attribute or WireKind.Tensor or WireKind.Graph or WireKind.Function => 512,
+        WireKind.Node => 256,
+        _ => 96,
+    };
 }

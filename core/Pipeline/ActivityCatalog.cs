@@ -12,6 +12,9 @@ public sealed record CatalogedActivity(string Name, Type Input, Type Output, boo
 {
     internal MethodInfo Run { get; init; } = null!;
 
+    /// <summary>Whether a message may ask for it: its input is an <see cref="IPlaceable"/>.</summary>
+    public bool IsPlaceable => Input.IsAssignableTo(typeof(IPlaceable));
+
     /// <summary>Runs it, JSON to JSON.</summary>
     public async Task<JsonElement> RunAsync(JsonElement input, ActivityContext context, CancellationToken cancellation)
     {

@@ -28,10 +28,11 @@ internal static class AnalyticShift
         var names = layers.Select(l => l.Node.Input[1]).ToList();
         var (exact, decoded) = (ConstantValues.Read(before, beforeFolder, names), ConstantValues.Read(after, afterFolder, names));
         var found = new Dictionary<string, float[]>(StringComparer.Ordinal);
+        var initializers = before.Graph.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);
         foreach (var (node, input) in layers)
         {
             if (!exact.TryGetValue(node.Input[1], out var w) || !decoded.TryGetValue(node.Input[1], out var q) || w.Length != q.Length) continue;
-            if (before.Graph.Initializer.FirstOrDefault(t => t.Name == node.Input[1])?.Dims is not { } dims) continue;
+            if (initializers.GetValueOrDefault(node.Input[1])?.Dims is not { } dims) continue;
             if (Lack(node, [.. dims], w, q, input!.Mean) is { } lack && lack.All(float.IsFinite)) found[node.Output[0]] = lack;
         }
         return found;

@@ -45,6 +45,7 @@ internal sealed record AssembledGraph(
         var dynamic = new DynamicForm(edit);
         var weights = Weight.Of(model);
         var own = corrections is null ? [] : await OwnBiasesAsync(edit, weights.Where(w => results.ContainsKey(w.Name)), corrections, Read, cancellation);
+        using var batch = edit.Batch(weights.Select(w => ModelEdit.Outermost(w.Scope)).Distinct());
         foreach (var weight in weights)
         {
             parameters += weight.Reference.Elements;
@@ -59,16 +60,17 @@ internal sealed record AssembledGraph(
             else nonzero += await NonzeroAsync(store, weight, folder, etags, cancellation);
         }
         dynamic.Finish();
+        batch.Dispose();
         var floats = await integers.ApplyAsync(cancellation);
         // Biases that were replaced; with fresh scopes, since other edits are known to theirs alone.
-        if (own.Count > 0) new ModelEdit(model).DropDead();
+        if (own.Count > 0) new ModelEdit(model).DropDead(cancellation);
         if (halfCompute)
         {
             // Layers that are not to compute so: skipped, or treated otherwise. Those too small to store so compute with the rest.
             var small = (await LayerRecords.TasksAsync(store, request.Work, attempt, cancellation)).Where(t => t.LeftAlone?.StartsWith(Plan.TooSmall, StringComparison.Ordinal) == true).Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
             var others = weights.Where(w => results.GetValueOrDefault(w.Name)?.Layer.HalfCompute != true && !small.Contains(w.Name)).SelectMany(w => w.Uses).Where(u => u.Op is "Conv" or "ConvTranspose" or "MatMul" or "Gemm")
                 .SelectMany(u => u.Node.Output).ToHashSet(StringComparer.Ordinal);
-            new HalfGraph(edit, v => others.Contains(v) || scales.TryGetValue(v, out var s) && s.Scale.Scale * byte.MaxValue > NearLargestHalf).Apply();
+            new HalfGraph(edit, v => others.Contains(v) || scales.TryGetValue(v, out var s) && s.Scale.Scale * byte.MaxValue > NearLargestHalf).Apply(cancellation);
         }
         return new AssembledGraph(model, folder, etags, parameters, nonzero, floats, own.ToDictionary(o => o.Key, o => integers.Biases.GetValueOrDefault(o.Value) ?? new BiasPlace(o.Value, null)));
 

@@ -31,28 +31,38 @@ public sealed class CalibrateShard : Activity<CalibrateInput, ShardCalibrated>, 
         var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
         var index = await ModelIndexer.IndexAsync(store, $"{RunNames.CalibrationModel(request.Work)}/{ModelWriter.ModelName}", cancellation);
         using var folder = await store.MaterializeAsync(index.Folder, index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
-        var first = input.Shard * PlanCalibration.ShardRuns;
-        var samples = await SamplesAsync(store, request, first, Math.Min(PlanCalibration.ShardRuns, calibration.Runs - first), folder.Path, index, cancellation);
+        var first = input.Shard * calibration.ShardRuns;
+        var count = Math.Min(calibration.ShardRuns, calibration.Runs - first);
+        using var data = await OpenDataAsync(store, request, index, cancellation);
+        var samples = data?.Read(first).Take(count) ?? Synthetic(request, first, count, folder.Path, index, cancellation);
         using var observers = new Observers(calibration.Observations);
+        var runs = 0;
         try
         {
-            await ValueTap.RunAsync(folder.Path, index, observers.Names, samples, observers.See, values => observers.WriteAsync(values, store, request.Work, input.Shard, cancellation), cancellation);
+            runs = await ValueTap.RunAsync(folder.Path, index, observers.Names, samples, observers.See, values => observers.WriteAsync(values, store, request.Work, input.Shard, cancellation), cancellation);
         }
         catch (OnnxRuntimeException e)
         {
             throw SyntheticSamples.CannotRun(index with { Path = request.Model }, e);
         }
         await observers.WriteAsync([.. observers.Names], store, request.Work, input.Shard, cancellation);
-        return new ShardCalibrated(samples.Count);
+        return new ShardCalibrated(runs);
     }
 
-    /// <summary>Some of the samples that techniques may see.</summary>
+    /// <summary>Some of the samples that techniques may see, all in memory.</summary>
     internal static async Task<IReadOnlyList<Sample>> SamplesAsync(
         IArtifactStore store, RunRequest request, int first, int count, string folder, ModelIndex index, CancellationToken cancellation)
     {
-        var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
-        using var data = await Evaluate.OpenDataAsync(store, request, index, etags, cancellation);
-        if (data is not null) return [.. data.Read().Skip(first).Take(count)];
+        using var data = await OpenDataAsync(store, request, index, cancellation);
+        return data is null ? Synthetic(request, first, count, folder, index, cancellation) : [.. data.Read(first).Take(count)];
+    }
+
+    /// <summary>The data that came with the drop, or null.</summary>
+    internal static async Task<NpzData?> OpenDataAsync(IArtifactStore store, RunRequest request, ModelIndex index, CancellationToken cancellation) =>
+        await Evaluate.OpenDataAsync(store, request, index, await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation), cancellation);
+
+    private static IReadOnlyList<Sample> Synthetic(RunRequest request, int first, int count, string folder, ModelIndex index, CancellationToken cancellation)
+    {
         using var runner = new ModelRunner(folder, index);
         // Other numbers than the samples that models are compared on.
         return [.. SyntheticSamples.Make(runner, index with { Path = request.Model }, 1000 + first, count, cancellation)];

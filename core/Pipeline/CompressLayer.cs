@@ -10,7 +10,10 @@ namespace Serverless.Core.Pipeline;
 /// <param name="Shards">Folder of compressed layers.</param>
 /// <param name="Attempt">The attempt.</param>
 /// <param name="Index">The task.</param>
-public sealed record CompressInput(string Work, string Shards, int Attempt, int Index);
+public sealed record CompressInput(string Work, string Shards, int Attempt, int Index) : IPlaceable
+{
+    IReadOnlyList<string> IPlaceable.Folders => [Work, Shards];
+}
 
 /// <summary>A compressed layer as kept in the store beside its shard.</summary>
 /// <param name="Layer">The encoding.</param>

@@ -1,5 +1,3 @@
-using Google.Protobuf;
-using Microsoft.ML.OnnxRuntime;
 using Serverless.Core.Evaluation;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
@@ -25,7 +23,7 @@ public sealed record BiasCorrections(IReadOnlyDictionary<string, float[]> Layers
 
 /// <summary>
 /// Bias correction (Nagel et al. 2019, "Data-Free Quantization through Weight Equalization and Bias Correction"). With data,
-/// empirical (appendix D): layer by layer from the input on, the mean of each channel of the layer's output in the compressed
+/// empirical (appendix D): layer by layer from the input on (<see cref="StagedRun"/>), the mean of each channel of the layer's output in the compressed
 /// model, those before it corrected, is compared with that in the original, and the bias takes up the difference; so it
 /// mends what clipping and rounding do to the mean, of weights and activations alike. Without data, analytic (section
 /// 4.2): what a layer lacks is its weights' error times its expected input, which follows from the batch normalizations before it.
@@ -59,11 +57,18 @@ public sealed class CorrectBias : Activity<CorrectBiasInput, BiasesCorrected>, I
             var shifts = AnalyticShift.Of(original.Model, originals.Path, built.Model, assembled.Folder, built.Biases.Keys, normalized);
             return shifts.Count > 0 ? new BiasCorrections(shifts, 0, null) : Skip("the drop has no data, and no layer follows a batch normalization");
         }
-        var samples = await CalibrateShard.SamplesAsync(store, request, 0, Math.Min(options.Samples, calibration.Runs), originals.Path, original, cancellation);
-        var wanted = new Dictionary<string, ChannelMeans>(StringComparer.Ordinal);
-        await ValueTap.RunAsync(originals.Path, original, built.Biases.Keys.ToHashSet(StringComparer.Ordinal), samples, (name, values, shape) => Add(wanted, name, values, shape), _ => Task.CompletedTask, cancellation);
+        using var data = await CalibrateShard.OpenDataAsync(store, request, original, cancellation)
+            ?? throw new InvalidOperationException("The run was calibrated on data, and has none.");
         await using var compressed = await WriteAsync();
-        return new BiasCorrections(Measured(built.Model, compressed.Folder, built.Biases, wanted, samples, cancellation), samples.Count, null);
+        for (var runs = Math.Min(options.Samples, calibration.Runs); ; runs /= 2)
+        {
+            var wanted = new Dictionary<string, ChannelMeans>(StringComparer.Ordinal);
+            var count = await ValueTap.RunAsync(originals.Path, original, built.Biases.Keys.ToHashSet(StringComparer.Ordinal), data.Read().Take(runs),
+                (name, values, shape) => Add(wanted, name, values, shape), _ => Task.CompletedTask, cancellation);
+            // Fewer samples, where the values between the layers would fill the disk.
+            if (Measured(built.Model, compressed.Folder, built.Biases, wanted, data.Read().Take(runs), cancellation) is { } found) return new BiasCorrections(found, count, null);
+            if (runs == 1) return Skip($"the values between its layers take more than {LiveValues.FileLimit >> 20} MB");
+        }
 
         // With all its weights in files: layer after layer a part of the model runs from them.
         Task<WrittenModel> WriteAsync() =>
@@ -72,53 +77,34 @@ public sealed class CorrectBias : Activity<CorrectBiasInput, BiasesCorrected>, I
         static BiasCorrections Skip(string why) => new(new Dictionary<string, float[]>(), 0, why);
     }
 
-    private static Dictionary<string, float[]> Measured(
-        ModelProto model, string folder, IReadOnlyDictionary<string, BiasPlace> biases, Dictionary<string, ChannelMeans> wanted, IReadOnlyList<Sample> samples, CancellationToken cancellation)
+    // All samples pass a layer before its bias is shifted, and only then what follows it. Null when the values between layers take too much.
+    private static Dictionary<string, float[]>? Measured(
+        ModelProto model, string folder, IReadOnlyDictionary<string, BiasPlace> biases, Dictionary<string, ChannelMeans> wanted, IEnumerable<Sample> samples, CancellationToken cancellation)
     {
         var initializers = model.Graph.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);
-        var found = new Dictionary<string, float[]>(StringComparer.Ordinal);
-        foreach (var value in model.Graph.Node.SelectMany(n => n.Output).Where(biases.ContainsKey).ToList())
+        var before = biases.Values.Select(b => b.Values).Where(initializers.ContainsKey).Distinct().ToDictionary(n => n, n => initializers[n].RawData, StringComparer.Ordinal);
+        var (found, got) = (new Dictionary<string, float[]>(StringComparer.Ordinal), new Dictionary<string, ChannelMeans>(StringComparer.Ordinal));
+        using var live = new LiveValues();
+        try
         {
-            cancellation.ThrowIfCancellationRequested();
-            if (!wanted.TryGetValue(value, out var before)) continue;
-            var got = Measure(model, folder, value, samples, cancellation);
-            if (got.Sums.Length != before.Sums.Length) continue;
-            var lack = new float[got.Sums.Length];
-            for (var c = 0; c < lack.Length; c++) lack[c] = (float)(before.Mean(c) - got.Mean(c));
-            if (!lack.All(float.IsFinite)) continue;
+            StagedRun.Run(model, folder, biases.Keys.Where(wanted.ContainsKey).ToHashSet(StringComparer.Ordinal), samples, live, (name, values, shape) => Add(got, name, values, shape), Shift, cancellation);
+            return found;
+        }
+        catch (LiveLimitException)
+        {
+            foreach (var (name, bytes) in before) initializers[name].RawData = bytes;
+            return null;
+        }
+
+        void Shift(string value)
+        {
+            if (!got.Remove(value, out var means) || means.Sums.Length != wanted[value].Sums.Length) return;
+            var lack = new float[means.Sums.Length];
+            for (var c = 0; c < lack.Length; c++) lack[c] = (float)(wanted[value].Mean(c) - means.Mean(c));
+            if (!lack.All(float.IsFinite)) return;
             found[value] = lack;
             biases[value].Shift(initializers, lack);
         }
-        return found;
-    }
-
-    // Of the model up to a value: ONNX Runtime drops what the value does not need.
-    private static ChannelMeans Measure(ModelProto model, string folder, string value, IReadOnlyList<Sample> samples, CancellationToken cancellation)
-    {
-        var outputs = model.Graph.Output.ToList();
-        model.Graph.Output.Clear();
-        model.Graph.Output.Add(new ValueInfoProto { Name = value });
-        var bytes = model.ToByteArray();
-        model.Graph.Output.Clear();
-        model.Graph.Output.AddRange(outputs);
-        using var options = ModelRunner.Options();
-        options.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder);
-        using var session = new InferenceSession(bytes, options);
-        var means = new Dictionary<string, ChannelMeans>(StringComparer.Ordinal);
-        foreach (var sample in samples)
-        {
-            var inputs = sample.Inputs.Where(i => session.InputMetadata.ContainsKey(i.Key)).ToDictionary(i => i.Key, i => i.Value.ToOrt());
-            try
-            {
-                var (values, _) = ModelRunner.Run(session, inputs, [value], cancellation);
-                using (values) Add(means, value, values[0].GetTensorDataAsSpan<float>(), values[0].GetTensorTypeAndShape().Shape);
-            }
-            finally
-            {
-                foreach (var v in inputs.Values) v.Dispose();
-            }
-        }
-        return means[value];
     }
 
     private static void Add(Dictionary<string, ChannelMeans> means, string name, ReadOnlySpan<float> values, ReadOnlySpan<long> shape)

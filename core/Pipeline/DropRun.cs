@@ -44,8 +44,21 @@ public sealed class DropRun : Orchestration<DropRequest, DropResult>
         }
         catch (Exception e) when (e is not OperationCanceledException)
         {
-            await host.CallAsync<WriteFailure, FailureInput, FailureWritten>(new FailureInput(input.RunId, input.Model, e.Message));
+            await SayAsync(host, new FailureInput(input.RunId, input.Model, e.Message));
             throw;
+        }
+    }
+
+    // That it cannot be written down must not take the place of the failure itself.
+    private static async Task SayAsync(IOrchestration host, FailureInput failure)
+    {
+        try
+        {
+            await host.CallAsync<WriteFailure, FailureInput, FailureWritten>(failure);
+        }
+        catch (Exception e) when (e is not OperationCanceledException)
+        {
+            host.Log($"{RunNames.Failure(failure.RunId)} could not be written: {e.Message}");
         }
     }
 

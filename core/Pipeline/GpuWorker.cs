@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Json;
 using Serverless.Core.Storage;
 
@@ -32,6 +33,8 @@ public static class GpuWorker
     /// <summary>Deliveries after which a message is set aside: its work kills whoever takes it.</summary>
     public const int MaxDeliveries = 5;
 
+    private const long Largest = 16 << 20;
+
     /// <summary>Takes and runs one step.</summary>
     /// <param name="queue">The queue of steps.</param>
     /// <param name="run">Runs an activity: its name, its input.</param>
@@ -44,38 +47,59 @@ public static class GpuWorker
     {
         await using var message = await queue.TryTakeAsync(visibility, cancellation);
         if (message is null) return GpuOutcome.Nothing;
-        if (Read(message.Body) is not { } step)
+        var (step, why) = message.IsBase64 ? GpuStep.Read(message.Body) : (null, "it is not Base64");
+        if (step is null)
         {
-            await message.SetAsideAsync("it is not a step of this pipeline", cancellation);
+            await message.SetAsideAsync($"it is not a step of this pipeline: {why}", cancellation);
+            return GpuOutcome.SetAside;
+        }
+        if (message.Deliveries > MaxDeliveries)
+        {
+            await message.SetAsideAsync(await GiveUpAsync(queue, step, store, device, cancellation), cancellation);
             return GpuOutcome.SetAside;
         }
         var path = RunNames.Event(step.Work, step.Event);
-        GpuAnswer answer;
-        if (await store.FindAsync(path, cancellation) is not null) answer = await store.ReadJsonAsync<GpuAnswer>(path, cancellation);
-        else
+        if (await KeptAsync(store, path, cancellation) is not { } answer)
         {
-            var hopeless = message.Deliveries > MaxDeliveries;
-            answer = hopeless
-                ? new GpuAnswer(step.RunId, step.Event, null, $"{step.Activity} was begun {MaxDeliveries} times and never ended", false, device)
-                : await AnswerAsync(step, run, device, message.Lost, cancellation);
+            answer = await AnswerAsync(step, run, device, message.Lost, cancellation);
             await store.WriteJsonAsync(path, answer, cancellation);
-            if (hopeless)
-            {
-                await SendAsync(queue, step, answer, cancellation);
-                await message.SetAsideAsync(answer.Error!, cancellation);
-                return GpuOutcome.SetAside;
-            }
         }
         await SendAsync(queue, step, answer, cancellation);
         await message.CompleteAsync(cancellation);
         return GpuOutcome.Answered;
     }
 
+    // Says that the step failed, as far as that can be said: writing or sending the answer may be what fails each time.
+    private static async Task<string> GiveUpAsync(
+        StepQueue queue, GpuStep step, IArtifactStore store, string device, CancellationToken cancellation)
+    {
+        var why = $"{step.Activity} was begun {MaxDeliveries} times and never ended";
+        var path = RunNames.Event(step.Work, step.Event);
+        try
+        {
+            if (await KeptAsync(store, path, cancellation) is not { } answer)
+            {
+                answer = GpuAnswer.Failed(step, why, false, device);
+                await store.WriteJsonAsync(path, answer, cancellation);
+            }
+            await SendAsync(queue, step, answer, cancellation);
+            return why;
+        }
+        catch (Exception e) when (e is not OperationCanceledException)
+        {
+            return $"{why}; its answer could not be kept or sent: {SecretText.Cut(e.Message.Split('\n')[0])}";
+        }
+    }
+
+    // One that cannot be read is no answer: it is made again.
+    private static async Task<GpuAnswer?> KeptAsync(IArtifactStore store, string path, CancellationToken cancellation) =>
+        await store.FindAsync(path, cancellation) is null
+            ? null
+            : GpuAnswer.Read(Encoding.UTF8.GetString(await store.ReadBytesAsync(path, Largest, cancellation)));
+
     private static async Task SendAsync(StepQueue queue, GpuStep step, GpuAnswer answer, CancellationToken cancellation)
     {
-        if (step.AnswerTo is not { } to) return;
-        var answers = queue.Sibling(to);
-        await answers.SendAsync(JsonSerializer.Serialize(answer, Json.Options), cancellation);
+        if (step.AnswerTo is { } to) await queue.Sibling(to).SendAsync(JsonSerializer.Serialize(answer, Json.Options), cancellation);
     }
 
     private static async Task<GpuAnswer> AnswerAsync(
@@ -88,20 +112,7 @@ public static class GpuWorker
         }
         catch (Exception e) when (e is not OperationCanceledException || !either.IsCancellationRequested)
         {
-            return new GpuAnswer(step.RunId, step.Event, null, e.Message, e is BadInputException, device);
-        }
-    }
-
-    private static GpuStep? Read(string body)
-    {
-        try
-        {
-            var step = JsonSerializer.Deserialize<GpuStep>(body, Json.Options);
-            return step is { Activity: { } name, Work: not null, Event: not null } && ActivityCatalog.All.ContainsKey(name) && StorePath.WhyUnsafe(step.Work) is null && StorePath.WhyUnsafe(step.Event) is null ? step : null;
-        }
-        catch (JsonException)
-        {
-            return null;
+            return GpuAnswer.Failed(step, e.Message, e is BadInputException, device);
         }
     }
 }

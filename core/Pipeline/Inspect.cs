@@ -41,12 +41,14 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
         var parameters = Weight.Of(index.Model).Sum(w => w.Reference.Elements);
         var edit = new ModelEdit(index.Model);
         var extra = new ExtraWeights($"{request.Work}/weights.bin");
-        ConstantMerging.Apply(edit);
+        ConstantMerging.Apply(edit, cancellation);
+        // Rules of the recipe may treat weights of one kind differently, by their names.
+        if (recipe.Layers.Count == 0) ConstantMerging.MergeShared(edit);
         IReadOnlyDictionary<string, ChannelDistribution> normalized = new Dictionary<string, ChannelDistribution>();
         if (recipe.Whole.Simplify.BatchNorm)
             normalized = await ConvFolding.ApplyAsync(edit, (t, token) => ReadAsync(store, index, extra, t, token), extra.KeepAsync, cancellation);
         if (recipe.Whole.Simplify.HardSwish) HardSwishFolding.Apply(edit);
-        ConstantMerging.Apply(edit);
+        ConstantMerging.Apply(edit, cancellation);
         foreach (var weight in Weight.Of(index.Model))
             if (weight.LeftAlone is null && weight.Reference.File is null) await extra.KeepAsync(weight.Tensor, TensorRef.InlineBytes(weight.Tensor), cancellation);
         await extra.WriteAsync(store, cancellation);

@@ -4,38 +4,35 @@ using Serverless.Core.Storage;
 
 namespace Serverless.Core.Pipeline;
 
-/// <summary>What an event from outside asks a host to do: one of the two, or nothing.</summary>
-/// <param name="Start">A drop to run, under its run id.</param>
-/// <param name="Raise">An event to raise in a run that waits for it.</param>
-public sealed record IntakeDecision(DropRequest? Start, RaisedEvent? Raise)
-{
-    /// <summary>Nothing to do.</summary>
-    public static IntakeDecision Nothing { get; } = new(null, null);
-}
-
-/// <summary>An event for a run.</summary>
-/// <param name="RunId">The run.</param>
-/// <param name="Name">The event.</param>
-/// <param name="Payload">What it says, as JSON.</param>
-public sealed record RaisedEvent(string RunId, string Name, string Payload);
-
 /// <summary>Decides what drop events and hooks mean; a host carries it out.</summary>
 public static class Intake
 {
-    /// <summary>Store folder of signatures that were taken, so that none is taken twice.</summary>
+    /// <summary>Store folder of the signatures of requests that were carried out, so that none is carried out twice.</summary>
     public const string Seen = "work/hooks";
 
     /// <summary>What an event of Event Grid means.</summary>
-    /// <exception cref="BadInputException">It is no event, or names a model that cannot be.</exception>
+    /// <exception cref="BadInputException">
+    /// It is no event, or names a model that cannot be; of a model where no drop can be, <c>failed/NAME/RUN/error.json</c> says so too.
+    /// </exception>
     public static async Task<IntakeDecision> OfEventAsync(IArtifactStore store, string json, CancellationToken cancellation)
     {
         if (IncomingEvent.Read(json) is not { } incoming) return IntakeDecision.Nothing;
-        if (incoming.Dropped is not { } path) return await OfRetrainedAsync(store, new RetrainedModel(incoming.Retrained!, incoming.Run, incoming.Predecessor), cancellation);
+        if (incoming.Dropped is not { } path)
+        {
+            var model = new RetrainedModel(incoming.Retrained!, incoming.Run, incoming.Predecessor);
+            return await OfRetrainedAsync(store, model, incoming.Id, cancellation);
+        }
         if (!path.StartsWith(StoredDrop.Container + "/", StringComparison.Ordinal)) return IntakeDecision.Nothing;
-        return await DropRequest.OfAsync(store, path, null, cancellation) is { } request ? new IntakeDecision(request, null) : IntakeDecision.Nothing;
+        if (await DropRequest.OfAsync(store, path, null, cancellation) is { } request) return new IntakeDecision(request, null);
+        if (StoredDrop.IsModel(path) && await StoredDrop.FindMisplacedAsync(store, path, cancellation) is { } misplaced)
+            throw await RefusedAsync(store, misplaced, cancellation);
+        return IntakeDecision.Nothing;
     }
 
-    /// <summary>What a signed hook means; its body is a <see cref="RetrainedModel"/>.</summary>
+    /// <summary>
+    /// What a signed hook means; its body is a <see cref="RetrainedModel"/>. The signature counts as taken once the decision was
+    /// carried out (<see cref="IntakeDecision.CarryOutAsync"/>), so a request that failed anywhere before may be sent again as it is.
+    /// </summary>
     /// <param name="store">The store.</param>
     /// <param name="secret">The shared secret.</param>
     /// <param name="timestamp">Header <see cref="WebhookSignature.TimestampHeader"/>.</param>
@@ -43,13 +40,16 @@ public static class Intake
     /// <param name="body">The body, as it came.</param>
     /// <param name="now">The time.</param>
     /// <param name="cancellation">Cancels the call.</param>
-    /// <exception cref="UnauthorizedAccessException">The signature is wrong, too old, or was taken before.</exception>
+    /// <exception cref="UnauthorizedAccessException">The signature is wrong, too old, or was carried out before.</exception>
     /// <exception cref="BadInputException">The body makes no sense.</exception>
     public static async Task<IntakeDecision> OfHookAsync(
         IArtifactStore store, string secret, string? timestamp, string? signature, ReadOnlyMemory<byte> body, DateTimeOffset now, CancellationToken cancellation)
     {
         if (WebhookSignature.WhyRefused(secret, timestamp, signature, body.Span, now) is { } why) throw new UnauthorizedAccessException($"Refused: {why}.");
-        if (!await store.TryCreateAsync($"{Seen}/{signature![3..]}", ReadOnlyMemory<byte>.Empty, cancellation)) throw new UnauthorizedAccessException("Refused: this request was taken already.");
+        var id = signature![3..];
+        var mark = $"{Seen}/{id}";
+        if (await store.FindAsync(mark, cancellation) is not null)
+            throw new UnauthorizedAccessException("Refused: this request was carried out already.");
         RetrainedModel? model;
         try
         {
@@ -59,19 +59,35 @@ public static class Intake
         {
             throw new BadInputException("the body is not {\"model\": \"retrained/…\", \"run\"?, \"predecessor\"?}.", e);
         }
-        return await OfRetrainedAsync(store, model!, cancellation);
+        return await OfRetrainedAsync(store, model!, id, cancellation) with { Mark = mark };
     }
 
-    private static async Task<IntakeDecision> OfRetrainedAsync(IArtifactStore store, RetrainedModel model, CancellationToken cancellation)
+    /// <summary>Why no drop is where a blob lies, in a sentence.</summary>
+    public static async Task<BadInputException> NoDropAsync(IArtifactStore store, string path, CancellationToken cancellation) =>
+        new(await StoredDrop.FindMisplacedAsync(store, path, cancellation) is { } misplaced ? misplaced.Why
+            : $"{path}: no drop is there; a drop is NAME.onnx, or a folder NAME/ that holds exactly one .onnx.");
+
+    private static async Task<BadInputException> RefusedAsync(IArtifactStore store, MisplacedModel misplaced, CancellationToken cancellation)
+    {
+        var id = RunNames.Id(Path.GetFileNameWithoutExtension(misplaced.Root), misplaced.Parts);
+        var context = new ActivityContext(store, new MemoryGate(0));
+        if (await store.FindAsync(RunNames.Failure(id), cancellation) is null)
+            await new WriteFailure().RunAsync(new FailureInput(id, misplaced.Root, misplaced.Why), context, cancellation);
+        return new BadInputException(misplaced.Why);
+    }
+
+    private static async Task<IntakeDecision> OfRetrainedAsync(
+        IArtifactStore store, RetrainedModel model, string? id, CancellationToken cancellation)
     {
         if (model?.Model is not { } path || !path.StartsWith(StoredDrop.Retrained + "/", StringComparison.Ordinal) || StorePath.WhyUnsafe(path) is not null)
             throw new BadInputException($"'model' must be a blob in the container '{StoredDrop.Retrained}'; upload the retrained model there and name it as {StoredDrop.Retrained}/NAME.onnx.");
         if (await store.FindAsync(path, cancellation) is null) throw new BadInputException($"{path}: there is no such blob; upload the retrained model first.");
-        if (model.Run is { Length: > 0 } run) return new IntakeDecision(null, new RaisedEvent(run, CompressionRun.RetrainedEvent, JsonSerializer.Serialize(model, Json.Options)));
+        if (model.Run is { Length: > 0 } run)
+            return new IntakeDecision(null, RaisedEvent.Of(run, CompressionRun.RetrainedEvent, model, id));
         var predecessor = model.Predecessor is { Length: > 0 } p ? RunNames.Output(p) : null;
         if (predecessor is not null && StorePath.WhyUnsafe(predecessor) is not null) throw new BadInputException("'predecessor' is not the id of a run.");
         var request = await DropRequest.OfAsync(store, path, predecessor, cancellation)
-            ?? throw new BadInputException($"{path}: no drop is there; a drop is NAME.onnx, or a folder NAME/ that holds exactly one .onnx.");
+            ?? throw await NoDropAsync(store, path, cancellation);
         return new IntakeDecision(request, null);
     }
 }

@@ -22,7 +22,7 @@ public sealed class MergeStatistics : Activity<MergeInput, StatisticsMerged>
     {
         var store = context.Store;
         var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(input.Work), cancellation);
-        var shards = (calibration.Runs + PlanCalibration.ShardRuns - 1) / PlanCalibration.ShardRuns;
+        var shards = calibration.Shards;
         var mine = calibration.Observations.Skip(input.From).Take(Most).ToList();
         foreach (var o in mine)
         {

@@ -72,7 +72,8 @@ internal sealed class ModelTrial : IDisposable
     {
         var model = graph.Clone();
         var (edit, weights) = (new ModelEdit(model), Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal));
-        foreach (var (name, stored) in layers) Forms.Apply(edit, weights[name], stored.Layer, stored.Shard);
+        using (edit.Batch(weights.Values.Select(w => ModelEdit.Outermost(w.Scope)).Distinct()))
+            foreach (var (name, stored) in layers) Forms.Apply(edit, weights[name], stored.Layer, stored.Shard);
         var errors = outputs.Select(o => new Error(o, null)).Concat(scores.Select(f => new Error(f.Value, f.Softmax))).ToList();
         var i = 0;
         await RunAsync(model, samples, actual =>

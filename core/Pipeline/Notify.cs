@@ -13,5 +13,9 @@ public sealed class Notify : Activity<NotifyInput, Notified>
 {
     /// <inheritdoc/>
     public override async Task<Notified> RunAsync(NotifyInput input, ActivityContext context, CancellationToken cancellation) =>
-        new(context.Events is { } events ? await events.SendAsync(input.Event, cancellation) : []);
+        new(context.Events is { } events ? await events.SendAsync(Outward(input.Event, context), cancellation) : []);
+
+    // Listeners are told nothing of this machine's folders.
+    private static RunEvent Outward(RunEvent e, ActivityContext context) =>
+        e.Error is { } error ? e with { Error = Printable.Line(LocalPaths.Hide(error, context.Store)) } : e;
 }

@@ -18,7 +18,15 @@ public sealed record Observation(int Index, IReadOnlyList<InputView> Views, Stat
 /// <param name="Runs">Runs of the model that are observed: the first of the data, or synthetic ones.</param>
 /// <param name="HeldOut">Runs of the data left to compare on; 0 when there are none, or no data.</param>
 /// <param name="Source"><c>data</c> or <c>synthetic</c>.</param>
-public sealed record Calibration(IReadOnlyList<Observation> Observations, int MostSamples, int Runs, long HeldOut, string Source);
+public sealed record Calibration(IReadOnlyList<Observation> Observations, int MostSamples, int Runs, long HeldOut, string Source)
+{
+    /// <summary>Runs that one activity observes.</summary>
+    public int ShardRuns { get; init; } = PlanCalibration.ShardRuns;
+
+    /// <summary>Activities that share the runs.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public int Shards => (Runs + ShardRuns - 1) / ShardRuns;
+}
 
 /// <summary>How many activities share the samples.</summary>
 public sealed record CalibrationPlanned(int Shards, int Runs, string Source);
@@ -31,6 +39,9 @@ public sealed class PlanCalibration : Activity<PlanInput, CalibrationPlanned>
 {
     /// <summary>Runs that one activity observes.</summary>
     public const int ShardRuns = 32;
+
+    // Each activity unpacks the compressed samples before its own: so many of them unpack the data 32 times on the whole, however long it is.
+    private const int MostUnpacking = 64;
     private const int SyntheticRuns = 32;
 
     /// <inheritdoc/>
@@ -44,8 +55,9 @@ public sealed class PlanCalibration : Activity<PlanInput, CalibrationPlanned>
         var runs = data is null ? SyntheticRuns : (int)Math.Min(calibration.MostSamples, Math.Max(1, data.Runs / 2));
         var heldOut = data is null || data.Runs == runs ? 0 : data.Runs - runs;
         calibration = calibration with { Runs = runs, HeldOut = heldOut, Source = data is null ? Evaluator.Synthetic : Evaluator.Data };
+        if (data is { Compressed: true }) calibration = calibration with { ShardRuns = Math.Max(ShardRuns, (runs + MostUnpacking - 1) / MostUnpacking) };
         await ModelWriter.WriteAsync(store, model, StorePath.Parent(request.Model), etags, RunNames.CalibrationModel(request.Work), 0, cancellation);
         await store.WriteJsonAsync(RunNames.Calibration(request.Work), calibration, cancellation);
-        return new CalibrationPlanned((runs + ShardRuns - 1) / ShardRuns, runs, calibration.Source);
+        return new CalibrationPlanned(calibration.Shards, runs, calibration.Source);
     }
 }

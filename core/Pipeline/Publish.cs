@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
 using Serverless.Core.Onnx;
@@ -44,9 +45,18 @@ public sealed class Publish : Activity<PublishInput, Published>
                 ? new ReportWidths([.. w.Curve.Select(Point)], Point(w.Chosen), w.LowerBound, w.LayersMeasured) { Tried = [.. w.Tried.Select(t => new ReportTried(t.LeastBits, t.Predicted.SizeRatio, t.Predicted.RelativeError, t.RelativeError))] }
                 : null,
         };
-        await store.WriteBytesAsync($"{from}/recipe.yaml", Encoding.UTF8.GetBytes(yaml), cancellation);
-        await store.WriteBytesAsync($"{from}/report.html", Encoding.UTF8.GetBytes(HtmlReport.Render(report, yaml)), cancellation);
-        await store.WriteBytesAsync($"{from}/report.json", JsonSerializer.SerializeToUtf8Bytes(report, Json.Indented), cancellation);
+        report = LocalPaths.Hide(report, store);
+        var files = new List<ReportFile>();
+        foreach (var name in new[] { ModelWriter.ModelName, ModelWriter.DataName })
+            if (await store.FindAsync($"{from}/{name}", cancellation) is { } model) files.Add(new ReportFile(name, model.Length, null));
+        foreach (var (name, text) in new[] { ("recipe.yaml", yaml), ("report.html", HtmlReport.Render(report, yaml)) })
+        {
+            var bytes = Encoding.UTF8.GetBytes(text);
+            await store.WriteBytesAsync($"{from}/{name}", bytes, cancellation);
+            files.Add(new ReportFile(name, bytes.Length, Convert.ToHexStringLower(SHA256.HashData(bytes))));
+        }
+        await store.WriteBytesAsync($"{from}/report.json",
+            JsonSerializer.SerializeToUtf8Bytes(report with { Files = files }, Json.Indented), cancellation);
         await store.PublishAsync(from, request.Output, cancellation);
         return new Published(request.Output);
     }

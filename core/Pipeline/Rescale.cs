@@ -35,7 +35,7 @@ public sealed class Rescale : Activity<PlanInput, Rescaled>
         var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(from.Work), int.MaxValue, cancellation));
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(from.Work), cancellation);
         var constants = new ScaledConstants(store, StorePath.Parent(request.Model), etags);
-        var values = ChannelScaling.Of(model);
+        var (values, convolutions) = (ChannelScaling.Of(model), Convolutions());
         var normalized = await store.ReadJsonAsync<Dictionary<string, ChannelDistribution>>(RunNames.Normalized(from.Work), cancellation);
         var divided = new double[]?[values.Count];
         if (recipe.Whole.Equalize is { } equalize)
@@ -44,8 +44,10 @@ public sealed class Rescale : Activity<PlanInput, Rescaled>
             var widest = new Dictionary<TensorProto, float[,]>(ReferenceEqualityComparer.Instance);
             foreach (var t in small.SelectMany(v => v.Takers.Append(v.Makers[0]))) widest[t.Tensor] = widest.GetValueOrDefault(t.Tensor) ?? await constants.WidestAsync(t.Tensor, cancellation);
             var scales = Equalization.Solve(small, t => widest[t.Tensor], equalize);
+            var solved = new Dictionary<ChannelScaling, double[]?>(ReferenceEqualityComparer.Instance);
+            for (var i = 0; i < small.Count; i++) solved[small[i]] = scales[i];
             for (var i = 0; i < values.Count; i++)
-                if (small.IndexOf(values[i]) is var at and >= 0) Divide(values[i], divided[i] = scales[at]!);
+                if (solved.TryGetValue(values[i], out var by)) Divide(values[i], divided[i] = by!);
         }
         var equalized = divided.Count(d => d is not null);
         var (smoothed, unchanged, inserted) = (0, 0, new List<(ChannelScaling Value, double[] Scales)>());
@@ -76,10 +78,19 @@ public sealed class Rescale : Activity<PlanInput, Rescaled>
         await store.WriteJsonAsync(RunNames.Rescaled(request.Work), rescaled, cancellation);
         return rescaled;
 
+        // The first convolution with each weight.
+        Dictionary<string, NodeProto> Convolutions()
+        {
+            var first = new Dictionary<string, NodeProto>(StringComparer.Ordinal);
+            foreach (var n in model.Graph.Node)
+                if (n is { OpType: "Conv", Input.Count: > 1 }) first.TryAdd(n.Input[1], n);
+            return first;
+        }
+
         void Divide(ChannelScaling value, double[] by)
         {
             foreach (var maker in value.Makers) constants.Multiply(maker, c => 1 / by[c]);
-            if (value.FromLayer && model.Graph.Node.FirstOrDefault(n => n is { OpType: "Conv", Input.Count: > 1 } && n.Input[1] == value.Makers[0].Tensor.Name) is { } conv && normalized.TryGetValue(conv.Output[0], out var made))
+            if (value.FromLayer && convolutions.GetValueOrDefault(value.Makers[0].Tensor.Name) is { } conv && normalized.TryGetValue(conv.Output[0], out var made))
                 normalized[conv.Output[0]] = made.DividedBy(by);
             foreach (var taker in value.Takers) constants.Multiply(taker, c => by[c]);
         }
@@ -111,12 +122,14 @@ public sealed class Rescale : Activity<PlanInput, Rescaled>
     {
         if (inserted.Count == 0) return;
         var edit = new ModelEdit(model);
+        var byInput = edit.Roots[0].Nodes.Where(n => n.Input.Count > 1).ToLookup(n => n.Input[0], StringComparer.Ordinal);
+        using var batch = edit.Batch();
         foreach (var (value, scales) in inserted)
         {
             var by = edit.AddConstant(edit.Roots[0], value.Value + "_s", ModelEdit.Tensor([.. scales.Select(s => (float)(1 / s))], scales.Length));
             var divided = edit.FreshName(value.Value + "_d");
             var takers = value.Takers.Select(t => t.Tensor.Name).ToHashSet(StringComparer.Ordinal);
-            var products = edit.Roots[0].Nodes.Where(n => n.Input.Count > 1 && n.Input[0] == value.Value && takers.Contains(n.Input[1])).ToList();
+            var products = byInput[value.Value].Where(n => takers.Contains(n.Input[1])).ToList();
             foreach (var p in products) p.Input[0] = divided;
             ModelEdit.Replace(edit.Roots[0], products[0], [ModelEdit.Node("Mul", [value.Value, by], [divided]), products[0]]);
         }

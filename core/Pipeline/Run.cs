@@ -84,16 +84,20 @@ public sealed record CompressedLayer(
 /// <summary>Ids and places of a run.</summary>
 public static class RunNames
 {
-    // Twice in a path, of which blob storage takes 1,024 characters.
+    // Bytes of UTF-8. Twice in a path, of which blob storage takes 1,024 characters; once in a file name, of 255 bytes.
     private const int LongestName = 120;
-    private const string AgainPrefix = "again-";
+    private const string AgainPrefix = "again-", Forbidden = "/\\:#?";
 
-    /// <summary>The drop's name (its first 120 characters) plus 12 hex digits of SHA-256 over its parts' paths and versions: the same drop is the same run.</summary>
+    /// <summary>
+    /// The drop's name (its first 120 bytes of UTF-8, whole characters) plus 12 hex digits of SHA-256 over its parts' paths and
+    /// versions: the same drop is the same run.
+    /// </summary>
     public static string Id(string name, IEnumerable<Artifact> parts)
     {
         var text = string.Join('\n', parts.OrderBy(p => p.Path, StringComparer.Ordinal).Select(p => $"{p.Path}|{p.ETag}"));
-        // What an orchestration's id may not hold.
-        name = string.Concat(name.Take(LongestName).Select(c => c is '/' or '\\' or '#' or '?' || char.IsControl(c) ? '-' : c));
+        // What an orchestration's id may not hold, and names that a path has another use for.
+        name = string.Concat(StorePath.Cut(name, LongestName).Select(c => Forbidden.Contains(c) || char.IsControl(c) ? '-' : c));
+        if (name.Trim('.').Length == 0) name = "model";
         return $"{name}-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)))[..12]}";
     }
 

@@ -21,12 +21,20 @@ public sealed record StoredDrop(string Name, string Model, string? Recipe, strin
     /// <summary>Whether it is a folder, whose files may arrive one after another.</summary>
     public bool IsFolder => StorePath.Parent(Model).Contains('/');
 
-    /// <summary>The drops in a container; folders without exactly one model are passed over.</summary>
-    public static async Task<IReadOnlyList<StoredDrop>> ListAsync(IArtifactStore store, string container, CancellationToken cancellation)
+    /// <summary>
+    /// The drops in a container, and models that cannot be drops where they lie; a folder without a model is still arriving.
+    /// </summary>
+    public static async Task<DropListing> ListAsync(IArtifactStore store, string container, CancellationToken cancellation)
     {
+        var (drops, misplaced) = (new List<StoredDrop>(), new List<MisplacedModel>());
         var blobs = new List<Artifact>();
         await foreach (var a in store.ListAsync(container + "/", cancellation)) blobs.Add(a);
-        return [.. blobs.GroupBy(b => Root(b.Path)!).Select(g => Of(g.Key, [.. g])).OfType<StoredDrop>()];
+        foreach (var group in blobs.GroupBy(b => Root(b.Path) ?? b.Path))
+        {
+            if (Of(group.Key, [.. group]) is { } drop) drops.Add(drop);
+            else if (MisplacedModel.Of(group.Key, [.. group]) is { } other) misplaced.Add(other);
+        }
+        return new DropListing(drops, misplaced);
     }
 
     /// <summary>The drop that a blob belongs to; null when it holds no model, or not exactly one.</summary>
@@ -39,10 +47,20 @@ public sealed record StoredDrop(string Name, string Model, string? Recipe, strin
         return Of(root, parts);
     }
 
+    /// <summary>The models that cannot be a drop where a blob lies, or null when they can, or none is there.</summary>
+    public static async Task<MisplacedModel?> FindMisplacedAsync(IArtifactStore store, string path, CancellationToken cancellation)
+    {
+        var root = Root(path) ?? path;
+        var parts = new List<Artifact>();
+        if (root == path) parts.Add(new Artifact(path, 0, ""));
+        else await foreach (var a in store.ListAsync(root + "/", cancellation)) parts.Add(a);
+        return Of(root, parts) is null ? MisplacedModel.Of(root, parts) : null;
+    }
+
     private static StoredDrop? Of(string root, IReadOnlyList<Artifact> parts)
     {
-        var models = parts.Where(p => IsModel(p.Path) && (p.Path == root || StorePath.Parent(p.Path) == root)).ToList();
-        if (models.Count != 1) return null;
+        var models = parts.Where(p => IsModel(p.Path) && IsInPlace(root, p.Path)).ToList();
+        if (models.Count != 1 || Root(models[0].Path) is null) return null;
         var name = models[0].Path == root ? Path.GetFileNameWithoutExtension(root) : StorePath.Name(root);
         return new StoredDrop(name, models[0].Path, Beside("recipe.yaml"), Beside("data.npz"), parts);
 
@@ -52,5 +70,7 @@ public sealed record StoredDrop(string Name, string Model, string? Recipe, strin
     // CONTAINER/NAME.onnx, or CONTAINER/NAME of what lies under it.
     private static string? Root(string path) => path.Split('/') is [var container, var name, ..] && name.Length > 0 ? $"{container}/{name}" : null;
 
-    private static bool IsModel(string path) => path.EndsWith(".onnx", StringComparison.OrdinalIgnoreCase) && StorePath.Name(path) != Student;
+    internal static bool IsInPlace(string root, string path) => path == root || StorePath.Parent(path) == root;
+
+    internal static bool IsModel(string path) => path.EndsWith(".onnx", StringComparison.OrdinalIgnoreCase) && StorePath.Name(path) != Student;
 }

@@ -76,7 +76,8 @@ internal sealed class WidthSpace
     {
         var model = graph.Clone();
         var (edit, weights) = (new ModelEdit(model), Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal));
-        foreach (var (name, stored) in Layers(chosen)) Forms.Apply(edit, weights[name], stored.Layer, stored.Shard);
+        using (edit.Batch(weights.Values.Select(w => ModelEdit.Outermost(w.Scope)).Distinct()))
+            foreach (var (name, stored) in Layers(chosen)) Forms.Apply(edit, weights[name], stored.Layer, stored.Shard);
         if (names == NameStyle.Short) Reassemble.ShortenWhereWorthwhile(model);
         long payload = 0;
         foreach (var (tensor, place) in ModelIndex.Tensors(model).Where(t => t.Tensor.DataLocation == TensorProto.Types.DataLocation.External).ToList())

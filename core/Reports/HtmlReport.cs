@@ -107,7 +107,7 @@ public static class HtmlReport
         return svg[Math.Max(0, svg.IndexOf("<svg", StringComparison.Ordinal))..];
     }
 
-    private static string Text(string text) => WebUtility.HtmlEncode(text);
+    private static string Text(string text) => WebUtility.HtmlEncode(Printable.Lines(text));
 
     private static string Percent(double value) => value.ToString("0.0 %", CultureInfo.InvariantCulture);
 

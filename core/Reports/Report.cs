@@ -22,7 +22,13 @@ public sealed record Report(
 
     /// <summary>How the widths of layers were chosen, or null when they were given.</summary>
     public ReportWidths? Widths { get; init; }
+
+    /// <summary>The files beside this report, or null in reports that were written before there was such a list.</summary>
+    public IReadOnlyList<ReportFile>? Files { get; init; }
 }
+
+/// <summary>A published file: its bytes and, for text files, the SHA-256 of what was written.</summary>
+public sealed record ReportFile(string Name, long Bytes, string? Sha256);
 
 /// <summary>Samples that techniques saw; source is <c>data</c> or <c>synthetic</c>; held out says that none of them was compared on, as when there is more than one.</summary>
 public sealed record ReportCalibration(string Source, int Samples, bool HeldOut);

@@ -1,6 +1,5 @@
 using Azure;
 using Azure.Storage.Blobs.Specialized;
-using Polly;
 
 namespace Serverless.Core.Storage;
 
@@ -13,23 +12,34 @@ internal static class BlobCopy
     private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(200);
 
     public static async Task CopyAsync(
-        BlobStore store, ResiliencePipeline network, BlockBlobClient from, string fromPath, BlockBlobClient to, string toPath, CancellationToken cancellation)
+        BlobStore store,
+        StorageCalls calls,
+        BlockBlobClient from,
+        string fromPath,
+        BlockBlobClient to,
+        string toPath,
+        CancellationToken cancellation)
     {
         try
         {
-            var copy = await network.ExecuteAsync(async token => await to.StartCopyFromUriAsync(from.Uri, cancellationToken: token), cancellation);
+            var container = to.BlobContainerName;
+            var copy = await calls.ExecuteAsync(
+                token => to.StartCopyFromUriAsync(from.Uri, cancellationToken: token), cancellation, container, Refusal);
             while (!copy.HasCompleted)
             {
                 await Task.Delay(Poll, cancellation);
-                await network.ExecuteAsync(async token => await copy.UpdateStatusAsync(token), cancellation);
+                await calls.ExecuteAsync(async token => await copy.UpdateStatusAsync(token), cancellation, container, Refusal);
             }
             if (copy.HasValue) return;
         }
-        catch (RequestFailedException e) when (e.Status is 400 or 401 or 403 or 404 or 409 or 501)
+        catch (RequestFailedException e) when (Refusal(e))
         {
-            // Another account, a private source, or an emulator without the call: stream it instead.
+            // Stream it instead.
         }
         await using var source = await store.OpenAsync(fromPath, null, cancellation);
         await store.WriteAsync(toPath, (stream, token) => source.CopyToAsync(0, source.Artifact.Length, stream, token), cancellation);
     }
+
+    // Another account, a private source, or an emulator without the call.
+    private static bool Refusal(RequestFailedException e) => e.Status is 400 or 401 or 403 or 404 or 409 or 501;
 }

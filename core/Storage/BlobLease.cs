@@ -1,40 +1,52 @@
 using Azure;
 using Azure.Storage.Blobs.Specialized;
-using Polly;
 
 namespace Serverless.Core.Storage;
 
 /// <summary>A lease on a blob, renewed until it is disposed: among many machines one writer wins (Lease Blob).</summary>
 public sealed class BlobLease : IAsyncDisposable
 {
-    private static readonly TimeSpan Duration = TimeSpan.FromSeconds(60), Renewal = TimeSpan.FromSeconds(20), Poll = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan Poll = TimeSpan.FromSeconds(1);
+    private static readonly HoldTimes Usual =
+        new(Duration: TimeSpan.FromSeconds(60), Interval: TimeSpan.FromSeconds(20), Pause: TimeSpan.FromSeconds(1), Grace: TimeSpan.FromSeconds(5));
     private readonly BlobLeaseClient lease;
-    private readonly ResiliencePipeline network;
-    private readonly CancellationTokenSource stop = new();
-    private readonly Task renewing;
+    private readonly StorageCalls calls;
+    private readonly HoldTimes times;
+    private readonly Renewal renewal;
+    private readonly Lazy<Task> ending;
 
-    private BlobLease(BlobLeaseClient lease, ResiliencePipeline network, bool waited)
+    private BlobLease(BlobLeaseClient lease, StorageCalls calls, HoldTimes times, bool waited)
     {
-        (this.lease, this.network, Waited) = (lease, network, waited);
-        renewing = RenewAsync();
+        (this.lease, this.calls, this.times, Waited) = (lease, calls, times, waited);
+        renewal = new Renewal(token => calls.ExecuteAsync(t => lease.RenewAsync(cancellationToken: t), token, mine: IsAnothers), times);
+        ending = new Lazy<Task>(EndAsync);
     }
 
     /// <summary>Whether another held it first.</summary>
     public bool Waited { get; }
 
+    /// <summary>
+    /// Cancelled when it could not be renewed in time: another may hold it now. Work may go on, since its outputs are named
+    /// by their content and written whole.
+    /// </summary>
+    public CancellationToken Lost => renewal.Lost;
+
     /// <summary>Waits for the lease on a blob that exists.</summary>
-    internal static async Task<BlobLease> TakeAsync(BlockBlobClient blob, ResiliencePipeline network, Action waiting, CancellationToken cancellation)
+    internal static async Task<BlobLease> TakeAsync(
+        BlockBlobClient blob, StorageCalls calls, Action waiting, CancellationToken cancellation, HoldTimes? times = null)
     {
+        times ??= Usual;
         // A fixed id makes an attempt whose answer was lost acquire the same lease again.
         var lease = blob.GetBlobLeaseClient(Guid.NewGuid().ToString());
         for (var said = false; ; said = true)
         {
             try
             {
-                await network.ExecuteAsync(async token => await lease.AcquireAsync(Duration, cancellationToken: token), cancellation);
-                return new BlobLease(lease, network, said);
+                await calls.ExecuteAsync(
+                    token => lease.AcquireAsync(times.Duration, cancellationToken: token), cancellation, blob.BlobContainerName, IsHeld);
+                return new BlobLease(lease, calls, times, said);
             }
-            catch (RequestFailedException e) when (e.Status == 409)
+            catch (RequestFailedException e) when (IsHeld(e))
             {
                 if (!said) waiting();
                 await Task.Delay(Poll, cancellation);
@@ -42,37 +54,24 @@ public sealed class BlobLease : IAsyncDisposable
         }
     }
 
-    /// <inheritdoc/>
-    public async ValueTask DisposeAsync()
+    /// <summary>Gives the lease back; when that cannot be done in a few seconds it ends by itself. May be called again.</summary>
+    public ValueTask DisposeAsync() => new(ending.Value);
+
+    private async Task EndAsync()
     {
-        await stop.CancelAsync();
-        await renewing;
-        stop.Dispose();
+        await renewal.DisposeAsync();
+        using var limit = new CancellationTokenSource(times.Grace);
         try
         {
-            await network.ExecuteAsync(async token => await lease.ReleaseAsync(cancellationToken: token));
+            await calls.ExecuteAsync(token => lease.ReleaseAsync(cancellationToken: token), limit.Token, mine: IsAnothers);
         }
-        catch (RequestFailedException e) when (e.Status is 404 or 409 or 412)
+        catch (Exception)
         {
-            // It ran out or the blob is gone: nothing is held any more.
+            // Whatever it was, the lease is another's or ends by itself: no failure of the work that is done.
         }
     }
 
-    private async Task RenewAsync()
-    {
-        using var timer = new PeriodicTimer(Renewal);
-        try
-        {
-            while (await timer.WaitForNextTickAsync(stop.Token))
-                await network.ExecuteAsync(async token => await lease.RenewAsync(cancellationToken: token), stop.Token);
-        }
-        catch (OperationCanceledException)
-        {
-            // Disposed.
-        }
-        catch (RequestFailedException)
-        {
-            // Lost: the work goes on, since its outputs are named by their content and written whole.
-        }
-    }
+    private static bool IsHeld(RequestFailedException e) => e.Status == 409;
+
+    private static bool IsAnothers(RequestFailedException e) => e.Status is 404 or 409 or 412;
 }

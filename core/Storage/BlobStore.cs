@@ -1,11 +1,9 @@
 using System.Runtime.CompilerServices;
 using Azure;
 using Azure.Core;
-using Azure.Identity;
 using Azure.Storage.Blobs;
 using Azure.Storage.Blobs.Models;
 using Azure.Storage.Blobs.Specialized;
-using Polly;
 
 namespace Serverless.Core.Storage;
 
@@ -15,8 +13,9 @@ namespace Serverless.Core.Storage;
 /// </summary>
 public sealed class BlobStore : IArtifactStore
 {
+    internal static readonly TimeSpan Limitless = TimeSpan.FromDays(1);
     private readonly BlobServiceClient service;
-    private readonly ResiliencePipeline network;
+    private readonly StorageCalls calls;
     private readonly ServerSideRanges ranges;
 
     /// <summary>Wraps a client whose own retries are off.</summary>
@@ -26,34 +25,26 @@ public sealed class BlobStore : IArtifactStore
     public BlobStore(BlobServiceClient service, NetworkOptions? options = null, TokenCredential? credential = null)
     {
         this.service = service;
-        network = NetworkResilience.Build(options ?? new NetworkOptions());
+        calls = new StorageCalls(NetworkResilience.Build(options ?? new NetworkOptions()), service.Uri);
         ranges = new ServerSideRanges(credential);
     }
 
     /// <summary>
-    /// Connects by account URL with <see cref="DefaultAzureCredential"/>, or by connection string (for development).
+    /// Connects by account URL with the default Azure credential, or by connection string (for development).
     /// </summary>
     /// <exception cref="BadInputException">It is neither.</exception>
-    public static BlobStore Connect(string storage, NetworkOptions? options = null)
-    {
-        try
-        {
-            var client = ClientOptions();
-            if (!Uri.TryCreate(storage, UriKind.Absolute, out var url) || url.Scheme is not ("https" or "http")) return new BlobStore(new BlobServiceClient(storage, client), options);
-            var credential = new DefaultAzureCredential();
-            return new BlobStore(new BlobServiceClient(url, credential, client), options, credential);
-        }
-        catch (FormatException e)
-        {
-            throw new BadInputException("--storage: neither an account URL (https://NAME.blob.core.windows.net) nor a connection string.", e);
-        }
-    }
+    public static BlobStore Connect(string storage, NetworkOptions? options = null) => StorageAccount.Connect(
+        storage,
+        (url, credential) => new BlobStore(new BlobServiceClient(url, credential, ClientOptions()), options, credential),
+        text => new BlobStore(new BlobServiceClient(text, ClientOptions()), options));
 
     /// <summary>Client options with the SDK's retries off; <see cref="NetworkResilience"/> retries instead.</summary>
     public static BlobClientOptions ClientOptions()
     {
         var options = new BlobClientOptions();
         options.Retry.MaxRetries = 0;
+        // The limit is NetworkOptions.AttemptTimeout; the client's own would end a call as cancelled.
+        options.Retry.NetworkTimeout = Limitless;
         return options;
     }
 
@@ -61,7 +52,7 @@ public sealed class BlobStore : IArtifactStore
     public async Task EnsureContainersAsync(IEnumerable<string> names, CancellationToken cancellation)
     {
         foreach (var name in names)
-            await network.ExecuteAsync(async token => await service.GetBlobContainerClient(name).CreateIfNotExistsAsync(cancellationToken: token), cancellation);
+            await calls.ExecuteAsync(token => service.GetBlobContainerClient(name).CreateIfNotExistsAsync(cancellationToken: token), cancellation, name);
     }
 
     /// <summary>Holds a lock blob, made when it is not there, until the result is disposed.</summary>
@@ -71,7 +62,7 @@ public sealed class BlobStore : IArtifactStore
     public async Task<BlobLease> LeaseAsync(string path, Action waiting, CancellationToken cancellation)
     {
         await TryCreateAsync(path, ReadOnlyMemory<byte>.Empty, cancellation);
-        return await BlobLease.TakeAsync(Blob(path), network, waiting, cancellation);
+        return await BlobLease.TakeAsync(Blob(path), calls, waiting, cancellation);
     }
 
     /// <inheritdoc/>
@@ -79,10 +70,10 @@ public sealed class BlobStore : IArtifactStore
     {
         try
         {
-            var found = await network.ExecuteAsync(async token => await Blob(path).GetPropertiesAsync(cancellationToken: token), cancellation);
+            var found = await CallAsync(path, (blob, token) => blob.GetPropertiesAsync(cancellationToken: token), cancellation, Absent);
             return new Artifact(path, found.Value.ContentLength, Tag(found.Value.ETag));
         }
-        catch (RequestFailedException e) when (e.Status == 404)
+        catch (RequestFailedException e) when (Absent(e))
         {
             return null;
         }
@@ -91,15 +82,15 @@ public sealed class BlobStore : IArtifactStore
     /// <inheritdoc/>
     public async Task<ArtifactReader> OpenAsync(string path, string? etag, CancellationToken cancellation)
     {
-        var artifact = await FindAsync(path, cancellation) ?? throw new BadInputException($"{path}: the blob does not exist; put it beside the model.");
+        var artifact = await FindAsync(path, cancellation) ?? throw Missing(path);
         if (etag is not null && etag != artifact.ETag) throw Changed(path);
-        return new Reader(artifact, Blob(path), network, ranges);
+        return new Reader(artifact, Blob(path), calls, ranges);
     }
 
     /// <inheritdoc/>
     public async Task<Artifact> WriteAsync(string path, Func<Stream, CancellationToken, Task> write, CancellationToken cancellation)
     {
-        await using var stream = new BlockStream(Blob(path), network, cancellation);
+        await using var stream = new BlockStream(Blob(path), calls, cancellation);
         await write(stream, cancellation);
         var etag = await stream.CommitAsync(cancellation);
         return new Artifact(path, stream.Length, Tag(etag));
@@ -112,15 +103,16 @@ public sealed class BlobStore : IArtifactStore
         var options = new BlobUploadOptions { Conditions = new BlobRequestConditions { IfNoneMatch = ETag.All }, Metadata = new Dictionary<string, string> { ["writer"] = id } };
         try
         {
-            await network.ExecuteAsync(async token => await Blob(path).UploadAsync(BinaryData.FromBytes(bytes).ToStream(), options, token), cancellation);
+            await CallAsync(path, (blob, token) => blob.UploadAsync(BinaryData.FromBytes(bytes).ToStream(), options, token), cancellation, IsThere);
             return true;
         }
-        catch (RequestFailedException e) when (e.Status is 409 or 412)
+        catch (RequestFailedException e) when (IsThere(e))
         {
             // An attempt whose answer was lost may have been ours.
-            var found = await network.ExecuteAsync(async token => await Blob(path).GetPropertiesAsync(cancellationToken: token), cancellation);
-            return found.Value.Metadata.TryGetValue("writer", out var writer) && writer == id;
+            return await WriterAsync(path, cancellation) == id;
         }
+
+        static bool IsThere(RequestFailedException e) => e.Status is 409 or 412 && e.ErrorCode != "ContainerBeingDeleted";
     }
 
     /// <inheritdoc/>
@@ -130,11 +122,11 @@ public sealed class BlobStore : IArtifactStore
         string? next = null;
         do
         {
-            var page = await network.ExecuteAsync(async token =>
+            var page = await calls.ExecuteAsync(async token =>
             {
                 await foreach (var p in service.GetBlobContainerClient(container).GetBlobsAsync(new GetBlobsOptions { Prefix = name }, token).AsPages(next)) return p;
                 return null;
-            }, cancellation);
+            }, cancellation, container);
             foreach (var blob in page?.Values ?? []) yield return new Artifact($"{container}/{blob.Name}", blob.Properties.ContentLength ?? 0, Tag(blob.Properties.ETag ?? default));
             next = page?.ContinuationToken;
         } while (!string.IsNullOrEmpty(next));
@@ -142,7 +134,7 @@ public sealed class BlobStore : IArtifactStore
 
     /// <inheritdoc/>
     public async Task DeleteAsync(string path, CancellationToken cancellation) =>
-        await network.ExecuteAsync(async token => await Blob(path).DeleteIfExistsAsync(cancellationToken: token), cancellation);
+        await CallAsync(path, (blob, token) => blob.DeleteIfExistsAsync(cancellationToken: token), cancellation);
 
     /// <inheritdoc/>
     public async Task PublishAsync(string fromPrefix, string toPrefix, CancellationToken cancellation)
@@ -150,7 +142,10 @@ public sealed class BlobStore : IArtifactStore
         var names = new List<string>();
         await foreach (var a in ListAsync(fromPrefix + "/", cancellation)) names.Add(a.Path[(fromPrefix.Length + 1)..]);
         foreach (var name in names.OrderBy(n => n == "report.json").ThenBy(n => n, StringComparer.Ordinal))
-            await BlobCopy.CopyAsync(this, network, Blob($"{fromPrefix}/{name}"), $"{fromPrefix}/{name}", Blob($"{toPrefix}/{name}"), $"{toPrefix}/{name}", cancellation);
+        {
+            var (from, to) = ($"{fromPrefix}/{name}", $"{toPrefix}/{name}");
+            await BlobCopy.CopyAsync(this, calls, Blob(from), from, Blob(to), to, cancellation);
+        }
         foreach (var name in names) await DeleteAsync($"{fromPrefix}/{name}", cancellation);
     }
 
@@ -181,6 +176,11 @@ public sealed class BlobStore : IArtifactStore
     internal static BadInputException Changed(string path) =>
         new($"{path}: the blob changed while it was being compressed; start again when it is whole.");
 
+    // What a run has written can be made again; what was dropped cannot.
+    private static Exception Missing(string path) => path.StartsWith(ChecksummedStore.Container + "/", StringComparison.Ordinal)
+        ? new DamagedWorkException($"{path} is missing.")
+        : new BadInputException($"{path}: the blob does not exist; put it beside the model.");
+
     private BlockBlobClient Blob(string path)
     {
         var (container, name) = Split(path);
@@ -191,9 +191,36 @@ public sealed class BlobStore : IArtifactStore
     // Listings give tags without the quotes that headers have.
     private static string Tag(ETag etag) => etag.ToString().Trim('"');
 
+    private async Task<string?> WriterAsync(string path, CancellationToken cancellation)
+    {
+        try
+        {
+            var found = await CallAsync(path, (blob, token) => blob.GetPropertiesAsync(cancellationToken: token), cancellation, Absent);
+            return found.Value.Metadata.TryGetValue("writer", out var writer) ? writer : null;
+        }
+        catch (RequestFailedException e) when (Absent(e))
+        {
+            // Another made it and deleted it again.
+            return null;
+        }
+    }
+
+    private Task<T> CallAsync<T>(
+        string path,
+        Func<BlockBlobClient, CancellationToken, Task<T>> call,
+        CancellationToken cancellation,
+        Func<RequestFailedException, bool>? mine = null)
+    {
+        var blob = Blob(path);
+        return calls.ExecuteAsync(token => call(blob, token), cancellation, blob.BlobContainerName, mine);
+    }
+
+    private static bool Absent(RequestFailedException e) => e.Status == 404;
+
     private static (string Container, string Name) Split(string path) => path.IndexOf('/') is var i and >= 0 ? (path[..i], path[(i + 1)..]) : (path, "");
 
-    private sealed class Reader(Artifact artifact, BlockBlobClient blob, ResiliencePipeline network, ServerSideRanges ranges) : ArtifactReader(artifact)
+    private sealed class Reader(Artifact artifact, BlockBlobClient blob, StorageCalls calls, ServerSideRanges ranges)
+        : ArtifactReader(artifact)
     {
         public override async ValueTask ReadAsync(long offset, Memory<byte> destination, CancellationToken cancellation)
         {
@@ -202,17 +229,20 @@ public sealed class BlobStore : IArtifactStore
             var options = new BlobDownloadOptions { Range = new HttpRange(offset, destination.Length), Conditions = new BlobRequestConditions { IfMatch = new ETag(Artifact.ETag) } };
             try
             {
-                await network.ExecuteAsync(async token =>
+                await calls.ExecuteAsync(async token =>
                 {
                     var response = await blob.DownloadStreamingAsync(options, token);
                     await using var content = response.Value.Content;
                     await content.ReadExactlyAsync(destination, token);
-                }, cancellation);
+                    return true;
+                }, cancellation, blob.BlobContainerName, IsAnother);
             }
-            catch (RequestFailedException e) when (e.Status is 412 or 404 or 416)
+            catch (RequestFailedException e) when (IsAnother(e))
             {
                 throw Changed(Artifact.Path);
             }
+
+            static bool IsAnother(RequestFailedException e) => e.Status is 412 or 404 or 416;
         }
 
         public override async Task CopyToAsync(long offset, long length, Stream output, CancellationToken cancellation)

@@ -1,3 +1,5 @@
+using System.Collections.Concurrent;
+using System.IO.Enumeration;
 using System.Runtime.CompilerServices;
 using Microsoft.Win32.SafeHandles;
 
@@ -8,10 +10,17 @@ namespace Serverless.Core.Storage;
 /// with the place where they end up. Writes go to a temporary name and are renamed.
 /// </summary>
 /// <param name="containers">Container name to directory.</param>
-public sealed class FolderStore(IReadOnlyDictionary<string, string> containers) : IArtifactStore
+/// <param name="followed">Store paths that the user named himself: a link there may lead out of its container.</param>
+public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, IReadOnlyCollection<string>? followed = null)
+    : IArtifactStore
 {
     private readonly Dictionary<string, string> roots =
         containers.ToDictionary(c => c.Key, c => Path.GetFullPath(c.Value), StringComparer.Ordinal);
+
+    private readonly ConcurrentDictionary<string, string> realRoots = new(StringComparer.Ordinal);
+
+    /// <summary>Container name to its directory, absolute.</summary>
+    public IReadOnlyDictionary<string, string> Roots => roots;
 
     /// <summary>The file or directory that a store path stands for.</summary>
     /// <exception cref="BadInputException">The path leaves its container.</exception>
@@ -30,8 +39,7 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers) 
     public Task<Artifact?> FindAsync(string path, CancellationToken cancellation)
     {
         cancellation.ThrowIfCancellationRequested();
-        var info = new FileInfo(FullPath(path));
-        return Task.FromResult(info.Exists ? Describe(path, info) : null);
+        return Task.FromResult(Describe(path, Located(path) ?? throw RegularFile.LeadsOut(path)));
     }
 
     /// <inheritdoc/>
@@ -41,8 +49,8 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers) 
             ?? throw new BadInputException($"{path}: the file does not exist; put it beside the model.");
         if (etag is not null && etag != artifact.ETag)
             throw new BadInputException($"{path}: the file changed while it was being compressed; start again when it is whole.");
-        RefuseEscapingLink(path);
-        return new Reader(artifact, File.OpenHandle(FullPath(path), FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, FileOptions.Asynchronous));
+        var file = Located(path) ?? throw RegularFile.LeadsOut(path);
+        return new Reader(artifact, RegularFile.Open(file, path, IsFollowed(path) ? null : RealRoot(Container(path))));
     }
 
     /// <inheritdoc/>
@@ -60,12 +68,23 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers) 
             }
             File.Move(aside, target, overwrite: true);
         }
+        catch (ArgumentOutOfRangeException e) when (e.ParamName == "value")
+        {
+            // .NET's word for EFBIG.
+            File.Delete(aside);
+            throw new IOException($"{path}: the file is larger than the file system or the limit of the process allows (ulimit -f)", e);
+        }
+        catch (IOException e) when (e.HResult == Posix.ENOSPC && !OperatingSystem.IsWindows())
+        {
+            File.Delete(aside);
+            throw new IOException($"{path}: no space is left on the device of {Path.GetDirectoryName(target)}", e);
+        }
         catch
         {
             File.Delete(aside);
             throw;
         }
-        return Describe(path, new FileInfo(target));
+        return Describe(path, target)!;
     }
 
     /// <inheritdoc/>
@@ -98,8 +117,7 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers) 
         var folder = slash < 0 ? prefix : prefix[..slash];
         var root = FullPath(folder);
         if (!Directory.Exists(root)) yield break;
-        var options = new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = FileAttributes.None };
-        var paths = Directory.EnumerateFiles(root, "*", options)
+        var paths = FilesBelow(root)
             .Where(f => !f.EndsWith(".partial", StringComparison.Ordinal))
             .Select(f => $"{folder}/{Path.GetRelativePath(root, f).Replace(Path.DirectorySeparatorChar, '/')}")
             .Where(p => p.StartsWith(prefix, StringComparison.Ordinal))
@@ -107,8 +125,9 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers) 
         foreach (var path in paths)
         {
             cancellation.ThrowIfCancellationRequested();
-            var info = new FileInfo(FullPath(path));
-            if (info.Exists) yield return Describe(path, info);
+            // Nobody can name these, so nobody can ask for them either.
+            if (StorePath.WhyUnsafe(path) is not null) continue;
+            if (Listed(path) is { } artifact) yield return artifact;
         }
     }
 
@@ -125,32 +144,7 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers) 
     public async Task PublishAsync(string fromPrefix, string toPrefix, CancellationToken cancellation)
     {
         var (from, to) = (FullPath(fromPrefix), FullPath(toPrefix));
-        if (!Directory.Exists(from)) return;
-        if (!Directory.Exists(to) || !Directory.EnumerateFileSystemEntries(to).Any())
-        {
-            Directory.CreateDirectory(Path.GetDirectoryName(to)!);
-            try
-            {
-                if (Directory.Exists(to)) Directory.Delete(to);
-                Directory.Move(from, to);
-                return;
-            }
-            catch (IOException) when (!Directory.Exists(to))
-            {
-                Directory.CreateDirectory(to);
-            }
-        }
-        var names = new List<string>();
-        await foreach (var a in ListAsync(fromPrefix + "/", cancellation)) names.Add(a.Path[(fromPrefix.Length + 1)..]);
-        foreach (var name in names.OrderBy(n => n == "report.json").ThenBy(n => n, StringComparer.Ordinal))
-        {
-            var target = Path.Combine(to, name);
-            Directory.CreateDirectory(Path.GetDirectoryName(target)!);
-            var aside = target + ".partial";
-            File.Move(Path.Combine(from, name), aside, overwrite: true);
-            File.Move(aside, target, overwrite: true);
-        }
-        Directory.Delete(from, recursive: true);
+        if (Directory.Exists(from)) await Task.Run(() => FolderPublication.Publish(from, to, cancellation), cancellation);
     }
 
     /// <inheritdoc/>
@@ -160,25 +154,59 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers) 
         return new LocalFolder(FullPath(folder), temporary: false);
     }
 
-    private static string Aside(string target) => $"{target}.{Environment.ProcessId:x}{Guid.NewGuid():N}.partial";
-
-    private void RefuseEscapingLink(string path)
+    // Beside the target, under a name that fits a file system however long the target's is.
+    private static string Aside(string target)
     {
-        var root = roots[path[..path.IndexOf('/')]];
-        for (var at = FullPath(path); at.Length > root.Length; at = Path.GetDirectoryName(at)!)
+        var mark = $".{Environment.ProcessId:x}{Guid.NewGuid():N}.partial";
+        return Path.Combine(Path.GetDirectoryName(target)!,
+            StorePath.Cut(Path.GetFileName(target), StorePath.LongestName - mark.Length) + mark);
+    }
+
+    private static string Container(string path) => path.IndexOf('/') is var slash and >= 0 ? path[..slash] : path;
+
+    // Found out once: it is there by the time that something is opened in it.
+    private string RealRoot(string container) => realRoots.GetOrAdd(container, c => FileIdentity.RealPath(roots[c]));
+
+    private bool IsFollowed(string path) => followed?.Contains(path) == true;
+
+    // The file that a path stands for, its links followed; null when one leads out of the container.
+    private string? Located(string path)
+    {
+        var full = FullPath(path);
+        if (IsFollowed(path)) return FileIdentity.RealPath(full);
+        var container = Container(path);
+        return container.Length == path.Length ? full : InsideLinks.Resolve(roots[container], path[(container.Length + 1)..], path);
+    }
+
+    // What may not be read is not listed; whoever names it is told why.
+    private Artifact? Listed(string path)
+    {
+        try
         {
-            FileSystemInfo info = Directory.Exists(at) ? new DirectoryInfo(at) : new FileInfo(at);
-            if (info.LinkTarget is null) continue;
-            var target = info.ResolveLinkTarget(returnFinalTarget: true)?.FullName ?? "";
-            var inside = target.StartsWith(root + Path.DirectorySeparatorChar, StringComparison.Ordinal);
-            // A model dropped as a link is what the user named; what a model names must stay inside.
-            if (!inside && !path.EndsWith(".onnx", StringComparison.OrdinalIgnoreCase))
-                throw new BadInputException($"{path}: a link leads out of the drop; copy the data into it.");
+            return Located(path) is { } file && FileIdentity.Of(file).Kind == FileKind.Regular ? Describe(path, file) : null;
+        }
+        catch (BadInputException)
+        {
+            return null;
         }
     }
 
-    private static Artifact Describe(string path, FileInfo info) =>
-        new(path, new FileInfo(info.ResolveLinkTarget(true)?.FullName ?? info.FullName).Length, $"{info.Length:x}-{info.LastWriteTimeUtc.Ticks:x}");
+    // Folders that are links are not gone into: what they lead to has a path of its own, or is outside.
+    private static FileSystemEnumerable<string> FilesBelow(string root) =>
+        new(root, (ref FileSystemEntry e) => e.ToFullPath(),
+            new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = FileAttributes.None })
+        {
+            ShouldIncludePredicate = (ref FileSystemEntry e) => !e.IsDirectory,
+            ShouldRecursePredicate = (ref FileSystemEntry e) => (e.Attributes & FileAttributes.ReparsePoint) == 0,
+        };
+
+    private static Artifact? Describe(string path, string file)
+    {
+        var found = FileIdentity.Of(file);
+        if (found.Kind == FileKind.Special || found.Loops || found.Error == Posix.EACCES) RegularFile.Require(found, path);
+        var info = new FileInfo(file);
+        return info.Exists ? new Artifact(path, info.Length, $"{info.Length:x}-{info.LastWriteTimeUtc.Ticks:x}") : null;
+    }
 
     private sealed class Reader(Artifact artifact, SafeFileHandle handle) : ArtifactReader(artifact)
     {

@@ -1,4 +1,5 @@
 using Azure;
+using Azure.Identity;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Polly;
@@ -39,7 +40,6 @@ public static class NetworkResilience
     /// <summary>Builds the pipeline.</summary>
     public static ResiliencePipeline Build(NetworkOptions options, TimeProvider? time = null, string name = "storage")
     {
-        var passing = new PredicateBuilder().Handle<Exception>(MayPass);
         return new ResiliencePipelineBuilder { Name = name, TimeProvider = time }
             .AddRetry(new RetryStrategyOptions
             {
@@ -48,17 +48,18 @@ public static class NetworkResilience
                 MaxDelay = options.LongestPause,
                 BackoffType = DelayBackoffType.Exponential,
                 UseJitter = true,
-                ShouldHandle = new PredicateBuilder().Handle<Exception>(e => MayPass(e) || e is BrokenCircuitException),
+                ShouldHandle = args => ValueTask.FromResult(
+                    MayPass(args.Outcome.Exception, args.Context) || args.Outcome.Exception is BrokenCircuitException),
             })
             .AddCircuitBreaker(new CircuitBreakerStrategyOptions
             {
                 FailureRatio = MostlyFailing,
                 MinimumThroughput = FewestCalls,
                 BreakDuration = options.BreakDuration,
-                ShouldHandle = passing,
+                ShouldHandle = args => ValueTask.FromResult(MayPass(args.Outcome.Exception, args.Context)),
             })
             .AddTimeout(new TimeoutStrategyOptions { Timeout = options.AttemptTimeout })
-            .ConfigureTelemetry(options.Logs)
+            .ConfigureTelemetry(new CutLogs(options.Logs))
             .Build();
     }
 
@@ -66,8 +67,19 @@ public static class NetworkResilience
     public static bool MayPass(Exception e) => e switch
     {
         RequestFailedException { Status: 0 or 408 or 429 or (>= 500 and not 501) } => true,
+        // A webhook into a private network stays there.
+        HttpRequestException { InnerException: BadInputException } => false,
         TimeoutRejectedException or IOException or HttpRequestException or TimeoutException => true,
+        // Where there is a managed identity, its endpoint may be late.
+        CredentialUnavailableException => Environment.GetEnvironmentVariable("IDENTITY_ENDPOINT") is { Length: > 0 },
+        AuthenticationFailedException { InnerException: { } inner } => StorageFailure.Cause<HttpRequestException>(inner) is not null
+            || StorageFailure.Cause<IOException>(inner) is not null
+            || StorageFailure.Cause<RequestFailedException>(inner) is { } answer && MayPass(answer),
         AggregateException a => a.InnerExceptions.All(MayPass),
         _ => false,
     };
+
+    // A client's own time limit is a cancellation that nobody asked for.
+    private static bool MayPass(Exception? e, ResilienceContext context) =>
+        e is not null && (MayPass(e) || (e is OperationCanceledException && !context.CancellationToken.IsCancellationRequested));
 }

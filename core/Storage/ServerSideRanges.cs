@@ -28,17 +28,15 @@ internal sealed class ServerSideRanges(TokenCredential? credential)
     public async Task<bool> TryAppendAsync(BlockStream blocks, BlockBlobClient source, Artifact version, long offset, long length, CancellationToken cancellation)
     {
         if (refused || length < Smallest || (credential is null && !source.CanGenerateSasUri)) return false;
-        var url = credential is null ? source.GenerateSasUri(BlobSasPermissions.Read, DateTimeOffset.UtcNow + SourceTime) : source.Uri;
         for (long done = 0; done < length;)
         {
-            var options = new StageBlockFromUriOptions { SourceConditions = new BlobRequestConditions { IfMatch = new ETag(version.ETag) } };
-            if (credential is not null) options.SourceAuthentication = new HttpAuthorization("Bearer", (await credential.GetTokenAsync(Scope, cancellation)).Token);
             var part = Math.Min(Largest, length - done);
             try
             {
-                await blocks.AppendFromAsync(url, new HttpRange(offset + done, part), options, cancellation);
+                var range = new HttpRange(offset + done, part);
+                await blocks.AppendFromAsync(SourceOf(source), range, OptionsAsync, e => Another(e) || (done == 0 && Refusal(e)), cancellation);
             }
-            catch (RequestFailedException e) when (e.Status is 412 or 416)
+            catch (RequestFailedException e) when (Another(e))
             {
                 throw BlobStore.Changed(version.Path);
             }
@@ -50,7 +48,20 @@ internal sealed class ServerSideRanges(TokenCredential? credential)
             done += part;
         }
         return true;
+
+        async ValueTask<StageBlockFromUriOptions> OptionsAsync(CancellationToken token)
+        {
+            var options = new StageBlockFromUriOptions { SourceConditions = new BlobRequestConditions { IfMatch = new ETag(version.ETag) } };
+            if (credential is null) return options;
+            options.SourceAuthentication = new HttpAuthorization("Bearer", (await credential.GetTokenAsync(Scope, token)).Token);
+            return options;
+        }
     }
+
+    private Uri SourceOf(BlockBlobClient source) =>
+        credential is null ? source.GenerateSasUri(BlobSasPermissions.Read, DateTimeOffset.UtcNow + SourceTime) : source.Uri;
+
+    private static bool Another(RequestFailedException e) => e.Status is 412 or 416;
 
     // A source behind a firewall, a missing right, or an emulator without the call.
     private static bool Refusal(RequestFailedException e) => e.Status is 400 or 401 or 403 or 404 or 409 or 501;

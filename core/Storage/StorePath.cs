@@ -21,6 +21,23 @@ public static class StorePath
     /// <summary>Everything before the last segment, without the slash.</summary>
     public static string Parent(string path) => path.LastIndexOf('/') is var i and >= 0 ? path[..i] : "";
 
+    /// <summary>Bytes of UTF-8 that file systems take for one name (NAME_MAX of Linux, 255).</summary>
+    public const int LongestName = 255;
+
+    /// <summary>The beginning of a name that fits a number of bytes of UTF-8; no character is cut in two.</summary>
+    /// <param name="name">The name.</param>
+    /// <param name="bytes">Bytes, at least 0.</param>
+    public static string Cut(string name, int bytes)
+    {
+        var (length, used) = (0, 0);
+        foreach (var rune in name.EnumerateRunes())
+        {
+            if ((used += rune.Utf8SequenceLength) > bytes) return name[..length];
+            length += rune.Utf16SequenceLength;
+        }
+        return name;
+    }
+
     /// <summary>
     /// Why a relative path taken from a model may not be followed, or null when it stays inside its folder:
     /// empty, absolute, with a drive, a backslash, a control character, or a <c>.</c>/<c>..</c> segment.

@@ -114,7 +114,14 @@ public sealed record ChannelScaling(string Value, int Channels, IReadOnlyList<Ch
         // Null when the value cannot be scaled where it is made; else whether a layer makes it.
         private bool? Made(string value, long channels, bool convolution, List<ChannelConstant> makers)
         {
-            if (Outputs.Contains(value) || !MakerOf.TryGetValue(value, out var node) || node.Output[0] != value || node.Domain is not ("" or "com.microsoft")) return null;
+            NodeProto? node;
+            while (true)
+            {
+                if (Outputs.Contains(value) || !MakerOf.TryGetValue(value, out node) || node.Output[0] != value || node.Domain is not ("" or "com.microsoft")) return null;
+                if (Layers.ContainsKey(node) || !Homogeneous.Contains(node.OpType)) break;
+                if (!Alone(node.Input[0])) return null;
+                value = node.Input[0];
+            }
             if (Layers.TryGetValue(node, out var w))
             {
                 var axis = node.OpType == "Conv" || node.OpType == "Gemm" && Flag(node, "transB") != 0 ? 0 : 1;
@@ -124,7 +131,6 @@ public sealed record ChannelScaling(string Value, int Channels, IReadOnlyList<Ch
                 makers.Add(new ChannelConstant(w.Tensor, axis));
                 return true;
             }
-            if (Homogeneous.Contains(node.OpType)) return Alone(node.Input[0]) ? Made(node.Input[0], channels, convolution, makers) : null;
             if (convolution) return null;
             switch (node.OpType)
             {

@@ -28,6 +28,7 @@ internal sealed class DepthwisePadding(ModelEdit edit)
         var users = main.Nodes.SelectMany(n => n.Input.Concat(GraphScope.Captures(n)).Distinct().Select(i => (i, n))).ToLookup(p => p.i, p => p.n, StringComparer.Ordinal);
         var outputs = main.Graph!.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
         var done = new HashSet<NodeProto>(ReferenceEqualityComparer.Instance);
+        using var batch = edit.Batch();
         foreach (var (conv, channels) in convolutions)
         {
             if (channels < Fewest || channels % Multiple == 0 || Groups(conv) != channels || done.Contains(conv)) continue;
@@ -93,11 +94,8 @@ internal sealed class DepthwisePadding(ModelEdit edit)
 
         void Insert(string after)
         {
-            var place = 0;
-            if (makers.TryGetValue(after, out var maker))
-                while (!ReferenceEquals(main.Nodes[place++], maker)) { }
-            for (var i = 0; i < nodes.Count; i++) main.Nodes.Insert(place + i, nodes[i]);
-            foreach (var n in nodes) main.Define(n.Output[0]);
+            makers.TryGetValue(after, out var maker);
+            ModelEdit.InsertAfter(main, maker, nodes);
         }
     }
 

@@ -35,7 +35,7 @@ internal sealed class HalfGraph(ModelEdit edit, Func<string, bool> overflows)
 
     /// <summary>Changes the graph.</summary>
     /// <returns>How many nodes compute in float16.</returns>
-    public int Apply()
+    public int Apply(CancellationToken cancellation)
     {
         var types = Types();
         var (nodes, changed) = (new List<NodeProto>(), 0);
@@ -65,7 +65,7 @@ internal sealed class HalfGraph(ModelEdit edit, Func<string, bool> overflows)
         main.Nodes.AddRange(nodes);
         for (var i = main.Graph.ValueInfo.Count - 1; i >= 0; i--)
             if (pending.Contains(main.Graph.ValueInfo[i].Name)) main.Graph.ValueInfo.RemoveAt(i);
-        new ModelEdit(edit.Model).DropDead();
+        new ModelEdit(edit.Model).DropDead(cancellation);
         return changed;
     }
 

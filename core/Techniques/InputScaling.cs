@@ -25,8 +25,7 @@ internal static class InputScaling
 
     private static bool Fold(ModelEdit edit, GraphScope scope, string value, string factors)
     {
-        var users = scope.All().SelectMany(s => s.Nodes).Count(n => n.Input.Contains(value) || GraphScope.Captures(n).Contains(value));
-        if (users != 1 || scope.Graph!.Output.Any(o => o.Name == value) || scope.Nodes.FirstOrDefault(n => n.Output.Contains(value)) is not { } maker) return false;
+        if (scope.Index.Users(value).Take(2).Count() != 1 || scope.Index.IsOutput(value) || scope.Index.Maker(value) is not { } maker) return false;
         switch (maker)
         {
             case { OpType: "LayerNormalization" or "SimplifiedLayerNormalization", Output.Count: 1 } when maker.Input.Skip(1).All(i => i.Length == 0 || IsVector(scope, i)) && LastAxis(maker):
@@ -48,9 +47,7 @@ internal static class InputScaling
 
     private static int Constant(GraphScope scope, NodeProto node) => node.Input.Count != 2 ? -1 : IsVector(scope, node.Input[1]) ? 1 : IsVector(scope, node.Input[0]) ? 0 : -1;
 
-    private static bool IsVector(GraphScope scope, string name) =>
-        (scope.Graph!.Initializer.FirstOrDefault(t => t.Name == name) ?? scope.Nodes.FirstOrDefault(n => n.OpType == "Constant" && n.Output[0] == name)?.Attribute[0].T) is { Dims.Count: 1 } t
-        && t.Dims[0] > 1;
+    private static bool IsVector(GraphScope scope, string name) => scope.Index.Constant(name) is { Dims.Count: 1 } t && t.Dims[0] > 1;
 
     private static string Times(ModelEdit edit, GraphScope scope, NodeProto before, string constant, string factors)
     {

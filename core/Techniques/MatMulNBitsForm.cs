@@ -65,9 +65,7 @@ internal static class MatMulNBitsForm
 
     private static bool IsVector(GraphScope scope, string name, long length)
     {
-        var home = scope.Resolve(name);
-        var tensor = home?.Graph?.Initializer.FirstOrDefault(t => t.Name == name)
-            ?? home?.Nodes.FirstOrDefault(x => x.OpType == "Constant" && x.Output[0] == name)?.Attribute[0].T;
+        var tensor = scope.Resolve(name)?.Index.Constant(name);
         return tensor is { Dims.Count: 1 } && tensor.Dims[0] == length;
     }
 }

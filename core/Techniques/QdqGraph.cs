@@ -36,13 +36,14 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
     private readonly List<(Weight Weight, EncodedLayer Layer, string Shard, float[] Scales)> layers = [];
     private readonly HashSet<string> gated = new(StringComparer.Ordinal);
     private readonly GraphScope main = edit.Roots[0];
+    private readonly Dictionary<string, TensorProto> constants = new(StringComparer.Ordinal);
 
     /// <summary>The value that ends a use: of the Relu or Clip that alone follows it, else its own.</summary>
     public static string Output(WeightUse use)
     {
         var output = use.Node.Output[0];
-        var next = use.Scope.All().SelectMany(s => s.Nodes.Where(n => n.Input.Contains(output) || GraphScope.Captures(n).Contains(output))).Take(2).ToList();
-        var alone = next.Count == 1 && !use.Scope.Graph!.Output.Any(o => o.Name == output);
+        var next = use.Scope.Index.Users(output).Take(2).ToList();
+        var alone = next.Count == 1 && !use.Scope.Index.IsOutput(output);
         return alone && next[0] is { OpType: "Relu" or "Clip", Domain: "" } && next[0].Input[0] == output ? next[0].Output[0] : output;
     }
 
@@ -56,7 +57,7 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
     {
         for (var steps = 0; steps < 8; steps++)
         {
-            var maker = scope.Nodes.FirstOrDefault(n => n.Output.Contains(name));
+            var maker = scope.Index.Maker(name);
             if (maker is null) return false;
             if (maker.OpType is "GlobalAveragePool" or "GlobalMaxPool") return true;
             if (maker.OpType is not ("Conv" or "Relu" or "HardSigmoid" or "Sigmoid" or "Clip") || maker.Input.Count == 0) return false;
@@ -87,8 +88,11 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
         var products = new HashSet<string>(StringComparer.Ordinal);
         var taken = new HashSet<string>(StringComparer.Ordinal);
         var floats = new Dictionary<string, string>(IntegerPlacement.Floats([.. layers.Select(l => l.Weight)], main, observed), StringComparer.Ordinal);
+        foreach (var t in main.Graph.Initializer) constants.TryAdd(t.Name, t);
+        using var weights = edit.Batch(layers.Select(l => ModelEdit.Outermost(l.Weight.Scope)).Distinct());
         foreach (var (weight, layer, shard, scales) in layers)
         {
+            cancellation.ThrowIfCancellationRequested();
             var integers = 0;
             foreach (var use in floats.ContainsKey(weight.Name) ? [] : weight.Uses)
             {
@@ -108,16 +112,24 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
                 Floats(weight, layer, shard);
             }
         }
+        weights.Dispose();
         Spread(made, taken, own, outputs);
         // A product that only float operators take is put out in float by the kernel itself (MatMulIntegerToFloat, QGemm).
         made.RemoveWhere(products.Contains);
         made.UnionWith(main.Nodes.Where(own.Contains).SelectMany(n => n.Input).Where(products.Contains));
         // Gates first: what they read is redirected with the other uses of it.
-        foreach (var value in made.Union(taken).OrderBy(v => !gated.Contains(v)).ToList()) Quantize(value, made, own, prefix);
+        var (makers, users) = (new Dictionary<string, NodeProto>(StringComparer.Ordinal), new Dictionary<string, List<NodeProto>>(StringComparer.Ordinal));
+        foreach (var node in main.Nodes)
+        {
+            foreach (var o in node.Output) makers.TryAdd(o, node);
+            foreach (var i in node.Input.Distinct()) Use(users, i, node);
+        }
+        using (edit.Batch())
+            foreach (var value in made.Union(taken).OrderBy(v => !gated.Contains(v)).ToList()) Quantize(value, made, own, prefix, makers, users);
         PooledVectors.Apply(edit);
         new DepthwisePadding(edit).Apply(convolutions);
         // Biases in float; with fresh scopes, since other layers' edits are known to theirs alone.
-        new ModelEdit(edit.Model).DropDead();
+        new ModelEdit(edit.Model).DropDead(cancellation);
         return floats;
     }
 
@@ -126,19 +138,21 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
     // What an integer kernel takes and an operator with an integer kernel of its own makes of such values is made by that.
     private void Spread(HashSet<string> made, HashSet<string> taken, HashSet<NodeProto> own, HashSet<string> outputs)
     {
-        var constants = main.Graph!.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
+        var initializers = main.Graph!.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
+        // In topological order two rounds are enough: values follow from values before them.
+        var order = GraphCheck.TopologicalOrder(main.Nodes)!.Select(i => main.Nodes[i]).ToList();
         gated.UnionWith(main.Nodes.Where(n => n is { OpType: "HardSigmoid" or "Sigmoid", Domain: "" }).Select(n => n.Output[0]));
         for (var grown = true; grown;)
         {
             grown = false;
-            foreach (var node in main.Nodes.Where(n => n.Domain.Length == 0 && IntegerToo.Contains(n.OpType) && n.Output.Count == 1))
+            foreach (var node in order.Where(n => n.Domain.Length == 0 && IntegerToo.Contains(n.OpType) && n.Output.Count == 1))
             {
                 var value = node.Output[0];
                 if (made.Contains(value) || !taken.Contains(value) || outputs.Contains(value)) continue;
-                if (node.OpType is "Add" or "Mul" && node.Input.Any(constants.Contains)) continue;
+                if (node.OpType is "Add" or "Mul" && node.Input.Any(initializers.Contains)) continue;
                 // A gate between 0 and 1 needs no observation to be rounded.
                 var gates = node.OpType == "Mul" ? node.Input.Where(i => gated.Contains(i) && !outputs.Contains(i) && !IsOneVector(main, i)).ToList() : [];
-                var sources = node.Input.Where(i => !constants.Contains(i) && !gates.Contains(i)).ToList();
+                var sources = node.Input.Where(i => !initializers.Contains(i) && !gates.Contains(i)).ToList();
                 // A sum takes what was rounded for an integer kernel anyway.
                 if (!sources.All(i => made.Contains(i) || node.OpType == "Add" && taken.Contains(i)) || !sources.Any(made.Contains)) continue;
                 own.Add(node);
@@ -184,7 +198,7 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
     {
         if (use.Node.Input.Count < 3 || use.Node.Input[2].Length == 0) return true;
         var name = use.Node.Input[2];
-        if (main.Graph!.Initializer.FirstOrDefault(t => t.Name == name) is not { DataType: (int)DataType.Float, Dims.Count: 1 } tensor || tensor.Dims[0] != scales.Length) return false;
+        if (constants.GetValueOrDefault(name) is not { DataType: (int)DataType.Float, Dims.Count: 1 } tensor || tensor.Dims[0] != scales.Length) return false;
         var floats = MemoryMarshal.Cast<byte, float>((await read(tensor, cancellation)).Span).ToArray();
         var (codes, steps) = (new int[floats.Length], new float[floats.Length]);
         for (var c = 0; c < floats.Length; c++)
@@ -204,40 +218,41 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
     }
 
     // All that use a value made by an integer kernel take it dequantized; of a value made otherwise only those kernels.
-    private void Quantize(string value, HashSet<string> made, HashSet<NodeProto> own, string prefix)
+    private void Quantize(string value, HashSet<string> made, HashSet<NodeProto> own, string prefix, Dictionary<string, NodeProto> makers, Dictionary<string, List<NodeProto>> users)
     {
-        var at = 0;
-        for (var i = 0; i < main.Nodes.Count && at == 0; i++)
-            if (main.Nodes[i].Output.Contains(value)) at = i + 1;
+        var maker = makers.GetValueOrDefault(value);
+        var added = new List<NodeProto>(3);
         var found = Scale(value) ?? CodeScale.Of(0, 1);
         var (source, written) = (value, found);
         // A hard sigmoid is a straight line with its ends cut off, which is what rounding to codes does: the codes of its input
         // under another scale are those of its output.
-        if (at > 0 && main.Nodes[at - 1] is { OpType: "HardSigmoid" } gate && Scale(value) is null && made.Contains(gate.Input[0]))
+        if (maker is { OpType: "HardSigmoid" } gate && Scale(value) is null && made.Contains(gate.Input[0]))
         {
             var (alpha, beta) = (Attribute(gate, "alpha", 0.2f), Attribute(gate, "beta", 0.5f));
             if (alpha > 0 && beta is >= 0 and <= 1)
             {
                 (source, written) = (edit.FreshName(value + "_x"), new CodeScale(1 / (255 * alpha), (byte)Math.Round(255 * beta)));
                 var same = ModelEdit.Node("LeakyRelu", [gate.Input[0]], [source], ModelEdit.Attribute("alpha", 1f));
-                main.Nodes.Insert(at++, same);
-                main.Define(source);
+                added.Add(same);
+                Use(users, gate.Input[0], same);
             }
         }
         var (codes, back) = (edit.FreshName(value + "_q8"), edit.FreshName(value + "_d8"));
-        NodeProto[] pair =
+        added.AddRange(
         [
             ModelEdit.Node(prefix + "QuantizeLinear", [source, .. Pair(written)], [codes]),
             ModelEdit.Node(prefix + "DequantizeLinear", [codes, .. Pair(found)], [back]),
-        ];
-        foreach (var node in main.Nodes.Where(n => made.Contains(value) || own.Contains(n)))
+        ]);
+        foreach (var node in (users.GetValueOrDefault(value) ?? []).Where(n => made.Contains(value) || own.Contains(n)))
             for (var i = 0; i < node.Input.Count; i++)
                 if (node.Input[i] == value) node.Input[i] = back;
-        for (var i = 0; i < pair.Length; i++)
-        {
-            main.Nodes.Insert(at + i, pair[i]);
-            main.Define(pair[i].Output[0]);
-        }
+        ModelEdit.InsertAfter(main, maker, added);
+    }
+
+    private static void Use(Dictionary<string, List<NodeProto>> users, string value, NodeProto node)
+    {
+        if (!users.TryGetValue(value, out var list)) users[value] = list = [];
+        list.Add(node);
     }
 
     private string[] Pair(CodeScale s) =>

@@ -29,6 +29,9 @@ public sealed record AppHost(ActivityContext Context, ModelProcess? Models, stri
         return new AppHost(context, new ModelProcess(StoreSpec.Of(storage), context.Memory), Environment.GetEnvironmentVariable("SERVERLESS_HOOK_SECRET") ?? "");
     }
 
+    /// <summary>Says nothing of the secret.</summary>
+    public override string ToString() => nameof(AppHost);
+
     /// <summary>Runs an activity, in a process of its own when it runs models.</summary>
     public Task<TOutput> RunAsync<TActivity, TInput, TOutput>(TInput input, CancellationToken cancellation)
         where TActivity : Activity<TInput, TOutput> =>

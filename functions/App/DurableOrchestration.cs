@@ -14,6 +14,7 @@ internal sealed class DurableOrchestration(TaskOrchestrationContext context) : I
         HandleFailure = failure => !failure.IsCausedBy<EndOfStreamException>() && (failure.IsCausedBy<IOException>() || failure.IsCausedBy<TimeoutException>() || failure.IsCausedBy<ModelKilledException>()),
     });
 
+    private readonly TakenRequests taken = new();
     private readonly ILogger logger = context.CreateReplaySafeLogger("Serverless.Run");
 
     public string Id => context.InstanceId;
@@ -53,9 +54,13 @@ internal sealed class DurableOrchestration(TaskOrchestrationContext context) : I
     public async Task<string?> WaitForEventAsync(string name, TimeSpan timeout)
     {
         using var stop = new CancellationTokenSource();
-        var raised = context.WaitForExternalEvent<string>(name, stop.Token);
-        var won = await Task.WhenAny(raised, context.CreateTimer(timeout, stop.Token));
-        var result = won == raised ? await raised : null;
+        var over = context.CreateTimer(timeout, stop.Token);
+        string? result;
+        do
+        {
+            var raised = context.WaitForExternalEvent<string>(name, stop.Token);
+            result = await Task.WhenAny(raised, over) == raised ? await raised : null;
+        } while (result is not null && !taken.Take(result)); // Delivered again: it was taken before.
 #pragma warning disable CA1849 // CancelAsync goes through the thread pool, where an orchestrator must not be.
         stop.Cancel();
 #pragma warning restore CA1849
@@ -66,7 +71,7 @@ internal sealed class DurableOrchestration(TaskOrchestrationContext context) : I
 
     public void SetStatus(RunStatus status) => context.SetCustomStatus(status);
 
-    public void Log(string line) => logger.Said(context.InstanceId, line);
+    public void Log(string line) => logger.Said(context.InstanceId, Printable.Line(line));
 
     // The sentence for the user is that of the innermost failure, wherever it happened.
     private static Exception Translate(TaskFailedException e)

@@ -14,6 +14,7 @@ namespace Serverless.App;
 public sealed class HttpTriggers(AppHost host)
 {
     private const int LargestBody = 64 << 10;
+    private const string RetrySeconds = "10";
 
     /// <summary><c>POST /api/runs</c> with <c>{"model": "drop/NAME.onnx"}</c> starts the drop there, unless it ran already.</summary>
     [Function("StartRun")]
@@ -22,7 +23,8 @@ public sealed class HttpTriggers(AppHost host)
         {
             var body = await BodyAsync(request, cancellation);
             var model = Read<StartBody>(body)?.Model is { } m && m.StartsWith(StoredDrop.Container + "/", StringComparison.Ordinal) ? m : throw new BadInputException("the body is not {\"model\": \"drop/…\"}.");
-            var drop = await DropRequest.OfAsync(host.Context.Store, model, null, cancellation) ?? throw new BadInputException($"{model}: no drop is there; a drop is NAME.onnx, or a folder NAME/ that holds exactly one .onnx.");
+            var store = host.Context.Store;
+            var drop = await DropRequest.OfAsync(store, model, null, cancellation) ?? throw await Intake.NoDropAsync(store, model, cancellation);
             return await StartedAsync(request, await Runs.CarryOutAsync(client, new IntakeDecision(drop, null), cancellation), cancellation);
         }, cancellation);
 
@@ -63,7 +65,8 @@ public sealed class HttpTriggers(AppHost host)
         {
             var body = await BodyAsync(request, cancellation);
             var decision = await Intake.OfHookAsync(host.Context.Store, host.HookSecret, Header(WebhookSignature.TimestampHeader), Header(WebhookSignature.SignatureHeader), body, DateTimeOffset.UtcNow, cancellation);
-            return await StartedAsync(request, await Runs.CarryOutAsync(client, decision, cancellation), cancellation);
+            var run = await decision.CarryOutAsync(host.Context.Store, token => Runs.CarryOutAsync(client, decision, token), cancellation);
+            return await StartedAsync(request, run, cancellation);
 
             string? Header(string name) => request.Headers.TryGetValues(name, out var values) ? values.FirstOrDefault() : null;
         }, cancellation);
@@ -81,6 +84,13 @@ public sealed class HttpTriggers(AppHost host)
         catch (UnauthorizedAccessException e)
         {
             return await ErrorAsync(request, HttpStatusCode.Unauthorized, e.Message, cancellation);
+        }
+        catch (IOException e)
+        {
+            // The storage did not answer; the same request may be sent again, a signed one too.
+            var response = await ErrorAsync(request, HttpStatusCode.ServiceUnavailable, e.Message, cancellation);
+            response.Headers.Add("Retry-After", RetrySeconds);
+            return response;
         }
     }
 

@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Microsoft.Azure.Functions.Worker;
 using Microsoft.DurableTask.Client;
 using Microsoft.Extensions.Logging;
@@ -16,7 +15,8 @@ public sealed class QueueTriggers(AppHost host, ILogger<QueueTriggers> logger)
     {
         try
         {
-            var run = await Runs.CarryOutAsync(client, await Intake.OfEventAsync(host.Context.Store, message, cancellation), cancellation);
+            var decision = await Intake.OfEventAsync(host.Context.Store, message, cancellation);
+            var run = await Runs.CarryOutAsync(client, decision, cancellation);
             if (run is not null) logger.Concerns(run);
         }
         catch (BadInputException e)
@@ -28,9 +28,12 @@ public sealed class QueueTriggers(AppHost host, ILogger<QueueTriggers> logger)
 
     /// <summary>A GPU step was answered.</summary>
     [Function("OnGpuAnswer")]
-    public static async Task OnGpuAnswerAsync([QueueTrigger(GpuWorker.Answers, Connection = "SERVERLESS_QUEUES")] string message, [DurableClient] DurableTaskClient client, CancellationToken cancellation)
+    public async Task OnGpuAnswerAsync(
+        [QueueTrigger(GpuWorker.Answers, Connection = "SERVERLESS_QUEUES")] string message,
+        [DurableClient] DurableTaskClient client,
+        CancellationToken cancellation)
     {
-        var answer = JsonSerializer.Deserialize<GpuAnswer>(message, Json.Options)!;
-        await client.RaiseEventAsync(answer.RunId, answer.Event, message, cancellation);
+        if (GpuAnswer.Read(message) is { } answer) await client.RaiseEventAsync(answer.RunId, answer.Event, message, cancellation);
+        else logger.PassedOver("it is no answer of a GPU step");
     }
 }

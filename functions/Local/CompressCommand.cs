@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using Serverless.Core;
 using Serverless.Core.Pipeline;
 
 namespace Serverless.Local;
@@ -14,13 +15,16 @@ internal static class CompressCommand
         var data = new Option<string?>("--data") { Description = "An .npz of arrays named like the model's inputs, first axis = sample, 'labels' optional." };
         var output = new Option<string?>("--out") { Description = "Folder for the result (default: compressed/NAME/RUN)." };
         var work = new Option<string?>("--work") { Description = "Folder for intermediate files, kept: layers that did not change are taken from it next time." };
-        var memory = new Option<string?>("--memory") { Description = "Memory that this process and those it starts may take together, as 512MB or 2GB (default: half of what is free, at least 1GB)." };
-        var command = new Command("compress", "Compress a model; the original is never changed.") { model, recipe, data, output, work, memory };
+        var force = new Option<bool>("--force");
+        force.Description = "Replace an --out folder that holds something else; what it holds is kept as DIR.old-1. The original is never touched.";
+        var memory = new Option<string?>("--memory") { Description = MemorySize.About };
+        var command = new Command("compress", "Compress a model; the original is never changed.") { model, recipe, data, output, work, memory, force };
         command.SetAction((parsed, cancellation) => Outcome.OfAsync(async () =>
         {
             var drop = Drop.Of(parsed.GetValue(model)!, parsed.GetValue(recipe), parsed.GetValue(data));
             long? budget = parsed.GetValue(memory) is { } m ? MemorySize.Parse(m) : null;
-            var options = new LocalOptions(parsed.GetValue(output), Directory.GetCurrentDirectory(), parsed.GetValue(work), budget);
+            var options = new LocalOptions(parsed.GetValue(output), Directory.GetCurrentDirectory(), parsed.GetValue(work),
+                budget) { Force = parsed.GetValue(force) };
             var result = await RunDisplay.RunAsync(display => RunDrop.RunAsync(drop, options, display.Show, display.Say, cancellation));
             return Print(drop.Name, result);
         }));
@@ -31,10 +35,14 @@ internal static class CompressCommand
     public static int Print(string name, RunResult result)
     {
         var ratio = (double)result.BytesAfter / result.BytesBefore;
-        Console.WriteLine($"{name}: {RunDisplay.Bytes(result.BytesBefore)} → {RunDisplay.Bytes(result.BytesAfter)} ({ratio.ToString("0.0 %", CultureInfo.InvariantCulture)}), cosine {result.Cosine.ToString("0.000000", CultureInfo.InvariantCulture)}");
-        Console.WriteLine(result.Output);
-        if (result.Status != RunResult.OverBudget) return ExitCode.Done;
-        Console.WriteLine($"Over the recipe's budget (loss {result.Loss.ToString("0.######", CultureInfo.InvariantCulture)}): this is the best attempt.");
-        return ExitCode.OverBudget;
+        Console.WriteLine($"{Printable.Line(name)}: {RunDisplay.Bytes(result.BytesBefore)} → {RunDisplay.Bytes(result.BytesAfter)} "
+            + $"({ratio.ToString("0.0 %", CultureInfo.InvariantCulture)}), cosine {result.Cosine.ToString("0.000000", CultureInfo.InvariantCulture)}");
+        Console.WriteLine(Printable.Line(result.Output));
+        var over = result.Status == RunResult.OverBudget;
+        if (over)
+            Console.WriteLine($"Over the recipe's budget (loss {result.Loss.ToString("0.######", CultureInfo.InvariantCulture)}): "
+                + $"this is the best attempt.");
+        StandardStreams.TellIfLost($"the result is in {result.Output}");
+        return over ? ExitCode.OverBudget : ExitCode.Done;
     }
 }

@@ -13,33 +13,33 @@ namespace Serverless.Local;
 /// <param name="Parts">Everything that belongs to it, or null for what the model, recipe and data name.</param>
 internal sealed record Drop(string Name, string Model, string? Recipe, string? Data, StoreSpec Source, IReadOnlyList<Artifact>? Parts = null)
 {
-    private const string Student = "student.onnx";
+    private const string Student = "student.onnx", ModelEnd = ".onnx";
 
     /// <summary>Finds what a path means: an <c>.onnx</c> file, or a folder that holds one.</summary>
+    /// <param name="path">The file or folder. A link is what the user means who names it; what it holds stays inside.</param>
+    /// <param name="recipe">A recipe that the user names, or null for the folder's.</param>
+    /// <param name="data">Data that the user names, or null for the folder's.</param>
     /// <exception cref="BadInputException">Nothing to compress is there.</exception>
     public static Drop Of(string path, string? recipe, string? data)
     {
-        var containers = new Dictionary<string, string>();
-        string name, model;
-        if (Directory.Exists(path))
-        {
-            var full = Path.TrimEndingDirectorySeparator(Path.GetFullPath(path));
-            var models = Directory.GetFiles(full, "*.onnx").Select(Path.GetFileName).Where(f => f != Student).ToList();
-            if (models.Count != 1) throw new BadInputException($"{path}: the folder holds {(models.Count == 0 ? "no" : "more than one")} .onnx file; a drop holds exactly one (beside {Student}).");
-            (name, model) = (Path.GetFileName(full), models[0]!);
-            containers["drop"] = full;
-            recipe ??= Beside(full, "recipe.yaml");
-            data ??= Beside(full, "data.npz");
-        }
-        else
-        {
-            if (!File.Exists(path)) throw new BadInputException($"{path}: there is no such file or folder; give an .onnx file or a folder that holds one.");
-            var full = Path.GetFullPath(path);
-            if (!full.EndsWith(".onnx", StringComparison.OrdinalIgnoreCase)) throw new BadInputException($"{path}: not an .onnx file; give an ONNX model, or a folder that holds one.");
-            (name, model) = (Path.GetFileNameWithoutExtension(full), Path.GetFileName(full));
-            containers["drop"] = Path.GetDirectoryName(full)!;
-        }
-        return new Drop(name, $"drop/{model}", Extra(containers, "recipe", recipe), Extra(containers, "data", data), new StoreSpec(containers));
+        var (drop, full) = Find(path, follow: true);
+        drop.Add("recipe", recipe, full, "recipe.yaml");
+        drop.Add("data", data, full, "data.npz");
+        return drop.Made([drop.Model]);
+    }
+
+    /// <summary>
+    /// The same for what lies in a watched folder, where whoever drops something may be anyone: no link is followed out of it.
+    /// </summary>
+    /// <param name="path">The file or folder.</param>
+    /// <param name="recipe">The recipe for drops without one, or null.</param>
+    /// <exception cref="BadInputException">Nothing to compress is there.</exception>
+    public static Drop OfWatched(string path, string? recipe)
+    {
+        var (drop, full) = Find(path, follow: false);
+        drop.Add("recipe", full is not null && IsThere(full, "recipe.yaml") ? null : recipe, full, "recipe.yaml");
+        drop.Add("data", null, full, "data.npz");
+        return drop.Made([]);
     }
 
     /// <summary>The versions of everything in the drop; the run's id follows from them.</summary>
@@ -54,13 +54,87 @@ internal sealed record Drop(string Name, string Model, string? Recipe, string? D
         return parts;
     }
 
-    private static string? Beside(string folder, string file) => File.Exists(Path.Combine(folder, file)) ? Path.Combine(folder, file) : null;
-
-    private static string? Extra(Dictionary<string, string> containers, string container, string? file)
+    // The folder is null for a model by itself, which takes no recipe and data from beside it.
+    private static (Found Drop, string? Folder) Find(string path, bool follow)
     {
-        if (file is null) return null;
-        if (!File.Exists(file)) throw new BadInputException($"{file}: there is no such file; check the path.");
-        containers[container] = Path.GetDirectoryName(Path.GetFullPath(file))!;
-        return $"{container}/{Path.GetFileName(file)}";
+        if (path.Trim().Length == 0 || path.Contains('\0'))
+            throw new BadInputException($"\"{path}\": names nothing; give an .onnx file or a folder that holds one.");
+        var found = FileIdentity.Of(path, follow);
+        if (found.Loops) throw new BadInputException($"{path}: its links lead round in a circle; give the file itself.");
+        var full = Path.TrimEndingDirectorySeparator(Path.GetFullPath(path));
+        if (found.Kind == FileKind.Folder)
+        {
+            var models = ModelsIn(path, full);
+            if (models.Count != 1)
+                throw new BadInputException($"{path}: the folder holds {(models.Count == 0 ? "no" : "more than one")} .onnx file; "
+                    + $"a drop holds exactly one (beside {Student}).");
+            return (new Found(Path.GetFileName(full), $"drop/{models[0]}", full), full);
+        }
+        if (found.Kind == FileKind.Absent && path.Contains('\uFFFD'))
+            throw new BadInputException($"{path}: the name is not UTF-8; rename it.");
+        if (found.Kind == FileKind.Absent)
+            throw new BadInputException($"{path}: there is no such file or folder{Why(found)}; "
+                + $"give an .onnx file or a folder that holds one.");
+        if (found.Kind == FileKind.Special)
+            throw new BadInputException($"{path}: is a pipe, a socket or a device; only regular files are read.");
+        if (!full.EndsWith(ModelEnd, StringComparison.OrdinalIgnoreCase))
+            throw new BadInputException(found.Kind == FileKind.Link
+                ? $"{path}: a link to what is no .onnx file; copy the model, or its folder, in place of the link."
+                : $"{path}: not an .onnx file; give an ONNX model, or a folder that holds one.");
+        return (new Found(Path.GetFileNameWithoutExtension(full), $"drop/{Path.GetFileName(full)}", Path.GetDirectoryName(full)!), null);
+    }
+
+    private static List<string> ModelsIn(string path, string full)
+    {
+        try
+        {
+            return [.. Directory.GetFiles(full, "*" + ModelEnd).Select(f => Path.GetFileName(f)!).Where(f => f != Student)];
+        }
+        catch (UnauthorizedAccessException e)
+        {
+            throw new BadInputException($"{path}: the folder may not be looked into; check its permissions.", e);
+        }
+    }
+
+    private static string Why(FileIdentity found) => found.Error switch
+    {
+        13 => ", or it may not be looked at",
+        36 => " (the name is too long for this file system)",
+        _ => "",
+    };
+
+    // A link counts, wherever it leads: whether that is allowed is said when it is opened.
+    private static bool IsThere(string folder, string file) =>
+        FileIdentity.Of(Path.Combine(folder, file), follow: false).Kind != FileKind.Absent;
+
+    private sealed class Found(string name, string model, string root)
+    {
+        private readonly Dictionary<string, string> containers = new() { ["drop"] = root }, extra = [];
+        private readonly List<string> named = [];
+
+        public string Model => model;
+
+        // What the user names, or what lies beside the model.
+        public void Add(string kind, string? named, string? folder, string file)
+        {
+            if (named is null)
+            {
+                if (folder is not null && IsThere(folder, file)) extra[kind] = $"drop/{file}";
+                return;
+            }
+            var found = FileIdentity.Of(named);
+            if (found.Loops) throw new BadInputException($"{named}: its links lead round in a circle; give the file itself.");
+            if (found.Kind == FileKind.Absent) throw new BadInputException($"{named}: there is no such file{Why(found)}; check the path.");
+            if (found.Kind != FileKind.Regular)
+                throw new BadInputException($"{named}: is {(found.Kind == FileKind.Folder ? "a folder" : "a pipe, a socket or a device")}; "
+                    + "only regular files are read.");
+            containers[kind] = Path.GetDirectoryName(Path.GetFullPath(named))!;
+            extra[kind] = $"{kind}/{Path.GetFileName(named)}";
+            this.named.Add(extra[kind]);
+        }
+
+        public Drop Made(IEnumerable<string> followed) =>
+            new(name, model, extra.GetValueOrDefault("recipe"), extra.GetValueOrDefault("data"),
+                new StoreSpec(containers) { Followed = [.. followed, .. named] });
     }
 }

@@ -1,45 +1,99 @@
+using System.IO.Enumeration;
+using Serverless.Core;
+using Serverless.Core.Pipeline;
 using Serverless.Core.Storage;
 
 namespace Serverless.Local;
 
-/// <summary>Drops in a folder laid out as DESIGN.md has it: <c>drop</c>, <c>work</c>, <c>compressed</c>, <c>failed</c>.</summary>
+/// <summary>
+/// Drops in a folder laid out as DESIGN.md has it: <c>drop</c>, <c>work</c>, <c>compressed</c>, <c>failed</c>. Whoever
+/// drops something may be anyone: links are not followed out of a drop, and what may not be read is passed over.
+/// </summary>
 internal sealed class FolderWatch(string folder, string? recipe) : IDropSource
 {
     private static readonly string[] Reserved = ["drop", "work", "compressed", "failed"];
 
     public string Name => folder;
 
-    public IArtifactStore Results { get; } = new FolderStore(Reserved.ToDictionary(r => r, r => Path.Combine(folder, r)));
+    // The folder itself is known too, so that its path stays out of what is written down.
+    public IArtifactStore Results { get; } = new FolderStore(Reserved.Append(".").ToDictionary(r => r, r => Path.Combine(folder, r)));
 
     public LocalOptions Options(Drop drop, string runId, long? memory) =>
-        new(Path.Combine(folder, "compressed", drop.Name, runId), folder, Path.Combine(folder, "work"), memory);
+        new(Path.Combine(folder, "compressed", RunNames.Name(runId), runId), folder, Path.Combine(folder, "work"), memory);
 
     public Task PrepareAsync(CancellationToken cancellation)
     {
-        foreach (var name in Reserved) Directory.CreateDirectory(Path.Combine(folder, name));
+        foreach (var path in Reserved.Select(name => Path.Combine(folder, name)))
+        {
+            try
+            {
+                Directory.CreateDirectory(path);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                throw new BadInputException($"{path}: the folder cannot be made ({e.Message.Split(" : ")[0].TrimEnd('.')}); "
+                    + $"check the place, or watch another folder.", e);
+            }
+            if (path.EndsWith("drop", StringComparison.Ordinal)) continue;
+            FolderPath.RequireWritable(Path.GetFullPath(path), "watch");
+        }
         return Task.CompletedTask;
     }
 
     public Task<IReadOnlyList<DropCandidate>> ListAsync(CancellationToken cancellation) =>
-        Task.FromResult<IReadOnlyList<DropCandidate>>([.. Paths().Select(p => new DropCandidate(p, State(p), () => Drop.Of(p, File.Exists(Path.Combine(p, "recipe.yaml")) ? null : recipe, null)))]);
+        Task.FromResult<IReadOnlyList<DropCandidate>>([.. Paths()
+            .Select(p => new DropCandidate(p, State(p), () => Drop.OfWatched(p, recipe)))]);
 
     private IEnumerable<string> Paths()
     {
         foreach (var root in new[] { Path.Combine(folder, "drop"), folder })
         {
-            foreach (var file in Directory.EnumerateFiles(root, "*.onnx").Order(StringComparer.Ordinal)) yield return file;
-            foreach (var inner in Directory.EnumerateDirectories(root).Order(StringComparer.Ordinal))
+            foreach (var entry in new DirectoryInfo(root).EnumerateFileSystemInfos().OrderBy(e => e.Name, StringComparer.Ordinal))
             {
-                var name = Path.GetFileName(inner);
-                if (name.StartsWith('.') || (root == folder && Reserved.Contains(name))) continue;
-                if (Directory.EnumerateFiles(inner, "*.onnx").Any()) yield return inner;
+                var passed = entry.Name.StartsWith('.') || (root == folder && Reserved.Contains(entry.Name));
+                if (IsFolder(entry) ? !passed && HoldsModel(entry.FullName) : IsModel(entry)
+                    || (root != folder && !passed && entry.LinkTarget is not null))
+                    yield return entry.FullName;
             }
         }
     }
 
+    private static bool IsModel(FileSystemInfo entry) => entry.Name.EndsWith(".onnx", StringComparison.OrdinalIgnoreCase);
+
+    // A link to a folder is none: its target is not looked at.
+    private static bool IsFolder(FileSystemInfo entry) => entry.LinkTarget is null && (entry.Attributes & FileAttributes.Directory) != 0;
+
+    private static bool HoldsModel(string path)
+    {
+        try
+        {
+            return Directory.EnumerateFiles(path, "*.onnx").Any();
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // It went meanwhile, or may not be looked into.
+            return false;
+        }
+    }
+
+    // Of a link, what it says: not what its target looks like.
     private static string State(string path)
     {
-        var files = Directory.Exists(path) ? new DirectoryInfo(path).GetFiles("*", SearchOption.AllDirectories) : [new FileInfo(path)];
-        return string.Join('|', files.OrderBy(f => f.FullName, StringComparer.Ordinal).Select(f => $"{f.FullName}:{f.Length}:{f.LastWriteTimeUtc.Ticks}"));
+        var options = new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = FileAttributes.None };
+        var entries = FileIdentity.Of(path, follow: false).Kind == FileKind.Folder
+            ? new FileSystemEnumerable<FileSystemInfo>(path, (ref FileSystemEntry e) => e.ToFileSystemInfo(), options)
+            {
+                ShouldIncludePredicate = (ref FileSystemEntry e) => !e.IsDirectory || (e.Attributes & FileAttributes.ReparsePoint) != 0,
+                ShouldRecursePredicate = (ref FileSystemEntry e) => (e.Attributes & FileAttributes.ReparsePoint) == 0,
+            }
+            : (IEnumerable<FileSystemInfo>)[new FileInfo(path)];
+        return string.Join('|', entries.OrderBy(e => e.FullName, StringComparer.Ordinal).Select(Describe));
     }
+
+    private static string Describe(FileSystemInfo entry) => entry switch
+    {
+        { LinkTarget: { } target } => $"{entry.FullName}→{target}",
+        FileInfo { Exists: true } file => $"{file.FullName}:{file.Length}:{file.LastWriteTimeUtc.Ticks}",
+        _ => entry.FullName,
+    };
 }

@@ -1,11 +1,18 @@
 using System.Globalization;
 using Serverless.Core;
+using Serverless.Core.Pipeline;
 
 namespace Serverless.Local;
 
 /// <summary>Amounts of memory as users write them.</summary>
 internal static class MemorySize
 {
+    /// <summary>The option's description.</summary>
+    public const string About =
+        "Memory that this process and those it starts may take together, as 512MB or 2GB (default: half of what is free, at least 1GB).";
+
+    private const long LeastByDefault = 1L << 30, LeastRoom = 64 << 20;
+
     /// <summary>Parses <c>512MB</c>, <c>1.5GB</c> or a number of bytes.</summary>
     public static long Parse(string text)
     {
@@ -22,8 +29,12 @@ internal static class MemorySize
             : throw new BadInputException($"--memory {text}: not an amount of at least 256MB; write 512MB or 2GB.");
     }
 
+    /// <summary>What this process and those it starts may take beside what this one holds already.</summary>
+    /// <param name="budget">All of it in bytes, or null for half of what is free, at least 1 GB.</param>
+    public static MemoryGate Room(long? budget) => new(Math.Max(LeastRoom, (budget ?? Math.Max(LeastByDefault, HalfOfFree())) - Environment.WorkingSet));
+
     /// <summary>Half of the memory that is free now, of what a container may have at most.</summary>
-    public static long HalfOfFree()
+    private static long HalfOfFree()
     {
         const string Line = "MemAvailable:";
         var available = File.Exists("/proc/meminfo")

@@ -35,18 +35,37 @@ internal static class Outcome
         }
         catch (UnauthorizedAccessException e)
         {
-            Console.Error.WriteLine($"{e.Message.TrimEnd('.')}; check the permissions of the file or folder.");
+            Console.Error.WriteLine($"{Line(e)}; check the permissions of the file or folder.");
+            return ExitCode.BadInput;
+        }
+        catch (FileNotFoundException) when (IsHomeless())
+        {
+            Console.Error.WriteLine("The current folder was deleted; change to another one.");
             return ExitCode.BadInput;
         }
         catch (IOException e)
         {
-            Console.Error.WriteLine($"{e.Message.TrimEnd('.')}; the same command goes on from here once that is mended.");
+            Console.Error.WriteLine($"{Line(e)}; the same command goes on from here once that is mended.");
             return ExitCode.Failed;
         }
         catch (Exception e) when (Environment.GetEnvironmentVariable("SERVERLESS_TRACE") is null)
         {
-            Console.Error.WriteLine($"{e.GetType().Name}: {e.Message.TrimEnd('.')}; set SERVERLESS_TRACE=1 to see where.");
+            Console.Error.WriteLine($"{e.GetType().Name}: {Line(e)}; set SERVERLESS_TRACE=1 to see where.");
             return ExitCode.Failed;
         }
     }
+
+    private static bool IsHomeless()
+    {
+        try
+        {
+            return Directory.GetCurrentDirectory().Length == 0;
+        }
+        catch (FileNotFoundException)
+        {
+            return true;
+        }
+    }
+
+    private static string Line(Exception e) => Printable.Line(e.Message).TrimEnd('.');
 }

@@ -1,9 +1,10 @@
 using System.CommandLine;
+using Serverless.Core;
 using Serverless.Core.Pipeline;
 using Serverless.Local;
 
 if (args is [ModelProcess.Command]) return await ModelProcessChild.ServeAsync();
-
+StandardStreams.Guard();
 var root = new RootCommand("Serverless: compress ONNX models, on this machine.")
 {
     CompressCommand.Build(),
@@ -14,7 +15,7 @@ var root = new RootCommand("Serverless: compress ONNX models, on this machine.")
 var parsed = root.Parse(args);
 if (parsed.Errors.Count > 0)
 {
-    Console.Error.WriteLine($"{parsed.Errors[0].Message.TrimEnd('.')}; see '{parsed.CommandResult.Command.Name} --help'.");
+    Console.Error.WriteLine($"{Printable.Line(parsed.Errors[0].Message).TrimEnd('.')}; see '{parsed.CommandResult.Command.Name} --help'.");
     return ExitCode.BadInput;
 }
-return await parsed.InvokeAsync();
+return StandardStreams.Close(await parsed.InvokeAsync());

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using Serverless.Core;
 using Serverless.Core.Pipeline;
 using Spectre.Console;
 
@@ -8,21 +9,25 @@ namespace Serverless.Local;
 /// <summary>Shows a run on standard error: a bar with lines above it on a terminal, plain lines elsewhere.</summary>
 internal sealed class RunDisplay
 {
-    private readonly IAnsiConsole console;
+    private readonly IAnsiConsole? console;
+    private readonly string prefix;
     private readonly Stopwatch clock = Stopwatch.StartNew();
     private readonly Lock gate = new();
     private ProgressTask? bar;
     private string stage = "";
     private double compressStarted;
 
-    private RunDisplay(IAnsiConsole console) => this.console = console;
+    private RunDisplay(IAnsiConsole? console, string prefix) => (this.console, this.prefix) = (console, prefix);
 
     /// <summary>Runs work with a display of it.</summary>
-    public static async Task<T> RunAsync<T>(Func<RunDisplay, Task<T>> work)
+    /// <param name="work">The work.</param>
+    /// <param name="name">Stands before every line, for work that others are done beside; null for work by itself.</param>
+    public static async Task<T> RunAsync<T>(Func<RunDisplay, Task<T>> work, string? name = null)
     {
-        var console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Error), Interactive = Console.IsErrorRedirected ? InteractionSupport.No : InteractionSupport.Detect });
-        var display = new RunDisplay(console);
-        if (Console.IsErrorRedirected) return await work(display);
+        if (Console.IsErrorRedirected || name is not null)
+            return await work(new RunDisplay(null, name is null ? "" : $"{Printable.Line(name)}: "));
+        var console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Error) });
+        var display = new RunDisplay(console, "");
         return await console.Progress().AutoClear(true)
             .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn())
             .StartAsync(async context =>
@@ -35,7 +40,7 @@ internal sealed class RunDisplay
     /// <summary>Says a line.</summary>
     public void Say(string line)
     {
-        lock (gate) console.MarkupLineInterpolated($"{line}");
+        lock (gate) Write(line);
     }
 
     /// <summary>Shows a status.</summary>
@@ -47,7 +52,7 @@ internal sealed class RunDisplay
             {
                 stage = s.Stage;
                 compressStarted = clock.Elapsed.TotalSeconds;
-                if (bar is null && s.Stage != "Compress") Console.Error.WriteLine(s.Attempt > 1 ? $"{s.Stage} (attempt {s.Attempt})" : s.Stage);
+                if (bar is null && s.Stage != "Compress") Write(s.Attempt > 1 ? $"{s.Stage} (attempt {s.Attempt})" : s.Stage);
             }
             if (bar is not null)
             {
@@ -59,8 +64,7 @@ internal sealed class RunDisplay
             var line = $"[{s.LayersDone}/{s.LayersTotal}] {l.Name}: " + (l.Note is null
                 ? $"{Bytes(l.BytesBefore)} → {Bytes(l.BytesAfter)}, {l.Bits} bits, error {l.Error.ToString("0.0000", CultureInfo.InvariantCulture)}{(l.Reused ? ", as before" : "")}"
                 : $"left alone, {l.Note}");
-            if (bar is not null) console.MarkupLineInterpolated($"{line}");
-            else Console.Error.WriteLine($"{line}; saved {Bytes(s.BytesSaved)}, {Left(s)} left");
+            Write(bar is not null ? line : $"{line}; saved {Bytes(s.BytesSaved)}, {Left(s)} left");
         }
     }
 
@@ -72,6 +76,13 @@ internal sealed class RunDisplay
         < 10_000_000_000 => $"{(bytes / 1e6).ToString("0.#", CultureInfo.InvariantCulture)} MB",
         _ => $"{(bytes / 1e9).ToString("0.##", CultureInfo.InvariantCulture)} GB",
     };
+
+    // Names are the drop's: none of them drives the terminal.
+    private void Write(string line)
+    {
+        if (console is null) Console.Error.WriteLine(prefix + Printable.Line(line));
+        else console.MarkupLineInterpolated($"{Printable.Line(line)}");
+    }
 
     private string Left(RunStatus s)
     {

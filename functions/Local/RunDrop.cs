@@ -12,19 +12,26 @@ namespace Serverless.Local;
 /// <param name="Work">Directory for intermediate files that is kept, or null for one that is deleted after success.</param>
 /// <param name="Memory">Memory budget in bytes, or null for half of what is free.</param>
 /// <param name="Isolated">Evaluate in a process of its own.</param>
-internal sealed record LocalOptions(string? Output, string Root, string? Work, long? Memory, bool Isolated = true);
+internal sealed record LocalOptions(string? Output, string Root, string? Work, long? Memory, bool Isolated = true)
+{
+    /// <summary>Replaces an output folder that holds something else, which is kept under another name.</summary>
+    public bool Force { get; init; }
+
+    /// <summary>Memory that runs beside each other share, or null for a run by itself.</summary>
+    public MemoryGate? Gate { get; init; }
+}
 
 /// <summary>Runs one drop to its result on this machine.</summary>
 internal static class RunDrop
 {
-    private const long LeastByDefault = 1L << 30, LeastRoom = 64 << 20;
-
     /// <summary>Runs a drop; a run of the same drop elsewhere is waited for.</summary>
     public static async Task<RunResult> RunAsync(Drop drop, LocalOptions options, Action<RunStatus> show, Action<string> say, CancellationToken cancellation)
     {
+        options = RunFolders.Check(drop, options, say);
         var source = drop.Source.Open();
         var parts = await drop.PartsAsync(source, cancellation);
         var runId = RunNames.Id(drop.Name, parts);
+        if (options.Output is { } folderOut) RunFolders.RefuseSources(folderOut, drop, parts);
         var place = Place.Of(drop, options, runId);
         var store = place.Spec.Open();
         var request = new RunRequest(drop.Name, drop.Model, drop.Recipe, drop.Data, $"work/{runId}", place.Shards, place.Output) { Snapshot = RunNames.Snapshot($"work/{runId}") };
@@ -40,8 +47,7 @@ internal static class RunDrop
             if (journal.Count > 0) say($"Going on from {journal.Count} finished steps of an earlier run.");
             await RunNames.WriteSnapshotAsync(store, request.Work, parts, cancellation);
             using var events = EventSender.FromEnvironment();
-            // This process and those it starts share what is allowed; this one already holds some.
-            var room = new MemoryGate(Math.Max(LeastRoom, (options.Memory ?? Math.Max(LeastByDefault, MemorySize.HalfOfFree())) - Environment.WorkingSet));
+            var room = options.Gate ?? MemorySize.Room(options.Memory);
             var process = options.Isolated ? new ModelProcess(place.Spec, room) : null;
             var context = new ActivityContext(store, room)
             {
@@ -72,7 +78,7 @@ internal static class RunDrop
         {
             if (drop.Source.Storage is not null)
                 return new Place(drop.Source, "work/layers", RunNames.Output(runId), Path.GetFullPath(options.Work ?? Path.Combine(options.Root, RunLock.WorkFolder)));
-            var output = Path.GetFullPath(options.Output ?? Path.Combine(options.Root, "compressed", drop.Name, runId));
+            var output = Path.GetFullPath(options.Output ?? Path.Combine(options.Root, "compressed", RunNames.Name(runId), runId));
             var work = Path.GetFullPath(options.Work ?? Path.Combine(Path.GetDirectoryName(output)!, RunLock.WorkFolder));
             return new Place(drop.Source.With(("work", work), ("out", Path.GetDirectoryName(output)!)), options.Work is null ? $"work/{runId}/layers" : "work/layers", $"out/{Path.GetFileName(output)}", work);
         }

@@ -20,10 +20,26 @@ internal sealed class StorageWatch(string storage, string root, string? recipe) 
     public async Task PrepareAsync(CancellationToken cancellation)
     {
         if (recipe is not null) throw new BadInputException("--recipe: with --storage the recipe lies in the drop; upload NAME/recipe.yaml beside the model.");
-        await store.EnsureContainersAsync(Containers, cancellation);
+        try
+        {
+            await store.EnsureContainersAsync(Containers, cancellation);
+        }
+        catch (StorageRefusedException e)
+        {
+            throw new BadInputException($"--storage: {e.Message}", e);
+        }
     }
 
-    public async Task<IReadOnlyList<DropCandidate>> ListAsync(CancellationToken cancellation) =>
-        [.. (await StoredDrop.ListAsync(store, StoredDrop.Container, cancellation)).Select(d => new DropCandidate(
-            d.Model, string.Join('|', d.Parts.Select(p => $"{p.Path}:{p.ETag}")), () => new Drop(d.Name, d.Model, d.Recipe, d.Data, spec, d.Parts)))];
+    public async Task<IReadOnlyList<DropCandidate>> ListAsync(CancellationToken cancellation)
+    {
+        var found = await StoredDrop.ListAsync(store, StoredDrop.Container, cancellation);
+        return
+        [
+            .. found.Drops.Select(d => new DropCandidate(
+                d.Model, State(d.Parts), () => new Drop(d.Name, d.Model, d.Recipe, d.Data, spec, d.Parts))),
+            .. found.Misplaced.Select(m => new DropCandidate(m.Root, State(m.Parts), () => throw new BadInputException(m.Why))),
+        ];
+    }
+
+    private static string State(IReadOnlyList<Artifact> parts) => string.Join('|', parts.Select(p => $"{p.Path}:{p.ETag}"));
 }

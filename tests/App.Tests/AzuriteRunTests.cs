@@ -73,7 +73,11 @@ public class AzuriteRunTests(Azurite azurite) : IClassFixture<Azurite>
         await using var engine = await DurableEngine.StartAsync(host);
         await store.WriteBytesAsync("drop/gpu/recipe.yaml", "version: 1\nsteps:\n- quantize: {bits: 8, device: gpu, timeout: 5}\n"u8.ToArray(), None);
         await store.WriteBytesAsync("drop/gpu/digits.onnx", await File.ReadAllBytesAsync(Path.Combine(RealModels.Digits, "digits.onnx")), None);
-        await new QueueTriggers(host, NullLogger<QueueTriggers>.Instance).OnEventAsync(Created("gpu/digits.onnx"), engine.Client, None);
+        var triggers = new QueueTriggers(host, NullLogger<QueueTriggers>.Instance);
+        await triggers.OnEventAsync(Created("gpu/digits.onnx"), engine.Client, None);
+        // What is no answer is passed over.
+        foreach (var wrong in new[] { "", "{", "[]", "null", """{"runId": "", "event": "x"}""", """{"runId": "x", "event": "\ud800"}""" })
+            await triggers.OnGpuAnswerAsync(wrong, engine.Client, None);
         var id = (await DropRequest.OfAsync(store, "drop/gpu/digits.onnx", null, None))!.RunId;
         var answers = 0;
         for (var end = DateTime.UtcNow.AddMinutes(2); !(await engine.Client.GetInstanceAsync(id))!.IsCompleted && DateTime.UtcNow < end; await Task.Delay(100))
@@ -81,7 +85,7 @@ public class AzuriteRunTests(Azurite azurite) : IClassFixture<Azurite>
             await GpuWorker.RunOneAsync(steps, (name, input, token) => ActivityCatalog.All[name].RunAsync(input, host.Context, token), store, "cpu", TimeSpan.FromSeconds(30), None);
             await using var answer = await steps.Sibling(GpuWorker.Answers).TryTakeAsync(TimeSpan.FromSeconds(30), None);
             if (answer is null) continue;
-            await QueueTriggers.OnGpuAnswerAsync(answer.Body, engine.Client, None);
+            await triggers.OnGpuAnswerAsync(answer.Body, engine.Client, None);
             await answer.CompleteAsync(None);
             answers++;
         }

@@ -1,4 +1,8 @@
+using System.Text.Json;
 using Microsoft.DurableTask.Client;
+using Serverless.Core;
+using Serverless.Core.Events;
+using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Pipeline;
 using Serverless.Core.Storage;
 using Serverless.Local;
@@ -35,6 +39,44 @@ public class DurableRunTests
         var view = await Runs.FindAsync(engine.Client, drop.RunId, default);
         Assert.Equal(("Completed", "succeeded"), (view!.State, view.Result!.Status));
         Assert.Equal("Publish", view.Progress!.Stage);
+    }
+
+    [Fact]
+    public async Task A_hook_delivered_twice_is_taken_once_by_the_run_that_waits()
+    {
+        const string secret = "0123456789abcdef0123456789abcdef";
+        using var folder = new Folder();
+        var store = Store(folder);
+        var digits = await File.ReadAllBytesAsync(Path.Combine(RealModels.Digits, "digits.onnx"));
+        folder.Write("drop/m/model.onnx", digits);
+        folder.Write("drop/m/recipe.yaml", "version: 1\nsteps:\n- quantize: {bits: 2, scale: absmax, protect: 0}\nbudget: {maxAccuracyLoss: 0, maxSizeRatio: 0.12}\nretrain: {wait: 3}\n"u8.ToArray());
+        folder.Write("retrained/same.onnx", digits);
+        var flat = ModelProto.Parser.ParseFrom(digits);
+        foreach (var t in flat.Graph.Initializer) t.RawData = Google.Protobuf.ByteString.CopyFrom(new byte[t.RawData.Length]);
+        folder.Write("retrained/flat.onnx", flat);
+        var inspected = 0;
+        await using var engine = await DurableEngine.StartAsync(new AppHost(new ActivityContext(store, new MemoryGate(1L << 30)), null, secret), name =>
+        {
+            if (name == nameof(Inspect)) Interlocked.Increment(ref inspected);
+            return null;
+        });
+        var drop = (await DropRequest.OfAsync(store, "drop/m/model.onnx", null, default))!;
+        await Runs.CarryOutAsync(engine.Client, new IntakeDecision(drop, null), default);
+        var same = await DecideAsync("retrained/same.onnx");
+        // The answer of the first was lost, say.
+        foreach (var decision in new[] { same, same, await DecideAsync("retrained/flat.onnx") })
+            await decision.CarryOutAsync(store, token => Runs.CarryOutAsync(engine.Client, decision, token), default);
+        var done = await engine.Client.WaitForInstanceCompletionAsync(drop.RunId, getInputsAndOutputs: true, new CancellationTokenSource(TimeSpan.FromMinutes(2)).Token);
+        Assert.Equal("succeeded", done.ReadOutputAs<DropResult>()!.Status);
+        Assert.Equal(3, inspected);
+        await Assert.ThrowsAsync<UnauthorizedAccessException>(() => DecideAsync("retrained/same.onnx"));
+
+        async Task<IntakeDecision> DecideAsync(string model)
+        {
+            var (body, now) = (JsonSerializer.SerializeToUtf8Bytes(new RetrainedModel(model, drop.RunId), Json.Options), DateTimeOffset.UnixEpoch.AddYears(60));
+            var signature = WebhookSignature.Sign(secret, now.ToUnixTimeSeconds(), body);
+            return await Intake.OfHookAsync(store, secret, $"{now.ToUnixTimeSeconds()}", signature, body, now, default);
+        }
     }
 
     private static FolderStore Store(Folder folder) => new(new[] { "drop", "work", "compressed", "failed", "retrained" }.ToDictionary(c => c, c => Path.Combine(folder.Path, c)));

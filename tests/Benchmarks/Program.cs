@@ -14,6 +14,8 @@ switch (args)
         return await MixedTable.RunAsync(models);
     case ["gptq", var n]:
         return GptqCost.Run(int.Parse(n, System.Globalization.CultureInfo.InvariantCulture));
+    case ["kills", var drop, .. var rest]:
+        return await Kills.RunAsync(drop, Number(rest, 0, 40), Number(rest, 1, 1));
     case ["mutants", .. var rest]:
         return await Mutants.RunAsync(rest);
     case ["large", .. var rest]:
@@ -22,3 +24,5 @@ switch (args)
         BenchmarkSwitcher.FromAssembly(typeof(TrainDigits).Assembly).Run(args);
         return 0;
 }
+
+static int Number(string[] args, int at, int otherwise) => args.Length > at ? int.Parse(args[at], System.Globalization.CultureInfo.InvariantCulture) : otherwise;

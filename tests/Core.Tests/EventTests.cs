@@ -58,6 +58,7 @@ public class EventTests
         var signature = WebhookSignature.Sign(Secret, now.ToUnixTimeSeconds(), body);
         var decision = await Intake.OfHookAsync(store, Secret, $"{now.ToUnixTimeSeconds()}", signature, body, now, default);
         Assert.Equal(("retrained/m.onnx", "compressed/m/m-0123456789ab"), (decision.Start!.Model, decision.Start.Predecessor));
+        Assert.Equal("acted", await decision.CarryOutAsync(store, _ => Task.FromResult("acted"), default));
         Assert.Contains("already", (await Assert.ThrowsAsync<UnauthorizedAccessException>(() => Intake.OfHookAsync(store, Secret, $"{now.ToUnixTimeSeconds()}", signature, body, now, default))).Message);
         // Another recipe is another run.
         File.WriteAllText(recipe, "version: 1\npreset: int8\n#\n");
@@ -137,6 +138,82 @@ public class EventTests
         Assert.Throws<BadInputException>(() => EventSettings.Read(n => n == "SERVERLESS_EVENT_TOPIC" ? "ftp://x" : null));
     }
 
+    [Fact]
+    public async Task A_hook_that_failed_may_come_again_as_it_is_and_is_carried_out_once()
+    {
+        using var folder = new Folder();
+        var store = new FolderStore(new[] { "drop", "retrained", "work", "compressed" }.ToDictionary(c => c, c => Path.Combine(folder.Path, c)));
+        var now = DateTimeOffset.UtcNow;
+        var body = """{"model": "retrained/m.onnx", "run": "m-0123456789ab"}"""u8.ToArray();
+        // The model is not there yet: refused, and with the very same request taken once it is.
+        await Assert.ThrowsAsync<BadInputException>(() => DecideAsync());
+        folder.Write("retrained/m.onnx", [1, 2, 3]);
+        var failing = await DecideAsync();
+        await Assert.ThrowsAsync<IOException>(() => failing.CarryOutAsync<string>(store, _ => throw new IOException("the engine is away"), default));
+        var again = await DecideAsync();
+        // Two at the same moment: both raise the event, and the run takes it once.
+        var atOnce = await DecideAsync();
+        var run = new TakenRequests();
+        var raised = new List<string>();
+        foreach (var decision in new[] { again, atOnce })
+            await decision.CarryOutAsync(store, _ => { raised.Add(decision.Raise!.Payload); return Task.FromResult(true); }, default);
+        Assert.Equal([true, false], raised.Select(run.Take));
+        Assert.Equal("retrained/m.onnx", RetrainedModel.Read(raised[0]));
+        Assert.Contains("already", (await Assert.ThrowsAsync<UnauthorizedAccessException>(() => DecideAsync())).Message);
+        // Signed anew it is another request, and events without an id are all taken.
+        Assert.True(run.Take((await DecideAsync(1)).Raise!.Payload));
+        Assert.All(new[] { "{}", "{}", "", "[]", """{"request": 1}""", """{"request": "\ud800"}""" }, p => Assert.True(run.Take(p)));
+
+        Task<IntakeDecision> DecideAsync(int later = 0) => Intake.OfHookAsync(
+            store, Secret, $"{now.ToUnixTimeSeconds() + later}", WebhookSignature.Sign(Secret, now.ToUnixTimeSeconds() + later, body), body, now, default);
+    }
+
+    [Fact]
+    public async Task A_model_where_no_drop_can_be_is_said_once_and_written_down()
+    {
+        using var folder = new Folder();
+        var store = new FolderStore(new[] { "drop", "work", "failed" }.ToDictionary(c => c, c => Path.Combine(folder.Path, c)));
+        folder.Write("drop/deep/a/b/m.onnx", [1]);
+        folder.Write("drop/two/a.onnx", [1]);
+        folder.Write("drop/two/b.onnx", [1]);
+        folder.Write("drop/coming/weights.bin", [1]);
+        folder.Write("drop/fine/x.onnx", [1]);
+        folder.Write("drop/fine/parts/y.onnx", [1]);
+        var deep = await Assert.ThrowsAsync<BadInputException>(() => Intake.OfEventAsync(store, Event("deep/a/b/m.onnx"), default));
+        Assert.Equal("drop/deep/a/b/m.onnx: the model lies too deep to be a drop; put it at drop/m.onnx or drop/deep/m.onnx, with the files that it names beside it.", deep.Message);
+        var two = await Assert.ThrowsAsync<BadInputException>(() => Intake.OfEventAsync(store, Event("two/b.onnx"), default));
+        Assert.StartsWith("drop/two: the folder holds 2 .onnx files (a.onnx, b.onnx)", two.Message);
+        await Assert.ThrowsAsync<BadInputException>(() => Intake.OfEventAsync(store, Event("two/b.onnx"), default));
+        var errors = Directory.GetFiles(Path.Combine(folder.Path, "failed"), "error.json", SearchOption.AllDirectories).Order(StringComparer.Ordinal).ToList();
+        Assert.Equal(2, errors.Count);
+        Assert.Contains("/failed/deep/deep-", errors[0]);
+        Assert.Equal(deep.Message, JsonDocument.Parse(File.ReadAllBytes(errors[0])).RootElement.GetProperty("error").GetString());
+        Assert.Equal(IntakeDecision.Nothing, await Intake.OfEventAsync(store, Event("coming/weights.bin"), default));
+        Assert.NotNull((await Intake.OfEventAsync(store, Event("fine/parts/y.onnx"), default)).Start);
+        var listing = await StoredDrop.ListAsync(store, "drop", default);
+        Assert.Equal(["drop/fine/x.onnx"], listing.Drops.Select(d => d.Model));
+        Assert.Equal(["drop/deep", "drop/two"], listing.Misplaced.Select(m => m.Root));
+
+        static string Event(string blob) => JsonSerializer.Serialize(new { type = "Microsoft.Storage.BlobCreated", subject = $"/blobServices/default/containers/drop/blobs/{blob}" });
+    }
+
+    [Fact]
+    public async Task Secrets_of_addresses_are_not_shown()
+    {
+        const string hidden = "s3cret";
+        using var gone = new Receiver(410);
+        var address = new Uri($"http://user:{hidden}@127.0.0.1:{gone.Address.Port}/hooks/{hidden}?code={hidden}");
+        var settings = new EventSettings(null, [address], Secret, AllowPrivate: true);
+        using var sender = new EventSender(settings, Quick);
+        Assert.Equal($"http://127.0.0.1:{gone.Address.Port} was not told of {Happened.Type}: it answered 410", Assert.Single(await sender.SendAsync(Happened, default)));
+        foreach (var wrong in new[] { $"http://user:{hidden}@example.com/{hidden}?sig={hidden}", $"ftp://user:{hidden}@example.com", $"{hidden}@nowhere" })
+            Assert.DoesNotContain(hidden, Assert.Throws<BadInputException>(() => EventSettings.Read(n => n switch { "SERVERLESS_WEBHOOKS" => wrong, "SERVERLESS_HOOK_SECRET" => Secret, _ => null })).Message);
+        Assert.DoesNotContain(hidden, $"{settings}");
+        Assert.DoesNotContain(Secret, $"{settings}");
+        Assert.DoesNotContain(hidden, $"{StoreSpec.Of($"AccountName=a;AccountKey={hidden}")}");
+        Assert.Throws<BadInputException>(() => IncomingEvent.Read("""{"type": "serverless.model.retrained", "data": {"model": "\ud800"}}"""));
+    }
+
     [Theory]
     [InlineData("8.8.8.8", true)]
     [InlineData("10.1.2.3", false)]
@@ -154,6 +231,40 @@ public class EventTests
     [InlineData("fd00::1", false)]
     [InlineData("fe80::1", false)]
     [InlineData("2606:4700::1111", true)]
+    [InlineData("2a01:111:f100::1", true)]
+    [InlineData("168.63.129.16", false)]
+    [InlineData("::ffff:168.63.129.16", false)]
+    [InlineData("168.63.129.17", true)]
+    [InlineData("::ffff:0:10.0.0.1", false)]
+    [InlineData("::ffff:0:0:10.0.0.1", false)]
+    [InlineData("::ffff:0:8.8.8.8", false)]
+    [InlineData("::10.0.0.1", false)]
+    [InlineData("64:ff9b::8.8.8.8", false)]
+    [InlineData("64:ff9b:1::a00:1", false)]
+    [InlineData("2002:a00:1::1", false)]
+    [InlineData("2001:0:1::1", false)]
+    [InlineData("2001:20::1", false)]
+    [InlineData("2001:1::1", false)]
+    [InlineData("2001:200::1", true)]
+    [InlineData("2001:db8::1", false)]
+    [InlineData("2620:4f:8000::1", false)]
+    [InlineData("3fff::1", false)]
+    [InlineData("3fff:1000::1", true)]
+    [InlineData("5f00::1", false)]
+    [InlineData("100::1", false)]
+    [InlineData("100:0:0:1::1", false)]
+    [InlineData("4000::1", false)]
+    [InlineData("fec0::1", false)]
+    [InlineData("ff02::1", false)]
+    [InlineData("2606:4700::1111%3", false)]
+    [InlineData("fe80::1%3", false)]
+    [InlineData("192.31.196.1", false)]
+    [InlineData("192.52.193.1", false)]
+    [InlineData("192.175.48.1", false)]
+    [InlineData("192.88.99.1", false)]
+    [InlineData("198.19.0.1", false)]
+    [InlineData("255.255.255.255", false)]
+    [InlineData("239.1.1.1", false)]
     public void Private_addresses_are_told_from_public_ones(string address, bool isPublic) => Assert.Equal(isPublic, PublicAddress.Is(IPAddress.Parse(address)));
 
     private sealed class Receiver : IDisposable

@@ -92,6 +92,69 @@ public class GpuJobTests(Azurite azurite) : IClassFixture<Azurite>
         Assert.NotNull(await queue.Sibling("hopeless-poison").TryTakeAsync(TimeSpan.FromSeconds(1), default));
     }
 
+    [Theory]
+    [InlineData("not base64!", "not Base64")]
+    [InlineData("large", "not JSON")]
+    [InlineData("clear", "runs on a GPU")]
+    [InlineData("queue", "answerTo")]
+    public async Task What_cannot_be_run_is_set_aside_at_once_and_nothing_is_done(string message, string why)
+    {
+        var store = azurite.Store();
+        await store.EnsureContainersAsync(["work"], default);
+        await store.WriteBytesAsync("work/precious/x", new byte[] { 1 }, default);
+        var name = $"odd-{(message.Contains(' ') ? "base" : message)}";
+        var body = message switch
+        {
+            // As large as a message may be.
+            "large" => new string('"', 49152),
+            "clear" => JsonSerializer.Serialize(new GpuStep("r", "work/r", "e", nameof(ClearWork), JsonSerializer.SerializeToElement(new ClearInput("work/precious"), Json.Options), null), Json.Options),
+            _ => JsonSerializer.Serialize(Step("work/r") with { AnswerTo = "No Queue!" }, Json.Options),
+        };
+        var client = new Azure.Storage.Queues.QueueClient(azurite.ConnectionString, name);
+        await client.CreateIfNotExistsAsync();
+        await client.SendMessageAsync(message == "not base64!" ? message : Convert.ToBase64String(System.Text.Encoding.UTF8.GetBytes(body)));
+        var queue = StepQueue.Connect(azurite.ConnectionString, name);
+        Assert.Equal(GpuOutcome.SetAside, await GpuWorker.RunOneAsync(queue, (_, _, _) => throw new InvalidOperationException("never run"), store, "cpu", TimeSpan.FromSeconds(30), default));
+        await using var poison = await queue.Poison.TryTakeAsync(TimeSpan.FromSeconds(30), default);
+        Assert.Contains(why, JsonDocument.Parse(poison!.Body).RootElement.GetProperty("reason").GetString());
+        Assert.Null(await queue.TryTakeAsync(TimeSpan.FromSeconds(1), default));
+        Assert.NotNull(await store.FindAsync("work/precious/x", default));
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_step_whose_answer_can_never_be_kept_or_sent_is_set_aside_after_the_limit(bool keepFails)
+    {
+        using var folder = new Folder();
+        folder.Write("file", [1]);
+        // Under a file no folder can be made.
+        var store = new FolderStore(new Dictionary<string, string> { ["work"] = Path.Combine(folder.Path, keepFails ? "file/work" : "work") });
+        var queue = StepQueue.Connect(azurite.ConnectionString, $"unsendable-{(keepFails ? "a" : "b")}");
+        await queue.SendAsync(JsonSerializer.Serialize(Step("work/x") with { AnswerTo = "unsendable-answers" }, Json.Options), default);
+        // Too large to be sent.
+        var output = JsonSerializer.SerializeToElement(new string('x', keepFails ? 1 : 100_000));
+        for (var i = 0; i < GpuWorker.MaxDeliveries; i++)
+            await Assert.ThrowsAnyAsync<Exception>(() => GpuWorker.RunOneAsync(queue, (_, _, _) => Task.FromResult(output), store, "cpu", TimeSpan.FromSeconds(30), default));
+        Assert.Equal(GpuOutcome.SetAside, await GpuWorker.RunOneAsync(queue, (_, _, _) => Task.FromResult(output), store, "cpu", TimeSpan.FromSeconds(30), default));
+        await using var poison = await queue.Poison.TryTakeAsync(TimeSpan.FromSeconds(30), default);
+        Assert.Contains("could not be kept or sent", JsonDocument.Parse(poison!.Body).RootElement.GetProperty("reason").GetString());
+    }
+
+    [Fact]
+    public async Task An_account_that_refuses_and_a_wrong_option_are_one_sentence()
+    {
+        var refused = await RunJobAsync("5", azurite.ConnectionString.Replace("AccountKey=Eby8", "AccountKey=Fby8", StringComparison.Ordinal));
+        Assert.Equal(2, refused.ExitCode);
+        Assert.Contains("name and key", refused.Sentence);
+        Assert.DoesNotContain("Fby8", refused.Error);
+        var odd = await RunJobAsync("0", azurite.ConnectionString);
+        Assert.Equal((2, "--visibility: give 2 to 604800 seconds."), (odd.ExitCode, odd.Sentence));
+    }
+
+    private static GpuStep Step(string work) =>
+        new("run", work, "gpu-x-1", nameof(CompressLayer), JsonSerializer.SerializeToElement(new CompressInput(work, "work/layers", 0, 0), Json.Options), null);
+
     // Kills a job when it says that it runs; true when it had not answered by then.
     private async Task<bool> KillMidwayAsync(BlobStore store)
     {
@@ -119,18 +182,18 @@ public class GpuJobTests(Azurite azurite) : IClassFixture<Azurite>
         return count;
     }
 
-    private async Task<CommandLine.Outcome> RunJobAsync()
+    private async Task<CommandLine.Outcome> RunJobAsync(string visibility = "5", string? storage = null)
     {
-        using var job = Start("5");
+        using var job = Start(visibility, storage);
         var (output, error) = (job.StandardOutput.ReadToEndAsync(), job.StandardError.ReadToEndAsync());
         await job.WaitForExitAsync();
         return new CommandLine.Outcome(job.ExitCode, await output, await error);
     }
 
-    private Process Start(string visibility)
+    private Process Start(string visibility, string? storage = null)
     {
         var start = new ProcessStartInfo("dotnet", [Program, "--visibility", visibility]) { RedirectStandardOutput = true, RedirectStandardError = true };
-        start.Environment["SERVERLESS_STORAGE"] = azurite.ConnectionString;
+        start.Environment["SERVERLESS_STORAGE"] = storage ?? azurite.ConnectionString;
         return Process.Start(start)!;
     }
 }

@@ -1,4 +1,5 @@
 using Azure.Storage.Blobs;
+using Serverless.Core;
 using Serverless.Core.Storage;
 using Serverless.TestSupport;
 using Xunit;
@@ -58,5 +59,31 @@ public class StorageTests(Azurite azurite) : IClassFixture<Azurite>
         var done = await CommandLine.RunAsync(folder.Path, "watch", ".", "--storage", storage, "--once");
         Assert.Equal(2, done.ExitCode);
         Assert.Contains("--storage", done.Sentence);
+    }
+
+    [Fact]
+    public async Task An_account_that_refuses_is_one_sentence_without_the_key()
+    {
+        using var folder = new Folder();
+        var done = await CommandLine.RunAsync(folder.Path, "watch", ".", "--storage", azurite.ConnectionString.Replace("AccountKey=Eby8", "AccountKey=Fby8", StringComparison.Ordinal), "--once");
+        Assert.Equal(2, done.ExitCode);
+        Assert.Contains("check its key", done.Sentence);
+        Assert.DoesNotContain("Fby8", done.Error);
+        Assert.Single(done.Error.Trim().Split('\n'));
+    }
+
+    [Fact]
+    public async Task A_model_that_lies_too_deep_is_a_candidate_that_says_why_it_is_none()
+    {
+        var store = azurite.Store();
+        var watch = new StorageWatch(azurite.ConnectionString, ".", null);
+        await watch.PrepareAsync(default);
+        await store.WriteBytesAsync("drop/deep/a/b/m.onnx", new byte[] { 1 }, default);
+        await store.WriteBytesAsync("drop/arriving/weights.bin", new byte[] { 1 }, default);
+        var candidates = await watch.ListAsync(default);
+        var deep = candidates.Single(c => c.Key == "drop/deep");
+        Assert.Contains("put it at drop/m.onnx or drop/deep/m.onnx", Assert.Throws<BadInputException>(deep.Open).Message);
+        Assert.DoesNotContain(candidates, c => c.Key.Contains("arriving", StringComparison.Ordinal));
+        await store.DeleteAsync("drop/deep/a/b/m.onnx", default);
     }
 }

@@ -77,6 +77,16 @@ public sealed class DropRunTests : IDisposable
     }
 
     [Fact]
+    public async Task A_failure_that_cannot_be_written_down_stays_what_it_is()
+    {
+        folder.Write("drop/junk.onnx", [1, 2, 3, 4]);
+        var drop = (await DropRequest.OfAsync(store, "drop/junk.onnx", null, None))!;
+        var host = new VirtualOrchestration(drop.RunId, Context()) { Before = name => name == nameof(WriteFailure) ? throw new IOException("the storage is down") : Task.CompletedTask };
+        Assert.StartsWith("drop/junk.onnx", (await Assert.ThrowsAsync<BadInputException>(() => new DropRun().RunAsync(host, drop))).Message);
+        Assert.Contains(host.Lines, l => l.Contains("the storage is down", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public async Task Without_time_to_wait_the_best_attempt_is_published_as_over_budget()
     {
         var drop = await DigitsAsync("budget: {maxAccuracyLoss: 0, maxSizeRatio: 0.12}");

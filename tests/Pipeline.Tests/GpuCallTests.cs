@@ -12,7 +12,7 @@ namespace Serverless.Pipeline.Tests;
 public class GpuCallTests
 {
     private static readonly StepPlacement Gpu = new() { Device = StepDevice.Gpu, Timeout = 7 };
-    private static readonly ClearInput Input = new("work/nothing");
+    private static readonly PlacedInput Input = new("work/nothing");
 
     [Fact]
     public async Task An_answer_is_the_output_and_nothing_runs_here()
@@ -39,7 +39,7 @@ public class GpuCallTests
     {
         var host = Host(_ => null);
         Assert.Equal(0, (await RunAsync(host, Gpu with { Fallback = GpuFallback.Cpu })).Objects);
-        Assert.Equal(["SendGpuStep", "SendGpuStep", "SendGpuStep", "ClearWork"], host.Calls);
+        Assert.Equal(["SendGpuStep", "SendGpuStep", "SendGpuStep", "PlacedWork"], host.Calls);
     }
 
     [Fact]
@@ -61,15 +61,59 @@ public class GpuCallTests
     }
 
     [Fact]
+    public async Task An_answer_that_cannot_be_read_counts_as_a_failed_attempt()
+    {
+        var answers = new Queue<string>(["{", "null", """{"runId": "r", "event": "e", "output": {"objects": "many"}}"""]);
+        var failure = await Assert.ThrowsAsync<TimeoutException>(() => RunAsync(Host(_ => answers.Dequeue()), Gpu));
+        Assert.Contains("cannot be read", failure.Message);
+        Assert.Empty(answers);
+    }
+
+    [Theory]
+    [InlineData("""{"work": "work/r", "shards": "work/layers"}""", "work/r", "CompressLayer", "gpu-answers", null)]
+    [InlineData("""{"work": "work/r", "shards": "work/layers"}""", "work/r", "CompressLayer", null, null)]
+    [InlineData("""{"work": "work/r"}""", "work/r", "ClearWork", "gpu-answers", "runs on a GPU")]
+    [InlineData("""{"work": "work/r"}""", "work/r", "Format", "gpu-answers", "runs on a GPU")]
+    [InlineData("""{"work": "work/r", "shards": "work/layers"}""", "drop/r", "CompressLayer", "gpu-answers", "under work/")]
+    [InlineData("""{"work": "drop/r", "shards": "work/layers"}""", "work/r", "CompressLayer", "gpu-answers", "under work/")]
+    [InlineData("""{"work": "work/r", "shards": "compressed/x"}""", "work/r", "CompressLayer", "gpu-answers", "under work/")]
+    [InlineData("""{"work": "work/../drop", "shards": "work/layers"}""", "work/r", "CompressLayer", "gpu-answers", "under work/")]
+    [InlineData("""{"work": "work/r"}""", "work/r", "CompressLayer", "gpu-answers", "under work/")]
+    [InlineData("null", "work/r", "CompressLayer", "gpu-answers", "input")]
+    [InlineData("3", "work/r", "CompressLayer", "gpu-answers", "JSON")]
+    [InlineData("""{"work": "work/r", "shards": "work/layers"}""", "work/r", "CompressLayer", "Bad Queue!", "answerTo")]
+    [InlineData("""{"work": "work/r", "shards": "work/layers"}""", "work/r", "CompressLayer", "a--b", "answerTo")]
+    [InlineData("""{"work": "work/r", "shards": "work/layers"}""", "work/r", "CompressLayer", "../events", "answerTo")]
+    public void Only_placeable_work_under_work_is_a_step(string input, string work, string activity, string? answerTo, string? why)
+    {
+        var body = JsonSerializer.Serialize(new { runId = "r", work, @event = "gpu-1", activity, input = JsonDocument.Parse(input).RootElement, answerTo });
+        var (step, reason) = GpuStep.Read(body);
+        Assert.Equal(why is null, step is not null);
+        if (why is not null) Assert.Contains(why, reason);
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("[]")]
+    [InlineData("{}")]
+    [InlineData("""{"runId": "r", "work": "work/r", "event": "e"}""")]
+    [InlineData("""{"runId": "\ud800", "work": "work/r", "event": "e"}""")]
+    public void What_is_no_step_is_said_to_be_none(string body) => Assert.Null(GpuStep.Read(body).Step);
+
+    [Fact]
+    public void Work_that_may_be_placed_is_marked() =>
+        Assert.Equal([nameof(CompressLayer)], ActivityCatalog.All.Values.Where(a => a.IsPlaceable).Select(a => a.Name));
+
+    [Fact]
     public async Task A_host_without_a_queue_runs_it_in_place()
     {
         var host = Host(_ => throw new InvalidOperationException("nothing was sent"), hasQueue: false);
         Assert.Equal(0, (await RunAsync(host, Gpu)).Objects);
-        Assert.Equal(["SendGpuStep", "ClearWork"], host.Calls);
+        Assert.Equal(["SendGpuStep", "PlacedWork"], host.Calls);
     }
 
     private static Task<Cleared> RunAsync(VirtualOrchestration host, StepPlacement placement) =>
-        GpuCall.RunAsync<ClearWork, ClearInput, Cleared>(host, "work/r", "clear", Input, placement);
+        GpuCall.RunAsync<PlacedWork, PlacedInput, Cleared>(host, "work/r", "clear", Input, placement);
 
     private static VirtualOrchestration Host(Func<string, string?> answer, bool hasQueue = true)
     {
@@ -79,5 +123,15 @@ public class GpuCallTests
             Raised = (name, _) => Task.FromResult(answer(name)),
             Instead = (name, _) => name == nameof(SendGpuStep) && hasQueue ? new GpuSent(true) : null,
         };
+    }
+
+    private sealed record PlacedInput(string Work) : IPlaceable
+    {
+        IReadOnlyList<string> IPlaceable.Folders => [Work];
+    }
+
+    private sealed class PlacedWork : Activity<PlacedInput, Cleared>
+    {
+        public override Task<Cleared> RunAsync(PlacedInput input, ActivityContext context, CancellationToken cancellation) => Task.FromResult(new Cleared(0));
     }
 }

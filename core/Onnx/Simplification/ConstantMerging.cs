@@ -10,16 +10,29 @@ namespace Serverless.Core.Onnx.Simplification;
 public static class ConstantMerging
 {
     /// <summary>Tidies every graph of the model; functions are left as they are.</summary>
-    public static void Apply(ModelEdit edit)
+    /// <param name="edit">The edit.</param>
+    /// <param name="cancellation">Cancels the work.</param>
+    public static void Apply(ModelEdit edit, CancellationToken cancellation = default)
     {
         foreach (var scope in edit.Roots[0].All())
         {
+            cancellation.ThrowIfCancellationRequested();
             LiftConstants(scope);
-            MergeEqual(scope);
+            Merge(scope, Equal(scope));
             DropDocumentation(scope);
         }
         edit.Model.ClearDocString();
-        edit.DropDead();
+        edit.DropDead(cancellation);
+    }
+
+    /// <summary>
+    /// Keeps one of several weights that are the same bytes of a file and that operators of the same kind take, so that they
+    /// are compressed and stored once. Constants must be initializers.
+    /// </summary>
+    /// <param name="edit">The edit.</param>
+    public static void MergeShared(ModelEdit edit)
+    {
+        foreach (var scope in edit.Roots[0].All()) Merge(scope, SharedBytes.Of(scope));
     }
 
     private static void LiftConstants(GraphScope scope)
@@ -43,31 +56,44 @@ public static class ConstantMerging
         scope.Nodes.AddRange(kept);
     }
 
-    private static void MergeEqual(GraphScope scope)
+    // Name → the equal constant that is kept: the last.
+    private static Dictionary<string, string> Equal(GraphScope scope)
     {
-        var graph = scope.Graph!;
-        var named = graph.Output.Concat(graph.Input).Select(v => v.Name).ToHashSet(StringComparer.Ordinal);
         var first = new Dictionary<ByteString, string>();
         var replaced = new Dictionary<string, string>(StringComparer.Ordinal);
-        for (var i = graph.Initializer.Count - 1; i >= 0; i--)
+        foreach (var tensor in Inner(scope).Where(t => t.DataLocation != TensorProto.Types.DataLocation.External))
         {
-            var tensor = graph.Initializer[i];
-            if (tensor.DataLocation == TensorProto.Types.DataLocation.External || named.Contains(tensor.Name)) continue;
             var name = tensor.Name;
             tensor.ClearName();
             var key = tensor.ToByteString();
             tensor.Name = name;
-            if (!first.TryAdd(key, name))
-            {
-                replaced[name] = first[key];
-                graph.Initializer.RemoveAt(i);
-            }
+            if (!first.TryAdd(key, name)) replaced[name] = first[key];
         }
+        return replaced;
+    }
+
+    /// <summary>Initializers that are neither inputs nor outputs of their graph, from the last to the first.</summary>
+    internal static IEnumerable<TensorProto> Inner(GraphScope scope)
+    {
+        var graph = scope.Graph!;
+        var named = graph.Output.Concat(graph.Input).Select(v => v.Name).ToHashSet(StringComparer.Ordinal);
+        return graph.Initializer.Reverse().Where(t => !named.Contains(t.Name));
+    }
+
+    private static void Merge(GraphScope scope, Dictionary<string, string> replaced)
+    {
         if (replaced.Count == 0) return;
+        var graph = scope.Graph!;
+        var kept = graph.Initializer.Where(t => !replaced.ContainsKey(t.Name)).ToList();
+        graph.Initializer.Clear();
+        graph.Initializer.AddRange(kept);
         // A graph output, or a use where an inner scope hides the name kept, could not move: put its constant back.
-        foreach (var name in ModelEdit.Redirect(scope, replaced).Order(StringComparer.Ordinal))
+        var stay = ModelEdit.Redirect(scope, replaced);
+        if (stay.Count == 0) return;
+        var byName = kept.ToDictionary(t => t.Name, StringComparer.Ordinal);
+        foreach (var name in stay.Order(StringComparer.Ordinal))
         {
-            var copy = graph.Initializer.First(t => t.Name == replaced[name]).Clone();
+            var copy = byName[replaced[name]].Clone();
             copy.Name = name;
             graph.Initializer.Add(copy);
         }

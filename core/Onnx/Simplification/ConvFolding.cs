@@ -26,6 +26,7 @@ public static class ConvFolding
         Func<TensorProto, ReadOnlyMemory<byte>, CancellationToken, Task> write, CancellationToken cancellation)
     {
         var normalized = new Dictionary<string, ChannelDistribution>(StringComparer.Ordinal);
+        using var batch = edit.Batch();
         foreach (var scope in edit.Roots[0].All())
         {
             var uses = CountUses(scope);

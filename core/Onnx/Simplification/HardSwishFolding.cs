@@ -17,6 +17,7 @@ public static class HardSwishFolding
     public static int Apply(ModelEdit edit)
     {
         var folded = 0;
+        using var batch = edit.Batch();
         foreach (var scope in edit.Roots[0].All())
         {
             var initializers = scope.Graph!.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);

@@ -17,27 +17,33 @@ public static class PooledVectors
     public static int Apply(ModelEdit edit)
     {
         var rewritten = 0;
+        using var batch = edit.Batch();
         foreach (var scope in edit.Roots[0].All())
         {
+            var makers = new Dictionary<string, NodeProto>(StringComparer.Ordinal);
+            foreach (var n in scope.Nodes)
+                foreach (var o in n.Output) makers.TryAdd(o, n);
             var outputs = scope.Graph!.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
             var users = scope.Nodes.SelectMany(n => n.Input.Concat(GraphScope.Captures(n)).Distinct().Select(i => (i, n))).ToLookup(p => p.i, p => p.n, StringComparer.Ordinal);
             foreach (var pool in scope.Nodes.Where(n => n is { OpType: "GlobalAveragePool", Domain: "" }).ToList())
             {
                 if (outputs.Contains(pool.Output[0]) || !users[pool.Output[0]].Any() || !users[pool.Output[0]].All(IsProduct)) continue;
                 var square = edit.FreshName(pool.Output[0] + "_s");
-                ModelEdit.Replace(scope, pool, [ModelEdit.Node("GlobalAveragePool", [pool.Input[0]], [square]), Axes("Squeeze", edit, scope, square, pool.Output[0])]);
-                rewritten += Flatten(edit, scope, pool.Output[0], users, outputs);
+                makers[pool.Output[0]] = Axes("Squeeze", edit, scope, square, pool.Output[0]);
+                ModelEdit.Replace(scope, pool, [ModelEdit.Node("GlobalAveragePool", [pool.Input[0]], [square]), makers[pool.Output[0]]]);
+                rewritten += Flatten(edit, scope, pool.Output[0], makers, users, outputs);
             }
         }
         return rewritten;
     }
 
-    private static int Flatten(ModelEdit edit, GraphScope scope, string pooled, ILookup<string, NodeProto> users, HashSet<string> outputs)
+    private static int Flatten(ModelEdit edit, GraphScope scope, string pooled, Dictionary<string, NodeProto> makers, ILookup<string, NodeProto> users, HashSet<string> outputs)
     {
         var rewritten = 0;
         var flat = new Queue<string>([pooled]);
         while (flat.TryDequeue(out var value))
         {
+            var products = new List<NodeProto>();
             foreach (var node in users[value])
             {
                 if (!IsProduct(node))
@@ -47,22 +53,20 @@ public static class PooledVectors
                 }
                 var matrix = edit.FreshName(node.Input[1] + "_m");
                 var bias = node.Input.Count > 2 && node.Input[2].Length > 0 ? new[] { node.Input[2] } : [];
-                ModelEdit.Replace(scope, node,
-                [
-                    ModelEdit.Node("Reshape", [node.Input[1], edit.Int64s(scope, 0, -1)], [matrix]),
-                    ModelEdit.Node("Gemm", [value, matrix, .. bias], [node.Output[0]], ModelEdit.Attribute("transB", 1L)),
-                ]);
+                var shape = ModelEdit.Node("Reshape", [node.Input[1], edit.Int64s(scope, 0, -1)], [matrix]);
+                products.Add(makers[node.Output[0]] = ModelEdit.Node("Gemm", [value, matrix, .. bias], [node.Output[0]], ModelEdit.Attribute("transB", 1L)));
+                ModelEdit.Replace(scope, node, [shape, products[^1]]);
                 rewritten++;
                 flat.Enqueue(node.Output[0]);
             }
             var others = users[value].Where(n => !IsProduct(n) && !(n.Domain.Length == 0 && Elementwise.Contains(n.OpType))).ToList();
             if (others.Count == 0 && !outputs.Contains(value)) continue;
             // What else reads the value wants its two axes of length one, under the value's own name where that is an output.
-            var maker = scope.Nodes.First(n => n.Output.Contains(value));
+            var maker = makers[value];
             var vector = edit.FreshName(value + "_v");
             maker.Output[maker.Output.IndexOf(value)] = vector;
             foreach (var n in users[value].Except(others, ReferenceEqualityComparer.Instance).Cast<NodeProto>()) Rename(n, value, vector);
-            foreach (var n in scope.Nodes.Where(n => n.OpType == "Gemm" && n.Input[0] == value)) n.Input[0] = vector;
+            foreach (var n in products) n.Input[0] = vector;
             ModelEdit.Replace(scope, maker, [maker, Axes("Unsqueeze", edit, scope, vector, value)]);
         }
         return rewritten;

@@ -13,7 +13,7 @@ namespace Serverless.Core.Techniques.Quantization;
 /// <param name="normalized">Value → its distribution, where a normalization makes it.</param>
 internal sealed class ExpectedInputs(GraphProto graph, IReadOnlyDictionary<string, ChannelDistribution> normalized)
 {
-    private const int Deepest = 64, Points = 385;
+    private const int Deepest = 64, Points = 385, MostChannels = 1 << 20;
     private const double Reach = 6;
     private readonly Dictionary<string, NodeProto> makers = graph.Node.SelectMany(n => n.Output.Select(o => (o, n))).Where(p => p.o.Length > 0).ToDictionary(p => p.o, p => p.n, StringComparer.Ordinal);
     private readonly Dictionary<string, TensorProto> constants = graph.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);
@@ -46,7 +46,7 @@ internal sealed class ExpectedInputs(GraphProto graph, IReadOnlyDictionary<strin
                     [.. a.Mean.Select((m, c) => Math.Sqrt(Square(m * b.Deviation[c]) + Square(b.Mean[c] * a.Deviation[c]) + Square(a.Deviation[c] * b.Deviation[c])))]);
             case "Concat" when node.Attribute.FirstOrDefault(a => a.Name == "axis")?.I == 1:
                 var parts = node.Input.Select(i => Of(i, depth)).ToList();
-                return parts.Contains(null) ? null : new ChannelDistribution([.. parts.SelectMany(p => p!.Mean)], [.. parts.SelectMany(p => p!.Deviation)]);
+                return parts.Contains(null) || parts.Sum(p => (long)p!.Mean.Length) > MostChannels ? null : new ChannelDistribution([.. parts.SelectMany(p => p!.Mean)], [.. parts.SelectMany(p => p!.Deviation)]);
             default:
                 return Function(node) is { } f && Of(node.Input[0], depth) is { } before ? Through(before, f) : null;
         }

@@ -39,7 +39,7 @@ internal static class MutantModels
         var words = graph.Initializer.First(t => t.Dims.Count == 2 && t.Dims[0] > 30_000);
         words.RawData = ByteString.CopyFrom(words.RawData.Span[..(int)(Vocabulary * words.Dims[1] * sizeof(float))]);
         words.Dims[0] = Vocabulary;
-        new ModelEdit(model).DropDead();
+        new ModelEdit(model).DropDead(CancellationToken.None);
         return model.ToByteArray();
     }
 }
