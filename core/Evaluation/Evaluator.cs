@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Microsoft.ML.OnnxRuntime;
 using Serverless.Core.Onnx;
 
@@ -44,17 +45,18 @@ public static class Evaluator
     /// <param name="after">Its index.</param>
     /// <param name="data">The data, or null for synthetic inputs.</param>
     /// <param name="calibrated">Runs at the start of the data that techniques have seen: not compared on.</param>
+    /// <param name="time">After this long no more samples are taken; at least 32 are, where there are so many.</param>
     /// <param name="cancellation">Cancels the runs.</param>
     /// <exception cref="BadInputException">ONNX Runtime cannot run the original on these inputs, or what it makes of them cannot be compared.</exception>
     public static Evaluation Compare(
-        string beforeFolder, ModelIndex before, string afterFolder, ModelIndex after, NpzData? data, int calibrated, CancellationToken cancellation)
+        string beforeFolder, ModelIndex before, string afterFolder, ModelIndex after, NpzData? data, int calibrated, TimeSpan time, CancellationToken cancellation)
     {
         using var original = Load(beforeFolder, before);
         using var compressed = new ModelRunner(afterFolder, after);
         var samples = data is not null ? data.Read(calibrated) : SyntheticSamples.Make(original, before, 0, SyntheticSamples.Count, cancellation);
         var most = original.Segments > 1 ? SegmentedSamples : data is not null ? MostSamples : SyntheticSamples.Count;
         var fidelity = new Fidelity();
-        var count = 0;
+        var (count, clock) = (0, Stopwatch.StartNew());
         Sample? first = null;
         var segmentedTimes = new List<(double, double)>();
         foreach (var chunk in samples.Take(most).Chunk(Chunk))
@@ -68,6 +70,7 @@ public static class Evaluator
                 if (original.Segments > 1) segmentedTimes.Add((expected[i].Time.TotalMilliseconds, actual[i].Time.TotalMilliseconds));
             }
             count += chunk.Length;
+            if (clock.Elapsed > time) break;
         }
         if (count == 0) throw new BadInputException($"{before.Path}: the data holds fewer samples than the model takes in one run; add some.");
         var segments = original.Segments;

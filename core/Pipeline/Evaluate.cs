@@ -16,6 +16,9 @@ public sealed record Evaluated(Evaluation.Evaluation Figures, long PeakBytes);
 /// <summary>Runs the original and the result in ONNX Runtime and compares them; nothing is published that was not run.</summary>
 public sealed class Evaluate : Activity<EvaluateInput, Evaluated>, IRunsModels
 {
+    // The rest of the recipe's time is for loading and latency.
+    private const double ComparingShare = 0.6;
+
     /// <inheritdoc/>
     public override async Task<Evaluated> RunAsync(EvaluateInput input, ActivityContext context, CancellationToken cancellation)
     {
@@ -29,7 +32,8 @@ public sealed class Evaluate : Activity<EvaluateInput, Evaluated>, IRunsModels
         using var data = await OpenDataAsync(store, request, before, versions, cancellation);
         var seen = await store.FindAsync(RunNames.Calibration(request.Work), cancellation) is null ? null : await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
         var skip = data is not null && seen is { HeldOut: > 0 } ? seen.Runs : 0;
-        var figures = await Task.Run(() => Evaluator.Compare(beforeFolder.Path, before, afterFolder.Path, after, data, skip, cancellation), cancellation);
+        var time = TimeSpan.FromMinutes(ComparingShare * (await Inspect.RecipeOf(store, request, cancellation)).Evaluate.Timeout);
+        var figures = await Task.Run(() => Evaluator.Compare(beforeFolder.Path, before, afterFolder.Path, after, data, skip, time, cancellation), cancellation);
         using var self = Process.GetCurrentProcess();
         return new Evaluated(figures, self.PeakWorkingSet64);
     }

@@ -3,6 +3,7 @@ using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Json;
 using Microsoft.ML.OnnxRuntime;
+using Serverless.Core.Evaluation;
 using Serverless.Core.Storage;
 
 namespace Serverless.Core.Pipeline;
@@ -52,7 +53,7 @@ public static partial class ModelProcessChild
             catch (OnnxRuntimeException e) when (run is not null)
             {
                 throw (Exception?)await OriginalModel.WhyNotAsync(store, run, CancellationToken.None)
-                    ?? new InvalidOperationException($"ONNX Runtime refuses a model that was made from {run.Model}: {e.Message.Split('\n')[0]}", e);
+                    ?? new InvalidOperationException($"ONNX Runtime refuses a model that was made from {run.Model}: {RuntimeMessage.Of(e)}", e);
             }
         }
         catch (Exception e)
