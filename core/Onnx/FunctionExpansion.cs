@@ -24,7 +24,10 @@ public static class FunctionExpansion
         var counts = new Dictionary<FunctionProto, long?>(ReferenceEqualityComparer.Instance);
         var total = Count(model.Graph.Node);
         if (total > MostNodes)
-            throw new BadInputException($"{path}: its functions expand to more than {MostNodes:N0} nodes; export the model without nested functions, or inline them first.");
+        {
+            throw new BadInputException($"{path}: its functions expand to more than {MostNodes:N0} nodes; "
+                + "export the model without nested functions, or inline them first.");
+        }
 
         long Count(IEnumerable<NodeProto> nodes)
         {
@@ -41,7 +44,10 @@ public static class FunctionExpansion
         long CountOf(FunctionProto function)
         {
             if (counts.TryGetValue(function, out var known))
-                return known ?? throw new BadInputException($"{path}: the function '{function.Domain}:{function.Name}' calls itself; export the model again.");
+            {
+                return known
+                    ?? throw new BadInputException($"{path}: the function '{function.Domain}:{function.Name}' calls itself; export the model again.");
+            }
             counts[function] = null;
             var count = Count(function.Node);
             counts[function] = count;

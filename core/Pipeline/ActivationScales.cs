@@ -9,11 +9,10 @@ namespace Serverless.Core.Pipeline;
 internal static class ActivationScales
 {
     /// <summary>Value → what is known of it; values that no sample reached are left out.</summary>
-    public static async Task<IReadOnlyDictionary<string, ObservedValue>> ReadAsync(IArtifactStore store, string work, ActivationRounding how, CancellationToken cancellation)
+    public static async Task<IReadOnlyDictionary<string, ObservedValue>> ReadAsync(IArtifactStore store, string work, ActivationRounding how, bool? calibrated, CancellationToken cancellation)
     {
         var scales = new Dictionary<string, ObservedValue>(StringComparer.Ordinal);
-        if (await store.FindAsync(RunNames.Calibration(work), cancellation) is null) return scales;
-        var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(work), cancellation);
+        if (await RunParts.ReadAsync<Calibration>(store, RunNames.Calibration(work), calibrated, cancellation) is not { } calibration) return scales;
         foreach (var o in calibration.Observations.Where(o => o.Views is [{ Axis: 0 }] && o.Wanted.HasFlag(Statistics.Histogram)))
         {
             await using var reader = await store.OpenAsync(RunNames.Statistics(work, o.Index), null, cancellation);

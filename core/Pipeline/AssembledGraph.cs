@@ -27,20 +27,21 @@ internal sealed record AssembledGraph(
     /// <param name="request">The run.</param>
     /// <param name="attempt">The attempt.</param>
     /// <param name="corrections">What to add to the biases of layers: value → bias, which becomes its own; empty to give every compressed Conv and Gemm one of its own. Null to leave them.</param>
+    /// <param name="calibrated">Whether values were observed; null where that is not known.</param>
     /// <param name="cancellation">Cancels the work.</param>
     public static async Task<AssembledGraph> BuildAsync(
-        IArtifactStore store, RunRequest request, int attempt, IReadOnlyDictionary<string, float[]>? corrections, CancellationToken cancellation)
+        IArtifactStore store, RunRequest request, int attempt, IReadOnlyDictionary<string, float[]>? corrections, bool? calibrated, CancellationToken cancellation)
     {
         var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
-        var results = (await LayerRecords.ResultsAsync(store, request.Work, attempt, cancellation)).Where(r => r.Stored is not null).ToDictionary(r => r.Figures.Name, r => r.Stored!, StringComparer.Ordinal);
+        var results = (await LayerRecords.AllAsync(store, request.Work, attempt, Weight.Of(model).Count, cancellation)).Results.Where(r => r.Stored is not null).ToDictionary(r => r.Figures.Name, r => r.Stored!, StringComparer.Ordinal);
         var edit = new ModelEdit(model);
         var folder = StorePath.Parent(request.Model);
         long parameters = 0, nonzero = 0;
         var activation = results.Values.Select(r => r.Layer.Activation).FirstOrDefault(a => a is not null);
         var halfCompute = results.Values.Any(r => r.Layer.HalfCompute);
         if (halfCompute) activation ??= new ActivationRounding(Techniques.Quantization.RangeMethod.Minmax, 100);
-        var scales = activation is null ? new Dictionary<string, ObservedValue>() : await ActivationScales.ReadAsync(store, request.Work, activation, cancellation);
+        var scales = activation is null ? new Dictionary<string, ObservedValue>() : await ActivationScales.ReadAsync(store, request.Work, activation, calibrated, cancellation);
         var integers = new QdqGraph(edit, v => scales.TryGetValue(v, out var s) ? s : null, Read);
         var dynamic = new DynamicForm(edit);
         var weights = Weight.Of(model);

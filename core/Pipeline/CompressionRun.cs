@@ -69,7 +69,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             Show(host, "Publish", best.Number + 1, trial.Planned);
             try
             {
-                await host.CallAsync<Publish, PublishInput, Published>(new PublishInput(host.Id, trial.Request, status, started, trial.Inspected, trial.Budget, best));
+                await host.CallAsync<Publish, PublishInput, Published>(new PublishInput(host.Id, trial.Request, status, started, trial.Inspected, trial.Budget, best) { Parts = trial.Parts });
                 return new RunResult(status, trial.Request.Output, bytes, best.Assembled.Bytes, best.Evaluated.Figures.Cosine, best.Evaluated.Figures.Loss.Loss);
             }
             catch (DamagedWorkException e) when (repeats < MostRepeats)
@@ -116,6 +116,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
         var planned = await host.CallAsync<Plan, PlanInput, Planned>(new PlanInput(request));
         var budget = await host.CallAsync<ReadBudget, PlanInput, Budget>(new PlanInput(request));
         var corrects = planned.CorrectsBias;
+        var parts = new RunParts(planned.Observations > 0 || planned.Mixed || corrects, corrects, inspected.Rescales);
         if (planned.Observations > 0 || planned.Mixed || corrects) await CalibrateAsync(host, request, planned.Observations, planned);
         var (excess, tighter) = (0L, 1.0);
         if (planned.Mixed) planned = await MixAsync(host, request, planned, inspected.Bytes);
@@ -129,9 +130,9 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
                 await host.CallAsync<CorrectBias, CorrectBiasInput, BiasesCorrected>(new CorrectBiasInput(request, attempt));
             }
             Show(host, "Reassemble", attempt + 1, planned);
-            var assembled = await host.CallAsync<Reassemble, ReassembleInput, Reassembled>(new ReassembleInput(request, attempt));
+            var assembled = await host.CallAsync<Reassemble, ReassembleInput, Reassembled>(new ReassembleInput(request, attempt) { Parts = parts });
             Show(host, "Evaluate", attempt + 1, planned);
-            var made = new Attempt(attempt, assembled, await host.CallAsync<Evaluate, EvaluateInput, Evaluated>(new EvaluateInput(request, attempt)));
+            var made = new Attempt(attempt, assembled, await host.CallAsync<Evaluate, EvaluateInput, Evaluated>(new EvaluateInput(request, attempt) { Parts = parts }));
             var met = budget.Meets(inspected.Bytes, made);
             var bestMet = best is not null && budget.Meets(inspected.Bytes, best);
             var again = planned.Mixed && attempt < MostChoices && (best is null || best.Assembled.Bytes != made.Assembled.Bytes) ? ChooseAgain(budget, inspected.Bytes, made) : null;
@@ -152,7 +153,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             if (next.Layers == 0) break;
             planned = next;
         }
-        return new Trial(request, inspected, planned, budget, best);
+        return new Trial(request, inspected, planned, budget, best, parts);
     }
 
     // Statistics of what the layers get to see: of some samples each, then of all together.
@@ -206,7 +207,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
     private static void Show(IOrchestration host, string stage, int attempt, Planned? plan) =>
         host.SetStatus(new RunStatus(stage, attempt, 0, plan?.Layers ?? 0, 0, plan?.Bytes ?? 0, 0, null));
 
-    private sealed record Trial(RunRequest Request, Inspected Inspected, Planned Planned, Budget Budget, Attempt Best);
+    private sealed record Trial(RunRequest Request, Inspected Inspected, Planned Planned, Budget Budget, Attempt Best, RunParts Parts);
 }
 
 /// <summary>Weights that were trained again.</summary>

@@ -46,7 +46,7 @@ public sealed class CorrectBias : Activity<CorrectBiasInput, BiasesCorrected>, I
         var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
         var original = await ModelIndexer.IndexAsync(store, $"{RunNames.CalibrationModel(request.Work)}/{ModelWriter.ModelName}", cancellation);
         if (original.Bytes > ModelRunner.WholeLimit) return Skip($"the model is larger than {ModelRunner.WholeLimit >> 20} MB");
-        var built = await AssembledGraph.BuildAsync(store, request, input.Attempt, new Dictionary<string, float[]>(), cancellation);
+        var built = await AssembledGraph.BuildAsync(store, request, input.Attempt, new Dictionary<string, float[]>(), true, cancellation);
         if (built.Biases.Count == 0) return Skip("no layer was compressed that takes a bias");
         using var originals = await store.MaterializeAsync(original.Folder, original.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
         if (calibration.Source != Evaluator.Data)

@@ -8,7 +8,11 @@ namespace Serverless.Core.Pipeline;
 /// <summary>Input of <see cref="Evaluate"/>.</summary>
 /// <param name="Request">The run.</param>
 /// <param name="Attempt">The attempt.</param>
-public sealed record EvaluateInput(RunRequest Request, int Attempt);
+public sealed record EvaluateInput(RunRequest Request, int Attempt)
+{
+    /// <summary>What the run has written; null where that is not known.</summary>
+    public RunParts? Parts { get; init; }
+}
 
 /// <summary>The comparison, and the most memory that the process making it held.</summary>
 public sealed record Evaluated(Evaluation.Evaluation Figures, long PeakBytes);
@@ -30,7 +34,7 @@ public sealed class Evaluate : Activity<EvaluateInput, Evaluated>, IRunsModels
         using var beforeFolder = await store.MaterializeAsync(before.Folder, before.Files.ToDictionary(f => f.Key, f => versions.GetValueOrDefault(f.Value.Path)), cancellation);
         using var afterFolder = await store.MaterializeAsync(assembled, after.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
         using var data = await OpenDataAsync(store, request, before, versions, cancellation);
-        var seen = await store.FindAsync(RunNames.Calibration(request.Work), cancellation) is null ? null : await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
+        var seen = await RunParts.ReadAsync<Calibration>(store, RunNames.Calibration(request.Work), input.Parts?.Calibrated, cancellation);
         var skip = data is not null && seen is { HeldOut: > 0 } ? seen.Runs : 0;
         var time = TimeSpan.FromMinutes(ComparingShare * (await Inspect.RecipeOf(store, request, cancellation)).Evaluate.Timeout);
         var figures = await Task.Run(() => Evaluator.Compare(beforeFolder.Path, before, afterFolder.Path, after, data, skip, time, cancellation), cancellation);

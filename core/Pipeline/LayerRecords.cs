@@ -19,6 +19,26 @@ internal static class LayerRecords
     public static Task<IReadOnlyList<LayerResult>> ResultsAsync(IArtifactStore store, string work, int attempt, CancellationToken cancellation) =>
         ReadAsync<LayerResult>(store, work, attempt, ".result.json", cancellation);
 
+    /// <summary>The tasks and the results of those that compress, all of them.</summary>
+    /// <param name="store">The store.</param>
+    /// <param name="work">The run's work folder.</param>
+    /// <param name="attempt">The attempt.</param>
+    /// <param name="count">Tasks that there must be, or null for those without a gap.</param>
+    /// <param name="cancellation">Cancels the reads.</param>
+    /// <exception cref="DamagedWorkException">A task or result is gone.</exception>
+    public static async Task<(IReadOnlyList<LayerTask> Tasks, IReadOnlyList<LayerResult> Results)> AllAsync(
+        IArtifactStore store, string work, int attempt, int? count, CancellationToken cancellation)
+    {
+        var (tasks, results) = (await TasksAsync(store, work, attempt, cancellation), await ResultsAsync(store, work, attempt, cancellation));
+        var folder = $"{RunNames.Attempt(work, attempt)}/layers";
+        if (tasks.Count != (count ?? tasks.Count) || tasks.Where((t, i) => t.Index != i).Any())
+            throw new DamagedWorkException($"{folder} has {tasks.Count} of {count ?? tasks[^1].Index + 1} tasks.");
+        var made = results.Select(r => r.Figures.Index).ToHashSet();
+        if (tasks.FirstOrDefault(t => t.Step is not null && !made.Contains(t.Index)) is { } missing)
+            throw new DamagedWorkException($"{RunNames.Result(work, attempt, missing.Index)} is missing.");
+        return (tasks, results);
+    }
+
     private static async Task<IReadOnlyList<T>> ReadAsync<T>(IArtifactStore store, string work, int attempt, string ending, CancellationToken cancellation)
     {
         var paths = new List<string>();

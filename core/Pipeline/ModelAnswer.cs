@@ -3,7 +3,9 @@ using Serverless.Core.Storage;
 
 namespace Serverless.Core.Pipeline;
 
-/// <summary>What a model process is told, as one line on standard input, where other users of the machine cannot read a connection string.</summary>
+/// <summary>
+/// What a model process is told, as one line on standard input, where other users of the machine cannot read a connection string.
+/// </summary>
 /// <param name="Activity">The activity.</param>
 /// <param name="Input">Its input record.</param>
 /// <param name="Store">The store.</param>

@@ -1,6 +1,8 @@
 namespace Serverless.Core.Pipeline;
 
-/// <summary>The process that ran the model was ended from outside, twice: nothing is wrong with the input, and the run can go on from here.</summary>
+/// <summary>
+/// The process that ran the model was ended from outside, twice: nothing is wrong with the input, and the run can go on from here.
+/// </summary>
 /// <param name="message">One sentence for the user.</param>
 public sealed class ModelKilledException(string message) : Exception(message);
 

@@ -36,28 +36,37 @@ public sealed class ModelProcess(StoreSpec spec, MemoryGate room)
     public async Task<TOutput> RunAsync<TInput, TOutput>(string activity, TInput input, CancellationToken cancellation) =>
         (await RunAsync(activity, JsonSerializer.SerializeToElement(input, Json.Options), cancellation)).Deserialize<TOutput>(Json.Options)!;
 
-    /// <summary>Runs an activity, JSON to JSON. One that was ended by a signal or by its memory limit is run once more, with all the memory to itself.</summary>
+    /// <summary>
+    /// Runs an activity, JSON to JSON. One that was ended by a signal or by its memory limit is run once more, with all the memory to itself.
+    /// </summary>
     /// <inheritdoc cref="RunAsync{TInput,TOutput}" path="/exception"/>
     public async Task<JsonElement> RunAsync(string activity, JsonElement input, CancellationToken cancellation)
     {
         // As many at a time as there are processors, while each gets enough to load a model.
         var share = Math.Max(room.Budget / Environment.ProcessorCount, Math.Min(room.Budget, LeastShare));
         var ended = await OnceAsync(activity, input, share, cancellation);
-        if (ended.Answer is null && ended.ExitCode != ModelProcessChild.OutOfTime) ended = await OnceAsync(activity, input, room.Budget, cancellation);
-        return ended.Answer is { } answer ? answer.Output ?? throw answer.ToException() : throw Why(ended, Model(input));
+        if (ended.Answer is null && ended.ExitCode != ModelProcessChild.OutOfTime)
+            ended = await OnceAsync(activity, input, room.Budget, cancellation);
+        if (ended.Answer is not { } answer) throw Why(ended, Model(input));
+        return answer.Output ?? throw answer.ToException();
     }
 
     private static Exception Why(Ended ended, string model) => ended.ExitCode switch
     {
-        ModelProcessChild.OutOfMemory => new ModelLimitException($"{model}: running the model took more than {ended.Limit >> 20} MB; allow more with --memory, or drop a data.npz with smaller inputs."),
-        ModelProcessChild.OutOfTime => new ModelLimitException($"{model}: running the model took longer than the recipe allows; raise 'evaluate: {{timeout: MINUTES}}', or drop a data.npz with fewer or smaller inputs."),
+        ModelProcessChild.OutOfMemory => new ModelLimitException($"{model}: running the model took more than {ended.Limit >> 20} MB, the part of --memory that is left for it; "
+            + "allow more with --memory, or drop a data.npz with smaller inputs."),
+        ModelProcessChild.OutOfTime => new ModelLimitException($"{model}: running the model took longer than the recipe allows; "
+            + "raise 'evaluate: {timeout: MINUTES}', or drop a data.npz with fewer or smaller inputs."),
         FirstSignal + Killed => new ModelKilledException(
-            $"{model}: the process that runs the model was killed twice, most likely because the machine ran out of memory; free some or lower --memory, then the same command goes on from here."),
+            $"{model}: the process that runs the model was killed twice, most likely because the machine ran out of memory; "
+            + "free some or lower --memory, then the same command goes on from here."),
         var code when Crashes.Contains(code - FirstSignal) => new BadInputException(
-            $"{model}: ONNX Runtime crashed (signal {code - FirstSignal}) while running the model; check it with onnx.checker and export it again."),
+            $"{model}: ONNX Runtime crashed (signal {code - FirstSignal}) while running the model; "
+            + "check it with onnx.checker and export it again."),
         > FirstSignal and var code => new ModelKilledException(
             $"{model}: the process that runs the model was ended twice by signal {code - FirstSignal}; the same command goes on from here."),
-        _ => new InvalidOperationException(ended.Error.Length > 0 ? ended.Error : $"The process that runs the model ended with {ended.ExitCode}."),
+        _ => new InvalidOperationException(
+            ended.Error.Length > 0 ? ended.Error : $"The process that runs the model ended with {ended.ExitCode}."),
     };
 
     private async Task<Ended> OnceAsync(string activity, JsonElement input, long limit, CancellationToken cancellation)
@@ -101,7 +110,8 @@ public sealed class ModelProcess(StoreSpec spec, MemoryGate room)
             cancellation.ThrowIfCancellationRequested();
             resident[child.Id] = Resident(child);
             var together = Environment.WorkingSet + resident.Values.Sum();
-            for (var before = PeakBytes; together > before && Interlocked.CompareExchange(ref peak, together, before) != before;) before = PeakBytes;
+            for (var before = PeakBytes; together > before; before = PeakBytes)
+                if (Interlocked.CompareExchange(ref peak, together, before) == before) break;
         }
         await exited;
     }
@@ -125,7 +135,8 @@ public sealed class ModelProcess(StoreSpec spec, MemoryGate room)
 
     private static ProcessStartInfo Program()
     {
-        var start = new ProcessStartInfo(Environment.ProcessPath!) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
+        var start = new ProcessStartInfo(Environment.ProcessPath!) { UseShellExecute = false };
+        start.RedirectStandardInput = start.RedirectStandardOutput = start.RedirectStandardError = true;
         if (Path.GetFileNameWithoutExtension(Environment.ProcessPath!) == "dotnet") start.ArgumentList.Add(Assembly.GetEntryAssembly()!.Location);
         start.ArgumentList.Add(Command);
         // The child's arena would otherwise keep a gigabyte of freed blocks per thread.

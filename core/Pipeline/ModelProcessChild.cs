@@ -48,22 +48,27 @@ public static partial class ModelProcessChild
             if (run is not null) EndAfter(await TimeOfAsync(store, run, request.Activity));
             try
             {
-                return new ModelAnswer(await activity.RunAsync(request.Input, new ActivityContext(store, new MemoryGate(long.MaxValue)), CancellationToken.None), ModelFailure.None, null);
+                var context = new ActivityContext(store, new MemoryGate(long.MaxValue));
+                return new ModelAnswer(await activity.RunAsync(request.Input, context, CancellationToken.None), ModelFailure.None, null);
             }
             catch (OnnxRuntimeException e) when (run is not null)
             {
                 throw (Exception?)await OriginalModel.WhyNotAsync(store, run, CancellationToken.None)
-                    ?? new InvalidOperationException($"ONNX Runtime refuses a model that was made from {run.Model}: {RuntimeMessage.Of(e)}", e);
+                    ?? new InvalidOperationException(
+                        $"ONNX Runtime refuses a model that was made from {run.Model}: {RuntimeMessage.Of(e)}", e);
             }
         }
         catch (Exception e)
         {
+            var model = run?.Model ?? "the model";
             return e switch
             {
                 BadInputException => new ModelAnswer(null, ModelFailure.BadInput, e.Message),
                 DamagedWorkException => new ModelAnswer(null, ModelFailure.Damaged, e.Message),
-                TimeoutException => new ModelAnswer(null, ModelFailure.Limit, $"{run?.Model ?? "the model"}: {e.Message.TrimEnd('.')}; drop a data.npz with fewer or smaller inputs."),
-                OutOfMemoryException => new ModelAnswer(null, ModelFailure.Limit, $"{run?.Model ?? "the model"}: running the model took more memory than there is; allow more with --memory, or drop a data.npz with smaller inputs."),
+                TimeoutException => new ModelAnswer(null, ModelFailure.Limit,
+                    $"{model}: {e.Message.TrimEnd('.')}; drop a data.npz with fewer or smaller inputs."),
+                OutOfMemoryException => new ModelAnswer(null, ModelFailure.Limit,
+                    $"{model}: running the model took more memory than there is; allow more with --memory, or drop a data.npz with smaller inputs."),
                 _ when Retries.MayPass(e) => new ModelAnswer(null, ModelFailure.Transient, e.Message),
                 _ => new ModelAnswer(null, ModelFailure.Failed, $"{e.GetType().Name}: {e.Message}"),
             };

@@ -19,7 +19,8 @@ internal static class OriginalModel
         {
             var versions = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
             var index = await ModelIndexer.IndexAsync(store, request.Model, cancellation);
-            using var folder = await store.MaterializeAsync(index.Folder, index.Files.ToDictionary(f => f.Key, f => versions.GetValueOrDefault(f.Value.Path)), cancellation);
+            var files = index.Files.ToDictionary(f => f.Key, f => versions.GetValueOrDefault(f.Value.Path));
+            using var folder = await store.MaterializeAsync(index.Folder, files, cancellation);
             using var data = await Evaluate.OpenDataAsync(store, request, index, versions, cancellation);
             try
             {

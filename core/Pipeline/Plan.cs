@@ -79,6 +79,9 @@ public sealed class Plan : Activity<PlanInput, Planned>
         return tasks;
     }
 
+    // Mul, which decoding multiplies with, has no kernel before.
+    private const int OldestDecoded = 7;
+
     /// <summary>How the reason begins why a weight stays that compressing would not make smaller.</summary>
     internal const string TooSmall = "too small";
 
@@ -91,6 +94,8 @@ public sealed class Plan : Activity<PlanInput, Planned>
     {
         var (technique, options) = treatment;
         var plan = technique.Plan(weight, task.Shape, options);
+        if (weight.Scope.Opset < OldestDecoded && plan.Form != StorageForm.MatMulNBits)
+            return task with { Step = null, Plan = null, LeftAlone = $"ONNX Runtime decodes nothing in operator set {weight.Scope.Opset}; convert the model to 13 or later" };
         return plan.BytesAfter >= task.Data.Length
             ? task with { Step = null, Plan = null, LeftAlone = $"{TooSmall} to gain: {task.Data.Length} bytes, {plan.BytesAfter} after" }
             : task with { Step = new RecipeStep(technique.Step, technique.Method, JsonSerializer.SerializeToElement(options, technique.OptionsType, Json.Options)) { Placement = task.Step?.Placement ?? placement ?? new StepPlacement() }, Plan = plan, LeftAlone = null };

@@ -19,7 +19,7 @@ public sealed class PlanRescale : Activity<PlanInput, RescalePlanned>
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
         var graph = await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation);
         foreach (var name in new Func<string, string>[] { RunNames.Graph, RunNames.Files, RunNames.Recipe, RunNames.Normalized })
-            if (await store.FindAsync(name(request.Work), cancellation) is not null)
+            if (name != RunNames.Recipe || request.Recipe is not null)
                 await store.WriteBytesAsync(name(before.Work), await store.ReadBytesAsync(name(request.Work), int.MaxValue, cancellation), cancellation);
         if (recipe.Whole.Smooth is not { } smooth) return new RescalePlanned(0);
         var observations = ChannelScaling.Of(ModelProto.Parser.ParseFrom(graph)).Select((v, i) => new Observation(i, [View(v)], Statistics.Channels)).ToList();

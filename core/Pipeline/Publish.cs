@@ -17,7 +17,11 @@ namespace Serverless.Core.Pipeline;
 /// <param name="Inspected">The original.</param>
 /// <param name="Budget">The budget.</param>
 /// <param name="Best">The attempt to publish.</param>
-public sealed record PublishInput(string RunId, RunRequest Request, string Status, DateTime Started, Inspected Inspected, Budget Budget, Attempt Best);
+public sealed record PublishInput(string RunId, RunRequest Request, string Status, DateTime Started, Inspected Inspected, Budget Budget, Attempt Best)
+{
+    /// <summary>What the run has written; null where that is not known.</summary>
+    public RunParts? Parts { get; init; }
+}
 
 /// <summary>Where the result is.</summary>
 public sealed record Published(string Output);
@@ -38,17 +42,19 @@ public sealed class Publish : Activity<PublishInput, Published>
         var yaml = RecipeWriter.Write(recipe);
         var report = Describe(input, context.PeakMemory?.Invoke() ?? 0, await LayersAsync(store, request.Work, input.Best.Number, cancellation)) with
         {
-            Calibration = await FindAsync<Calibration>(store, RunNames.Calibration(request.Work), cancellation) is { } c ? new ReportCalibration(c.Source, c.Runs, c.Source != Evaluation.Evaluator.Data || c.HeldOut > 0) : null,
-            Rescaling = await FindAsync<Rescaled>(store, RunNames.Rescaled(request.Work), cancellation) is { } s ? new ReportRescaling(s.Equalized, s.Smoothed, s.NotScaled, s.Inserted, s.Unchanged) : null,
-            BiasCorrection = await FindAsync<BiasCorrections>(store, RunNames.Biases(request.Work, input.Best.Number), cancellation) is { } b ? new ReportBiasCorrection(b.Layers.Count, b.Samples, b.Skipped) : null,
-            Widths = await FindAsync<WidthChoice>(store, RunNames.Widths(request.Work, input.Best.Number), cancellation) is { } w
+            Calibration = await RunParts.ReadAsync<Calibration>(store, RunNames.Calibration(request.Work), input.Parts?.Calibrated, cancellation) is { } c ? new ReportCalibration(c.Source, c.Runs, c.Source != Evaluation.Evaluator.Data || c.HeldOut > 0) : null,
+            Rescaling = await RunParts.ReadAsync<Rescaled>(store, RunNames.Rescaled(request.Work), input.Parts?.Rescaled, cancellation) is { } s ? new ReportRescaling(s.Equalized, s.Smoothed, s.NotScaled, s.Inserted, s.Unchanged) : null,
+            BiasCorrection = await RunParts.ReadAsync<BiasCorrections>(store, RunNames.Biases(request.Work, input.Best.Number), input.Parts?.Corrected, cancellation) is { } b ? new ReportBiasCorrection(b.Layers.Count, b.Samples, b.Skipped) : null,
+            Widths = await RunParts.ReadAsync<WidthChoice>(store, RunNames.Widths(request.Work, input.Best.Number), null, cancellation) is { } w
                 ? new ReportWidths([.. w.Curve.Select(Point)], Point(w.Chosen), w.LowerBound, w.LayersMeasured) { Tried = [.. w.Tried.Select(t => new ReportTried(t.LeastBits, t.Predicted.SizeRatio, t.Predicted.RelativeError, t.RelativeError))] }
                 : null,
         };
         report = LocalPaths.Hide(report, store);
         var files = new List<ReportFile>();
         foreach (var name in new[] { ModelWriter.ModelName, ModelWriter.DataName })
-            if (await store.FindAsync($"{from}/{name}", cancellation) is { } model) files.Add(new ReportFile(name, model.Length, null));
+            if (await store.FindAsync($"{from}/{name}", cancellation) is { } model)
+                files.Add(new ReportFile(name, model.Length, await HashAsync(store, model.Path, cancellation)));
+        if (files.Sum(f => f.Bytes) != input.Best.Assembled.Bytes) throw new DamagedWorkException($"{from}/{ModelWriter.DataName} is missing.");
         foreach (var (name, text) in new[] { ("recipe.yaml", yaml), ("report.html", HtmlReport.Render(report, yaml)) })
         {
             var bytes = Encoding.UTF8.GetBytes(text);
@@ -61,10 +67,21 @@ public sealed class Publish : Activity<PublishInput, Published>
         return new Published(request.Output);
     }
 
-    private static ReportPoint Point(WidthPoint p) => new(p.SizeRatio, p.RelativeError);
+    private static async Task<string> HashAsync(IArtifactStore store, string path, CancellationToken cancellation)
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        await using var reader = await store.OpenAsync(path, null, cancellation);
+        var buffer = new byte[1 << 20];
+        for (long at = 0; at < reader.Artifact.Length; at += buffer.Length)
+        {
+            var chunk = buffer.AsMemory(0, (int)Math.Min(buffer.Length, reader.Artifact.Length - at));
+            await reader.ReadAsync(at, chunk, cancellation);
+            hash.AppendData(chunk.Span);
+        }
+        return Convert.ToHexStringLower(hash.GetHashAndReset());
+    }
 
-    private static async Task<T?> FindAsync<T>(IArtifactStore store, string path, CancellationToken cancellation) where T : class =>
-        await store.FindAsync(path, cancellation) is null ? null : await store.ReadJsonAsync<T>(path, cancellation);
+    private static ReportPoint Point(WidthPoint p) => new(p.SizeRatio, p.RelativeError);
 
     private static async Task<bool> AnyAsync(IArtifactStore store, string prefix, CancellationToken cancellation)
     {
@@ -95,8 +112,9 @@ public sealed class Publish : Activity<PublishInput, Published>
 
     private static async Task<IReadOnlyList<ReportLayer>> LayersAsync(IArtifactStore store, string work, int attempt, CancellationToken cancellation)
     {
-        var results = (await LayerRecords.ResultsAsync(store, work, attempt, cancellation)).ToDictionary(r => r.Figures.Index);
-        return [.. (await LayerRecords.TasksAsync(store, work, attempt, cancellation)).Select(t => Describe(t, t.Step is null ? null : results[t.Index]))];
+        var (tasks, made) = await LayerRecords.AllAsync(store, work, attempt, null, cancellation);
+        var results = made.ToDictionary(r => r.Figures.Index);
+        return [.. tasks.Select(t => Describe(t, t.Step is null ? null : results[t.Index]))];
     }
 
     private static ReportLayer Describe(LayerTask task, LayerResult? result)

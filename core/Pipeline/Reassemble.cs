@@ -10,7 +10,11 @@ namespace Serverless.Core.Pipeline;
 /// <summary>Input of <see cref="Reassemble"/>.</summary>
 /// <param name="Request">The run.</param>
 /// <param name="Attempt">The attempt.</param>
-public sealed record ReassembleInput(RunRequest Request, int Attempt);
+public sealed record ReassembleInput(RunRequest Request, int Attempt)
+{
+    /// <summary>What the run has written; null where that is not known.</summary>
+    public RunParts? Parts { get; init; }
+}
 
 /// <summary>The assembled model.</summary>
 /// <param name="Bytes">Its size, external data included.</param>
@@ -28,9 +32,9 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
     {
         var (store, request) = (context.Store, input.Request);
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
-        var corrections = RunNames.Biases(request.Work, input.Attempt);
-        var biases = await store.FindAsync(corrections, cancellation) is null ? null : await store.ReadJsonAsync<BiasCorrections>(corrections, cancellation);
-        var built = await AssembledGraph.BuildAsync(store, request, input.Attempt, biases is { Layers.Count: > 0 } ? biases.Layers : null, cancellation);
+        var biases = await RunParts.ReadAsync<BiasCorrections>(store, RunNames.Biases(request.Work, input.Attempt), input.Parts?.Corrected, cancellation);
+        var built = await AssembledGraph.BuildAsync(
+            store, request, input.Attempt, biases is { Layers.Count: > 0 } ? biases.Layers : null, input.Parts?.Calibrated, cancellation);
         await NoteAsync(store, input, built.Floats, cancellation);
         if (recipe.Whole.Simplify.Names == NameStyle.Short) ShortenWhereWorthwhile(built.Model);
         var bytes = await ModelWriter.WriteAsync(store, built.Model, built.Folder, built.ETags, RunNames.Assembled(request.Work, input.Attempt), ModelWriter.ProtobufLimit, cancellation);

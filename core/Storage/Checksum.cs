@@ -15,6 +15,9 @@ internal sealed record Checksum(long Length, string Hash)
     /// <summary>Largest stored form, in bytes.</summary>
     public const int Longest = 64;
 
+    /// <summary>Hashes bytes.</summary>
+    public static Checksum Of(ReadOnlySpan<byte> bytes) => new(bytes.Length, Convert.ToHexStringLower(XxHash128.Hash(bytes)));
+
     /// <summary>Hashes a whole object.</summary>
     public static async Task<Checksum> OfAsync(ArtifactReader reader, CancellationToken cancellation)
     {
@@ -45,6 +48,8 @@ internal sealed record Checksum(long Length, string Hash)
     public static Checksum? Parse(ReadOnlySpan<byte> bytes)
     {
         var parts = Encoding.ASCII.GetString(bytes).Split(' ');
-        return parts is [var length, { Length: 32 } hash] && long.TryParse(length, NumberStyles.None, CultureInfo.InvariantCulture, out var n) ? new Checksum(n, hash) : null;
+        return parts is [var length, { Length: 32 } hash] && long.TryParse(length, NumberStyles.None, CultureInfo.InvariantCulture, out var n)
+            ? new Checksum(n, hash)
+            : null;
     }
 }

@@ -34,8 +34,7 @@ public sealed class ChecksummedStore(IArtifactStore inner) : IArtifactStore
     public async Task<ArtifactReader> OpenAsync(string path, string? etag, CancellationToken cancellation)
     {
         if (Sum(path) is not { } sum) return await inner.OpenAsync(path, etag, cancellation);
-        if (await inner.FindAsync(path, cancellation) is null) throw Missing(path);
-        var reader = await inner.OpenAsync(path, null, cancellation);
+        var reader = await ReaderAsync(path, cancellation);
         try
         {
             await VerifyAsync(path, sum, reader, cancellation);
@@ -68,7 +67,7 @@ public sealed class ChecksummedStore(IArtifactStore inner) : IArtifactStore
     public async Task<bool> TryCreateAsync(string path, ReadOnlyMemory<byte> bytes, CancellationToken cancellation)
     {
         if (!await inner.TryCreateAsync(path, bytes, cancellation)) return false;
-        if (Sum(path) is { } sum) await inner.WriteBytesAsync(sum, new Checksum(bytes.Length, Convert.ToHexStringLower(System.IO.Hashing.XxHash128.Hash(bytes.Span))).ToBytes(), cancellation);
+        if (Sum(path) is { } sum) await inner.WriteBytesAsync(sum, Checksum.Of(bytes.Span).ToBytes(), cancellation);
         return true;
     }
 
@@ -113,17 +112,35 @@ public sealed class ChecksummedStore(IArtifactStore inner) : IArtifactStore
     public async Task<LocalFolder> MaterializeAsync(string folder, IReadOnlyDictionary<string, string?> files, CancellationToken cancellation)
     {
         foreach (var (name, etag) in files)
-            if (Sum($"{folder}/{name}") is not null) await (await OpenAsync($"{folder}/{name}", etag, cancellation)).DisposeAsync();
+            if (Sum($"{folder}/{name}") is not null)
+                await (await OpenAsync($"{folder}/{name}", etag, cancellation)).DisposeAsync();
         return await inner.MaterializeAsync(folder, files, cancellation);
+    }
+
+    // A link, a pipe or a folder in an object's place is damage too.
+    private async Task<ArtifactReader> ReaderAsync(string path, CancellationToken cancellation)
+    {
+        try
+        {
+            return await inner.FindAsync(path, cancellation) is null ? throw Missing(path) : await inner.OpenAsync(path, null, cancellation);
+        }
+        catch (BadInputException e)
+        {
+            throw new DamagedWorkException(e.Message);
+        }
     }
 
     private async Task VerifyAsync(string path, string sum, ArtifactReader reader, CancellationToken cancellation)
     {
         if (verified.TryGetValue(path, out var known) && known == reader.Artifact.ETag) return;
-        if (await inner.FindAsync(sum, cancellation) is not { Length: <= Checksum.Longest }) throw new DamagedWorkException($"{path} has no checksum.");
-        if (Checksum.Parse(await inner.ReadBytesAsync(sum, Checksum.Longest, cancellation)) is not { } expected) throw new DamagedWorkException($"{path}: its checksum is damaged.");
-        if (expected.Length != reader.Artifact.Length) throw new DamagedWorkException($"{path}: has {reader.Artifact.Length} of {expected.Length} bytes.");
-        if (await Checksum.OfAsync(reader, cancellation) != expected) throw new DamagedWorkException($"{path}: its bytes are not those that were written.");
+        if (await inner.FindAsync(sum, cancellation) is not { Length: <= Checksum.Longest })
+            throw new DamagedWorkException($"{path} has no checksum.");
+        if (Checksum.Parse(await inner.ReadBytesAsync(sum, Checksum.Longest, cancellation)) is not { } expected)
+            throw new DamagedWorkException($"{path}: its checksum is damaged.");
+        if (expected.Length != reader.Artifact.Length)
+            throw new DamagedWorkException($"{path} has {reader.Artifact.Length} of {expected.Length} bytes.");
+        if (await Checksum.OfAsync(reader, cancellation) != expected)
+            throw new DamagedWorkException($"{path}: its bytes are not those that were written.");
         verified[path] = reader.Artifact.ETag;
     }
 

@@ -16,7 +16,7 @@ internal static class InPlacePublication
         if (Directory.Exists(staging)) Directory.Delete(staging, recursive: true);
         FolderPublication.Fill(from, staging, cancellation);
         foreach (var name in Ordered(to).Reverse())
-            if (PublishedFolder.IsOurs(name) || name.EndsWith(FolderPublication.Sum, StringComparison.Ordinal))
+            if (PublishedFolder.IsOurs(name))
                 File.Delete(Path.Combine(to, name));
         foreach (var name in Ordered(staging)) File.Move(Path.Combine(staging, name), Path.Combine(to, name));
         Directory.Delete(staging, recursive: true);

@@ -32,7 +32,7 @@ public static class PublishedFolder
         var unfinished = entries.Any(e => e.Name == Unfinished);
         foreach (var entry in entries)
             if (entry.Name != Unfinished
-                && (!Names.Contains(WithoutSum(entry.Name)) || FileIdentity.Of(entry.FullName, follow: false).Kind != FileKind.Regular))
+                && (!Names.Contains(entry.Name) || FileIdentity.Of(entry.FullName, follow: false).Kind != FileKind.Regular))
                 return $"'{entry.Name}', which no run published there";
         return entries.Length == 0 || unfinished ? null : WhyChanged(folder, entries);
     }
@@ -50,9 +50,6 @@ public static class PublishedFolder
             if (FileIdentity.Of(name, follow: false) is { Kind: FileKind.Absent, Error: 0 or Posix.ENOENT }) return name;
         }
     }
-
-    private static string WithoutSum(string name) =>
-        name.EndsWith(FolderPublication.Sum, StringComparison.Ordinal) ? name[..^FolderPublication.Sum.Length] : name;
 
     private static string? WhyChanged(string folder, FileSystemInfo[] entries)
     {
@@ -89,5 +86,9 @@ public static class PublishedFolder
         return null;
     }
 
-    private static string Hash(string file) => Convert.ToHexStringLower(SHA256.HashData(File.ReadAllBytes(file)));
+    private static string Hash(string file)
+    {
+        using var stream = File.OpenRead(file);
+        return Convert.ToHexStringLower(SHA256.HashData(stream));
+    }
 }

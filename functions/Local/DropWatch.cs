@@ -216,7 +216,7 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
 
     private async Task FailAsync(string runId, string model, string error, CancellationToken cancellation)
     {
-        lock (results) Console.Error.WriteLine(Printable.Line(error));
+        lock (results) Console.Error.WriteLine($"{Printable.Line(Path.GetFileName(model))}: {Printable.Line(error)}");
         await new WriteFailure().RunAsync(new FailureInput(runId, model, error), new ActivityContext(source.Results, new MemoryGate(0)), cancellation);
     }
 }

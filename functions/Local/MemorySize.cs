@@ -11,7 +11,7 @@ internal static class MemorySize
     public const string About =
         "Memory that this process and those it starts may take together, as 512MB or 2GB (default: half of what is free, at least 1GB).";
 
-    private const long LeastByDefault = 1L << 30, LeastRoom = 64 << 20;
+    private const long LeastByDefault = 1L << 30, LeastRoom = 64 << 20, OwnSize = 150 << 20;
 
     /// <summary>Parses <c>512MB</c>, <c>1.5GB</c> or a number of bytes.</summary>
     public static long Parse(string text)
@@ -31,7 +31,7 @@ internal static class MemorySize
 
     /// <summary>What this process and those it starts may take beside what this one holds already.</summary>
     /// <param name="budget">All of it in bytes, or null for half of what is free, at least 1 GB.</param>
-    public static MemoryGate Room(long? budget) => new(Math.Max(LeastRoom, (budget ?? Math.Max(LeastByDefault, HalfOfFree())) - Environment.WorkingSet));
+    public static MemoryGate Room(long? budget) => new(Math.Max(LeastRoom, (budget ?? Math.Max(LeastByDefault, HalfOfFree())) - Math.Max(OwnSize, Environment.WorkingSet)));
 
     /// <summary>Half of the memory that is free now, of what a container may have at most.</summary>
     private static long HalfOfFree()

@@ -19,9 +19,12 @@ public class DamageTests
         ["deleted"] = _ => null,
     };
 
+    private const string Mixed = "budget: {maxSizeRatio: 0.2}\nsteps:\n- quantize: {method: gptq, bits: mixed}\n";
+    private const string Static = "steps:\n- equalize: {}\n- smooth: {}\n- quantize: {method: static}\n";
+
     [Theory]
-    [InlineData("budget: {maxSizeRatio: 0.2}\nsteps:\n- quantize: {method: gptq, bits: mixed}\n")]
-    [InlineData("steps:\n- equalize: {}\n- smooth: {}\n- quantize: {method: static}\n")]
+    [InlineData(Mixed)]
+    [InlineData(Static)]
     public async Task Every_kind_of_object_of_the_work_is_made_again_when_it_is_damaged(string recipe)
     {
         using var folder = new Folder();
@@ -29,7 +32,7 @@ public class DamageTests
         var (plain, stopped, output) = (Path.Combine(folder.Path, "plain"), Path.Combine(folder.Path, "stopped"), Path.Combine(folder.Path, "out"));
         await RunAsync(drop, plain, Path.Combine(folder.Path, "plain-work"), CancellationToken.None);
         var expected = File.ReadAllBytes(Path.Combine(plain, "model.onnx"));
-        await StopBeforePublishingAsync(drop, output, stopped);
+        await StopBeforeAsync("Publish", drop, output, stopped);
 
         var work = Path.Combine(folder.Path, "work");
         var objects = Directory.GetFiles(stopped, "*", SearchOption.AllDirectories).Where(f => !f.EndsWith(".lock", StringComparison.Ordinal)).Select(f => Path.GetRelativePath(stopped, f));
@@ -53,6 +56,39 @@ public class DamageTests
         }
     }
 
+    [Theory]
+    [InlineData(Mixed, "attempt-0")]
+    [InlineData(Mixed, "attempt-0/layers/000001.result.json")]
+    [InlineData(Mixed, "attempt-0/layers/000000.task.json")]
+    [InlineData(Mixed, "calibration/calibration.json")]
+    [InlineData(Static, "attempt-0")]
+    [InlineData(Static, "attempt-0/biases.json")]
+    [InlineData(Static, "attempt-0/layers")]
+    [InlineData(Static, "calibration")]
+    [InlineData(Static, "unscaled")]
+    public async Task What_is_gone_with_its_checksum_is_made_again(string recipe, string gone)
+    {
+        using var folder = new Folder();
+        var drop = Drop.Of(folder.Write("model/m.onnx", Net()), folder.Write("recipe/recipe.yaml", System.Text.Encoding.UTF8.GetBytes("version: 1\n" + recipe)), Samples(folder));
+        var (plain, work, output) = (Path.Combine(folder.Path, "plain"), Path.Combine(folder.Path, "work"), Path.Combine(folder.Path, "out"));
+        await RunAsync(drop, plain, Path.Combine(folder.Path, "plain-work"), CancellationToken.None);
+        // Both before anything is put together, and before it is published.
+        foreach (var stage in new[] { "Reassemble", "Publish" })
+        {
+            await StopBeforeAsync(stage, drop, output, work);
+            var run = Assert.Single(Directory.GetDirectories(work), d => Path.GetFileName(d).StartsWith("m-", StringComparison.Ordinal));
+            foreach (var path in new[] { Path.Combine(run, gone), Path.Combine(run, ".sums", gone), Path.Combine(run, ".sums", gone + ".sum") })
+            {
+                if (Directory.Exists(path)) Directory.Delete(path, recursive: true);
+                File.Delete(path);
+            }
+            await RunAsync(drop, output, work, CancellationToken.None);
+            Assert.Equal(File.ReadAllBytes(Path.Combine(plain, "model.onnx")), File.ReadAllBytes(Path.Combine(output, "model.onnx")));
+            Directory.Delete(output, recursive: true);
+            Directory.Delete(work, recursive: true);
+        }
+    }
+
     private static ModelProto Net() => Model(17).Input("x", DataType.Float, 1, 4, 8, 8)
         .Weight("k1", 16, 4, 3, 3).Weight("k2", 16, 16, 3, 3).Weight("b1", 16).Weight("b2", 16).Weight("w", 256, 40).Weight("v", 40, 24)
         .With(Node("Conv", ["x", "k1", "b1"], ["a"]), Node("Relu", ["a"], ["b"]), Node("Conv", ["b", "k2", "b2"], ["c"]), Node("Relu", ["c"], ["d"]),
@@ -69,10 +105,10 @@ public class DamageTests
     private static Task RunAsync(Drop drop, string output, string work, CancellationToken cancellation, Action<Serverless.Core.Pipeline.RunStatus>? show = null) =>
         RunDrop.RunAsync(drop, new LocalOptions(output, Path.GetDirectoryName(output)!, work, 1L << 30, Isolated: false), show ?? (_ => { }), _ => { }, cancellation);
 
-    private static async Task StopBeforePublishingAsync(Drop drop, string output, string work)
+    private static async Task StopBeforeAsync(string stage, Drop drop, string output, string work)
     {
         using var stop = new CancellationTokenSource();
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => RunAsync(drop, output, work, stop.Token, s => { if (s.Stage == "Publish") stop.Cancel(); }));
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => RunAsync(drop, output, work, stop.Token, s => { if (s.Stage == stage) stop.Cancel(); }));
     }
 
     private static void Copy(string from, string to)
