@@ -61,7 +61,7 @@ internal sealed class FolderWatch(string folder, string? recipe) : IDropSource
     private static bool IsModel(FileSystemInfo entry) => entry.Name.EndsWith(".onnx", StringComparison.OrdinalIgnoreCase);
 
     // A link to a folder is none: its target is not looked at.
-    private static bool IsFolder(FileSystemInfo entry) => entry.LinkTarget is null && (entry.Attributes & FileAttributes.Directory) != 0;
+    private static bool IsFolder(FileSystemInfo entry) => entry is DirectoryInfo { LinkTarget: null };
 
     private static bool HoldsModel(string path)
     {

@@ -12,6 +12,20 @@ namespace Serverless.Local.Tests;
 public class WatchTests
 {
     [Fact]
+    public async Task A_drop_whose_name_is_not_UTF_8_is_told_of()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "Needs a file system whose names are bytes.");
+        using var folder = new Folder();
+        folder.Write("drop/good.onnx", [1, 2, 3]);
+        using (var rename = Process.Start(new ProcessStartInfo("bash", ["-c", "mv drop/good.onnx drop/$(printf 'bad\\377').onnx"]) { WorkingDirectory = folder.Path })!)
+            await rename.WaitForExitAsync();
+        using (var watch = new DropWatch(new FolderWatch(folder.Path, null), null) { Patience = TimeSpan.Zero })
+            await watch.RunAsync(once: true, new CancellationTokenSource(TimeSpan.FromSeconds(60)).Token);
+        var error = Assert.Single(Directory.GetFiles(Path.Combine(folder.Path, "failed"), "error.json", SearchOption.AllDirectories));
+        Assert.Contains("not UTF-8", File.ReadAllText(error));
+    }
+
+    [Fact]
     public async Task A_drop_that_leads_out_or_is_no_file_is_refused_alike_whatever_is_there()
     {
         Assert.SkipUnless(OperatingSystem.IsLinux(), "Needs mkfifo.");
