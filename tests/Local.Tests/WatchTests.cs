@@ -17,12 +17,19 @@ public class WatchTests
         Assert.SkipUnless(OperatingSystem.IsLinux(), "Needs a file system whose names are bytes.");
         using var folder = new Folder();
         folder.Write("drop/good.onnx", [1, 2, 3]);
-        using (var rename = Process.Start(new ProcessStartInfo("bash", ["-c", "mv drop/good.onnx drop/$(printf 'bad\\377').onnx"]) { WorkingDirectory = folder.Path })!)
-            await rename.WaitForExitAsync();
+        await BashAsync("mv drop/good.onnx drop/$(printf 'bad\\377').onnx");
         using (var watch = new DropWatch(new FolderWatch(folder.Path, null), null) { Patience = TimeSpan.Zero })
             await watch.RunAsync(once: true, new CancellationTokenSource(TimeSpan.FromSeconds(60)).Token);
         var error = Assert.Single(Directory.GetFiles(Path.Combine(folder.Path, "failed"), "error.json", SearchOption.AllDirectories));
         Assert.Contains("not UTF-8", File.ReadAllText(error));
+        // .NET cannot name it to delete it.
+        await BashAsync("rm drop/bad*.onnx");
+
+        async Task BashAsync(string command)
+        {
+            using var bash = Process.Start(new ProcessStartInfo("bash", ["-c", command]) { WorkingDirectory = folder.Path })!;
+            await bash.WaitForExitAsync();
+        }
     }
 
     [Fact]
