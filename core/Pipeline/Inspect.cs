@@ -101,13 +101,7 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
 #pragma warning disable CA5350 // The format says SHA-1; it guards against damage, not against an adversary.
             using var sha = IncrementalHash.CreateHash(HashAlgorithmName.SHA1);
 #pragma warning restore CA5350
-            var buffer = new byte[1 << 20];
-            for (long at = 0; at < reader.Artifact.Length; at += buffer.Length)
-            {
-                var chunk = buffer.AsMemory(0, (int)Math.Min(buffer.Length, reader.Artifact.Length - at));
-                await reader.ReadAsync(at, chunk, cancellation);
-                sha.AppendData(chunk.Span);
-            }
+            await reader.ScanAsync(sha.AppendData, cancellation);
             if (!Convert.ToHexString(sha.GetHashAndReset()).Equals(sum, StringComparison.OrdinalIgnoreCase))
                 throw new BadInputException($"{index.Path}: external data file '{file}' does not match the checksum in the model; copy it again.");
         }

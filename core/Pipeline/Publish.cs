@@ -71,13 +71,7 @@ public sealed class Publish : Activity<PublishInput, Published>
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         await using var reader = await store.OpenAsync(path, null, cancellation);
-        var buffer = new byte[1 << 20];
-        for (long at = 0; at < reader.Artifact.Length; at += buffer.Length)
-        {
-            var chunk = buffer.AsMemory(0, (int)Math.Min(buffer.Length, reader.Artifact.Length - at));
-            await reader.ReadAsync(at, chunk, cancellation);
-            hash.AppendData(chunk.Span);
-        }
+        await reader.ScanAsync(hash.AppendData, cancellation);
         return Convert.ToHexStringLower(hash.GetHashAndReset());
     }
 

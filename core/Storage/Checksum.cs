@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Globalization;
 using System.IO.Hashing;
 using System.Text;
@@ -10,8 +9,6 @@ namespace Serverless.Core.Storage;
 /// <param name="Hash">32 hex digits.</param>
 internal sealed record Checksum(long Length, string Hash)
 {
-    private const int Buffer = 1 << 20;
-
     /// <summary>Largest stored form, in bytes.</summary>
     public const int Longest = 64;
 
@@ -22,23 +19,8 @@ internal sealed record Checksum(long Length, string Hash)
     public static async Task<Checksum> OfAsync(ArtifactReader reader, CancellationToken cancellation)
     {
         var hash = new XxHash128();
-        var length = reader.Artifact.Length;
-        var buffer = ArrayPool<byte>.Shared.Rent((int)Math.Clamp(length, 1, Buffer));
-        try
-        {
-            for (long at = 0; at < length;)
-            {
-                var chunk = buffer.AsMemory(0, (int)Math.Min(buffer.Length, length - at));
-                await reader.ReadAsync(at, chunk, cancellation);
-                hash.Append(chunk.Span);
-                at += chunk.Length;
-            }
-        }
-        finally
-        {
-            ArrayPool<byte>.Shared.Return(buffer);
-        }
-        return new Checksum(length, Convert.ToHexStringLower(hash.GetCurrentHash()));
+        await reader.ScanAsync(hash.Append, cancellation);
+        return new Checksum(reader.Artifact.Length, Convert.ToHexStringLower(hash.GetCurrentHash()));
     }
 
     /// <summary>The stored form.</summary>

@@ -55,7 +55,7 @@ public interface IArtifactStore
 /// <summary>Ranged reads of one version of one object.</summary>
 public abstract class ArtifactReader(Artifact artifact) : IAsyncDisposable
 {
-    private const int CopyBuffer = 4 << 20;
+    private const int CopyBuffer = 4 << 20, ScanBuffer = 1 << 20;
 
     /// <summary>The version that is read.</summary>
     public Artifact Artifact { get; } = artifact;
@@ -63,6 +63,28 @@ public abstract class ArtifactReader(Artifact artifact) : IAsyncDisposable
     /// <summary>Fills <paramref name="destination"/> from <paramref name="offset"/>.</summary>
     /// <exception cref="EndOfStreamException">The range reaches past the end.</exception>
     public abstract ValueTask ReadAsync(long offset, Memory<byte> destination, CancellationToken cancellation);
+
+    /// <summary>Shows the whole of it, piece by piece.</summary>
+    /// <param name="see">Called with each piece, in order; the memory is valid for the call.</param>
+    /// <param name="cancellation">Cancels the reads.</param>
+    public async Task ScanAsync(Action<ReadOnlySpan<byte>> see, CancellationToken cancellation)
+    {
+        var buffer = ArrayPool<byte>.Shared.Rent((int)Math.Clamp(Artifact.Length, 1, ScanBuffer));
+        try
+        {
+            for (long at = 0; at < Artifact.Length;)
+            {
+                var chunk = buffer.AsMemory(0, (int)Math.Min(buffer.Length, Artifact.Length - at));
+                await ReadAsync(at, chunk, cancellation);
+                see(chunk.Span);
+                at += chunk.Length;
+            }
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(buffer);
+        }
+    }
 
     /// <summary>Writes a range of it to a stream.</summary>
     /// <exception cref="EndOfStreamException">The range reaches past the end.</exception>
