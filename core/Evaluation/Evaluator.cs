@@ -53,7 +53,7 @@ public static class Evaluator
     {
         using var original = Load(beforeFolder, before);
         using var compressed = new ModelRunner(afterFolder, after);
-        var samples = data is not null ? data.Read(calibrated) : SyntheticSamples.Make(original, before, 0, SyntheticSamples.Count, cancellation);
+        var samples = data is not null ? data.Read(calibrated, cancellation) : SyntheticSamples.Make(original, before, 0, SyntheticSamples.Count, cancellation);
         var most = original.Segments > 1 ? SegmentedSamples : data is not null ? MostSamples : SyntheticSamples.Count;
         var fidelity = new Fidelity();
         var (count, clock) = (0, Stopwatch.StartNew());

@@ -79,13 +79,14 @@ internal sealed record NpyArray(string Name, TensorElementType Type, long[] Shap
 
     /// <summary>Reads over bytes.</summary>
     /// <exception cref="BadInputException">The array ends before.</exception>
-    public void Skip(Stream stream, long bytes, string path)
+    public void Skip(Stream stream, long bytes, string path, CancellationToken cancellation)
     {
         var buffer = ArrayPool<byte>.Shared.Rent(SkipBytes);
         try
         {
             for (var left = bytes; left > 0;)
             {
+                cancellation.ThrowIfCancellationRequested();
                 var read = stream.Read(buffer, 0, (int)Math.Min(buffer.Length, left));
                 if (read == 0) throw Short(path, new EndOfStreamException());
                 left -= read;

@@ -69,8 +69,9 @@ public sealed class NpzData : IDisposable
     /// Runs to leave out. What is not compressed is read from there on; of what is, the samples before are unpacked through
     /// one buffer, and neither kept nor converted.
     /// </param>
+    /// <param name="cancellation">Cancels unpacking what is left out.</param>
     /// <exception cref="BadInputException">An array ends early, or has no batch axis where others have one.</exception>
-    public IEnumerable<Sample> Read(long first = 0)
+    public IEnumerable<Sample> Read(long first = 0, CancellationToken cancellation = default)
     {
         var batch = Batch;
         var streams = new Dictionary<NpyArray, Stream>(ReferenceEqualityComparer.Instance);
@@ -107,7 +108,7 @@ public sealed class NpzData : IDisposable
             if (stored.TryGetValue(array.Entry, out var place))
                 return streams[array] = new FileRange(file, place.Offset + Math.Min(skip, place.Length), place.Offset + place.Length);
             var stream = streams[array] = zip.GetEntry(array.Entry)!.Open();
-            array.Skip(stream, skip, path);
+            array.Skip(stream, skip, path, cancellation);
             return stream;
         }
     }

@@ -17,8 +17,8 @@ public static class GraphCheck
         {
             cancellation.ThrowIfCancellationRequested();
             var where = scope.Path.Length == 0 ? "the graph" : $"'{scope.Path}'";
-            CheckDefinitions(path, where, scope);
-            CheckUses(path, where, scope);
+            CheckDefinitions(path, where, scope, cancellation);
+            CheckUses(path, where, scope, cancellation);
             OperatorArity.Check(path, where, scope.Nodes, functions);
             if (TopologicalOrder(scope.Nodes) is null)
                 throw new BadInputException($"{path}: {where} has a cycle; a model to run must be acyclic: export it again.");
@@ -56,7 +56,7 @@ public static class GraphCheck
         return order.Count == nodes.Count ? [.. order] : null;
     }
 
-    private static void CheckDefinitions(string path, string where, GraphScope scope)
+    private static void CheckDefinitions(string path, string where, GraphScope scope, CancellationToken cancellation)
     {
         var seen = new HashSet<string>(StringComparer.Ordinal);
         foreach (var t in scope.Graph?.Initializer ?? [])
@@ -69,17 +69,23 @@ public static class GraphCheck
             if (!seen.Add(v.Name) && !initializers.Contains(v.Name))
                 throw new BadInputException($"{path}: {where} has two inputs named '{v.Name}'; export the model again.");
         foreach (var n in scope.Nodes)
+        {
+            cancellation.ThrowIfCancellationRequested();
             foreach (var o in n.Output)
                 if (o.Length > 0 && !seen.Add(o))
                     throw new BadInputException($"{path}: {where} defines '{o}' twice; export the model again.");
+        }
     }
 
-    private static void CheckUses(string path, string where, GraphScope scope)
+    private static void CheckUses(string path, string where, GraphScope scope, CancellationToken cancellation)
     {
         foreach (var n in scope.Nodes)
+        {
+            cancellation.ThrowIfCancellationRequested();
             foreach (var i in n.Input)
                 if (i.Length > 0 && scope.Resolve(i) is null)
                     throw new BadInputException($"{path}: {n.OpType} in {where} uses '{i}', which nothing defines; export the model again.");
+        }
         foreach (var o in scope.Graph?.Output ?? [])
             if (scope.Resolve(o.Name) is null)
                 throw new BadInputException($"{path}: {where} has the output '{o.Name}', which nothing defines; export the model again.");

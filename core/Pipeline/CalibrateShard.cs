@@ -34,7 +34,7 @@ public sealed class CalibrateShard : Activity<CalibrateInput, ShardCalibrated>, 
         var first = input.Shard * calibration.ShardRuns;
         var count = Math.Min(calibration.ShardRuns, calibration.Runs - first);
         using var data = await OpenDataAsync(store, request, index, cancellation);
-        var samples = data?.Read(first).Take(count) ?? Synthetic(request, first, count, folder.Path, index, cancellation);
+        var samples = data?.Read(first, cancellation).Take(count) ?? Synthetic(request, first, count, folder.Path, index, cancellation);
         using var observers = new Observers(calibration.Observations);
         var runs = 0;
         try
@@ -54,7 +54,7 @@ public sealed class CalibrateShard : Activity<CalibrateInput, ShardCalibrated>, 
         IArtifactStore store, RunRequest request, int first, int count, string folder, ModelIndex index, CancellationToken cancellation)
     {
         using var data = await OpenDataAsync(store, request, index, cancellation);
-        return data is null ? Synthetic(request, first, count, folder, index, cancellation) : [.. data.Read(first).Take(count)];
+        return data is null ? Synthetic(request, first, count, folder, index, cancellation) : [.. data.Read(first, cancellation).Take(count)];
     }
 
     /// <summary>The data that came with the drop, or null.</summary>

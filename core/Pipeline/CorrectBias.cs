@@ -63,10 +63,10 @@ public sealed class CorrectBias : Activity<CorrectBiasInput, BiasesCorrected>, I
         for (var runs = Math.Min(options.Samples, calibration.Runs); ; runs /= 2)
         {
             var wanted = new Dictionary<string, ChannelMeans>(StringComparer.Ordinal);
-            var count = await ValueTap.RunAsync(originals.Path, original, built.Biases.Keys.ToHashSet(StringComparer.Ordinal), data.Read().Take(runs),
+            var count = await ValueTap.RunAsync(originals.Path, original, built.Biases.Keys.ToHashSet(StringComparer.Ordinal), data.Read(0, cancellation).Take(runs),
                 (name, values, shape) => Add(wanted, name, values, shape), _ => Task.CompletedTask, cancellation);
             // Fewer samples, where the values between the layers would fill the disk.
-            if (Measured(built.Model, compressed.Folder, built.Biases, wanted, data.Read().Take(runs), cancellation) is { } found) return new BiasCorrections(found, count, null);
+            if (Measured(built.Model, compressed.Folder, built.Biases, wanted, data.Read(0, cancellation).Take(runs), cancellation) is { } found) return new BiasCorrections(found, count, null);
             if (runs == 1) return Skip($"the values between its layers take more than {LiveValues.FileLimit >> 20} MB");
         }
 

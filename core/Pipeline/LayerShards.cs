@@ -66,13 +66,7 @@ internal static class LayerShards
         using var sha = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         sha.AppendData(JsonSerializer.SerializeToUtf8Bytes(new { Version, task.Data.DataType, task.Shape, Step = new { task.Step!.Step, task.Step.Method, task.Step.Options }, task.Plan, task.NotObserved }, Json.Options));
         await weight.ScanAsync(bytes => sha.AppendData(bytes.Span), cancellation);
-        var chunk = new byte[statistics is null ? 0 : Math.Min(1 << 20, statistics.Artifact.Length)];
-        for (long at = 0; statistics is not null && at < statistics.Artifact.Length; at += chunk.Length)
-        {
-            var part = chunk.AsMemory(0, (int)Math.Min(chunk.Length, statistics.Artifact.Length - at));
-            await statistics.ReadAsync(at, part, cancellation);
-            sha.AppendData(part.Span);
-        }
+        if (statistics is not null) await statistics.ScanAsync(sha.AppendData, cancellation);
         return Convert.ToHexStringLower(sha.GetHashAndReset().AsSpan(0, 16));
     }
 }

@@ -11,9 +11,6 @@ namespace Serverless.Core.Storage;
 /// </summary>
 internal static class FolderPublication
 {
-    /// <summary>Ending of checksum files, which are not part of a result.</summary>
-    public const string Sum = ".sum";
-
     private const string Partial = ".partial", Filling = ".filling", Whole = ".whole", Old = ".old";
 
     /// <summary>Publishes a folder, which is gone afterwards.</summary>
@@ -36,7 +33,7 @@ internal static class FolderPublication
         foreach (var file in Directory.EnumerateFiles(from, "*", SearchOption.AllDirectories))
         {
             cancellation.ThrowIfCancellationRequested();
-            if (file.EndsWith(Sum, StringComparison.Ordinal) || file.EndsWith(Partial, StringComparison.Ordinal)) continue;
+            if (file.EndsWith(Partial, StringComparison.Ordinal)) continue;
             var name = Path.Combine(folder, Path.GetRelativePath(from, file));
             Directory.CreateDirectory(Path.GetDirectoryName(name)!);
             if (!Posix.TryLink(file, name)) Copy(file, name);

@@ -67,5 +67,5 @@ internal static class Outcome
         }
     }
 
-    private static string Line(Exception e) => Printable.Line(e.Message).TrimEnd('.');
+    private static string Line(Exception e) => Printable.Line(SecretText.Cut(e.Message)).TrimEnd('.');
 }

@@ -16,6 +16,8 @@ switch (args)
         return GptqCost.Run(int.Parse(n, System.Globalization.CultureInfo.InvariantCulture));
     case ["kills", var drop, .. var rest]:
         return await Kills.RunAsync(drop, Number(rest, 0, 40), Number(rest, 1, 1));
+    case ["scaling", .. var only]:
+        return await Scaling.RunAsync(only);
     case ["mutants", .. var rest]:
         return await Mutants.RunAsync(rest);
     case ["large", .. var rest]:

@@ -70,15 +70,6 @@ public class FolderPublicationTests
     }
 
     [Fact]
-    public async Task Checksums_are_no_part_of_a_result()
-    {
-        using var folder = new Folder();
-        folder.Write("work/a/out/model.onnx.sum", [1]);
-        await PublishAsync(folder, Store(folder), 4);
-        Assert.Equal(["model.onnx", "report.json"], Names(Path.Combine(folder.Path, "out")));
-    }
-
-    [Fact]
     public void A_folder_that_cannot_be_moved_is_filled_with_its_report_last()
     {
         using var folder = new Folder();

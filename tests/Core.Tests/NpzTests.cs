@@ -81,6 +81,13 @@ public class NpzTests
         Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 4 << 20);
     }
 
+    [Fact]
+    public void Passing_over_compressed_samples_can_be_cancelled()
+    {
+        using var data = new NpzData(Npz(CompressionLevel.Fastest, ("x", "<f8", "(1000, 3)", new byte[24000])), "data.npz", Inputs);
+        Assert.Throws<OperationCanceledException>(() => data.Read(999, new CancellationToken(canceled: true)).ToList());
+    }
+
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
