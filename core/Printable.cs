@@ -18,6 +18,16 @@ public static class Printable
     /// <summary>The same with line feeds and tabs kept.</summary>
     public static string Lines(string text) => Escape(text, "\n\t");
 
+    /// <summary>One line, each character that <see cref="Line"/> would escape replaced.</summary>
+    public static string Plain(string text, char instead)
+    {
+        if (IsPlain(text, "")) return text;
+        var plain = new StringBuilder(text.Length);
+        foreach (var rune in text.EnumerateRunes())
+            plain.Append(IsShown(rune) && rune != Rune.ReplacementChar ? rune.ToString() : instead);
+        return plain.ToString();
+    }
+
     /// <summary>The text in at most <paramref name="longest"/> characters, its middle left out; no character is cut in two.</summary>
     /// <param name="text">What <see cref="Line"/> gave.</param>
     /// <param name="longest">Characters, at least 2.</param>

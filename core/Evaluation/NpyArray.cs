@@ -109,7 +109,7 @@ internal sealed record NpyArray(string Name, TensorElementType Type, long[] Shap
     {
         var at = header.IndexOf(key, StringComparison.Ordinal);
         if (at < 0) return null;
-        var end = header.IndexOf(',', at);
+        var end = header.AsSpan(at).IndexOfAny(',', '}') is var length and >= 0 ? at + length : -1;
         return end < 0 ? null : header[(at + key.Length)..end].Trim();
     }
 }

@@ -28,6 +28,12 @@ public sealed class ModelProcess(StoreSpec spec, MemoryGate room)
     /// <summary>The most memory that this process and its children held together, in resident bytes.</summary>
     public long PeakBytes => Interlocked.Read(ref peak);
 
+    /// <summary>How long a child may take before it is ended from here; it ends itself before.</summary>
+    internal TimeSpan Patience { get; init; } = Retries.ActivityTimeout + TimeSpan.FromMinutes(1);
+
+    /// <summary>The program of the child with its streams redirected, or null for the host's own.</summary>
+    internal ProcessStartInfo? Program { get; init; }
+
     /// <summary>Runs an activity.</summary>
     /// <exception cref="BadInputException">The model is wrong, or crashes ONNX Runtime.</exception>
     /// <exception cref="ModelLimitException">Running it took too much memory or time.</exception>
@@ -72,12 +78,12 @@ public sealed class ModelProcess(StoreSpec spec, MemoryGate room)
     private async Task<Ended> OnceAsync(string activity, JsonElement input, long limit, CancellationToken cancellation)
     {
         using var held = await room.EnterAsync(limit, cancellation);
-        using var child = Process.Start(Program()) ?? throw new InvalidOperationException("The process that runs models did not start.");
+        using var child = Process.Start(Program ?? OwnProgram()) ?? throw new InvalidOperationException("The process that runs models did not start.");
         try
         {
             var (output, error) = (child.StandardOutput.ReadToEndAsync(cancellation), child.StandardError.ReadToEndAsync(cancellation));
             await TellAsync(child, new ModelRequest(activity, input, spec, limit), cancellation);
-            await WatchAsync(child, cancellation);
+            if (!await WatchAsync(child, cancellation)) return new Ended(null, ModelProcessChild.OutOfTime, "", limit);
             var answer = child.ExitCode == 0 ? JsonSerializer.Deserialize<ModelAnswer>(await output, Json.Options) : null;
             return new Ended(answer, child.ExitCode, (await error).Trim(), limit);
         }
@@ -102,18 +108,21 @@ public sealed class ModelProcess(StoreSpec spec, MemoryGate room)
         }
     }
 
-    private async Task WatchAsync(Process child, CancellationToken cancellation)
+    // False when it did not even end itself, as one that is frozen: time counts while this process runs too.
+    private async Task<bool> WatchAsync(Process child, CancellationToken cancellation)
     {
         var exited = child.WaitForExitAsync(cancellation);
-        while (await Task.WhenAny(exited, Task.Delay(Sampling, cancellation)) != exited)
+        for (var left = Patience; await Task.WhenAny(exited, Task.Delay(Sampling, cancellation)) != exited; left -= Sampling)
         {
             cancellation.ThrowIfCancellationRequested();
+            if (left <= TimeSpan.Zero) return false;
             resident[child.Id] = Resident(child);
             var together = Environment.WorkingSet + resident.Values.Sum();
             for (var before = PeakBytes; together > before; before = PeakBytes)
                 if (Interlocked.CompareExchange(ref peak, together, before) == before) break;
         }
         await exited;
+        return true;
     }
 
     private static long Resident(Process child)
@@ -133,10 +142,9 @@ public sealed class ModelProcess(StoreSpec spec, MemoryGate room)
     private static string Model(JsonElement input) =>
         input.TryGetProperty("request", out var request) && request.TryGetProperty("model", out var model) ? model.GetString()! : "the model";
 
-    private static ProcessStartInfo Program()
+    private static ProcessStartInfo OwnProgram()
     {
-        var start = new ProcessStartInfo(Environment.ProcessPath!) { UseShellExecute = false };
-        start.RedirectStandardInput = start.RedirectStandardOutput = start.RedirectStandardError = true;
+        var start = Redirected(Environment.ProcessPath!);
         if (Path.GetFileNameWithoutExtension(Environment.ProcessPath!) == "dotnet") start.ArgumentList.Add(Assembly.GetEntryAssembly()!.Location);
         start.ArgumentList.Add(Command);
         // The child's arena would otherwise keep a gigabyte of freed blocks per thread.
@@ -145,6 +153,9 @@ public sealed class ModelProcess(StoreSpec spec, MemoryGate room)
         start.Environment["MALLOC_MMAP_THRESHOLD_"] = start.Environment["MALLOC_TRIM_THRESHOLD_"] = "4194304";
         return start;
     }
+
+    private static ProcessStartInfo Redirected(string program) =>
+        new(program) { UseShellExecute = false, RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
 
     private sealed record Ended(ModelAnswer? Answer, int ExitCode, string Error, long Limit);
 }

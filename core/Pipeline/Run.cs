@@ -96,7 +96,7 @@ public static class RunNames
     {
         var text = string.Join('\n', parts.OrderBy(p => p.Path, StringComparer.Ordinal).Select(p => $"{p.Path}|{p.ETag}"));
         // What an orchestration's id may not hold, and names that a path has another use for.
-        name = string.Concat(StorePath.Cut(name, LongestName).Select(c => Forbidden.Contains(c) || char.IsControl(c) ? '-' : c));
+        name = string.Concat(StorePath.Cut(Printable.Plain(name, '-'), LongestName).Select(c => Forbidden.Contains(c) ? '-' : c));
         if (name.Trim('.').Length == 0) name = "model";
         return $"{name}-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)))[..12]}";
     }

@@ -46,6 +46,7 @@ public static class RecipeReader
         var stream = new YamlStream();
         stream.Load(new StringReader(text));
         if (stream.Documents.Count == 0) throw new RecipeException(1, "is empty; give at least 'version: 1' and a preset or steps");
+        if (stream.Documents.Count > 1) throw new RecipeException(stream.Documents[1].RootNode, "a second document begins here; a recipe is one");
         if (stream.Documents[0].RootNode is not YamlMappingNode root) throw new RecipeException(1, "is not a map of keys");
         foreach (var k in root.Children.Keys)
             if (!TopKeys.Contains(Key(k))) throw RecipeException.Unknown(k, Key(k), TopKeys);

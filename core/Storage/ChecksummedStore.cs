@@ -14,7 +14,10 @@ public sealed class ChecksummedStore(IArtifactStore inner) : IArtifactStore
     /// <summary>The container whose objects are checked.</summary>
     public const string Container = "work";
 
-    private const string Sums = ".sums", Suffix = ".sum", Events = "events";
+    /// <summary>Name of the folder of checksums in a run's work.</summary>
+    public const string Sums = ".sums";
+
+    private const string Suffix = ".sum", Events = "events";
     private readonly ConcurrentDictionary<string, string> verified = new(StringComparer.Ordinal);
 
     /// <summary>The store that holds the objects.</summary>

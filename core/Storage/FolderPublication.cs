@@ -79,6 +79,7 @@ internal static class FolderPublication
         }
         try
         {
+            if (Directory.Exists(to)) Posix.CopyAccess(to, whole);
             if (!Directory.Exists(to)) Directory.Move(whole, to);
             else if (!TryExchange(whole, to)) return false;
             Posix.SyncFolder(Path.GetDirectoryName(to)!);

@@ -31,7 +31,7 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
         if (!roots.TryGetValue(container, out var root)) throw new BadInputException($"{path}: there is no container '{container}'.");
         if (slash < 0) return root;
         var relative = path[(slash + 1)..];
-        if (StorePath.WhyUnsafe(relative.TrimEnd('/')) is { } why) throw new BadInputException($"{path}: the path {why}; keep files inside the drop.");
+        if (StorePath.WhyUnsafe(relative.TrimEnd('/')) is { } why) throw new BadInputException($"{path}: the path {why}; rename the file, and keep it inside the drop.");
         return Path.Combine(root, relative);
     }
 
@@ -66,7 +66,7 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
                 await write(stream, cancellation);
                 await stream.FlushAsync(cancellation);
             }
-            File.Move(aside, target, overwrite: true);
+            Put(aside, target, Container(path));
         }
         catch (ArgumentOutOfRangeException e) when (e.ParamName == "value")
         {
@@ -154,6 +154,13 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
         return new LocalFolder(FullPath(folder), temporary: false);
     }
 
+    // A folder in the place of an object of the work is damage.
+    private static void Put(string aside, string target, string container)
+    {
+        if (container == "work" && FileIdentity.Of(target, follow: false).Kind == FileKind.Folder) Directory.Delete(target, recursive: true);
+        File.Move(aside, target, overwrite: true);
+    }
+
     // Beside the target, under a name that fits a file system however long the target's is.
     private static string Aside(string target)
     {
@@ -205,7 +212,7 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
         var found = FileIdentity.Of(file);
         if (found.Kind == FileKind.Special || found.Loops || found.Error == Posix.EACCES) RegularFile.Require(found, path);
         var info = new FileInfo(file);
-        return info.Exists ? new Artifact(path, info.Length, $"{info.Length:x}-{info.LastWriteTimeUtc.Ticks:x}") : null;
+        return info.Exists ? new Artifact(path, info.Length, FileVersion.Of(info)) : null;
     }
 
     private sealed class Reader(Artifact artifact, SafeFileHandle handle) : ArtifactReader(artifact)

@@ -13,7 +13,7 @@ internal static unsafe partial class Posix
     internal const int EPERM = 1, ENOENT = 2, EACCES = 13, EBUSY = 16, EXDEV = 18, ENOTDIR = 20, ENOSPC = 28, ENAMETOOLONG = 36, ELOOP = 40;
     private const int AtCwd = -100, AtNoFollow = 0x100, AtEmptyPath = 0x1000, BasicStats = 0x7ff, Exchange = 2;
     private const int OPath = 0x200000, OCloseOnExec = 0x80000, ONoFollow = 0x20000;
-    private const int StatSize = 256, ModeAt = 28, InodeAt = 32, MajorAt = 136, MinorAt = 140;
+    private const int StatSize = 256, UserAt = 20, GroupAt = 24, ModeAt = 28, InodeAt = 32, ChangedAt = 96, MajorAt = 136, MinorAt = 140;
     private const int TypeMask = 0xf000, Regular = 0x8000, Folder = 0x4000, Link = 0xa000;
 
     /// <summary>What a path stands for, by its device and inode.</summary>
@@ -22,6 +22,29 @@ internal static unsafe partial class Posix
 
     /// <summary>What an open file is.</summary>
     public static FileIdentity Stat(SafeFileHandle file) => Stat((int)file.DangerousGetHandle(), "", AtEmptyPath);
+
+    /// <summary>Nanoseconds from 1970 to the last change of a file's bytes or attributes; 0 where that is not known.</summary>
+    public static long ChangeTime(string path)
+    {
+        if (!OperatingSystem.IsLinux()) return 0;
+        var stat = stackalloc byte[StatSize];
+        return Statx(AtCwd, path, 0, BasicStats, stat) != 0 ? 0 : unchecked((*(long*)(stat + ChangedAt) * 1_000_000_000) + *(uint*)(stat + ChangedAt + 8));
+    }
+
+    /// <summary>Gives a folder the owner, group and permissions of another, as far as that is allowed.</summary>
+    public static void CopyAccess(string from, string to)
+    {
+        if (OperatingSystem.IsWindows()) return;
+        var stat = stackalloc byte[StatSize];
+        if (OperatingSystem.IsLinux() && Statx(AtCwd, from, 0, BasicStats, stat) == 0)
+        {
+            // The group alone may be ours to give.
+            var (user, group) = (*(uint*)(stat + UserAt), *(uint*)(stat + GroupAt));
+            if (ChangeOwner(to, user, group) != 0) _ = ChangeOwner(to, uint.MaxValue, group);
+        }
+        // Changing the owner clears the set-group-ID bit.
+        File.SetUnixFileMode(to, File.GetUnixFileMode(from));
+    }
 
     /// <summary>A handle on a file that opens nothing: a pipe or device behind it does not notice.</summary>
     /// <returns>The handle, invalid on failure, and the error number.</returns>
@@ -76,6 +99,9 @@ internal static unsafe partial class Posix
 
     [LibraryImport("libc", EntryPoint = "link", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int HardLink(string path, string name);
+
+    [LibraryImport("libc", EntryPoint = "chown", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int ChangeOwner(string path, uint user, uint group);
 
     [LibraryImport("libc", EntryPoint = "fsync", SetLastError = true)]
     private static partial int Sync(int file);

@@ -40,14 +40,14 @@ public static class StorePath
 
     /// <summary>
     /// Why a relative path taken from a model may not be followed, or null when it stays inside its folder:
-    /// empty, absolute, with a drive, a backslash, a control character, or a <c>.</c>/<c>..</c> segment.
+    /// empty, absolute, a colon (a drive), a backslash, a control character, or a <c>.</c>/<c>..</c> segment.
     /// </summary>
     public static string? WhyUnsafe(string relative)
     {
         if (relative.Length == 0) return "is empty";
         if (relative.Length > 1024) return "is longer than 1024 characters";
         if (relative[0] == '/') return "is absolute";
-        if (relative.Contains('\\') || relative.Contains(':')) return "has a backslash or a drive";
+        if (relative.Contains('\\') || relative.Contains(':')) return "has a backslash or a colon";
         if (relative.Any(char.IsControl)) return "has a control character";
         foreach (var range in relative.AsSpan().Split('/'))
             if (relative.AsSpan(range) is "" or "." or "..") return "has an empty, '.' or '..' segment";

@@ -88,7 +88,7 @@ internal sealed record Drop(string Name, string Model, string? Recipe, string? D
     {
         try
         {
-            return [.. Directory.GetFiles(full, "*" + ModelEnd).Select(f => Path.GetFileName(f)!).Where(f => f != Student)];
+            return [.. Directory.GetFiles(full, "*" + ModelEnd, new EnumerationOptions { MatchCasing = MatchCasing.CaseInsensitive, IgnoreInaccessible = false, AttributesToSkip = FileAttributes.None }).Select(f => Path.GetFileName(f)!).Where(f => f != Student)];
         }
         catch (UnauthorizedAccessException e)
         {

@@ -51,7 +51,7 @@ internal sealed class FolderWatch(string folder, string? recipe) : IDropSource
             foreach (var entry in new DirectoryInfo(root).EnumerateFileSystemInfos().OrderBy(e => e.Name, StringComparer.Ordinal))
             {
                 var passed = entry.Name.StartsWith('.') || (root == folder && Reserved.Contains(entry.Name));
-                if (IsFolder(entry) ? !passed && HoldsModel(entry.FullName) : IsModel(entry)
+                if (IsFolder(entry) ? !passed && HoldsModel(entry.FullName, deep: root != folder) : IsModel(entry)
                     || (root != folder && !passed && entry.LinkTarget is not null))
                     yield return entry.FullName;
             }
@@ -63,21 +63,43 @@ internal sealed class FolderWatch(string folder, string? recipe) : IDropSource
     // A link to a folder is none: its target is not looked at.
     private static bool IsFolder(FileSystemInfo entry) => entry is DirectoryInfo { LinkTarget: null };
 
-    private static bool HoldsModel(string path)
+    // In the place for drops a model that lies too deep, and a folder that may not be looked into, is told of.
+    private static bool HoldsModel(string path, bool deep)
     {
+        var options = new EnumerationOptions
+        {
+            MatchCasing = MatchCasing.CaseInsensitive, RecurseSubdirectories = deep, AttributesToSkip = FileAttributes.ReparsePoint, IgnoreInaccessible = false,
+        };
         try
         {
-            return Directory.EnumerateFiles(path, "*.onnx").Any();
+            return Directory.EnumerateFiles(path, "*.onnx").Any() || Directory.EnumerateFiles(path, "*.onnx", options).Any();
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (UnauthorizedAccessException)
         {
-            // It went meanwhile, or may not be looked into.
+            return deep;
+        }
+        catch (IOException)
+        {
+            // It went meanwhile.
             return false;
         }
     }
 
     // Of a link, what it says: not what its target looks like.
     private static string State(string path)
+    {
+        try
+        {
+            return Look(path);
+        }
+        catch (IOException e)
+        {
+            // A path in it that is too long for the system, or that went meanwhile: opening it says what it is.
+            return e.Message;
+        }
+    }
+
+    private static string Look(string path)
     {
         var options = new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = FileAttributes.None };
         var entries = FileIdentity.Of(path, follow: false).Kind == FileKind.Folder
@@ -93,7 +115,7 @@ internal sealed class FolderWatch(string folder, string? recipe) : IDropSource
     private static string Describe(FileSystemInfo entry) => entry switch
     {
         { LinkTarget: { } target } => $"{entry.FullName}→{target}",
-        FileInfo { Exists: true } file => $"{file.FullName}:{file.Length}:{file.LastWriteTimeUtc.Ticks}",
+        FileInfo { Exists: true } file => $"{file.FullName}:{FileVersion.Of(file)}",
         _ => entry.FullName,
     };
 }

@@ -24,9 +24,9 @@ internal static class MemorySize
             _ when t.EndsWith("KB", StringComparison.Ordinal) => (1L << 10, t[..^2]),
             _ => (1L, t),
         };
-        return double.TryParse(digits, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var n) && n * factor is >= (256 << 20) and < long.MaxValue / 2
+        return double.TryParse(digits, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var n) && n * factor is >= (384 << 20) and < long.MaxValue / 2
             ? (long)(n * factor)
-            : throw new BadInputException($"--memory {text}: not an amount of at least 256MB; write 512MB or 2GB.");
+            : throw new BadInputException($"--memory {text}: not an amount of at least 384MB; write 512MB or 2GB.");
     }
 
     /// <summary>What this process and those it starts may take beside what this one holds already.</summary>

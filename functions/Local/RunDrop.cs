@@ -40,10 +40,12 @@ internal static class RunDrop
         await using var lease = store is BlobStore blobs ? await blobs.LeaseAsync($"work/{runId}.lock", () => say("Another machine runs this drop; waiting for it."), cancellation) : null;
         if ((held.Waited || lease is { Waited: true }) && await ResultOfAsync(store, request, runId, cancellation) is { } done) return place.Shown(done);
         var folder = Path.Combine(place.Local, runId);
+        WorkFolder.Mend(folder);
+        var aside = drop.Source.Storage is null ? PublishedFolder.AsideName(place.Folder) : null;
         RunResult result;
         try
         {
-            using var journal = new Journal(Path.Combine(folder, "journal.jsonl"));
+            using var journal = new Journal(Path.Combine(folder, WorkFolder.Journal));
             if (journal.Count > 0) say($"Going on from {journal.Count} finished steps of an earlier run.");
             await RunNames.WriteSnapshotAsync(store, request.Work, parts, cancellation);
             using var events = EventSender.FromEnvironment();
@@ -64,6 +66,9 @@ internal static class RunDrop
             throw;
         }
         await ClearAsync(store, request.Work, folder, cancellation);
+        // With --force that was said before.
+        if (aside is not null && !options.Force && Directory.Exists(aside))
+            say($"{place.Folder} came to hold what no run published there, which is kept as {aside}.");
         return place.Shown(result);
     }
 
@@ -83,7 +88,10 @@ internal static class RunDrop
             return new Place(drop.Source.With(("work", work), ("out", Path.GetDirectoryName(output)!)), options.Work is null ? $"work/{runId}/layers" : "work/layers", $"out/{Path.GetFileName(output)}", work);
         }
 
-        public RunResult Shown(RunResult result) => result with { Output = Spec.Open() is ChecksummedStore { Inner: FolderStore folders } ? folders.FullPath(Output) : Output };
+        /// <summary>The folder of the result, where the store is one of folders.</summary>
+        public string Folder => Spec.Open() is ChecksummedStore { Inner: FolderStore folders } ? folders.FullPath(Output) : Output;
+
+        public RunResult Shown(RunResult result) => result with { Output = Folder };
     }
 
     private static async Task ClearAsync(IArtifactStore store, string work, string folder, CancellationToken cancellation)

@@ -44,7 +44,7 @@ internal static class RunFolders
         if (Path.GetDirectoryName(output) is { } above
             && (IsWatched(above) || (Path.GetFileName(above) == WatchFolders[0] && IsWatched(Path.GetDirectoryName(above)!))))
             throw new BadInputException($"--out {output}: 'watch' takes what appears in {above} for a drop; "
-                + $"give a folder elsewhere, as {above}/compressed.");
+                + $"give a folder elsewhere, or in {Path.Combine(IsWatched(above) ? above : Path.GetDirectoryName(above)!, "compressed", "NAME")}.");
         if (!Directory.Exists(output)) return;
         var why = Look(output);
         if (why is not null && !force)
@@ -54,7 +54,7 @@ internal static class RunFolders
         if (why is not null && CannotMove(output))
             throw new BadInputException($"--out {output}: holds {why}, and is a mount or the current folder, "
                 + $"which cannot be set aside; give --out a folder in it.");
-        if (why is not null) say($"{output} holds {why}: it will be kept as {PublishedFolder.AsideName(output)}.");
+        if (why is not null) say($"{output} holds {why}: once the result is whole, it will be kept as {PublishedFolder.AsideName(output)}.");
     }
 
     private static void CheckWork(Drop drop, string work, string? output)
@@ -103,8 +103,15 @@ internal static class RunFolders
     {
         var identities = files.Select(f => FileIdentity.Of(f)).ToList();
         var inside = new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = FileAttributes.ReparsePoint };
-        return Directory.EnumerateFiles(folder, "*", inside).FirstOrDefault(f => FileIdentity.Of(f) is var found
-            && identities.Exists(i => i.IsSame(found)));
+        try
+        {
+            return Directory.EnumerateFiles(folder, "*", inside).FirstOrDefault(f => FileIdentity.Of(f) is var found
+                && identities.Exists(i => i.IsSame(found)));
+        }
+        catch (PathTooLongException e)
+        {
+            throw new BadInputException($"--out {folder}: holds paths too long to look at; give another folder.", e);
+        }
     }
 
     private static bool IsWatched(string folder) => WatchFolders.All(f => Directory.Exists(Path.Combine(folder, f)));

@@ -92,6 +92,21 @@ public class FolderPublicationTests
         Assert.Equal(5, new FileInfo(Path.Combine(folder.Path, "to", "model.onnx")).Length);
     }
 
+    [Fact]
+    public async Task The_folder_that_is_replaced_keeps_its_permissions()
+    {
+        if (OperatingSystem.IsWindows()) return;
+        using var folder = new Folder();
+        var to = Directory.CreateDirectory(Path.Combine(folder.Path, "out")).FullName;
+        const UnixFileMode Mode = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.SetGroup;
+        File.SetUnixFileMode(to, Mode);
+        foreach (var length in new[] { 3, 4 })
+        {
+            await PublishAsync(folder, Store(folder), length);
+            Assert.Equal(Mode, File.GetUnixFileMode(to));
+        }
+    }
+
     [Theory]
     [InlineData("notes.txt", "x", "notes.txt")]
     [InlineData("model.onnx", "other", "not the one")]

@@ -105,5 +105,30 @@ public class FolderStoreTests
         }
     }
 
+    [Fact]
+    public async Task Another_file_of_the_same_length_and_time_is_another_version()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "Needs statx(2).");
+        using var folder = new Folder();
+        var (file, time) = (folder.Write("drop/m.onnx", [1, 2, 3]), new DateTime(1985, 10, 26, 8, 15, 0, DateTimeKind.Utc));
+        File.SetLastWriteTimeUtc(file, time);
+        var before = await Store(folder).FindAsync("drop/m.onnx", default);
+        Assert.Equal(before, await Store(folder).FindAsync("drop/m.onnx", default));
+        File.WriteAllBytes(file, [4, 5, 6]);
+        File.SetLastWriteTimeUtc(file, time);
+        Assert.NotEqual(before, await Store(folder).FindAsync("drop/m.onnx", default));
+    }
+
+    [Fact]
+    public async Task A_folder_in_the_place_of_an_object_of_the_work_gives_way()
+    {
+        using var folder = new Folder();
+        folder.Write("work/r/plan.json/x", [1]);
+        var store = new FolderStore(new Dictionary<string, string> { ["work"] = Path.Combine(folder.Path, "work") });
+        Assert.Null(await store.FindAsync("work/r/plan.json", default));
+        await store.WriteBytesAsync("work/r/plan.json", new byte[3], default);
+        Assert.Equal(3, (await store.FindAsync("work/r/plan.json", default))!.Length);
+    }
+
     private static FolderStore Store(Folder folder) => new(new Dictionary<string, string> { ["drop"] = Path.Combine(folder.Path, "drop") });
 }

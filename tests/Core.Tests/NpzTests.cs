@@ -81,6 +81,15 @@ public class NpzTests
         Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 4 << 20);
     }
 
+    [Theory]
+    [InlineData("{'fortran_order': False, 'shape': (2, 3), 'descr': '<f4'}")]
+    [InlineData("{'descr': '<f4', 'shape': (2, 3,), 'fortran_order': False }")]
+    public void The_keys_of_a_header_come_in_any_order(string header)
+    {
+        var array = NpyArray.Parse("x", header, 0)!;
+        Assert.Equal((TensorElementType.Float, "2,3"), (array.Type, string.Join(',', array.Shape)));
+    }
+
     [Fact]
     public void Passing_over_compressed_samples_can_be_cancelled()
     {

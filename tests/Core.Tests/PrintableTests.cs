@@ -33,6 +33,13 @@ public class PrintableTests
     }
 
     [Fact]
+    public void What_could_drive_or_reorder_a_terminal_stays_out_of_the_ids_of_runs()
+    {
+        Assert.Equal("rtl-c-d-模", Printable.Plain("rtl\u202Ec\u001Bd\uD83D模", '-'));
+        Assert.StartsWith("rtl-cod-", Core.Pipeline.RunNames.Id("rtl\u202Ecod", []), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_report_shows_names_escaped_and_keeps_the_lines_of_its_recipe()
     {
         var layer = new ReportLayer("w\u001B[2J\u202E<b>", null, "MatMul\u0007", [2, 2], [], 8, 0, null, 16, 4, 0, 0, null, null, false,

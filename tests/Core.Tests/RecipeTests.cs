@@ -48,6 +48,7 @@ public class RecipeTests
     [InlineData("version: 1\nsteps:\n- equalize: {}\n- equalize: {rounds: 3}\n", "two 'equalize' steps")]
     [InlineData("version: 1\nsteps:\n- equalise: {}\n", "did you mean 'equalize'?")]
     [InlineData("version: 1\nsteps:\n- quantize: {method: float16, type: bfloat16, compute: true}\n", "no kernels for bfloat16")]
+    [InlineData("version: 1\npreset: int8\n---\nversion: 1\npreset: int4\n", "line 4: a second document")]
     [InlineData("version: 1\npreset: int9\n", "known are int8, int4, int2")]
     [InlineData("version: 1\nsteps:\n- quantize: {group: 20}\n", "16, 32, 64, 128, 256 or channel")]
     [InlineData("version: 1\npreset: int8\nlayers:\n- {skip: true}\n", "needs 'match'")]

@@ -65,7 +65,7 @@ public class RunFoldersTests
             ("", "names no folder"), ("  ", "names no folder"), ("/", "is the root"), ("root", "is the root"),
                 ("D/model.onnx", "is a file"), ("D/model.onnx/x", "is a file"), ("loop", "round in a circle"),
             ("nowhere", "leads nowhere"), ("/proc/nothing/here", "nothing can be written in /proc"), (new string('x', 300), "too long"),
-                ("a:b", "a drive; give another"), ("D/../D", "never replaced"), (".", "never replaced"),
+                ("a:b", "a colon; give another"), ("D/../D", "never replaced"), (".", "never replaced"),
             ("D-link", "never replaced"), ("inbox/drop/small", "takes what appears"), ("inbox/small", "takes what appears"),
         })
             Assert.Contains(why, Refused(folder, "D", output, force: true));

@@ -33,6 +33,39 @@ public class WatchTests
     }
 
     [Fact]
+    public async Task A_model_in_the_place_of_another_of_the_same_length_and_time_is_compressed()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "Needs statx(2).");
+        using var folder = new Folder();
+        foreach (var seed in new[] { 1f, 2f })
+        {
+            var model = Model(17).Input("x", DataType.Float, 1, 32).With(Node("MatMul", ["x", "w"], ["y"])).Output("y")
+                .Initializer(Tensor("w", [.. Enumerable.Repeat(seed, 1024)], 32, 32));
+            File.SetLastWriteTimeUtc(folder.Write("drop/m.onnx", model), DateTime.UnixEpoch);
+            var run = await CommandLine.RunAsync(folder.Path, "watch", ".", "--once");
+            Assert.True(run.ExitCode == 0, run.Error);
+        }
+        Assert.Equal(2, Directory.GetFiles(Path.Combine(folder.Path, "compressed"), "report.json", SearchOption.AllDirectories).Length);
+    }
+
+    [Fact]
+    public async Task A_path_too_long_for_the_system_stops_no_other_drop_and_what_cannot_be_taken_is_told_of()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "Needs bash.");
+        using var folder = new Folder();
+        foreach (var drop in new[] { "beside.onnx", "long/m.onnx", "upper/M.ONNX", "deep/a/b/m.onnx" }) folder.Write($"drop/{drop}", [1, 2, 3]);
+        const string Script = "cd drop/long; for i in $(seq 20); do mkdir $0 && cd $0; done";
+        using (var bash = Process.Start(new ProcessStartInfo("bash", ["-c", Script, new string('d', 250)]) { WorkingDirectory = folder.Path })!)
+            await bash.WaitForExitAsync();
+        using (var watch = new DropWatch(new FolderWatch(folder.Path, null), null) { Patience = TimeSpan.Zero })
+            await watch.RunAsync(once: true, new CancellationTokenSource(TimeSpan.FromSeconds(60)).Token);
+        var told = Directory.GetDirectories(Path.Combine(folder.Path, "failed")).Select(Path.GetFileName).Order();
+        // .NET cannot name it to delete it.
+        using (var remove = Process.Start("rm", ["-rf", Path.Combine(folder.Path, "drop", "long")])) await remove.WaitForExitAsync();
+        Assert.Equal(["beside", "deep", "long", "upper"], told);
+    }
+
+    [Fact]
     public async Task A_drop_that_leads_out_or_is_no_file_is_refused_alike_whatever_is_there()
     {
         Assert.SkipUnless(OperatingSystem.IsLinux(), "Needs mkfifo.");
