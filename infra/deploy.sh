@@ -46,7 +46,7 @@ image=$registry.azurecr.io/$tag
 deploy
 
 echo "The Functions app"
-dotnet publish functions/App -c Release -o "$context/app"
+dotnet publish functions/App -c Release -r linux-x64 --self-contained false -o "$context/app"
 (cd "$context/app" && zip -qr ../app.zip .)
 az functionapp deployment source config-zip --resource-group "$group" --name "$(output functionApp)" --src "$context/app.zip" --output none
 

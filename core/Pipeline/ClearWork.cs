@@ -2,7 +2,14 @@ namespace Serverless.Core.Pipeline;
 
 /// <summary>Input of <see cref="ClearWork"/>.</summary>
 /// <param name="Work">The run's work folder.</param>
-public sealed record ClearInput(string Work);
+public sealed record ClearInput(string Work)
+{
+    /// <summary>Whether <see cref="Work"/> is one object and no folder.</summary>
+    public bool Alone { get; init; }
+
+    /// <summary>How often it was cleared before.</summary>
+    public int Look { get; init; }
+}
 
 /// <summary>How much was deleted.</summary>
 public sealed record Cleared(int Objects);
@@ -14,7 +21,8 @@ public sealed class ClearWork : Activity<ClearInput, Cleared>
     public override async Task<Cleared> RunAsync(ClearInput input, ActivityContext context, CancellationToken cancellation)
     {
         var left = new List<string>();
-        await foreach (var a in context.Store.ListAsync(input.Work + "/", cancellation)) left.Add(a.Path);
+        if (input.Alone) left.Add(input.Work);
+        else await foreach (var a in context.Store.ListAsync(input.Work + "/", cancellation)) left.Add(a.Path);
         await Parallel.ForEachAsync(left, cancellation, async (path, token) => await context.Store.DeleteAsync(path, token));
         return new Cleared(left.Count);
     }

@@ -33,6 +33,9 @@ public sealed class CompressLayers : Orchestration<LayersInput, LayersDone>
     /// <summary>Id of the part of an attempt that begins at a layer.</summary>
     public static string Part(string work, int attempt, int from) => $"{work[(work.IndexOf('/') + 1)..].Replace('/', ':')}:{attempt}:{from}";
 
+    /// <summary>The run that an orchestration is, or is a part of.</summary>
+    public static string RunOf(string orchestration) => orchestration.IndexOf(':') is var end and >= 0 ? orchestration[..end] : orchestration;
+
     /// <summary>Compresses layers, in parts when there are many.</summary>
     /// <param name="host">The orchestration.</param>
     /// <param name="input">The layers.</param>
@@ -41,6 +44,7 @@ public sealed class CompressLayers : Orchestration<LayersInput, LayersDone>
     {
         if (input.Count <= Widest) return await FanOutAsync(host, input, input.Count, bytes);
         var total = new Tally();
+        Show(host, input, total.Sum, input.Count, bytes, null);
         await Task.WhenAll(Enumerable.Range(0, (input.Count + Widest - 1) / Widest).Select(async i =>
         {
             var from = input.From + (i * Widest);
@@ -65,7 +69,10 @@ public sealed class CompressLayers : Orchestration<LayersInput, LayersDone>
     }
 
     private static void Show(IOrchestration host, LayersInput input, LayersDone done, int count, long bytes, CompressedLayer? layer) =>
-        host.SetStatus(new RunStatus("Compress", input.Attempt + 1, done.Count, count, done.BytesBefore, bytes, done.BytesSaved, layer));
+        host.SetStatus(new RunStatus("Compress", input.Attempt + 1, done.Count, count, done.BytesBefore, bytes, done.BytesSaved, layer)
+        {
+            Parts = count > Widest ? Part(input.Work, input.Attempt, 0)[..^1] : null,
+        });
 
     // On a host whose activities end on many threads, sums are kept under a lock.
     private sealed class Tally

@@ -66,7 +66,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
         {
             var (best, bytes) = (trial.Best, trial.Inspected.Bytes);
             var status = trial.Budget.Meets(bytes, best) ? RunResult.Succeeded : RunResult.OverBudget;
-            Show(host, "Publish", best.Number + 1, trial.Planned);
+            Show(host, "Publish", best.Number + 1, trial.Planned, trial.Done);
             try
             {
                 await host.CallAsync<Publish, PublishInput, Published>(new PublishInput(host.Id, trial.Request, status, started, trial.Inspected, trial.Budget, best) { Parts = trial.Parts });
@@ -121,24 +121,25 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
         var (excess, tighter) = (0L, 1.0);
         if (planned.Mixed) planned = await MixAsync(host, request, planned, inspected.Bytes);
         Attempt? best = null;
+        var bestDone = new LayersDone(0, 0, 0);
         for (var attempt = 0; ; attempt++)
         {
-            await CompressLayers.RunAsync(host, new LayersInput(request.Work, request.Shards, attempt, 0, planned.Layers, planned.Placement), planned.Bytes);
+            var done = await CompressLayers.RunAsync(host, new LayersInput(request.Work, request.Shards, attempt, 0, planned.Layers, planned.Placement), planned.Bytes);
             if (corrects)
             {
-                Show(host, "Correct", attempt + 1, planned);
+                Show(host, "Correct", attempt + 1, planned, done);
                 await host.CallAsync<CorrectBias, CorrectBiasInput, BiasesCorrected>(new CorrectBiasInput(request, attempt));
             }
-            Show(host, "Reassemble", attempt + 1, planned);
+            Show(host, "Reassemble", attempt + 1, planned, done);
             var assembled = await host.CallAsync<Reassemble, ReassembleInput, Reassembled>(new ReassembleInput(request, attempt) { Parts = parts });
-            Show(host, "Evaluate", attempt + 1, planned);
+            Show(host, "Evaluate", attempt + 1, planned, done);
             var made = new Attempt(attempt, assembled, await host.CallAsync<Evaluate, EvaluateInput, Evaluated>(new EvaluateInput(request, attempt) { Parts = parts }));
             var met = budget.Meets(inspected.Bytes, made);
             var bestMet = best is not null && budget.Meets(inspected.Bytes, best);
             var again = planned.Mixed && attempt < MostChoices && (best is null || best.Assembled.Bytes != made.Assembled.Bytes) ? ChooseAgain(budget, inspected.Bytes, made) : null;
             // Of two that keep the loss, where that is all there is to keep, the smaller; else the nearer.
             var smallest = met && planned.Mixed && budget is { MaxAccuracyLoss: not null, MaxSizeRatio: null };
-            if (best is null || (met && !bestMet) || (met == bestMet && (smallest ? made.Assembled.Bytes < best.Assembled.Bytes : made.Evaluated.Figures.Loss.Loss < best.Evaluated.Figures.Loss.Loss))) best = made;
+            if (best is null || (met && !bestMet) || (met == bestMet && (smallest ? made.Assembled.Bytes < best.Assembled.Bytes : made.Evaluated.Figures.Loss.Loss < best.Evaluated.Figures.Loss.Loss))) (best, bestDone) = (made, done);
             if (attempt + 1 == Replan.MostAttempts) break;
             if (again is var (more, factor))
             {
@@ -153,7 +154,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             if (next.Layers == 0) break;
             planned = next;
         }
-        return new Trial(request, inspected, planned, budget, best, parts);
+        return new Trial(request, inspected, planned, budget, best, parts, bestDone);
     }
 
     // Statistics of what the layers get to see: of some samples each, then of all together.
@@ -204,10 +205,10 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
         foreach (var failure in (await host.CallAsync<Notify, NotifyInput, Notified>(new NotifyInput(happened))).Failures) host.Log(failure);
     }
 
-    private static void Show(IOrchestration host, string stage, int attempt, Planned? plan) =>
-        host.SetStatus(new RunStatus(stage, attempt, 0, plan?.Layers ?? 0, 0, plan?.Bytes ?? 0, 0, null));
+    private static void Show(IOrchestration host, string stage, int attempt, Planned? plan, LayersDone? done = null) => host.SetStatus(
+        new RunStatus(stage, attempt, done?.Count ?? 0, plan?.Layers ?? 0, done?.BytesBefore ?? 0, plan?.Bytes ?? 0, done?.BytesSaved ?? 0, null));
 
-    private sealed record Trial(RunRequest Request, Inspected Inspected, Planned Planned, Budget Budget, Attempt Best, RunParts Parts);
+    private sealed record Trial(RunRequest Request, Inspected Inspected, Planned Planned, Budget Budget, Attempt Best, RunParts Parts, LayersDone Done);
 }
 
 /// <summary>Weights that were trained again.</summary>

@@ -65,6 +65,9 @@ public abstract class Orchestration<TInput, TOutput>
 public sealed record RunStatus(
     string Stage, int Attempt, int LayersDone, int LayersTotal, long BytesDone, long BytesTotal, long BytesSaved, CompressedLayer? Layer)
 {
+    /// <summary>What the ids of the parts begin with whose own statuses say more, or null when there are none.</summary>
+    public string? Parts { get; init; }
+
     /// <summary>The status of a run whose layers are compressed in parts.</summary>
     /// <param name="parts">The parts' own statuses, finished ones included.</param>
     public RunStatus With(IReadOnlyCollection<RunStatus> parts) => parts.Sum(p => p.LayersDone) <= LayersDone ? this : this with

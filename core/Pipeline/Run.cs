@@ -110,6 +110,9 @@ public static class RunNames
     /// <summary>Where the failure of a run is written down.</summary>
     public static string Failure(string runId) => $"failed/{Name(runId)}/{runId}/error.json";
 
+    /// <summary>The mark of a run that was cancelled: there while its activities end and its work is cleared.</summary>
+    public static string Cancelled(string runId) => $"work/cancelled/{runId}";
+
     /// <summary>Where a host without messages looks for an event of a run.</summary>
     public static string Event(string work, string name) => $"{string.Join('/', work.Split('/').Take(2))}/events/{name}.json";
 

@@ -18,12 +18,12 @@ internal sealed class CutLogs(ILoggerFactory inner) : ILoggerFactory
     {
         public IDisposable? BeginScope<TState>(TState state) where TState : notnull => inner.BeginScope(state);
 
-        public bool IsEnabled(LogLevel logLevel) => inner.IsEnabled(logLevel);
+        public bool IsEnabled(LogLevel logLevel) => logLevel >= LogLevel.Warning && inner.IsEnabled(logLevel);
 
         public void Log<TState>(
             LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
         {
-            if (!inner.IsEnabled(logLevel)) return;
+            if (!IsEnabled(logLevel)) return;
             var why = exception is null ? "" : $" ({exception.GetType().Name}: {exception.Message})";
             var line = SecretText.Cut(formatter(state, exception) + why);
             var fields = state as IEnumerable<KeyValuePair<string, object?>> ?? [];

@@ -8,85 +8,106 @@ public sealed class Activities(AppHost host)
 {
     /// <inheritdoc cref="Core.Pipeline.CheckDrop"/>
     [Function(nameof(CheckDrop))]
-    public Task<DropState> CheckDrop([ActivityTrigger] DropCheck input, CancellationToken cancellation) => host.RunAsync<CheckDrop, DropCheck, DropState>(input, cancellation);
+    public Task<DropState> CheckDrop([ActivityTrigger] DropCheck input, FunctionContext context) =>
+        host.RunAsync<CheckDrop, DropCheck, DropState>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.Inspect"/>
     [Function(nameof(Inspect))]
-    public Task<Inspected> Inspect([ActivityTrigger] InspectInput input, CancellationToken cancellation) => host.RunAsync<Inspect, InspectInput, Inspected>(input, cancellation);
+    public Task<Inspected> Inspect([ActivityTrigger] InspectInput input, FunctionContext context) =>
+        host.RunAsync<Inspect, InspectInput, Inspected>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.Plan"/>
     [Function(nameof(Plan))]
-    public Task<Planned> Plan([ActivityTrigger] PlanInput input, CancellationToken cancellation) => host.RunAsync<Plan, PlanInput, Planned>(input, cancellation);
+    public Task<Planned> Plan([ActivityTrigger] PlanInput input, FunctionContext context) =>
+        host.RunAsync<Plan, PlanInput, Planned>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.ReadBudget"/>
     [Function(nameof(ReadBudget))]
-    public Task<Budget> ReadBudget([ActivityTrigger] PlanInput input, CancellationToken cancellation) => host.RunAsync<ReadBudget, PlanInput, Budget>(input, cancellation);
+    public Task<Budget> ReadBudget([ActivityTrigger] PlanInput input, FunctionContext context) =>
+        host.RunAsync<ReadBudget, PlanInput, Budget>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.PlanCalibration"/>
     [Function(nameof(PlanCalibration))]
-    public Task<CalibrationPlanned> PlanCalibration([ActivityTrigger] PlanInput input, CancellationToken cancellation) => host.RunAsync<PlanCalibration, PlanInput, CalibrationPlanned>(input, cancellation);
+    public Task<CalibrationPlanned> PlanCalibration([ActivityTrigger] PlanInput input, FunctionContext context) =>
+        host.RunAsync<PlanCalibration, PlanInput, CalibrationPlanned>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.CalibrateShard"/>
     [Function(nameof(CalibrateShard))]
-    public Task<ShardCalibrated> CalibrateShard([ActivityTrigger] CalibrateInput input, CancellationToken cancellation) => host.RunAsync<CalibrateShard, CalibrateInput, ShardCalibrated>(input, cancellation);
+    public Task<ShardCalibrated> CalibrateShard([ActivityTrigger] CalibrateInput input, FunctionContext context) =>
+        host.RunAsync<CalibrateShard, CalibrateInput, ShardCalibrated>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.PlanRescale"/>
     [Function(nameof(PlanRescale))]
-    public Task<RescalePlanned> PlanRescale([ActivityTrigger] PlanInput input, CancellationToken cancellation) => host.RunAsync<PlanRescale, PlanInput, RescalePlanned>(input, cancellation);
+    public Task<RescalePlanned> PlanRescale([ActivityTrigger] PlanInput input, FunctionContext context) =>
+        host.RunAsync<PlanRescale, PlanInput, RescalePlanned>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.Rescale"/>
     [Function(nameof(Rescale))]
-    public Task<Rescaled> Rescale([ActivityTrigger] PlanInput input, CancellationToken cancellation) => host.RunAsync<Rescale, PlanInput, Rescaled>(input, cancellation);
+    public Task<Rescaled> Rescale([ActivityTrigger] PlanInput input, FunctionContext context) =>
+        host.RunAsync<Rescale, PlanInput, Rescaled>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.CorrectBias"/>
     [Function(nameof(CorrectBias))]
-    public Task<BiasesCorrected> CorrectBias([ActivityTrigger] CorrectBiasInput input, CancellationToken cancellation) => host.RunAsync<CorrectBias, CorrectBiasInput, BiasesCorrected>(input, cancellation);
+    public Task<BiasesCorrected> CorrectBias([ActivityTrigger] CorrectBiasInput input, FunctionContext context) =>
+        host.RunAsync<CorrectBias, CorrectBiasInput, BiasesCorrected>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.MergeStatistics"/>
     [Function(nameof(MergeStatistics))]
-    public Task<StatisticsMerged> MergeStatistics([ActivityTrigger] MergeInput input, CancellationToken cancellation) => host.RunAsync<MergeStatistics, MergeInput, StatisticsMerged>(input, cancellation);
+    public Task<StatisticsMerged> MergeStatistics([ActivityTrigger] MergeInput input, FunctionContext context) =>
+        host.RunAsync<MergeStatistics, MergeInput, StatisticsMerged>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.MeasureLayers"/>
     [Function(nameof(MeasureLayers))]
-    public Task<LayersMeasured> MeasureLayers([ActivityTrigger] MeasureInput input, CancellationToken cancellation) => host.RunAsync<MeasureLayers, MeasureInput, LayersMeasured>(input, cancellation);
+    public Task<LayersMeasured> MeasureLayers([ActivityTrigger] MeasureInput input, FunctionContext context) =>
+        host.RunAsync<MeasureLayers, MeasureInput, LayersMeasured>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.ChooseWidths"/>
     [Function(nameof(ChooseWidths))]
-    public Task<Planned> ChooseWidths([ActivityTrigger] ChooseInput input, CancellationToken cancellation) => host.RunAsync<ChooseWidths, ChooseInput, Planned>(input, cancellation);
+    public Task<Planned> ChooseWidths([ActivityTrigger] ChooseInput input, FunctionContext context) =>
+        host.RunAsync<ChooseWidths, ChooseInput, Planned>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.CompressLayer"/>
     [Function(nameof(CompressLayer))]
-    public Task<CompressedLayer> CompressLayer([ActivityTrigger] CompressInput input, CancellationToken cancellation) => host.RunAsync<CompressLayer, CompressInput, CompressedLayer>(input, cancellation);
+    public Task<CompressedLayer> CompressLayer([ActivityTrigger] CompressInput input, FunctionContext context) =>
+        host.RunAsync<CompressLayer, CompressInput, CompressedLayer>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.SendGpuStep"/>
     [Function(nameof(SendGpuStep))]
-    public Task<GpuSent> SendGpuStep([ActivityTrigger] GpuSend input, CancellationToken cancellation) => host.RunAsync<SendGpuStep, GpuSend, GpuSent>(input, cancellation);
+    public Task<GpuSent> SendGpuStep([ActivityTrigger] GpuSend input, FunctionContext context) =>
+        host.RunAsync<SendGpuStep, GpuSend, GpuSent>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.Reassemble"/>
     [Function(nameof(Reassemble))]
-    public Task<Reassembled> Reassemble([ActivityTrigger] ReassembleInput input, CancellationToken cancellation) => host.RunAsync<Reassemble, ReassembleInput, Reassembled>(input, cancellation);
+    public Task<Reassembled> Reassemble([ActivityTrigger] ReassembleInput input, FunctionContext context) =>
+        host.RunAsync<Reassemble, ReassembleInput, Reassembled>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.Evaluate"/>
     [Function(nameof(Evaluate))]
-    public Task<Evaluated> Evaluate([ActivityTrigger] EvaluateInput input, CancellationToken cancellation) => host.RunAsync<Evaluate, EvaluateInput, Evaluated>(input, cancellation);
+    public Task<Evaluated> Evaluate([ActivityTrigger] EvaluateInput input, FunctionContext context) =>
+        host.RunAsync<Evaluate, EvaluateInput, Evaluated>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.Replan"/>
     [Function(nameof(Replan))]
-    public Task<Planned> Replan([ActivityTrigger] ReplanInput input, CancellationToken cancellation) => host.RunAsync<Replan, ReplanInput, Planned>(input, cancellation);
+    public Task<Planned> Replan([ActivityTrigger] ReplanInput input, FunctionContext context) =>
+        host.RunAsync<Replan, ReplanInput, Planned>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.Publish"/>
     [Function(nameof(Publish))]
-    public Task<Published> Publish([ActivityTrigger] PublishInput input, CancellationToken cancellation) => host.RunAsync<Publish, PublishInput, Published>(input, cancellation);
+    public Task<Published> Publish([ActivityTrigger] PublishInput input, FunctionContext context) =>
+        host.RunAsync<Publish, PublishInput, Published>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.Notify"/>
     [Function(nameof(Notify))]
-    public Task<Notified> Notify([ActivityTrigger] NotifyInput input, CancellationToken cancellation) => host.RunAsync<Notify, NotifyInput, Notified>(input, cancellation);
+    public Task<Notified> Notify([ActivityTrigger] NotifyInput input, FunctionContext context) =>
+        host.RunAsync<Notify, NotifyInput, Notified>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.ClearWork"/>
     [Function(nameof(ClearWork))]
-    public Task<Cleared> ClearWork([ActivityTrigger] ClearInput input, CancellationToken cancellation) => host.RunAsync<ClearWork, ClearInput, Cleared>(input, cancellation);
+    public Task<Cleared> ClearWork([ActivityTrigger] ClearInput input, FunctionContext context) =>
+        host.RunAsync<ClearWork, ClearInput, Cleared>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.WriteFailure"/>
     [Function(nameof(WriteFailure))]
-    public Task<FailureWritten> WriteFailure([ActivityTrigger] FailureInput input, CancellationToken cancellation) => host.RunAsync<WriteFailure, FailureInput, FailureWritten>(input, cancellation);
+    public Task<FailureWritten> WriteFailure([ActivityTrigger] FailureInput input, FunctionContext context) =>
+        host.RunAsync<WriteFailure, FailureInput, FailureWritten>(input, context);
 }

@@ -1,3 +1,4 @@
+using Microsoft.Azure.Functions.Worker;
 using Microsoft.Extensions.Logging;
 using Serverless.Core;
 using Serverless.Core.Events;
@@ -13,6 +14,10 @@ namespace Serverless.App;
 public sealed record AppHost(ActivityContext Context, ModelProcess? Models, string HookSecret)
 {
     private const long DefaultMemory = 1L << 30;
+    private static readonly string[] Queues = ["events", GpuWorker.Steps, GpuWorker.Answers];
+
+    /// <summary>Runs that were cancelled, whose activities end.</summary>
+    public CancelledRuns Cancelled { get; } = new(Context.Store);
 
     /// <summary>Reads <c>SERVERLESS_STORAGE</c> (account URL), <c>SERVERLESS_MEMORY_MB</c>, and the settings of <see cref="EventSettings"/>.</summary>
     /// <exception cref="BadInputException">A setting is missing or makes no sense.</exception>
@@ -32,10 +37,24 @@ public sealed record AppHost(ActivityContext Context, ModelProcess? Models, stri
     /// <summary>Says nothing of the secret.</summary>
     public override string ToString() => nameof(AppHost);
 
-    /// <summary>Runs an activity, in a process of its own when it runs models.</summary>
-    public Task<TOutput> RunAsync<TActivity, TInput, TOutput>(TInput input, CancellationToken cancellation)
-        where TActivity : Activity<TInput, TOutput> =>
-        Models is not null && typeof(TActivity).IsAssignableTo(typeof(IRunsModels))
-            ? Models.RunAsync<TInput, TOutput>(typeof(TActivity).Name, input, cancellation)
-            : Context.RunAsync<TActivity, TInput, TOutput>(input, cancellation);
+    /// <summary>Makes the containers and queues that are not there, so that an empty account is enough.</summary>
+    public async Task PrepareAsync(CancellationToken cancellation)
+    {
+        if (Context.Store is not BlobStore store) return;
+        await store.EnsureContainersAsync(["drop", "retrained", "work", "compressed", "failed"], cancellation);
+        foreach (var queue in Context.GpuSteps is { } steps ? Queues.Select(steps.Sibling) : [])
+        {
+            await queue.EnsureAsync(cancellation);
+            await queue.Poison.EnsureAsync(cancellation);
+        }
+    }
+
+    /// <summary>Runs an activity until its run is cancelled, in a process of its own when it runs models.</summary>
+    public Task<TOutput> RunAsync<TActivity, TInput, TOutput>(TInput input, FunctionContext function)
+        where TActivity : Activity<TInput, TOutput> => Cancelled.RunAsync(
+            function.BindingContext.BindingData.TryGetValue("instanceId", out var id) && id is string orchestration ? CompressLayers.RunOf(orchestration) : null,
+            token => Models is not null && typeof(TActivity).IsAssignableTo(typeof(IRunsModels))
+                ? Models.RunAsync<TInput, TOutput>(typeof(TActivity).Name, input, token)
+                : Context.RunAsync<TActivity, TInput, TOutput>(input, token),
+            function.CancellationToken);
 }

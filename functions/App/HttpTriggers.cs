@@ -16,7 +16,7 @@ public sealed class HttpTriggers(AppHost host)
     private const int LargestBody = 64 << 10;
     private const string RetrySeconds = "10";
 
-    /// <summary><c>POST /api/runs</c> with <c>{"model": "drop/NAME.onnx"}</c> starts the drop there, unless it ran already.</summary>
+    /// <summary><c>POST /api/runs</c> with <c>{"model": "drop/NAME.onnx"}</c> starts the drop there, unless it runs or ran already; one that failed or was cancelled starts again.</summary>
     [Function("StartRun")]
     public Task<HttpResponseData> StartAsync([HttpTrigger(AuthorizationLevel.Function, "post", Route = "runs")] HttpRequestData request, [DurableClient] DurableTaskClient client, CancellationToken cancellation) =>
         AnswerAsync(request, async () =>
@@ -25,7 +25,7 @@ public sealed class HttpTriggers(AppHost host)
             var model = Read<StartBody>(body)?.Model is { } m && m.StartsWith(StoredDrop.Container + "/", StringComparison.Ordinal) ? m : throw new BadInputException("the body is not {\"model\": \"drop/…\"}.");
             var store = host.Context.Store;
             var drop = await DropRequest.OfAsync(store, model, null, cancellation) ?? throw await Intake.NoDropAsync(store, model, cancellation);
-            return await StartedAsync(request, await Runs.CarryOutAsync(client, new IntakeDecision(drop, null), cancellation), cancellation);
+            return await StartedAsync(request, await Runs.StartAgainAsync(client, host.Context.Store, drop, cancellation), cancellation);
         }, cancellation);
 
     /// <summary><c>GET /api/runs/{id}</c>: how far it is, layer by layer, and how it ended.</summary>
@@ -48,13 +48,13 @@ public sealed class HttpTriggers(AppHost host)
             return response;
         }, cancellation);
 
-    /// <summary><c>DELETE /api/runs/{id}</c> cancels a run and its parts.</summary>
-    [Function("CancelRun")]
-    public static Task<HttpResponseData> CancelAsync([HttpTrigger(AuthorizationLevel.Function, "delete", Route = "runs/{id}")] HttpRequestData request, string id, [DurableClient] DurableTaskClient client, CancellationToken cancellation) =>
+    /// <summary><c>DELETE /api/runs/{id}</c> cancels a run with its parts and activities, and clears its work.</summary>
+    [Function("Cancel")]
+    public Task<HttpResponseData> CancelAsync([HttpTrigger(AuthorizationLevel.Function, "delete", Route = "runs/{id}")] HttpRequestData request, string id, [DurableClient] DurableTaskClient client, CancellationToken cancellation) =>
         AnswerAsync(request, async () =>
         {
             if (await client.GetInstanceAsync(id, cancellation) is null) return await ErrorAsync(request, HttpStatusCode.NotFound, $"{id}: there is no such run.", cancellation);
-            await client.TerminateInstanceAsync(id, new TerminateInstanceOptions("cancelled", Recursive: true), cancellation);
+            await Runs.CancelAsync(client, host.Context.Store, id, cancellation);
             return request.CreateResponse(HttpStatusCode.Accepted);
         }, cancellation);
 
@@ -84,6 +84,12 @@ public sealed class HttpTriggers(AppHost host)
         catch (UnauthorizedAccessException e)
         {
             return await ErrorAsync(request, HttpStatusCode.Unauthorized, e.Message, cancellation);
+        }
+        catch (RunEndingException e)
+        {
+            var response = await ErrorAsync(request, HttpStatusCode.Conflict, e.Message, cancellation);
+            response.Headers.Add("Retry-After", RetrySeconds);
+            return response;
         }
         catch (IOException e)
         {

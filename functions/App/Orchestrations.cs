@@ -17,6 +17,11 @@ public static class Orchestrations
     public static Task<RunResult> CompressionRun([OrchestrationTrigger] TaskOrchestrationContext context) =>
         new CompressionRun().RunAsync(new DurableOrchestration(context), context.GetInput<RunRequest>()!);
 
+    /// <summary>Clears what a cancelled run leaves.</summary>
+    [Function(nameof(CancelRun))]
+    public static Task<Cleared> CancelRun([OrchestrationTrigger] TaskOrchestrationContext context) =>
+        new CancelRun().RunAsync(new DurableOrchestration(context), context.GetInput<CancelInput>()!);
+
     /// <summary>A part of a wide fan-out.</summary>
     [Function(nameof(CompressLayers))]
     public static Task<LayersDone> CompressLayers([OrchestrationTrigger] TaskOrchestrationContext context) =>

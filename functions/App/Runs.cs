@@ -2,6 +2,7 @@ using DurableTask.Core.Exceptions;
 using Microsoft.DurableTask;
 using Microsoft.DurableTask.Client;
 using Serverless.Core.Pipeline;
+using Serverless.Core.Storage;
 
 namespace Serverless.App;
 
@@ -27,9 +28,36 @@ internal static class Runs
     {
         if (await client.GetInstanceAsync(id, getInputsAndOutputs: true, cancellation) is not { } run) return null;
         var status = run.SerializedCustomStatus is null ? null : run.ReadCustomStatusAs<RunStatus>();
-        if (status is { Stage: "Compress", LayersTotal: > CompressLayers.Widest }) status = status.With(await PartsAsync(client, id, status, cancellation));
+        if (status is { Stage: "Compress", Parts: { } parts }) status = status.With(await PartsAsync(client, parts, status.LayersTotal, cancellation));
         var result = run.RuntimeStatus == OrchestrationRuntimeStatus.Completed ? run.ReadOutputAs<DropResult>() : null;
-        return new RunView(id, run.RuntimeStatus.ToString(), run.CreatedAt, run.LastUpdatedAt, status, result, run.FailureDetails?.ErrorMessage);
+        return new RunView(id, run.RuntimeStatus.ToString(), run.CreatedAt, run.LastUpdatedAt, status, result, RunFailure.Of(run));
+    }
+
+    /// <summary>Starts a run that somebody asks for; one that failed or was cancelled starts anew.</summary>
+    /// <exception cref="RunEndingException">It was cancelled just now, and what it leaves is not cleared yet.</exception>
+    public static async Task<string> StartAgainAsync(DurableTaskClient client, IArtifactStore store, DropRequest request, CancellationToken cancellation)
+    {
+        var id = request.RunId;
+        if (await client.GetInstanceAsync(id, cancellation) is { RuntimeStatus: OrchestrationRuntimeStatus.Failed or OrchestrationRuntimeStatus.Terminated })
+        {
+            if (await store.FindAsync(RunNames.Cancelled(id), cancellation) is not null)
+                throw new RunEndingException($"{id}: the run was cancelled and is being cleared; ask again in a moment.");
+            await store.DeleteAsync(RunNames.Failure(id), cancellation);
+            await client.PurgeInstanceAsync(id, new PurgeInstanceOptions(Recursive: true), cancellation);
+        }
+        await StartAsync(client, request, cancellation);
+        return id;
+    }
+
+    /// <summary>Cancels a run: its orchestrations end now, its activities within seconds, then its work is cleared.</summary>
+    public static async Task CancelAsync(DurableTaskClient client, IArtifactStore store, string id, CancellationToken cancellation)
+    {
+        if (await client.GetInstanceAsync(id, cancellation) is not { IsCompleted: false }) return;
+        await store.WriteBytesAsync(RunNames.Cancelled(id), ReadOnlyMemory<byte>.Empty, cancellation);
+        await client.TerminateInstanceAsync(id, new TerminateInstanceOptions("cancelled", Recursive: true), cancellation);
+        var clearing = CancelRun.IdOf(id);
+        await client.PurgeInstanceAsync(clearing, cancellation);
+        await client.ScheduleNewOrchestrationInstanceAsync(nameof(CancelRun), new CancelInput(id), new StartOrchestrationOptions(clearing), cancellation);
     }
 
     // An id that is known, in whatever state, is a drop that is or was taken care of: an event delivered again starts nothing.
@@ -47,11 +75,11 @@ internal static class Runs
         }
     }
 
-    private static async Task<IReadOnlyList<RunStatus>> PartsAsync(DurableTaskClient client, string id, RunStatus status, CancellationToken cancellation)
+    private static async Task<IReadOnlyList<RunStatus>> PartsAsync(DurableTaskClient client, string prefix, int layers, CancellationToken cancellation)
     {
         var parts = new List<RunStatus>();
-        for (var from = 0; from < status.LayersTotal; from += CompressLayers.Widest)
-            if (await client.GetInstanceAsync(CompressLayers.Part($"work/{id}", status.Attempt - 1, from), getInputsAndOutputs: true, cancellation) is { SerializedCustomStatus: not null } part)
+        for (var from = 0; from < layers; from += CompressLayers.Widest)
+            if (await client.GetInstanceAsync($"{prefix}{from}", getInputsAndOutputs: true, cancellation) is { SerializedCustomStatus: not null } part)
                 parts.Add(part.ReadCustomStatusAs<RunStatus>()!);
         return parts;
     }

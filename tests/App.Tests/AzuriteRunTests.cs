@@ -56,12 +56,20 @@ public class AzuriteRunTests(Azurite azurite) : IClassFixture<Azurite>
         await store.WriteBytesAsync("drop/parts/weights.bin", System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(TestModels.Random("w", 64, 64)).ToArray(), None);
         await triggers.OnEventAsync(Created("parts/weights.bin"), engine.Client, None);
         var whole = (await DropRequest.OfAsync(store, "drop/parts/weights.bin", null, None))!.RunId;
-        await engine.Client.TerminateInstanceAsync(cancelled, new TerminateInstanceOptions("cancelled", Recursive: true));
+        await Runs.CancelAsync(engine.Client, store, cancelled, None);
         Assert.Equal("succeeded", (await FinishedAsync(engine, whole)).Status);
         Assert.Equal(DropResult.Superseded, (await FinishedAsync(engine, early)).Status);
         var view = await Runs.FindAsync(engine.Client, cancelled, None);
-        Assert.Equal(("Terminated", null), (view!.State, view.Result));
+        Assert.Equal(("Terminated", null, "cancelled"), (view!.State, view.Result, view.Error));
         Assert.Empty(await NamesAsync(store, "compressed/never/"));
+        await engine.Client.WaitForInstanceCompletionAsync(CancelRun.IdOf(cancelled), new CancellationTokenSource(TimeSpan.FromMinutes(1)).Token);
+        Assert.Empty(await NamesAsync(store, $"work/{cancelled}/"));
+        Assert.Empty(await NamesAsync(store, RunNames.Cancelled("")));
+        // Whoever asks for it again gets it again; an event delivered again does not.
+        await triggers.OnEventAsync(Created("never/model.onnx"), engine.Client, None);
+        Assert.Equal("Terminated", (await Runs.FindAsync(engine.Client, cancelled, None))!.State);
+        await Runs.StartAgainAsync(engine.Client, store, (await DropRequest.OfAsync(store, "drop/never/model.onnx", null, None))!, None);
+        Assert.Contains((await Runs.FindAsync(engine.Client, cancelled, None))!.State, new[] { "Pending", "Running" });
     }
 
     [Fact]

@@ -1,11 +1,9 @@
 using System.Reflection;
 using Microsoft.Azure.Functions.Worker;
 using Microsoft.DurableTask;
-using Microsoft.DurableTask.Converters;
 using Microsoft.DurableTask.Testing;
 using Microsoft.DurableTask.Worker;
 using Microsoft.Extensions.DependencyInjection;
-using Serverless.Core;
 
 namespace Serverless.App.Tests;
 
@@ -24,9 +22,8 @@ internal static class DurableEngine
     {
         ConfigureServices = services =>
         {
-            // As WorkerOptions.Serializer does in the app.
-            services.Configure<DurableTaskWorkerOptions>(o => o.DataConverter = new JsonDataConverter(Json.Options));
-            services.Configure<Microsoft.DurableTask.Client.DurableTaskClientOptions>(o => o.DataConverter = new JsonDataConverter(Json.Options));
+            services.Configure<DurableTaskWorkerOptions>(o => o.DataConverter = AppProvider.Converter);
+            services.Configure<Microsoft.DurableTask.Client.DurableTaskClientOptions>(o => o.DataConverter = AppProvider.Converter);
         },
     });
 
@@ -56,11 +53,12 @@ internal static class DurableEngine
 
     private sealed class Orchestrator(MethodInfo method) : ITaskOrchestrator
     {
-        public Type InputType { get; } = typeof(Core.Pipeline.DropRun).Assembly.GetType($"Serverless.Core.Pipeline.{method.Name}")!.BaseType!.GetGenericArguments()[0];
+        // The worker leaves it to its context to read the input (FunctionsOrchestrator).
+        public Type InputType { get; } = typeof(object);
 
         public Type OutputType { get; } = method.ReturnType.GetGenericArguments()[0];
 
-        public Task<object?> RunAsync(TaskOrchestrationContext context, object? input) => ResultAsync(method.Invoke(null, [context])!);
+        public Task<object?> RunAsync(TaskOrchestrationContext context, object? input) => ResultAsync(method.Invoke(null, [AppProvider.Context(context)])!);
     }
 
     private sealed class Activity(MethodInfo method, Activities activities, object? instead) : ITaskActivity
@@ -70,6 +68,6 @@ internal static class DurableEngine
         public Type OutputType { get; } = method.ReturnType.GetGenericArguments()[0];
 
         public Task<object?> RunAsync(TaskActivityContext context, object? input) =>
-            instead is not null ? Task.FromResult<object?>(instead) : ResultAsync(method.Invoke(activities, [input, CancellationToken.None])!);
+            instead is not null ? Task.FromResult<object?>(instead) : ResultAsync(method.Invoke(activities, [input, new AppProvider.Function(context.InstanceId)])!);
     }
 }

@@ -15,7 +15,7 @@ public partial class HostWrapperTests
     {
         var source = File.ReadAllText(Path.Combine(App, "Activities.cs"));
         var expected = ActivityCatalog.All.Values.Select(a =>
-            $"[Function(nameof({a.Name}))] public Task<{a.Output.Name}> {a.Name}([ActivityTrigger] {a.Input.Name} input, CancellationToken cancellation) => host.RunAsync<{a.Name}, {a.Input.Name}, {a.Output.Name}>(input, cancellation);");
+            $"[Function(nameof({a.Name}))] public Task<{a.Output.Name}> {a.Name}([ActivityTrigger] {a.Input.Name} input, FunctionContext context) => host.RunAsync<{a.Name}, {a.Input.Name}, {a.Output.Name}>(input, context);");
         Assert.Equal(expected.Order(), Functions(source).Order());
     }
 
@@ -32,12 +32,16 @@ public partial class HostWrapperTests
     [Fact]
     public void Besides_them_there_are_the_triggers_and_nothing_else()
     {
-        string[] files = ["Activities.cs", "AppHost.cs", "DurableOrchestration.cs", "HttpTriggers.cs", "Log.cs", "Orchestrations.cs", "Program.cs", "QueueTriggers.cs", "Runs.cs"];
+        string[] files =
+        [
+            "Activities.cs", "AppHost.cs", "AppServices.cs", "CancelledRuns.cs", "DurableOrchestration.cs", "HttpTriggers.cs", "Log.cs", "Orchestrations.cs", "Program.cs",
+            "QueueTriggers.cs", "RunEndingException.cs", "RunFailure.cs", "Runs.cs", "StorageSetup.cs",
+        ];
         Assert.Equal(files, Directory.GetFiles(App, "*.cs").Select(f => Path.GetFileName(f)).Order(StringComparer.Ordinal));
         Assert.DoesNotContain(Directory.GetDirectories(App).Select(Path.GetFileName), d => d is not ("bin" or "obj" or "Properties"));
         var triggers = files.Except(["Activities.cs", "Orchestrations.cs"])
             .SelectMany(f => FunctionName().Matches(File.ReadAllText(Path.Combine(App, f))).Select(m => m.Groups[1].Value));
-        Assert.Equal(["\"CancelRun\"", "\"OnEvent\"", "\"OnGpuAnswer\"", "\"Retrained\"", "\"RunReport\"", "\"RunStatus\"", "\"StartRun\""], triggers.Order(StringComparer.Ordinal));
+        Assert.Equal(["\"Cancel\"", "\"OnEvent\"", "\"OnGpuAnswer\"", "\"Retrained\"", "\"RunReport\"", "\"RunStatus\"", "\"StartRun\""], triggers.Order(StringComparer.Ordinal));
     }
 
     // The members of a class, one line each, without what documents them.
