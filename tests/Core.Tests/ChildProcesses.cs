@@ -41,9 +41,10 @@ internal static class ChildProcesses
     /// <summary>Whether a process is there, running or not yet gone.</summary>
     public static bool IsAlive(int id) => Directory.Exists($"/proc/{id}") && !File.ReadAllText($"/proc/{id}/stat").Contains(") Z ");
 
-    /// <summary>Whether this process ignores SIGHUP, as under nohup; those it starts do so too.</summary>
-    public static bool IgnoresHangups() => File.ReadLines("/proc/self/status").FirstOrDefault(l => l.StartsWith("SigIgn:", StringComparison.Ordinal)) is { } line
-        && (Convert.ToUInt64(line[7..].Trim(), 16) & 1) != 0;
+    /// <summary>Whether this process ignores a signal, and so those it starts: SIGHUP under nohup, SIGINT and SIGQUIT in a shell's background.</summary>
+    public static bool Ignores(string signal) => Array.IndexOf(["HUP", "INT", "QUIT"], signal) is var bit and >= 0
+        && File.ReadLines("/proc/self/status").FirstOrDefault(l => l.StartsWith("SigIgn:", StringComparison.Ordinal)) is { } line
+        && (Convert.ToUInt64(line[7..].Trim(), 16) >> bit & 1) != 0;
 
     /// <summary>Sends a signal.</summary>
     public static void Signal(int id, string name)
