@@ -144,7 +144,8 @@ public sealed class ModelProcess(StoreSpec spec, MemoryGate room)
 
     private static ProcessStartInfo OwnProgram()
     {
-        var start = Redirected(Environment.ProcessPath!);
+        var start = new ProcessStartInfo(Environment.ProcessPath!) { UseShellExecute = false };
+        start.RedirectStandardInput = start.RedirectStandardOutput = start.RedirectStandardError = true;
         if (Path.GetFileNameWithoutExtension(Environment.ProcessPath!) == "dotnet") start.ArgumentList.Add(Assembly.GetEntryAssembly()!.Location);
         start.ArgumentList.Add(Command);
         // The child's arena would otherwise keep a gigabyte of freed blocks per thread.
@@ -153,9 +154,6 @@ public sealed class ModelProcess(StoreSpec spec, MemoryGate room)
         start.Environment["MALLOC_MMAP_THRESHOLD_"] = start.Environment["MALLOC_TRIM_THRESHOLD_"] = "4194304";
         return start;
     }
-
-    private static ProcessStartInfo Redirected(string program) =>
-        new(program) { UseShellExecute = false, RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
 
     private sealed record Ended(ModelAnswer? Answer, int ExitCode, string Error, long Limit);
 }

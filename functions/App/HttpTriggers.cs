@@ -87,14 +87,17 @@ public sealed class HttpTriggers(AppHost host)
         }
         catch (RunEndingException e)
         {
-            var response = await ErrorAsync(request, HttpStatusCode.Conflict, e.Message, cancellation);
-            response.Headers.Add("Retry-After", RetrySeconds);
-            return response;
+            return await LaterAsync(HttpStatusCode.Conflict, e);
         }
         catch (IOException e)
         {
             // The storage did not answer; the same request may be sent again, a signed one too.
-            var response = await ErrorAsync(request, HttpStatusCode.ServiceUnavailable, e.Message, cancellation);
+            return await LaterAsync(HttpStatusCode.ServiceUnavailable, e);
+        }
+
+        async Task<HttpResponseData> LaterAsync(HttpStatusCode code, Exception e)
+        {
+            var response = await ErrorAsync(request, code, e.Message, cancellation);
             response.Headers.Add("Retry-After", RetrySeconds);
             return response;
         }
