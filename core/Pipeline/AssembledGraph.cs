@@ -34,7 +34,9 @@ internal sealed record AssembledGraph(
     {
         var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
-        var results = (await LayerRecords.AllAsync(store, request.Work, attempt, Weight.Of(model).Count, cancellation)).Results.Where(r => r.Stored is not null).ToDictionary(r => r.Figures.Name, r => r.Stored!, StringComparer.Ordinal);
+        var tasks = await LayerRecords.TasksAsync(store, request.Work, attempt, cancellation);
+        var results = (await LayerRecords.ResultsAsync(store, request.Work, attempt, tasks, cancellation))
+            .Where(r => r.Stored is not null).ToDictionary(r => r.Figures.Name, r => r.Stored!, StringComparer.Ordinal);
         var edit = new ModelEdit(model);
         var folder = StorePath.Parent(request.Model);
         long parameters = 0, nonzero = 0;
@@ -68,7 +70,7 @@ internal sealed record AssembledGraph(
         if (halfCompute)
         {
             // Layers that are not to compute so: skipped, or treated otherwise. Those too small to store so compute with the rest.
-            var small = (await LayerRecords.TasksAsync(store, request.Work, attempt, cancellation)).Where(t => t.LeftAlone?.StartsWith(Plan.TooSmall, StringComparison.Ordinal) == true).Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
+            var small = tasks.Where(t => t.LeftAlone?.StartsWith(Plan.TooSmall, StringComparison.Ordinal) == true).Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
             var others = weights.Where(w => results.GetValueOrDefault(w.Name)?.Layer.HalfCompute != true && !small.Contains(w.Name)).SelectMany(w => w.Uses).Where(u => u.Op is "Conv" or "ConvTranspose" or "MatMul" or "Gemm")
                 .SelectMany(u => u.Node.Output).ToHashSet(StringComparer.Ordinal);
             new HalfGraph(edit, v => others.Contains(v) || scales.TryGetValue(v, out var s) && s.Scale.Scale * byte.MaxValue > NearLargestHalf).Apply(cancellation);

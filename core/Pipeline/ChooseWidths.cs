@@ -65,8 +65,8 @@ public sealed class ChooseWidths : Activity<ChooseInput, Planned>, IRunsModels
             var choice = space.Open[i].Choices[best.Chosen[i]];
             tasks[space.Open[i].Index] = space.Open[i] with { Step = choice.Step, Plan = choice.Plan };
         }
-        await LayerRecords.WriteTasksAsync(store, request.Work, input.Attempt, [.. tasks.Select(t => input.Attempt == 0 ? t : t with { Choices = [] })], cancellation);
-        return Plan.Summary(tasks) with { Mixed = true };
+        var hash = await LayerRecords.WriteTasksAsync(store, request.Work, input.Attempt, [.. tasks.Select(t => input.Attempt == 0 ? t : t with { Choices = [] })], cancellation);
+        return Plan.Summary(tasks) with { Tasks = hash, Mixed = true };
     }
 
     private static async Task<IReadOnlyList<WidthTrial>> TryAsync(

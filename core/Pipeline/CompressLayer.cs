@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using Serverless.Core.Onnx;
-using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Pipeline;
@@ -9,13 +8,14 @@ namespace Serverless.Core.Pipeline;
 /// <param name="Work">The run's work folder.</param>
 /// <param name="Shards">Folder of compressed layers.</param>
 /// <param name="Attempt">The attempt.</param>
+/// <param name="Tasks">Hash of its tasks.</param>
 /// <param name="Index">The task.</param>
-public sealed record CompressInput(string Work, string Shards, int Attempt, int Index) : IPlaceable
+public sealed record CompressInput(string Work, string Shards, int Attempt, string Tasks, int Index) : IPlaceable
 {
     IReadOnlyList<string> IPlaceable.Folders => [Work, Shards];
 }
 
-/// <summary>A compressed layer as kept in the store beside its shard.</summary>
+/// <summary>A compressed layer as kept in the store behind its shard.</summary>
 /// <param name="Layer">The encoding.</param>
 /// <param name="Shard">Store path of the shard.</param>
 /// <param name="Seconds">Time it took.</param>
@@ -25,32 +25,28 @@ public sealed record StoredLayer(EncodedLayer Layer, string Shard, double Second
 /// Compresses one weight into a shard (<see cref="LayerShards"/>); an unchanged layer is found, not compressed again, by a
 /// repeated activity and by a later run alike.
 /// </summary>
-public sealed class CompressLayer : Activity<CompressInput, CompressedLayer>
+public sealed class CompressLayer : Activity<CompressInput, LayerResult>
 {
     private const int LongestName = 200;
 
     /// <inheritdoc/>
-    public override async Task<CompressedLayer> RunAsync(CompressInput input, ActivityContext context, CancellationToken cancellation)
+    public override async Task<LayerResult> RunAsync(CompressInput input, ActivityContext context, CancellationToken cancellation)
     {
-        var store = context.Store;
-        var task = await store.ReadJsonAsync<LayerTask>(RunNames.Task(input.Work, input.Attempt, input.Index), cancellation);
-        using var room = await context.Memory.EnterAsync(task.Plan!.WorkingBytes, cancellation);
+        var task = await context.Layers.TaskAsync(context.Store, input, cancellation);
+        using var room = await context.Memory.EnterAsync(task.Plan!.WorkingBytes + Math.Min(WeightReader.Whole, task.Data.Length), cancellation);
         var clock = Stopwatch.StartNew();
-        CompressedLayer result;
+        // Names are as long as the model's author likes; what orchestrations carry is not.
+        var (name, bytes) = (Shown(task.Name), task.Data.Length);
         try
         {
-            var (stored, reused) = await LayerShards.TakeAsync(store, input.Work, input.Shards, task, cancellation);
-            result = new CompressedLayer(task.Index, task.Name, task.Data.Length, stored.Layer.Bytes, stored.Layer.BitsPerWeight,
-                stored.Layer.RelativeError, stored.Seconds, reused, null);
-            await store.WriteJsonAsync(RunNames.Result(input.Work, input.Attempt, task.Index), new LayerResult(result, stored), cancellation);
+            var (stored, reused) = await LayerShards.TakeAsync(context, input.Work, input.Shards, task, cancellation);
+            var layer = stored.Layer;
+            return new LayerResult(new CompressedLayer(task.Index, name, bytes, layer.Bytes, layer.BitsPerWeight, layer.RelativeError, stored.Seconds, reused, null), stored);
         }
         catch (LayerRefusedException e)
         {
-            result = new CompressedLayer(task.Index, task.Name, task.Data.Length, task.Data.Length, DataTypes.Bits(task.Data.DataType), 0, clock.Elapsed.TotalSeconds, false, e.Message);
-            await store.WriteJsonAsync(RunNames.Result(input.Work, input.Attempt, task.Index), new LayerResult(result, null), cancellation);
+            return new LayerResult(new CompressedLayer(task.Index, name, bytes, bytes, DataTypes.Bits(task.Data.DataType), 0, clock.Elapsed.TotalSeconds, false, e.Message), null);
         }
-        // Names are as long as the model's author likes; what orchestrations carry is not.
-        return result with { Name = Shown(result.Name) };
     }
 
     private static string Shown(string name) => name.Length <= LongestName ? name : $"{name[..(LongestName / 2)]}…{name[^(LongestName / 2)..]}";

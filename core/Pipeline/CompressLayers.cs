@@ -7,10 +7,11 @@ namespace Serverless.Core.Pipeline;
 /// <param name="Work">The run's work folder.</param>
 /// <param name="Shards">Folder of compressed layers.</param>
 /// <param name="Attempt">The attempt, from 0.</param>
+/// <param name="Tasks">Hash of its tasks.</param>
 /// <param name="From">The first layer.</param>
 /// <param name="Count">How many.</param>
 /// <param name="Placement">Where they are compressed.</param>
-public sealed record LayersInput(string Work, string Shards, int Attempt, int From, int Count, StepPlacement Placement);
+public sealed record LayersInput(string Work, string Shards, int Attempt, string Tasks, int From, int Count, StepPlacement Placement);
 
 /// <summary>What became of them.</summary>
 /// <param name="Count">Layers.</param>
@@ -59,13 +60,22 @@ public sealed class CompressLayers : Orchestration<LayersInput, LayersDone>
     {
         var total = new Tally();
         Show(host, input, total.Sum, count, bytes, null);
-        await Task.WhenAll(Enumerable.Range(input.From, input.Count).Select(async index =>
+        await Task.WhenAll(Enumerable.Range(input.From, input.Count).Chunk(LayerRecords.ResultsTogether).Select(async some =>
         {
-            var layer = await GpuCall.RunAsync<CompressLayer, CompressInput, CompressedLayer>(
-                host, input.Work, $"{StorePath.Name(input.Work)}-{input.Attempt}-{index}", new CompressInput(input.Work, input.Shards, input.Attempt, index), input.Placement);
-            Show(host, input, total.Add(new LayersDone(1, layer.BytesBefore, layer.BytesBefore - layer.BytesAfter)), count, bytes, layer);
+            var results = await Task.WhenAll(some.Select(CompressAsync));
+            await host.CallAsync<RecordLayers, RecordInput, LayersRecorded>(new RecordInput(input.Work, input.Attempt, results));
         }));
         return total.Sum;
+
+        async Task<LayerResult> CompressAsync(int index)
+        {
+            var result = await GpuCall.RunAsync<CompressLayer, CompressInput, LayerResult>(
+                host, input.Work, $"{StorePath.Name(input.Work)}-{input.Attempt}-{index}",
+                new CompressInput(input.Work, input.Shards, input.Attempt, input.Tasks, index), input.Placement);
+            var layer = result.Figures;
+            Show(host, input, total.Add(new LayersDone(1, layer.BytesBefore, layer.BytesBefore - layer.BytesAfter)), count, bytes, layer);
+            return result with { Figures = layer with { Name = "" } };
+        }
     }
 
     private static void Show(IOrchestration host, LayersInput input, LayersDone done, int count, long bytes, CompressedLayer? layer) =>

@@ -124,7 +124,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
         var bestDone = new LayersDone(0, 0, 0);
         for (var attempt = 0; ; attempt++)
         {
-            var done = await CompressLayers.RunAsync(host, new LayersInput(request.Work, request.Shards, attempt, 0, planned.Layers, planned.Placement), planned.Bytes);
+            var done = await CompressLayers.RunAsync(host, new LayersInput(request.Work, request.Shards, attempt, planned.Tasks, 0, planned.Layers, planned.Placement), planned.Bytes);
             if (corrects)
             {
                 Show(host, "Correct", attempt + 1, planned, done);

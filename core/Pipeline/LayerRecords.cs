@@ -1,52 +1,92 @@
+using System.Security.Cryptography;
+using System.Text.Json;
 using Serverless.Core.Storage;
 
 namespace Serverless.Core.Pipeline;
 
-/// <summary>The tasks of an attempt and their results, one small object each; several are on their way at a time.</summary>
+/// <summary>Which tasks an attempt has.</summary>
+/// <param name="Tasks">Hash of them all, in the names of the objects that hold them: what such an object holds never changes.</param>
+/// <param name="Count">How many.</param>
+internal sealed record TaskList(string Tasks, int Count);
+
+/// <summary>The tasks of an attempt and their results, many in an object: a call to the store costs more than a record.</summary>
 internal static class LayerRecords
 {
+    /// <summary>Tasks in one object.</summary>
+    public const int TasksTogether = 100;
+
+    /// <summary>Results in one object.</summary>
+    public const int ResultsTogether = 20;
+
     private const int Parallelism = 16;
 
     /// <summary>Writes the tasks.</summary>
-    public static Task WriteTasksAsync(IArtifactStore store, string work, int attempt, IReadOnlyList<LayerTask> tasks, CancellationToken cancellation) =>
-        Parallel.ForEachAsync(tasks, Options(cancellation), async (t, token) => await store.WriteJsonAsync(RunNames.Task(work, attempt, t.Index), t, token));
+    /// <returns>Their hash.</returns>
+    public static async Task<string> WriteTasksAsync(
+        IArtifactStore store, string work, int attempt, IReadOnlyList<LayerTask> tasks, CancellationToken cancellation)
+    {
+        var groups = tasks.Chunk(TasksTogether).Select(g => (g[0].Index, Json: JsonSerializer.SerializeToUtf8Bytes(g, Json.Options))).ToList();
+        using var sha = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        foreach (var (_, json) in groups) sha.AppendData(json);
+        var hash = Convert.ToHexStringLower(sha.GetHashAndReset().AsSpan(0, 8));
+        await Parallel.ForEachAsync(groups, Options(cancellation), async (g, token) =>
+            await store.WriteBytesAsync(RunNames.Tasks(work, attempt, hash, g.Index), g.Json, token));
+        await store.WriteJsonAsync(RunNames.TaskList(work, attempt), new TaskList(hash, tasks.Count), cancellation);
+        return hash;
+    }
 
     /// <summary>The tasks in their order.</summary>
+    /// <exception cref="DamagedWorkException">Some are gone.</exception>
     public static Task<IReadOnlyList<LayerTask>> TasksAsync(IArtifactStore store, string work, int attempt, CancellationToken cancellation) =>
-        ReadAsync<LayerTask>(store, work, attempt, ".task.json", cancellation);
+        TasksAsync(store, work, attempt, 0, int.MaxValue, cancellation);
 
-    /// <summary>The results of those tasks that compress, in their order.</summary>
-    public static Task<IReadOnlyList<LayerResult>> ResultsAsync(IArtifactStore store, string work, int attempt, CancellationToken cancellation) =>
-        ReadAsync<LayerResult>(store, work, attempt, ".result.json", cancellation);
-
-    /// <summary>The tasks and the results of those that compress, all of them.</summary>
+    /// <summary>Some of the tasks.</summary>
     /// <param name="store">The store.</param>
     /// <param name="work">The run's work folder.</param>
     /// <param name="attempt">The attempt.</param>
-    /// <param name="count">Tasks that there must be, or null for those without a gap.</param>
+    /// <param name="from">The first.</param>
+    /// <param name="most">How many at most.</param>
     /// <param name="cancellation">Cancels the reads.</param>
-    /// <exception cref="DamagedWorkException">A task or result is gone.</exception>
-    public static async Task<(IReadOnlyList<LayerTask> Tasks, IReadOnlyList<LayerResult> Results)> AllAsync(
-        IArtifactStore store, string work, int attempt, int? count, CancellationToken cancellation)
+    /// <exception cref="DamagedWorkException">Some are gone.</exception>
+    public static async Task<IReadOnlyList<LayerTask>> TasksAsync(
+        IArtifactStore store, string work, int attempt, int from, int most, CancellationToken cancellation)
     {
-        var (tasks, results) = (await TasksAsync(store, work, attempt, cancellation), await ResultsAsync(store, work, attempt, cancellation));
-        var folder = $"{RunNames.Attempt(work, attempt)}/layers";
-        if (tasks.Count != (count ?? tasks.Count) || tasks.Where((t, i) => t.Index != i).Any())
-            throw new DamagedWorkException($"{folder} has {tasks.Count} of {count ?? tasks[^1].Index + 1} tasks.");
-        var made = results.Select(r => r.Figures.Index).ToHashSet();
-        if (tasks.FirstOrDefault(t => t.Step is not null && !made.Contains(t.Index)) is { } missing)
-            throw new DamagedWorkException($"{RunNames.Result(work, attempt, missing.Index)} is missing.");
-        return (tasks, results);
+        var list = await store.ReadJsonAsync<TaskList>(RunNames.TaskList(work, attempt), cancellation);
+        var count = Math.Min(most, list.Count - from);
+        var first = from / TasksTogether * TasksTogether;
+        var paths = new List<string>();
+        for (var i = first; i < from + count; i += TasksTogether) paths.Add(RunNames.Tasks(work, attempt, list.Tasks, i));
+        var tasks = (await ReadAsync<LayerTask>(store, paths, cancellation)).Skip(from - first).Take(count).ToList();
+        return tasks.Count == count ? tasks : throw new DamagedWorkException($"{RunNames.Layers(work, attempt)}: {tasks.Count} of {count} tasks are there.");
     }
 
-    private static async Task<IReadOnlyList<T>> ReadAsync<T>(IArtifactStore store, string work, int attempt, string ending, CancellationToken cancellation)
+    /// <summary>Writes some results, all of those that are kept together.</summary>
+    public static Task WriteResultsAsync(IArtifactStore store, string work, int attempt, IReadOnlyList<LayerResult> results, CancellationToken cancellation) =>
+        store.WriteJsonAsync(RunNames.Results(work, attempt, results[0].Figures.Index), results, cancellation);
+
+    /// <summary>The results of those tasks that compress, in their order.</summary>
+    /// <param name="store">The store.</param>
+    /// <param name="work">The run's work folder.</param>
+    /// <param name="attempt">The attempt.</param>
+    /// <param name="tasks">The tasks, all of them.</param>
+    /// <param name="cancellation">Cancels the reads.</param>
+    /// <exception cref="DamagedWorkException">A result is gone.</exception>
+    public static async Task<IReadOnlyList<LayerResult>> ResultsAsync(
+        IArtifactStore store, string work, int attempt, IReadOnlyList<LayerTask> tasks, CancellationToken cancellation)
     {
-        var paths = new List<string>();
-        await foreach (var a in store.ListAsync($"{RunNames.Attempt(work, attempt)}/layers/", cancellation))
-            if (a.Path.EndsWith(ending, StringComparison.Ordinal)) paths.Add(a.Path);
-        var records = new T[paths.Count];
-        await Parallel.ForAsync(0, paths.Count, Options(cancellation), async (i, token) => records[i] = await store.ReadJsonAsync<T>(paths[i], token));
-        return records;
+        var compressed = tasks.TakeWhile(t => t.Step is not null).Count();
+        var paths = Enumerable.Range(0, (compressed + ResultsTogether - 1) / ResultsTogether).Select(i => RunNames.Results(work, attempt, i * ResultsTogether)).ToList();
+        var results = await ReadAsync<LayerResult>(store, paths, cancellation);
+        for (var i = 0; i < compressed; i++)
+            if (i >= results.Count || results[i].Figures.Index != i) throw new DamagedWorkException($"{RunNames.Layers(work, attempt)}: the result of layer {i} is missing.");
+        return [.. results.Select(r => r with { Figures = r.Figures with { Name = tasks[r.Figures.Index].Name } })];
+    }
+
+    private static async Task<IReadOnlyList<T>> ReadAsync<T>(IArtifactStore store, IReadOnlyList<string> paths, CancellationToken cancellation)
+    {
+        var records = new IReadOnlyList<T>[paths.Count];
+        await Parallel.ForAsync(0, paths.Count, Options(cancellation), async (i, token) => records[i] = await store.ReadJsonAsync<IReadOnlyList<T>>(paths[i], token));
+        return [.. records.SelectMany(r => r)];
     }
 
     private static ParallelOptions Options(CancellationToken cancellation) => new() { MaxDegreeOfParallelism = Parallelism, CancellationToken = cancellation };

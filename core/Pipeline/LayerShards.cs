@@ -13,47 +13,47 @@ namespace Serverless.Core.Pipeline;
 /// </summary>
 internal static class LayerShards
 {
-    private const int Version = 4;
+    private const int Version = 5;
 
     /// <summary>Finds a layer's shard or makes it.</summary>
-    /// <param name="store">The store.</param>
+    /// <param name="context">The store, and what is known of shards.</param>
     /// <param name="work">The run's work folder.</param>
     /// <param name="shards">Folder of compressed layers.</param>
     /// <param name="task">The layer, with a step and a plan.</param>
     /// <param name="cancellation">Cancels the work.</param>
     /// <exception cref="LayerRefusedException">Its values cannot be compressed so.</exception>
-    public static async Task<(StoredLayer Stored, bool Reused)> TakeAsync(IArtifactStore store, string work, string shards, LayerTask task, CancellationToken cancellation)
+    public static async Task<(StoredLayer Stored, bool Reused)> TakeAsync(
+        ActivityContext context, string work, string shards, LayerTask task, CancellationToken cancellation)
     {
-        var clock = Stopwatch.StartNew();
+        var (store, clock) = (context.Store, Stopwatch.StartNew());
         await using var weight = await task.Data.OpenAsync(store, cancellation);
         await using var statistics = task.Observation is { } o ? await store.OpenAsync(RunNames.Statistics(work, o), null, cancellation) : null;
-        var key = await KeyAsync(weight, task, statistics, cancellation);
-        var record = $"{shards}/{key}.json";
-        if (await FindAsync(store, record, cancellation) is { } found) return (found, true);
+        var shard = $"{shards}/{await KeyAsync(weight, task, statistics, cancellation)}.bin";
+        if (await FindAsync(context, shard, cancellation) is { } found) return (found, true);
         var technique = Plan.Technique(task.Step!);
         var options = Plan.Options(task.Step!);
         var layer = new LayerWork(weight, task.Plan!.Shape ?? task.Shape, task.Plan)
         {
             Input = statistics is null ? null : await StatisticsFile.ReadAsync(statistics, cancellation), NotObserved = task.NotObserved,
         };
-        EncodedLayer? encoded = null;
-        var shard = $"{shards}/{key}.bin";
-        await store.WriteAsync(shard, async (stream, token) => encoded = await technique.CompressAsync(layer, options, stream, token), cancellation);
-        var stored = new StoredLayer(encoded!, shard, clock.Elapsed.TotalSeconds);
-        await store.WriteJsonAsync(record, stored, cancellation);
-        return (stored, false);
+        StoredLayer? stored = null;
+        await store.WriteAsync(shard, async (stream, token) =>
+        {
+            var encoded = await technique.CompressAsync(layer, options, stream, token);
+            stored = new StoredLayer(encoded, shard, clock.Elapsed.TotalSeconds);
+            await ShardRecord.WriteAsync(stream, stored, token);
+        }, cancellation);
+        return (stored!, false);
     }
 
-    // A shard or record that is missing or damaged is made anew.
-    private static async Task<StoredLayer?> FindAsync(IArtifactStore store, string record, CancellationToken cancellation)
+    // A shard that is missing or damaged is made anew.
+    private static async Task<StoredLayer?> FindAsync(ActivityContext context, string shard, CancellationToken cancellation)
     {
         try
         {
-            if (await store.FindAsync(record, cancellation) is null) return null;
-            var stored = await store.ReadJsonAsync<StoredLayer>(record, cancellation);
-            if (await store.FindAsync(stored.Shard, cancellation) is null) return null;
-            await (await store.OpenAsync(stored.Shard, null, cancellation)).DisposeAsync();
-            return stored;
+            if (await context.Layers.ShardAsync(context.Store, shard, cancellation) is null) return null;
+            await using var reader = await context.Store.OpenAsync(shard, null, cancellation);
+            return await ShardRecord.ReadAsync(reader, cancellation);
         }
         catch (DamagedWorkException)
         {
@@ -64,7 +64,8 @@ internal static class LayerShards
     private static async Task<string> KeyAsync(WeightReader weight, LayerTask task, ArtifactReader? statistics, CancellationToken cancellation)
     {
         using var sha = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        sha.AppendData(JsonSerializer.SerializeToUtf8Bytes(new { Version, task.Data.DataType, task.Shape, Step = new { task.Step!.Step, task.Step.Method, task.Step.Options }, task.Plan, task.NotObserved }, Json.Options));
+        var step = new { task.Step!.Step, task.Step.Method, task.Step.Options };
+        sha.AppendData(JsonSerializer.SerializeToUtf8Bytes(new { Version, task.Data.DataType, task.Shape, Step = step, task.Plan, task.NotObserved }, Json.Options));
         await weight.ScanAsync(bytes => sha.AppendData(bytes.Span), cancellation);
         if (statistics is not null) await statistics.ScanAsync(sha.AppendData, cancellation);
         return Convert.ToHexStringLower(sha.GetHashAndReset().AsSpan(0, 16));

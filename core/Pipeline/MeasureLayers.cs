@@ -33,16 +33,14 @@ public sealed class MeasureLayers : Activity<MeasureInput, LayersMeasured>, IRun
     public override async Task<LayersMeasured> RunAsync(MeasureInput input, ActivityContext context, CancellationToken cancellation)
     {
         var (store, request) = (context.Store, input.Request);
-        var tasks = new List<LayerTask>();
-        for (var i = input.From; i < input.From + input.Count; i++) tasks.Add(await store.ReadJsonAsync<LayerTask>(RunNames.Task(request.Work, 0, i), cancellation));
-        tasks.RemoveAll(t => t.Choices.Count == 0);
+        var tasks = (await LayerRecords.TasksAsync(store, request.Work, 0, input.From, input.Count, cancellation)).Where(t => t.Choices.Count > 0);
         using var original = await ModelTrial.OpenAsync(store, request, MostRuns, Decisions, cancellation);
         foreach (var task in tasks)
         {
             using var room = await context.Memory.EnterAsync(task.Plan!.WorkingBytes, cancellation);
             try
             {
-                await store.WriteJsonAsync(RunNames.Sensitivity(request.Work, task.Index), await MeasureAsync(store, request, task, original, cancellation), cancellation);
+                await store.WriteJsonAsync(RunNames.Sensitivity(request.Work, task.Index), await MeasureAsync(context, request, task, original, cancellation), cancellation);
             }
             catch (LayerRefusedException)
             {
@@ -50,14 +48,14 @@ public sealed class MeasureLayers : Activity<MeasureInput, LayersMeasured>, IRun
                 await store.WriteJsonAsync(RunNames.Sensitivity(request.Work, task.Index), new LayerSensitivity([], [.. task.Choices.Select(_ => default(TrialLoss))], 0), cancellation);
             }
         }
-        return new LayersMeasured(tasks.Count);
+        return new LayersMeasured(input.Count);
     }
 
-    private static async Task<LayerSensitivity> MeasureAsync(IArtifactStore store, RunRequest request, LayerTask task, ModelTrial original, CancellationToken cancellation)
+    private static async Task<LayerSensitivity> MeasureAsync(ActivityContext context, RunRequest request, LayerTask task, ModelTrial original, CancellationToken cancellation)
     {
         var made = new List<StoredLayer>();
         foreach (var choice in task.Choices)
-            made.Add((await LayerShards.TakeAsync(store, request.Work, request.Shards, task with { Step = choice.Step, Plan = choice.Plan }, cancellation)).Stored);
+            made.Add((await LayerShards.TakeAsync(context, request.Work, request.Shards, task with { Step = choice.Step, Plan = choice.Plan }, cancellation)).Stored);
         var weighted = made.All(m => m.Layer.OutputError is not null);
         var proxies = made.Select(m => weighted ? m.Layer.OutputError!.Value : m.Layer.RelativeError * m.Layer.RelativeError).ToList();
         // Losses of the narrow widths are measured one by one: they are too large to grow as squares do. Those of the wide

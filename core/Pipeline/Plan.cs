@@ -20,6 +20,9 @@ public sealed record PlanInput(RunRequest Request);
 /// <param name="Placement">Where they are compressed.</param>
 public sealed record Planned(int Layers, int All, long Bytes, StepPlacement Placement)
 {
+    /// <summary>Hash of the tasks.</summary>
+    public string Tasks { get; init; } = "";
+
     /// <summary>Inputs of layers that techniques want to know about.</summary>
     public int Observations { get; init; }
 
@@ -45,8 +48,9 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var corrects = recipe.Whole.CorrectBias?.Apply ?? tasks.Any(t => t.Plan?.Form == StorageForm.Qdq);
         if (observations.Count > 0 || mixed || corrects)
             await store.WriteJsonAsync(RunNames.Calibration(request.Work), new Calibration(observations, Samples(tasks, mixed, corrects ? recipe.Whole.CorrectBias ?? new BiasCorrectionOptions() : null), 0, 0, ""), cancellation);
-        await LayerRecords.WriteTasksAsync(store, request.Work, 0, [.. tasks.Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path) } })], cancellation);
-        return Summary(tasks) with { Observations = observations.Count, Mixed = mixed, CorrectsBias = corrects };
+        var hash = await LayerRecords.WriteTasksAsync(
+            store, request.Work, 0, [.. tasks.Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path) } })], cancellation);
+        return Summary(tasks) with { Tasks = hash, Observations = observations.Count, Mixed = mixed, CorrectsBias = corrects };
     }
 
     /// <summary>The tasks of a model under a recipe: those that compress first, largest first, then the rest.</summary>

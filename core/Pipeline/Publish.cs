@@ -106,8 +106,8 @@ public sealed class Publish : Activity<PublishInput, Published>
 
     private static async Task<IReadOnlyList<ReportLayer>> LayersAsync(IArtifactStore store, string work, int attempt, CancellationToken cancellation)
     {
-        var (tasks, made) = await LayerRecords.AllAsync(store, work, attempt, null, cancellation);
-        var results = made.ToDictionary(r => r.Figures.Index);
+        var tasks = await LayerRecords.TasksAsync(store, work, attempt, cancellation);
+        var results = (await LayerRecords.ResultsAsync(store, work, attempt, tasks, cancellation)).ToDictionary(r => r.Figures.Index);
         return [.. tasks.Select(t => Describe(t, t.Step is null ? null : results[t.Index]))];
     }
 

@@ -45,12 +45,15 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
     private static async Task NoteAsync(IArtifactStore store, ReassembleInput input, IReadOnlyDictionary<string, string> floats, CancellationToken cancellation)
     {
         if (floats.Count == 0) return;
-        foreach (var (figures, stored) in await LayerRecords.ResultsAsync(store, input.Request.Work, input.Attempt, cancellation))
+        var (work, attempt) = (input.Request.Work, input.Attempt);
+        var results = await LayerRecords.ResultsAsync(store, work, attempt, await LayerRecords.TasksAsync(store, work, attempt, cancellation), cancellation);
+        foreach (var together in results.Chunk(LayerRecords.ResultsTogether).Where(g => g.Any(r => floats.ContainsKey(r.Figures.Name))))
+            await LayerRecords.WriteResultsAsync(store, work, attempt, [.. together.Select(Note)], cancellation);
+
+        LayerResult Note(LayerResult result) => !floats.TryGetValue(result.Figures.Name, out var why) ? result : result with
         {
-            if (!floats.TryGetValue(figures.Name, out var why)) continue;
-            var layer = stored!.Layer with { Form = StorageForm.Folded, Fallback = $"weights only: {why}" };
-            await store.WriteJsonAsync(RunNames.Result(input.Request.Work, input.Attempt, figures.Index), new LayerResult(figures, stored with { Layer = layer }), cancellation);
-        }
+            Stored = result.Stored! with { Layer = result.Stored.Layer with { Form = StorageForm.Folded, Fallback = $"weights only: {why}" } },
+        };
     }
 
     /// <summary>Shortens the names inside a graph where that saves a percent or more.</summary>

@@ -30,7 +30,7 @@ public sealed class Replan : Activity<ReplanInput, Planned>
         var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
         var weights = Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal);
         var tasks = (await LayerRecords.TasksAsync(store, request.Work, input.Attempt, cancellation)).ToList();
-        var results = (await LayerRecords.ResultsAsync(store, request.Work, input.Attempt, cancellation)).Select(r => r.Figures);
+        var results = (await LayerRecords.ResultsAsync(store, request.Work, input.Attempt, tasks, cancellation)).Select(r => r.Figures);
         var candidates = results.Where(r => r.Note is null)
             .OrderByDescending(r => r.Error / Math.Max(1, r.BytesBefore - r.BytesAfter)).ThenBy(r => r.Index).ToList();
         var share = Math.Max(1, (int)Math.Ceiling(candidates.Count * Math.Pow(2, input.Attempt) / FirstShare));
@@ -46,8 +46,7 @@ public sealed class Replan : Activity<ReplanInput, Planned>
         }
         if (moved == 0 || tasks.All(t => t.Step is null)) return new Planned(0, tasks.Count, 0, new Recipes.StepPlacement());
         var ordered = tasks.OrderBy(t => t.Step is null).ThenBy(t => t.Index).Select((t, i) => t with { Index = i }).ToList();
-        await LayerRecords.WriteTasksAsync(store, request.Work, input.Attempt + 1, ordered, cancellation);
-        return Plan.Summary(ordered);
+        return Plan.Summary(ordered) with { Tasks = await LayerRecords.WriteTasksAsync(store, request.Work, input.Attempt + 1, ordered, cancellation) };
     }
 
     private static LayerTask Gentler(LayerTask task, Weight weight)

@@ -39,7 +39,7 @@ public sealed record RunResult(string Status, string Output, long BytesBefore, l
     public const string OverBudget = "over-budget";
 }
 
-/// <summary>What is done with one weight in one attempt; one object in the store each.</summary>
+/// <summary>What is done with one weight in one attempt.</summary>
 /// <param name="Index">Position in the plan.</param>
 /// <param name="Name">The weight.</param>
 /// <param name="Node">The node that uses it first, or null.</param>
@@ -141,11 +141,17 @@ public static class RunNames
     /// <summary>Folder of one attempt.</summary>
     public static string Attempt(string work, int attempt) => $"{work}/attempt-{attempt}";
 
-    /// <summary>A layer's task.</summary>
-    public static string Task(string work, int attempt, int index) => $"{Attempt(work, attempt)}/layers/{index:D6}.task.json";
+    /// <summary>Folder of an attempt's tasks and results.</summary>
+    public static string Layers(string work, int attempt) => $"{Attempt(work, attempt)}/layers";
 
-    /// <summary>A layer's result.</summary>
-    public static string Result(string work, int attempt, int index) => $"{Attempt(work, attempt)}/layers/{index:D6}.result.json";
+    /// <summary>Which tasks an attempt has.</summary>
+    public static string TaskList(string work, int attempt) => $"{Layers(work, attempt)}/tasks.json";
+
+    /// <summary>Some tasks, from one on.</summary>
+    public static string Tasks(string work, int attempt, string tasks, int from) => $"{Layers(work, attempt)}/{tasks}-{from:D6}.tasks.json";
+
+    /// <summary>Some results, from one on.</summary>
+    public static string Results(string work, int attempt, int from) => $"{Layers(work, attempt)}/{from:D6}.results.json";
 
     /// <summary>The assembled model's folder.</summary>
     public static string Assembled(string work, int attempt) => $"{Attempt(work, attempt)}/out";

@@ -17,6 +17,7 @@ public sealed class BlobStore : IArtifactStore
     private readonly BlobServiceClient service;
     private readonly StorageCalls calls;
     private readonly ServerSideRanges ranges;
+    private readonly SeenBlobs seen = new();
 
     /// <summary>Wraps a client whose own retries are off.</summary>
     /// <param name="service">The client.</param>
@@ -71,7 +72,7 @@ public sealed class BlobStore : IArtifactStore
         try
         {
             var found = await CallAsync(path, (blob, token) => blob.GetPropertiesAsync(cancellationToken: token), cancellation, Absent);
-            return new Artifact(path, found.Value.ContentLength, Tag(found.Value.ETag));
+            return seen.Note(new Artifact(path, found.Value.ContentLength, Tag(found.Value.ETag)));
         }
         catch (RequestFailedException e) when (Absent(e))
         {
@@ -82,9 +83,15 @@ public sealed class BlobStore : IArtifactStore
     /// <inheritdoc/>
     public async Task<ArtifactReader> OpenAsync(string path, string? etag, CancellationToken cancellation)
     {
-        var artifact = await FindAsync(path, cancellation) ?? throw Missing(path);
-        if (etag is not null && etag != artifact.ETag) throw Changed(path);
-        return new Reader(artifact, Blob(path), calls, ranges);
+        var blob = Blob(path);
+        if (etag is not null && seen.Find(path, etag) is { } known) return new BlobReader(known, blob, calls, ranges);
+        if (await BlobReader.OpenAsync(path, etag, blob, calls, ranges, cancellation) is { } reader)
+        {
+            seen.Note(reader.Artifact);
+            return reader;
+        }
+        var empty = await FindAsync(path, cancellation) ?? throw Missing(path);
+        return etag is null || etag == empty.ETag ? new BlobReader(empty, blob, calls, ranges) : throw Changed(path);
     }
 
     /// <inheritdoc/>
@@ -93,7 +100,7 @@ public sealed class BlobStore : IArtifactStore
         await using var stream = new BlockStream(Blob(path), calls, cancellation);
         await write(stream, cancellation);
         var etag = await stream.CommitAsync(cancellation);
-        return new Artifact(path, stream.Length, Tag(etag));
+        return seen.Note(new Artifact(path, stream.Length, Tag(etag)));
     }
 
     /// <inheritdoc/>
@@ -127,7 +134,8 @@ public sealed class BlobStore : IArtifactStore
                 await foreach (var p in service.GetBlobContainerClient(container).GetBlobsAsync(new GetBlobsOptions { Prefix = name }, token).AsPages(next)) return p;
                 return null;
             }, cancellation, container);
-            foreach (var blob in page?.Values ?? []) yield return new Artifact($"{container}/{blob.Name}", blob.Properties.ContentLength ?? 0, Tag(blob.Properties.ETag ?? default));
+            foreach (var blob in page?.Values ?? [])
+                yield return new Artifact($"{container}/{blob.Name}", blob.Properties.ContentLength ?? 0, Tag(blob.Properties.ETag ?? default));
             next = page?.ContinuationToken;
         } while (!string.IsNullOrEmpty(next));
     }
@@ -177,7 +185,7 @@ public sealed class BlobStore : IArtifactStore
         new($"{path}: the blob changed while it was being compressed; start again when it is whole.");
 
     // What a run has written can be made again; what was dropped cannot.
-    private static Exception Missing(string path) => path.StartsWith(ChecksummedStore.Container + "/", StringComparison.Ordinal)
+    internal static Exception Missing(string path) => path.StartsWith(ChecksummedStore.Container + "/", StringComparison.Ordinal)
         ? new DamagedWorkException($"{path} is missing.")
         : new BadInputException($"{path}: the blob does not exist; put it beside the model.");
 
@@ -189,7 +197,7 @@ public sealed class BlobStore : IArtifactStore
     }
 
     // Listings give tags without the quotes that headers have.
-    private static string Tag(ETag etag) => etag.ToString().Trim('"');
+    internal static string Tag(ETag etag) => etag.ToString().Trim('"');
 
     private async Task<string?> WriterAsync(string path, CancellationToken cancellation)
     {
@@ -218,40 +226,4 @@ public sealed class BlobStore : IArtifactStore
     private static bool Absent(RequestFailedException e) => e.Status == 404;
 
     private static (string Container, string Name) Split(string path) => path.IndexOf('/') is var i and >= 0 ? (path[..i], path[(i + 1)..]) : (path, "");
-
-    private sealed class Reader(Artifact artifact, BlockBlobClient blob, StorageCalls calls, ServerSideRanges ranges)
-        : ArtifactReader(artifact)
-    {
-        public override async ValueTask ReadAsync(long offset, Memory<byte> destination, CancellationToken cancellation)
-        {
-            if (destination.Length == 0) return;
-            if (offset < 0 || offset + destination.Length > Artifact.Length) throw new EndOfStreamException($"{Artifact.Path} ends at {Artifact.Length}.");
-            var options = new BlobDownloadOptions { Range = new HttpRange(offset, destination.Length), Conditions = new BlobRequestConditions { IfMatch = new ETag(Artifact.ETag) } };
-            try
-            {
-                await calls.ExecuteAsync(async token =>
-                {
-                    var response = await blob.DownloadStreamingAsync(options, token);
-                    await using var content = response.Value.Content;
-                    await content.ReadExactlyAsync(destination, token);
-                    return true;
-                }, cancellation, blob.BlobContainerName, IsAnother);
-            }
-            catch (RequestFailedException e) when (IsAnother(e))
-            {
-                throw Changed(Artifact.Path);
-            }
-
-            static bool IsAnother(RequestFailedException e) => e.Status is 412 or 404 or 416;
-        }
-
-        public override async Task CopyToAsync(long offset, long length, Stream output, CancellationToken cancellation)
-        {
-            if (offset < 0 || offset + length > Artifact.Length) throw new EndOfStreamException($"{Artifact.Path} ends at {Artifact.Length}.");
-            if (output is not BlockStream blocks || !await ranges.TryAppendAsync(blocks, blob, Artifact, offset, length, cancellation))
-                await base.CopyToAsync(offset, length, output, cancellation);
-        }
-
-        public override ValueTask DisposeAsync() => ValueTask.CompletedTask;
-    }
 }

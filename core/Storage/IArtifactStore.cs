@@ -52,10 +52,10 @@ public interface IArtifactStore
     Task<LocalFolder> MaterializeAsync(string folder, IReadOnlyDictionary<string, string?> files, CancellationToken cancellation);
 }
 
-/// <summary>Ranged reads of one version of one object.</summary>
+/// <summary>Ranged reads of one version of one object, one read at a time.</summary>
 public abstract class ArtifactReader(Artifact artifact) : IAsyncDisposable
 {
-    private const int CopyBuffer = 4 << 20, ScanBuffer = 1 << 20;
+    private const int CopyBuffer = 4 << 20, ScanBuffer = 4 << 20;
 
     /// <summary>The version that is read.</summary>
     public Artifact Artifact { get; } = artifact;

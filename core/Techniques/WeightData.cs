@@ -18,13 +18,26 @@ public sealed record WeightData(string Path, string? ETag, long Offset, long Len
         new(this, await store.OpenAsync(Path, ETag, cancellation));
 }
 
-/// <summary>Reads ranges of a weight as floats.</summary>
-public sealed class WeightReader(WeightData data, ArtifactReader source) : IAsyncDisposable
+/// <summary>Reads ranges of a weight as floats; a weight of up to <see cref="Whole"/> bytes is read from the store once.</summary>
+public sealed class WeightReader : IAsyncDisposable
 {
-    private float[]? factors;
-    private long inner = 1;
+    /// <summary>Bytes of the largest weight that is held, and of the longest read of a larger one.</summary>
+    public const int Whole = 4 << 20;
 
-    private readonly int width = DataTypes.Bits(data.DataType) / 8;
+    private readonly WeightData data;
+    private readonly ArtifactReader source;
+    private readonly Held held;
+    private readonly int width;
+    private readonly float[]? factors;
+    private readonly long inner = 1;
+
+    /// <summary>Reads a weight.</summary>
+    /// <param name="data">Where it is.</param>
+    /// <param name="source">The object, which is disposed with this.</param>
+    public WeightReader(WeightData data, ArtifactReader source) => (this.data, this.source, held, width) = (data, source, new Held(), DataTypes.Bits(data.DataType) / 8);
+
+    private WeightReader(WeightReader other, float[] by, long inner) =>
+        (data, source, held, width, factors, this.inner) = (other.data, other.source, other.held, other.width, by, inner);
 
     /// <summary>Number of elements.</summary>
     public long Elements => data.Length / width;
@@ -32,7 +45,7 @@ public sealed class WeightReader(WeightData data, ArtifactReader source) : IAsyn
     /// <summary>Fills <paramref name="floats"/> from element <paramref name="first"/> on.</summary>
     public async ValueTask ReadAsync(long first, Memory<float> floats, CancellationToken cancellation)
     {
-        var raw = ArrayPool<byte>.Shared.Rent(Math.Min(1 << 20, floats.Length * width));
+        var raw = ArrayPool<byte>.Shared.Rent((int)Math.Min(Whole, (long)floats.Length * width));
         try
         {
             var chunk = raw.Length / width;
@@ -40,7 +53,7 @@ public sealed class WeightReader(WeightData data, ArtifactReader source) : IAsyn
             {
                 var count = Math.Min(chunk, floats.Length - done);
                 var bytes = raw.AsMemory(0, count * width);
-                await source.ReadAsync(data.Offset + (first + done) * width, bytes, cancellation);
+                await BytesAsync((first + done) * width, bytes, cancellation);
                 FloatConversion.ToFloat(bytes.Span, data.DataType, floats.Span.Slice(done, count));
                 if (factors is not null) Scale(floats.Span.Slice(done, count), first + done);
             }
@@ -54,23 +67,18 @@ public sealed class WeightReader(WeightData data, ArtifactReader source) : IAsyn
     /// <summary>The same weight with the elements of each row multiplied; reads from the same source, which it does not own.</summary>
     /// <param name="by">A factor for each place in a row.</param>
     /// <param name="shape">The view that says what a row is.</param>
-    public WeightReader Scaled(float[] by, LayerShape shape) => new(data, source) { factors = by, inner = shape.Inner };
-
-    private void Scale(Span<float> floats, long first)
-    {
-        for (var i = 0; i < floats.Length; i++) floats[i] *= factors![(first + i) / inner % factors.Length];
-    }
+    public WeightReader Scaled(float[] by, LayerShape shape) => new(this, by, shape.Inner);
 
     /// <summary>Feeds the stored bytes, in order, to <paramref name="consume"/>.</summary>
     public async Task ScanAsync(Action<ReadOnlyMemory<byte>> consume, CancellationToken cancellation)
     {
-        var raw = ArrayPool<byte>.Shared.Rent(1 << 20);
+        var raw = ArrayPool<byte>.Shared.Rent((int)Math.Clamp(data.Length, 1, Whole));
         try
         {
             for (long done = 0; done < data.Length;)
             {
                 var chunk = raw.AsMemory(0, (int)Math.Min(raw.Length, data.Length - done));
-                await source.ReadAsync(data.Offset + done, chunk, cancellation);
+                await BytesAsync(done, chunk, cancellation);
                 consume(chunk);
                 done += chunk.Length;
             }
@@ -82,5 +90,44 @@ public sealed class WeightReader(WeightData data, ArtifactReader source) : IAsyn
     }
 
     /// <inheritdoc/>
-    public ValueTask DisposeAsync() => source.DisposeAsync();
+    public ValueTask DisposeAsync()
+    {
+        if (factors is not null) return ValueTask.CompletedTask;
+        if (held.Bytes is { } bytes) ArrayPool<byte>.Shared.Return(bytes);
+        held.Bytes = null;
+        return source.DisposeAsync();
+    }
+
+    private async ValueTask BytesAsync(long offset, Memory<byte> bytes, CancellationToken cancellation)
+    {
+        if (data.Length > Whole)
+        {
+            await source.ReadAsync(data.Offset + offset, bytes, cancellation);
+            return;
+        }
+        if (held.Bytes is null)
+        {
+            var whole = ArrayPool<byte>.Shared.Rent((int)data.Length);
+            try
+            {
+                await source.ReadAsync(data.Offset, whole.AsMemory(0, (int)data.Length), cancellation);
+                (held.Bytes, whole) = (whole, null);
+            }
+            finally
+            {
+                if (whole is not null) ArrayPool<byte>.Shared.Return(whole);
+            }
+        }
+        held.Bytes.AsMemory(0, (int)data.Length).Slice((int)offset, bytes.Length).CopyTo(bytes);
+    }
+
+    private void Scale(Span<float> floats, long first)
+    {
+        for (var i = 0; i < floats.Length; i++) floats[i] *= factors![(first + i) / inner % factors.Length];
+    }
+
+    private sealed class Held
+    {
+        public byte[]? Bytes { get; set; }
+    }
 }

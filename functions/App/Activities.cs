@@ -68,8 +68,13 @@ public sealed class Activities(AppHost host)
 
     /// <inheritdoc cref="Core.Pipeline.CompressLayer"/>
     [Function(nameof(CompressLayer))]
-    public Task<CompressedLayer> CompressLayer([ActivityTrigger] CompressInput input, FunctionContext context) =>
-        host.RunAsync<CompressLayer, CompressInput, CompressedLayer>(input, context);
+    public Task<LayerResult> CompressLayer([ActivityTrigger] CompressInput input, FunctionContext context) =>
+        host.RunAsync<CompressLayer, CompressInput, LayerResult>(input, context);
+
+    /// <inheritdoc cref="Core.Pipeline.RecordLayers"/>
+    [Function(nameof(RecordLayers))]
+    public Task<LayersRecorded> RecordLayers([ActivityTrigger] RecordInput input, FunctionContext context) =>
+        host.RunAsync<RecordLayers, RecordInput, LayersRecorded>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.SendGpuStep"/>
     [Function(nameof(SendGpuStep))]

@@ -50,7 +50,7 @@ public class WideFanOutTests(ITestOutputHelper output)
         var outputs = new object[]
         {
             new DropState(request, null, false, false), new Inspected(1, 1), new Planned(Layers, Layers, 1, placement), new Budget(null, null, 0),
-            new CompressedLayer(0, "encoder.layers.0.self_attn.q_proj.weight", 4096, 1024, 8, 0.01, 0.1, false, null), new GpuSent(false), new Reassembled(1, 1, 1),
+            new LayerResult(new CompressedLayer(0, "encoder.layers.0.self_attn.q_proj.weight", 4096, 1024, 8, 0.01, 0.1, false, null), null), new LayersRecorded(1), new GpuSent(false), new Reassembled(1, 1, 1),
             new Evaluated(figures, 1), new Published("compressed/n/n-0"), new Notified([]), new Cleared(0), new FailureWritten(""),
         };
         await using var engine = await DurableEngine.StartAsync(new AppHost(new ActivityContext(new FolderStore(new Dictionary<string, string>()), new MemoryGate(1)), null, ""),
@@ -58,7 +58,7 @@ public class WideFanOutTests(ITestOutputHelper output)
         var id = inParts ? "n-0" : "unsplit";
         var clock = Stopwatch.StartNew();
         await engine.Client.ScheduleNewOrchestrationInstanceAsync(inParts ? nameof(DropRun) : nameof(CompressLayers),
-            inParts ? new DropRequest(id, "drop/n.onnx") : new LayersInput("work/n-0", "work/layers", 0, 0, Layers, placement), new StartOrchestrationOptions(id));
+            inParts ? new DropRequest(id, "drop/n.onnx") : new LayersInput("work/n-0", "work/layers", 0, "0123", 0, Layers, placement), new StartOrchestrationOptions(id));
         var done = await engine.Client.WaitForInstanceCompletionAsync(id, getInputsAndOutputs: true);
         Assert.True(done.RuntimeStatus == OrchestrationRuntimeStatus.Completed, done.FailureDetails?.ToString());
         output.WriteLine($"{(inParts ? "in parts of 100" : "in one")}: {clock.Elapsed.TotalSeconds:0.00} s, {clock.Elapsed.TotalMilliseconds / Layers:0.00} ms a layer");

@@ -41,7 +41,7 @@ public class WorkerConverterTests
     [Fact]
     public void The_placement_of_layers_reaches_their_orchestration()
     {
-        var input = new LayersInput("work/n", "work/layers", 0, 0, 250, new StepPlacement { Device = StepDevice.Gpu });
+        var input = new LayersInput("work/n", "work/layers", 0, "0123", 0, 250, new StepPlacement { Device = StepDevice.Gpu });
         var json = (JsonElement)AppProvider.Converter.Deserialize<object>(AppProvider.Converter.Serialize(input))!;
         var options = AppProvider.Services.GetRequiredService<IOptions<JsonSerializerOptions>>().Value;
         Assert.Equal(input, json.Deserialize<LayersInput>(options));

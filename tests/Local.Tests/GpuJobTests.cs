@@ -80,7 +80,7 @@ public class GpuJobTests(Azurite azurite) : IClassFixture<Azurite>
         var store = azurite.Store();
         await store.EnsureContainersAsync(["work"], default);
         var queue = StepQueue.Connect(azurite.ConnectionString, "hopeless");
-        var step = new GpuStep("run", "work/hopeless", "gpu-x-1", nameof(CompressLayer), JsonSerializer.SerializeToElement(new CompressInput("work/hopeless", "work/layers", 0, 0), Json.Options), "hopeless-answers");
+        var step = new GpuStep("run", "work/hopeless", "gpu-x-1", nameof(CompressLayer), JsonSerializer.SerializeToElement(new CompressInput("work/hopeless", "work/layers", 0, "0123", 0), Json.Options), "hopeless-answers");
         await queue.SendAsync(JsonSerializer.Serialize(step, Json.Options), default);
         for (var i = 0; i < GpuWorker.MaxDeliveries; i++) await (await queue.TryTakeAsync(TimeSpan.FromSeconds(30), default))!.DisposeAsync();
         var outcome = await GpuWorker.RunOneAsync(queue, (_, _, _) => throw new InvalidOperationException("never run"), store, "cpu", TimeSpan.FromSeconds(30), default);
@@ -153,7 +153,7 @@ public class GpuJobTests(Azurite azurite) : IClassFixture<Azurite>
     }
 
     private static GpuStep Step(string work) =>
-        new("run", work, "gpu-x-1", nameof(CompressLayer), JsonSerializer.SerializeToElement(new CompressInput(work, "work/layers", 0, 0), Json.Options), null);
+        new("run", work, "gpu-x-1", nameof(CompressLayer), JsonSerializer.SerializeToElement(new CompressInput(work, "work/layers", 0, "0123", 0), Json.Options), null);
 
     // Kills a job when it says that it runs; true when it had not answered by then.
     private async Task<bool> KillMidwayAsync(BlobStore store)

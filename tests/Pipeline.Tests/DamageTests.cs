@@ -58,8 +58,8 @@ public class DamageTests
 
     [Theory]
     [InlineData(Mixed, "attempt-0")]
-    [InlineData(Mixed, "attempt-0/layers/000001.result.json")]
-    [InlineData(Mixed, "attempt-0/layers/000000.task.json")]
+    [InlineData(Mixed, "attempt-0/layers/000000.results.json")]
+    [InlineData(Mixed, "attempt-0/layers/tasks.json")]
     [InlineData(Mixed, "calibration/calibration.json")]
     [InlineData(Static, "attempt-0")]
     [InlineData(Static, "attempt-0/biases.json")]

@@ -66,7 +66,13 @@ public class HostileInputTests
         var request = new RunRequest("m", "drop/m.onnx", null, null, $"work/{run}", $"work/{run}/layers", "work/out");
         await new Inspect().RunAsync(new InspectInput(request), context, default);
         var planned = await new Plan().RunAsync(new PlanInput(request), context, default);
-        for (var i = 0; i < planned.Layers; i++) await new CompressLayer().RunAsync(new CompressInput(request.Work, request.Shards, 0, i), context, default);
+        for (var i = 0; i < planned.Layers; i += LayerRecords.ResultsTogether)
+        {
+            var results = new List<LayerResult>();
+            for (var j = i; j < Math.Min(i + LayerRecords.ResultsTogether, planned.Layers); j++)
+                results.Add(await new CompressLayer().RunAsync(new CompressInput(request.Work, request.Shards, 0, planned.Tasks, j), context, default));
+            await new RecordLayers().RunAsync(new RecordInput(request.Work, 0, results), context, default);
+        }
         await new Reassemble().RunAsync(new ReassembleInput(request, 0), context, default);
         Directory.Delete(Path.Combine(folder.Path, "work", run.ToString()), recursive: true);
     }
