@@ -39,13 +39,17 @@ public sealed class CalibrateShard : Activity<CalibrateInput, ShardCalibrated>, 
         var runs = 0;
         try
         {
-            runs = await ValueTap.RunAsync(folder.Path, index, observers.Names, samples, observers.See, values => observers.WriteAsync(values, store, request.Work, input.Shard, cancellation), cancellation);
+            await StatisticsSet.WriteAsync(store, RunNames.StatisticsPart(request.Work, input.Shard), async (writer, token) =>
+            {
+                runs = await ValueTap.RunAsync(
+                    folder.Path, index, observers.Names, samples, observers.See, values => observers.WriteAsync(values, writer, token), token);
+                await observers.WriteAsync([.. observers.Names], writer, token);
+            }, cancellation);
         }
         catch (OnnxRuntimeException e)
         {
             throw SyntheticSamples.CannotRun(index with { Path = request.Model }, e);
         }
-        await observers.WriteAsync([.. observers.Names], store, request.Work, input.Shard, cancellation);
         return new ShardCalibrated(runs);
     }
 
@@ -92,14 +96,14 @@ public sealed class CalibrateShard : Activity<CalibrateInput, ShardCalibrated>, 
             foreach (var (_, _, observer) in byValue[name]) observer.Add(values, shape);
         }
 
-        public async Task WriteAsync(IReadOnlyList<string> values, IArtifactStore store, string work, int shard, CancellationToken cancellation)
+        public async Task WriteAsync(IReadOnlyList<string> values, StatisticsSet.Writer writer, CancellationToken cancellation)
         {
             foreach (var name in values)
             {
                 if (!byValue.Remove(name, out var list)) continue;
                 foreach (var (observation, view, observer) in list)
                 {
-                    await StatisticsFile.WriteAsync(store, RunNames.StatisticsPart(work, observation, view, shard), observer, cancellation);
+                    await writer.AddAsync(observation, view, stream => StatisticsFile.WriteAsync(stream, observer, cancellation));
                     held -= observer.Held;
                     observer.Dispose();
                 }

@@ -62,7 +62,7 @@ public sealed class CheckDrop : Activity<DropCheck, DropState>
         var work = $"work/{input.RunId}";
         await RunNames.WriteSnapshotAsync(store, work, parts, cancellation);
         var recipe = input.Predecessor is { } p ? DropRequest.RecipeOf(p) : drop.Recipe;
-        return new DropState(new RunRequest(drop.Name, drop.Model, recipe, drop.Data, work, "work/layers", RunNames.Output(input.RunId))
+        return new DropState(new RunRequest(drop.Name, drop.Model, recipe, drop.Data, work, StorePath.Shards, RunNames.Output(input.RunId))
         {
             Snapshot = RunNames.Snapshot(work), Predecessor = input.Predecessor,
         }, null, false, drop.IsFolder);

@@ -166,6 +166,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             host.CallAsync<CalibrateShard, CalibrateInput, ShardCalibrated>(new CalibrateInput(request, shard))));
         await Task.WhenAll(Enumerable.Range(0, (observations + MergeStatistics.Most - 1) / MergeStatistics.Most).Select(i =>
             host.CallAsync<MergeStatistics, MergeInput, StatisticsMerged>(new MergeInput(request.Work, i * MergeStatistics.Most))));
+        if (observations > 0) await host.CallAsync<ClearWork, ClearInput, Cleared>(new ClearInput(RunNames.StatisticsParts(request.Work)));
     }
 
     // Widths are chosen again by what an attempt weighed or lost, where one of the two is to be kept: the size of what lies

@@ -27,7 +27,7 @@ internal static class LayerShards
     {
         var (store, clock) = (context.Store, Stopwatch.StartNew());
         await using var weight = await task.Data.OpenAsync(store, cancellation);
-        await using var statistics = task.Observation is { } o ? await store.OpenAsync(RunNames.Statistics(work, o), null, cancellation) : null;
+        await using var statistics = task.Observation is { } o ? await StatisticsSet.OpenAsync(store, RunNames.Statistics(work, o), o, cancellation) : null;
         var shard = $"{shards}/{await KeyAsync(weight, task, statistics, cancellation)}.bin";
         if (await FindAsync(context, shard, cancellation) is { } found) return (found, true);
         var technique = Plan.Technique(task.Step!);
@@ -41,7 +41,7 @@ internal static class LayerShards
         {
             var encoded = await technique.CompressAsync(layer, options, stream, token);
             stored = new StoredLayer(encoded, shard, clock.Elapsed.TotalSeconds);
-            await ShardRecord.WriteAsync(stream, stored, token);
+            await TrailingRecord.WriteAsync(stream, stored, token);
         }, cancellation);
         return (stored!, false);
     }
@@ -53,7 +53,7 @@ internal static class LayerShards
         {
             if (await context.Layers.ShardAsync(context.Store, shard, cancellation) is null) return null;
             await using var reader = await context.Store.OpenAsync(shard, null, cancellation);
-            return await ShardRecord.ReadAsync(reader, cancellation);
+            return await TrailingRecord.ReadAsync<StoredLayer>(reader, cancellation) with { Shard = shard };
         }
         catch (DamagedWorkException)
         {

@@ -14,23 +14,32 @@ public sealed record StatisticsMerged(int Observations);
 /// <summary>Merges the parts of some observations, in the order of the samples, so that the result does not depend on who was done first.</summary>
 public sealed class MergeStatistics : Activity<MergeInput, StatisticsMerged>
 {
-    /// <summary>Observations that one activity merges.</summary>
-    public const int Most = 16;
+    /// <summary>Observations that one activity merges, and one object holds.</summary>
+    public const int Most = 32;
 
     /// <inheritdoc/>
     public override async Task<StatisticsMerged> RunAsync(MergeInput input, ActivityContext context, CancellationToken cancellation)
     {
         var store = context.Store;
         var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(input.Work), cancellation);
-        var shards = calibration.Shards;
         var mine = calibration.Observations.Skip(input.From).Take(Most).ToList();
-        foreach (var o in mine)
+        using var room = await context.Memory.EnterAsync(calibration.Shards * (long)ArtifactReader.MostHeld, cancellation);
+        var parts = new List<StatisticsSet>();
+        try
         {
-            var parts = Enumerable.Range(0, shards).SelectMany(s => Enumerable.Range(0, o.Views.Count).Select(v => RunNames.StatisticsPart(input.Work, o.Index, v, s))).ToList();
-            // Done before, by an activity whose answer was lost: its parts may be gone.
-            if (await store.FindAsync(RunNames.Statistics(input.Work, o.Index), cancellation) is null)
-                await StatisticsFile.MergeAsync(store, parts, RunNames.Statistics(input.Work, o.Index), cancellation);
-            foreach (var part in parts) await store.DeleteAsync(part, cancellation);
+            for (var s = 0; s < calibration.Shards; s++) parts.Add(await StatisticsSet.OpenAsync(store, RunNames.StatisticsPart(input.Work, s), cancellation));
+            await StatisticsSet.WriteAsync(store, RunNames.Statistics(input.Work, input.From), async (writer, token) =>
+            {
+                foreach (var o in mine)
+                {
+                    var views = parts.SelectMany(p => Enumerable.Range(0, o.Views.Count).Select(v => p.Of(o.Index, v))).ToList();
+                    await writer.AddAsync(o.Index, 0, stream => StatisticsFile.MergeAsync(views, stream, token));
+                }
+            }, cancellation);
+        }
+        finally
+        {
+            foreach (var part in parts) await part.DisposeAsync();
         }
         return new StatisticsMerged(mine.Count);
     }

@@ -4,7 +4,6 @@ using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
-using Serverless.Core.Techniques.Calibration;
 using Serverless.Core.Techniques.Quantization;
 
 namespace Serverless.Core.Pipeline;
@@ -53,12 +52,12 @@ public sealed class Rescale : Activity<PlanInput, Rescaled>
         var (smoothed, unchanged, inserted) = (0, 0, new List<(ChannelScaling Value, double[] Scales)>());
         if (recipe.Whole.Smooth is { } smooth)
         {
+            await using var observed = new ObservedStatistics(store, from.Work);
             for (var i = 0; i < values.Count; i++)
             {
                 // Between layers the largest magnitude of a channel says little of most samples: rectified, it is silent in many.
                 if (values[i].NeedsNode && !smooth.Insert || values[i].FromLayer && smooth.Strength is null) continue;
-                await using var reader = await store.OpenAsync(RunNames.Statistics(from.Work, i), null, cancellation);
-                if ((await StatisticsFile.ReadAsync(reader, cancellation)).Channels is not { Count: > 0 } seen || seen.Channels != values[i].Channels) continue;
+                if ((await observed.ReadAsync(i, cancellation)).Channels is not { Count: > 0 } seen || seen.Channels != values[i].Channels) continue;
                 if (await StrengthAsync(values[i], new SmoothingSearch(seen, divided[i]), constants, smooth.Strength, cancellation) is not { } scales)
                 {
                     (unchanged, divided[i]) = (unchanged + 1, divided[i] ?? []);

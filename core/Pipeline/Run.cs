@@ -162,11 +162,14 @@ public static class RunNames
     /// <summary>The model that is run to observe values: the tidied graph with its weights.</summary>
     public static string CalibrationModel(string work) => $"{work}/calibration/model";
 
-    /// <summary>Statistics of one observation: of a view and a part of the samples.</summary>
-    public static string StatisticsPart(string work, int observation, int view, int shard) => $"{work}/calibration/{observation:D6}/{view:D3}-{shard:D6}.part";
+    /// <summary>Folder of the statistics of parts of the samples.</summary>
+    public static string StatisticsParts(string work) => $"{work}/calibration/parts";
 
-    /// <summary>Statistics of one observation, all samples together.</summary>
-    public static string Statistics(string work, int observation) => $"{work}/calibration/{observation:D6}.statistics";
+    /// <summary>Statistics of a part of the samples, all observations together.</summary>
+    public static string StatisticsPart(string work, int shard) => $"{StatisticsParts(work)}/{shard:D6}.statistics";
+
+    /// <summary>Statistics of all samples, of some observations together.</summary>
+    public static string Statistics(string work, int observation) => $"{work}/calibration/{observation / MergeStatistics.Most * MergeStatistics.Most:D6}.statistics";
 
     /// <summary>What each choice for a layer costs.</summary>
     public static string Sensitivity(string work, int index) => $"{work}/widths/{index:D6}.json";

@@ -12,7 +12,7 @@ namespace Serverless.Core.Storage;
 internal sealed class BlobReader(Artifact artifact, BlockBlobClient blob, StorageCalls calls, ServerSideRanges ranges) : ArtifactReader(artifact)
 {
     /// <summary>Largest blob that is fetched at once, and the longest range that is fetched ahead.</summary>
-    public const int Whole = 4 << 20;
+    public const int Whole = MostHeld;
 
     private const int FirstAhead = 64 << 10, LargestGap = 64 << 10;
     private byte[]? window;

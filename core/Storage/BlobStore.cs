@@ -83,11 +83,13 @@ public sealed class BlobStore : IArtifactStore
     /// <inheritdoc/>
     public async Task<ArtifactReader> OpenAsync(string path, string? etag, CancellationToken cancellation)
     {
+        if (etag is null && seen.Kept(path) is { } kept) return kept;
         var blob = Blob(path);
         if (etag is not null && seen.Find(path, etag) is { } known) return new BlobReader(known, blob, calls, ranges);
         if (await BlobReader.OpenAsync(path, etag, blob, calls, ranges, cancellation) is { } reader)
         {
             seen.Note(reader.Artifact);
+            await seen.KeepAsync(reader, cancellation);
             return reader;
         }
         var empty = await FindAsync(path, cancellation) ?? throw Missing(path);

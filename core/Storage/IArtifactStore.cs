@@ -55,6 +55,9 @@ public interface IArtifactStore
 /// <summary>Ranged reads of one version of one object, one read at a time.</summary>
 public abstract class ArtifactReader(Artifact artifact) : IAsyncDisposable
 {
+    /// <summary>Bytes that a reader holds at most, beyond those that are asked for.</summary>
+    public const int MostHeld = 4 << 20;
+
     private const int CopyBuffer = 4 << 20, ScanBuffer = 4 << 20;
 
     /// <summary>The version that is read.</summary>

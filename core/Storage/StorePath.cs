@@ -3,6 +3,9 @@ namespace Serverless.Core.Storage;
 /// <summary>Checks and joins of store paths and of file names that come from a model.</summary>
 public static class StorePath
 {
+    /// <summary>Folder of compressed layers, shared by runs: the name of an object there is a hash of what it is made from.</summary>
+    public const string Shards = "work/layers";
+
     /// <summary>Joins segments with a forward slash.</summary>
     public static string Combine(params ReadOnlySpan<string> segments)
     {

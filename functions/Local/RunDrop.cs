@@ -82,10 +82,10 @@ internal static class RunDrop
         public static Place Of(Drop drop, LocalOptions options, string runId)
         {
             if (drop.Source.Storage is not null)
-                return new Place(drop.Source, "work/layers", RunNames.Output(runId), Path.GetFullPath(options.Work ?? Path.Combine(options.Root, RunLock.WorkFolder)));
+                return new Place(drop.Source, StorePath.Shards, RunNames.Output(runId), Path.GetFullPath(options.Work ?? Path.Combine(options.Root, RunLock.WorkFolder)));
             var output = Path.GetFullPath(options.Output ?? Path.Combine(options.Root, "compressed", RunNames.Name(runId), runId));
             var work = Path.GetFullPath(options.Work ?? Path.Combine(Path.GetDirectoryName(output)!, RunLock.WorkFolder));
-            return new Place(drop.Source.With(("work", work), ("out", Path.GetDirectoryName(output)!)), options.Work is null ? $"work/{runId}/layers" : "work/layers", $"out/{Path.GetFileName(output)}", work);
+            return new Place(drop.Source.With(("work", work), ("out", Path.GetDirectoryName(output)!)), options.Work is null ? $"work/{runId}/layers" : StorePath.Shards, $"out/{Path.GetFileName(output)}", work);
         }
 
         /// <summary>The folder of the result, where the store is one of folders.</summary>

@@ -1,3 +1,4 @@
+using Serverless.Core.Storage;
 using Serverless.Core.Techniques.Calibration;
 using Serverless.Core.Techniques.Quantization;
 using Serverless.TestSupport;
@@ -23,9 +24,16 @@ public class StatisticsTests
             {
                 using var observer = new StatisticsObserver(Rows, Everything, _ => spill);
                 foreach (var s in samples.Skip(shard * 4).Take(4)) observer.Add(s, [1, 30, 40]);
-                await StatisticsFile.WriteAsync(folder.Store, $"drop/{shard}", observer, CancellationToken.None);
+                await StatisticsSet.WriteAsync(folder.Store, $"drop/{shard}", async (writer, token) =>
+                {
+                    await writer.AddAsync(6, 0, stream => stream.WriteAsync(new byte[shard], token).AsTask());
+                    await writer.AddAsync(7, 0, stream => StatisticsFile.WriteAsync(stream, observer, token));
+                }, CancellationToken.None);
             }
-            await StatisticsFile.MergeAsync(folder.Store, ["drop/0", "drop/1", "drop/2"], $"drop/whole-{order[0]}", CancellationToken.None);
+            var parts = new List<ArtifactReader>();
+            foreach (var shard in new[] { 0, 1, 2 }) parts.Add(await StatisticsSet.OpenAsync(folder.Store, $"drop/{shard}", 7, CancellationToken.None));
+            await folder.Store.WriteAsync($"drop/whole-{order[0]}", (stream, token) => StatisticsFile.MergeAsync(parts, stream, token), CancellationToken.None);
+            foreach (var part in parts) await part.DisposeAsync();
         }
         var first = File.ReadAllBytes(Path.Combine(folder.Path, "whole-0"));
         Assert.Equal(first, File.ReadAllBytes(Path.Combine(folder.Path, "whole-1")));

@@ -18,12 +18,11 @@ public static class StatisticsFile
         long Samples, float Min, float Max, MovingRange Average, int? Exponent, long[]? Counts, ChannelStatistics? Channels, int GramAxis, int GramGroups, long GramRows);
 
     /// <summary>Writes what an observer gathered.</summary>
-    public static Task WriteAsync(IArtifactStore store, string path, StatisticsObserver observer, CancellationToken cancellation) =>
-        store.WriteAsync(path, async (stream, token) =>
-        {
-            await WriteHeaderAsync(stream, observer.Result, token);
-            await observer.WriteGramsAsync(stream, token);
-        }, cancellation);
+    public static async Task WriteAsync(Stream stream, StatisticsObserver observer, CancellationToken cancellation)
+    {
+        await WriteHeaderAsync(stream, observer.Result, cancellation);
+        await observer.WriteGramsAsync(stream, cancellation);
+    }
 
     /// <summary>Opens statistics; the Gram matrices are read when asked for, while <paramref name="reader"/> is open.</summary>
     public static async Task<InputStatistics> ReadAsync(ArtifactReader reader, CancellationToken cancellation)
@@ -41,46 +40,30 @@ public static class StatisticsFile
     }
 
     /// <summary>Merges the parts of consecutive samples.</summary>
-    /// <param name="store">The store.</param>
-    /// <param name="parts">Paths of the parts, in the order of their samples.</param>
-    /// <param name="target">Where the whole goes.</param>
+    /// <param name="parts">The parts, in the order of their samples.</param>
+    /// <param name="stream">Where the whole goes.</param>
     /// <param name="cancellation">Cancels the work.</param>
-    public static async Task MergeAsync(IArtifactStore store, IReadOnlyList<string> parts, string target, CancellationToken cancellation)
+    public static async Task MergeAsync(IReadOnlyList<ArtifactReader> parts, Stream stream, CancellationToken cancellation)
     {
-        var readers = new List<ArtifactReader>();
-        try
+        var headers = new List<(Header Header, long Start)>();
+        foreach (var part in parts) headers.Add(await ReadHeaderAsync(part, cancellation));
+        var whole = Merge([.. headers.Select(h => From(h.Header))]);
+        await WriteHeaderAsync(stream, whole, cancellation);
+        var elements = (long)whole.GramAxis * whole.GramAxis * whole.GramGroups;
+        var (read, sum, lost) = (new double[1 << 17], new double[1 << 17], new double[1 << 17]);
+        for (long at = 0; at < elements; at += read.Length)
         {
-            var headers = new List<(Header Header, long Start)>();
-            foreach (var path in parts)
+            var count = (int)Math.Min(read.Length, elements - at);
+            Array.Clear(sum);
+            Array.Clear(lost);
+            for (var p = 0; p < parts.Count; p++)
             {
-                readers.Add(await store.OpenAsync(path, null, cancellation));
-                headers.Add(await ReadHeaderAsync(readers[^1], cancellation));
+                if (headers[p].Header.GramAxis == 0) continue;
+                await ReadDoublesAsync(parts[p], headers[p].Start + at * 8, read.AsMemory(0, count), cancellation);
+                for (var i = 0; i < count; i++) Add(ref sum[i], ref lost[i], read[i]);
             }
-            var whole = Merge([.. headers.Select(h => From(h.Header))]);
-            await store.WriteAsync(target, async (stream, token) =>
-            {
-                await WriteHeaderAsync(stream, whole, token);
-                var elements = (long)whole.GramAxis * whole.GramAxis * whole.GramGroups;
-                var (part, sum, lost) = (new double[1 << 17], new double[1 << 17], new double[1 << 17]);
-                for (long at = 0; at < elements; at += part.Length)
-                {
-                    var count = (int)Math.Min(part.Length, elements - at);
-                    Array.Clear(sum);
-                    Array.Clear(lost);
-                    for (var p = 0; p < readers.Count; p++)
-                    {
-                        if (headers[p].Header.GramAxis == 0) continue;
-                        await ReadDoublesAsync(readers[p], headers[p].Start + at * 8, part.AsMemory(0, count), token);
-                        for (var i = 0; i < count; i++) Add(ref sum[i], ref lost[i], part[i]);
-                    }
-                    for (var i = 0; i < count; i++) sum[i] += lost[i];
-                    await stream.WriteAsync(MemoryMarshal.AsBytes(sum.AsSpan(0, count)).ToArray(), token);
-                }
-            }, cancellation);
-        }
-        finally
-        {
-            foreach (var r in readers) await r.DisposeAsync();
+            for (var i = 0; i < count; i++) sum[i] += lost[i];
+            await stream.WriteAsync(MemoryMarshal.AsBytes(sum.AsSpan(0, count)).ToArray(), cancellation);
         }
     }
 
