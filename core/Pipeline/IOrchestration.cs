@@ -69,12 +69,13 @@ public sealed record RunStatus(
     public string? Parts { get; init; }
 
     /// <summary>The status of a run whose layers are compressed in parts.</summary>
-    /// <param name="parts">The parts' own statuses, finished ones included.</param>
+    /// <param name="parts">The parts' own statuses, finished ones included, the one that changed last at the end.</param>
     public RunStatus With(IReadOnlyCollection<RunStatus> parts) => parts.Sum(p => p.LayersDone) <= LayersDone ? this : this with
     {
         LayersDone = parts.Sum(p => p.LayersDone),
         BytesDone = parts.Sum(p => p.BytesDone),
         BytesSaved = parts.Sum(p => p.BytesSaved),
+        Layer = parts.LastOrDefault(p => p.Layer is not null)?.Layer ?? Layer,
     };
 }
 

@@ -35,19 +35,21 @@ public sealed class MeasureLayers : Activity<MeasureInput, LayersMeasured>, IRun
         var (store, request) = (context.Store, input.Request);
         var tasks = (await LayerRecords.TasksAsync(store, request.Work, 0, input.From, input.Count, cancellation)).Where(t => t.Choices.Count > 0);
         using var original = await ModelTrial.OpenAsync(store, request, MostRuns, Decisions, cancellation);
+        var measured = new List<LayerSensitivity>();
         foreach (var task in tasks)
         {
             using var room = await context.Memory.EnterAsync(task.Plan!.WorkingBytes, cancellation);
             try
             {
-                await store.WriteJsonAsync(RunNames.Sensitivity(request.Work, task.Index), await MeasureAsync(context, request, task, original, cancellation), cancellation);
+                measured.Add(await MeasureAsync(context, request, task, original, cancellation));
             }
             catch (LayerRefusedException)
             {
                 // Its choices are all the same then: left alone, which CompressLayer says in the report.
-                await store.WriteJsonAsync(RunNames.Sensitivity(request.Work, task.Index), new LayerSensitivity([], [.. task.Choices.Select(_ => default(TrialLoss))], 0), cancellation);
+                measured.Add(new LayerSensitivity([], [.. task.Choices.Select(_ => default(TrialLoss))], 0));
             }
         }
+        await store.WriteJsonAsync(RunNames.Sensitivities(request.Work, input.From), measured, cancellation);
         return new LayersMeasured(input.Count);
     }
 

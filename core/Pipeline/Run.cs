@@ -171,8 +171,8 @@ public static class RunNames
     /// <summary>Statistics of all samples, of some observations together.</summary>
     public static string Statistics(string work, int observation) => $"{work}/calibration/{observation / MergeStatistics.Most * MergeStatistics.Most:D6}.statistics";
 
-    /// <summary>What each choice for a layer costs.</summary>
-    public static string Sensitivity(string work, int index) => $"{work}/widths/{index:D6}.json";
+    /// <summary>What each choice for some layers costs, from one layer on.</summary>
+    public static string Sensitivities(string work, int from) => $"{work}/widths/{from:D6}.json";
 
     /// <summary>How the widths of layers were chosen for an attempt.</summary>
     public static string Widths(string work, int attempt) => $"{work}/widths/choice-{attempt}.json";

@@ -63,7 +63,8 @@ internal sealed class WidthSpace
     public static async Task<WidthSpace> ReadAsync(IArtifactStore store, RunRequest request, IReadOnlyList<LayerTask> tasks, NameStyle names, CancellationToken cancellation)
     {
         var measured = new List<LayerSensitivity>();
-        foreach (var t in tasks.Where(t => t.Choices.Count > 0)) measured.Add(await store.ReadJsonAsync<LayerSensitivity>(RunNames.Sensitivity(request.Work, t.Index), cancellation));
+        foreach (var together in tasks.Where(t => t.Choices.Count > 0).GroupBy(t => t.Index / MeasureLayers.Most * MeasureLayers.Most))
+            measured.AddRange(await store.ReadJsonAsync<IReadOnlyList<LayerSensitivity>>(RunNames.Sensitivities(request.Work, together.Key), cancellation));
         return new WidthSpace(ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation)), names, tasks, measured);
     }
 

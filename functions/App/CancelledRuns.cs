@@ -13,8 +13,10 @@ public sealed class CancelledRuns(IArtifactStore store) : IDisposable
 {
     private readonly ConcurrentDictionary<long, (string Run, CancellationTokenSource Stop)> running = [];
     private readonly SemaphoreSlim looking = new(1);
+    private readonly CancellationTokenSource ended = new();
     private HashSet<string> cancelled = [];
     private long looked = long.MinValue / 2, last;
+    private int watching;
 
     /// <summary>How old a listing may be.</summary>
     public TimeSpan Interval { get; init; } = TimeSpan.FromSeconds(5);
@@ -24,38 +26,59 @@ public sealed class CancelledRuns(IArtifactStore store) : IDisposable
     /// <param name="work">The activity.</param>
     /// <param name="cancellation">Cancels it too.</param>
     /// <exception cref="OperationCanceledException">The run is cancelled.</exception>
+    /// <exception cref="IOException">The storage did not answer before the activity began.</exception>
     public async Task<T> RunAsync<T>(string? run, Func<CancellationToken, Task<T>> work, CancellationToken cancellation)
     {
         if (run is null) return await work(cancellation);
-        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        if (Interlocked.Exchange(ref watching, 1) == 0) _ = WatchAsync();
+        // Whoever looks may cancel it at any moment: it is never disposed, and holds nothing.
+        var stop = new CancellationTokenSource();
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, stop.Token);
         var ticket = Interlocked.Increment(ref last);
         running[ticket] = (run, stop);
-        using var ended = new CancellationTokenSource();
         try
         {
-            await LookAsync(cancellation);
-            stop.Token.ThrowIfCancellationRequested();
-            var doing = work(stop.Token);
-            while (await Task.WhenAny(doing, Task.Delay(Interval, ended.Token)) != doing) await LookAsync(cancellation);
-            return await doing;
+            await LookAsync(run, cancellation);
+            either.Token.ThrowIfCancellationRequested();
+            return await work(either.Token);
         }
         finally
         {
             running.TryRemove(ticket, out _);
-            await ended.CancelAsync();
         }
     }
 
     /// <inheritdoc/>
-    public void Dispose() => looking.Dispose();
+    public void Dispose()
+    {
+        ended.Cancel();
+        ended.Dispose();
+        looking.Dispose();
+    }
 
-    // One of those that run looks for all.
-    private async Task LookAsync(CancellationToken cancellation)
+    private async Task WatchAsync()
+    {
+        using var timer = new PeriodicTimer(Interval);
+        while (await timer.WaitForNextTickAsync(ended.Token))
+        {
+            try
+            {
+                if (!running.IsEmpty) await LookAsync(null, ended.Token);
+            }
+            catch (Exception e) when (e is not OperationCanceledException)
+            {
+                // The next activity looks before it begins, and fails with it.
+            }
+        }
+    }
+
+    // One looks for all; for a run that was cancelled once more, since it may have been started again.
+    private async Task LookAsync(string? about, CancellationToken cancellation)
     {
         await looking.WaitAsync(cancellation);
         try
         {
-            if (Environment.TickCount64 - looked >= Interval.TotalMilliseconds)
+            if (Environment.TickCount64 - looked >= Interval.TotalMilliseconds || (about is not null && cancelled.Contains(about)))
             {
                 var found = new HashSet<string>(StringComparer.Ordinal);
                 await foreach (var mark in store.ListAsync(RunNames.Cancelled(""), cancellation)) found.Add(StorePath.Name(mark.Path));

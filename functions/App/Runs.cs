@@ -77,11 +77,11 @@ internal static class Runs
 
     private static async Task<IReadOnlyList<RunStatus>> PartsAsync(DurableTaskClient client, string prefix, int layers, CancellationToken cancellation)
     {
-        var parts = new List<RunStatus>();
+        var parts = new List<OrchestrationMetadata>();
         for (var from = 0; from < layers; from += CompressLayers.Widest)
             if (await client.GetInstanceAsync($"{prefix}{from}", getInputsAndOutputs: true, cancellation) is { SerializedCustomStatus: not null } part)
-                parts.Add(part.ReadCustomStatusAs<RunStatus>()!);
-        return parts;
+                parts.Add(part);
+        return [.. parts.OrderBy(p => p.LastUpdatedAt).Select(p => p.ReadCustomStatusAs<RunStatus>()!)];
     }
 }
 

@@ -73,6 +73,32 @@ public class AzuriteRunTests(Azurite azurite) : IClassFixture<Azurite>
     }
 
     [Fact]
+    public async Task A_failed_run_says_why_and_starts_again_when_somebody_asks_for_it()
+    {
+        var (store, host) = await StartAsync();
+        await using var engine = await DurableEngine.StartAsync(host);
+        await store.WriteBytesAsync("drop/bad/model.onnx", "not a model"u8.ToArray(), None);
+        var drop = (await DropRequest.OfAsync(store, "drop/bad/model.onnx", null, None))!;
+        await Runs.CarryOutAsync(engine.Client, new IntakeDecision(drop, null), None);
+        var first = await FailedAsync();
+        Assert.Equal(["error.json"], await NamesAsync(store, $"failed/bad/{drop.RunId}/"));
+        // An event delivered again starts nothing, a request does.
+        await Runs.CarryOutAsync(engine.Client, new IntakeDecision(drop, null), None);
+        Assert.Equal(first.Created, (await FailedAsync()).Created);
+        await Runs.StartAgainAsync(engine.Client, store, drop, None);
+        Assert.True((await FailedAsync()).Created > first.Created);
+
+        async Task<RunView> FailedAsync()
+        {
+            await engine.Client.WaitForInstanceCompletionAsync(drop.RunId, new CancellationTokenSource(TimeSpan.FromMinutes(1)).Token);
+            var view = (await Runs.FindAsync(engine.Client, drop.RunId, None))!;
+            Assert.Equal("Failed", view.State);
+            Assert.StartsWith("drop/bad/model.onnx: ", view.Error);
+            return view;
+        }
+    }
+
+    [Fact]
     public async Task Answers_of_a_gpu_job_come_by_queue_and_the_run_goes_on()
     {
         var (store, host) = await StartAsync();
