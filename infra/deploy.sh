@@ -7,8 +7,20 @@ environment=${1:?$usage} group=${2:?$usage} location=${3:?$usage}
 cd "$(dirname "$0")/.."
 parameters=infra/main.$environment.bicepparam
 [ -f "$parameters" ] || { echo "$parameters: there is no such file; $usage" >&2; exit 2; }
+refuse() { echo "$1" >&2; exit 2; }
+
+echo "Checks"
+for tool in az dotnet zip openssl git; do
+  command -v "$tool" > /dev/null || refuse "$tool: not found; install it."
+done
+az account show --output none 2> /dev/null || refuse "az: not signed in; run 'az login'."
+profile=$(sed -n "s/^param gpuProfile = '\(.*\)'.*/\1/p" "$parameters")
 flavour=cpu
-grep -q "Consumption-GPU" "$parameters" && flavour=gpu
+if [[ $profile == *GPU* ]]; then
+  flavour=gpu
+  az containerapp env workload-profile list-supported --location "$location" --output json | grep -q "\"$profile\"" ||
+    refuse "$location has no workload profile $profile; take westus3, australiaeast or swedencentral, or gpuProfile 'Consumption' in $parameters."
+fi
 
 az group create --name "$group" --location "$location" --output none
 job=$(az containerapp job list --resource-group "$group" --query "[0].name" --output tsv 2>/dev/null || true)

@@ -84,6 +84,9 @@ public sealed record CompressedLayer(
 /// <summary>Ids and places of a run.</summary>
 public static class RunNames
 {
+    /// <summary>Containers, or folders, that every host has.</summary>
+    public static readonly IReadOnlyList<string> Containers = ["drop", "work", "compressed", "failed"];
+
     // Bytes of UTF-8. Twice in a path, of which blob storage takes 1,024 characters; once in a file name, of 255 bytes.
     private const int LongestName = 120;
     private const string AgainPrefix = "again-", Forbidden = "/\\:#?";

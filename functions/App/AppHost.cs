@@ -14,7 +14,10 @@ namespace Serverless.App;
 public sealed record AppHost(ActivityContext Context, ModelProcess? Models, string HookSecret)
 {
     private const long DefaultMemory = 1L << 30;
-    private static readonly string[] Queues = ["events", GpuWorker.Steps, GpuWorker.Answers];
+    private static readonly string[] Queues = [Events, GpuWorker.Steps, GpuWorker.Answers];
+
+    /// <summary>The queue of events of drops and retrained models.</summary>
+    public const string Events = "events";
 
     /// <summary>Runs that were cancelled, whose activities end.</summary>
     public CancelledRuns Cancelled { get; } = new(Context.Store);
@@ -41,7 +44,7 @@ public sealed record AppHost(ActivityContext Context, ModelProcess? Models, stri
     public async Task PrepareAsync(CancellationToken cancellation)
     {
         if (Context.Store is not BlobStore store) return;
-        await store.EnsureContainersAsync(["drop", "retrained", "work", "compressed", "failed"], cancellation);
+        await store.EnsureContainersAsync([.. RunNames.Containers, "retrained"], cancellation);
         foreach (var queue in Context.GpuSteps is { } steps ? Queues.Select(steps.Sibling) : [])
         {
             await queue.EnsureAsync(cancellation);

@@ -11,7 +11,7 @@ public sealed class QueueTriggers(AppHost host, ILogger<QueueTriggers> logger)
 {
     /// <summary>A blob was dropped, or a model was trained again: Event Grid puts its events into the queue <c>events</c>.</summary>
     [Function("OnEvent")]
-    public async Task OnEventAsync([QueueTrigger("events", Connection = "SERVERLESS_QUEUES")] string message, [DurableClient] DurableTaskClient client, CancellationToken cancellation)
+    public async Task OnEventAsync([QueueTrigger(AppHost.Events, Connection = "SERVERLESS_QUEUES")] string message, [DurableClient] DurableTaskClient client, CancellationToken cancellation)
     {
         try
         {

@@ -11,19 +11,18 @@ namespace Serverless.Local;
 /// </summary>
 internal sealed class FolderWatch(string folder, string? recipe) : IDropSource
 {
-    private static readonly string[] Reserved = ["drop", "work", "compressed", "failed"];
 
     public string Name => folder;
 
     // The folder itself is known too, so that its path stays out of what is written down.
-    public IArtifactStore Results { get; } = new FolderStore(Reserved.Append(".").ToDictionary(r => r, r => Path.Combine(folder, r)));
+    public IArtifactStore Results { get; } = new FolderStore(RunNames.Containers.Append(".").ToDictionary(r => r, r => Path.Combine(folder, r)));
 
     public LocalOptions Options(Drop drop, string runId, long? memory) =>
         new(Path.Combine(folder, "compressed", RunNames.Name(runId), runId), folder, Path.Combine(folder, "work"), memory);
 
     public Task PrepareAsync(CancellationToken cancellation)
     {
-        foreach (var path in Reserved.Select(name => Path.Combine(folder, name)))
+        foreach (var path in RunNames.Containers.Select(name => Path.Combine(folder, name)))
         {
             try
             {
@@ -50,7 +49,7 @@ internal sealed class FolderWatch(string folder, string? recipe) : IDropSource
         {
             foreach (var entry in new DirectoryInfo(root).EnumerateFileSystemInfos().OrderBy(e => e.Name, StringComparer.Ordinal))
             {
-                var passed = entry.Name.StartsWith('.') || (root == folder && Reserved.Contains(entry.Name));
+                var passed = entry.Name.StartsWith('.') || (root == folder && RunNames.Containers.Contains(entry.Name));
                 if (IsFolder(entry) ? !passed && HoldsModel(entry.FullName, deep: root != folder) : IsModel(entry)
                     || (root != folder && !passed && entry.LinkTarget is not null))
                     yield return entry.FullName;

@@ -1,4 +1,5 @@
 using Serverless.Core;
+using Serverless.Core.Pipeline;
 using Serverless.Core.Storage;
 
 namespace Serverless.Local;
@@ -10,7 +11,6 @@ namespace Serverless.Local;
 /// </summary>
 internal static class RunFolders
 {
-    private static readonly string[] WatchFolders = ["drop", "work", "compressed", "failed"];
 
     /// <summary>The options with their folders made absolute and links in them followed.</summary>
     /// <exception cref="BadInputException">A folder cannot be used; says why and what to give instead.</exception>
@@ -42,7 +42,7 @@ internal static class RunFolders
         if (StorePath.WhyUnsafe(Path.GetFileName(output)) is { } unsafely)
             throw new BadInputException($"--out {output}: the name {unsafely}; give another one.");
         if (Path.GetDirectoryName(output) is { } above
-            && (IsWatched(above) || (Path.GetFileName(above) == WatchFolders[0] && IsWatched(Path.GetDirectoryName(above)!))))
+            && (IsWatched(above) || (Path.GetFileName(above) == RunNames.Containers[0] && IsWatched(Path.GetDirectoryName(above)!))))
             throw new BadInputException($"--out {output}: 'watch' takes what appears in {above} for a drop; "
                 + $"give a folder elsewhere, or in {Path.Combine(IsWatched(above) ? above : Path.GetDirectoryName(above)!, "compressed", "NAME")}.");
         if (!Directory.Exists(output)) return;
@@ -114,7 +114,7 @@ internal static class RunFolders
         }
     }
 
-    private static bool IsWatched(string folder) => WatchFolders.All(f => Directory.Exists(Path.Combine(folder, f)));
+    private static bool IsWatched(string folder) => RunNames.Containers.All(f => Directory.Exists(Path.Combine(folder, f)));
 
     private static string FreeName(string folder)
     {

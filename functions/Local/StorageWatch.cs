@@ -7,7 +7,6 @@ namespace Serverless.Local;
 /// <summary>Drops in the container <c>drop</c> of blob storage; results go to <c>compressed</c>, failures to <c>failed</c>.</summary>
 internal sealed class StorageWatch(string storage, string root, string? recipe) : IDropSource
 {
-    private static readonly string[] Containers = ["drop", "work", "compressed", "failed"];
     private readonly StoreSpec spec = StoreSpec.Of(storage);
     private readonly BlobStore store = BlobStore.Connect(storage);
 
@@ -22,7 +21,7 @@ internal sealed class StorageWatch(string storage, string root, string? recipe) 
         if (recipe is not null) throw new BadInputException("--recipe: with --storage the recipe lies in the drop; upload NAME/recipe.yaml beside the model.");
         try
         {
-            await store.EnsureContainersAsync(Containers, cancellation);
+            await store.EnsureContainersAsync(RunNames.Containers, cancellation);
         }
         catch (StorageRefusedException e)
         {
