@@ -2,12 +2,11 @@ using System.Collections.Concurrent;
 using System.Text.RegularExpressions;
 using Azure.Core;
 using Azure.Core.Pipeline;
-using Microsoft.Extensions.Logging;
 
-namespace Serverless.App.Tests;
+namespace Serverless.TestSupport;
 
 /// <summary>Counts calls to the storage, by method and kind of object.</summary>
-internal sealed partial class CountedCalls : HttpPipelinePolicy
+public sealed partial class CountedCalls : HttpPipelinePolicy
 {
     private readonly ConcurrentDictionary<string, int> kinds = new(StringComparer.Ordinal);
 
@@ -38,27 +37,4 @@ internal sealed partial class CountedCalls : HttpPipelinePolicy
 
     [GeneratedRegex("[0-9a-f]{12,}|[0-9]{3,}|(?<=wide-)[0-9a-f]+")]
     private static partial Regex Hashes();
-}
-
-/// <summary>Counts lines that are logged at Information or above.</summary>
-internal sealed class CountedLogs : ILoggerFactory, ILogger
-{
-    private int informed;
-
-    public int Informed => informed;
-
-    public ILogger CreateLogger(string categoryName) => this;
-
-    public void AddProvider(ILoggerProvider provider) => throw new NotSupportedException();
-
-    public IDisposable? BeginScope<TState>(TState state) where TState : notnull => null;
-
-    public bool IsEnabled(LogLevel logLevel) => logLevel >= LogLevel.Information;
-
-    public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
-    {
-        if (IsEnabled(logLevel)) Interlocked.Increment(ref informed);
-    }
-
-    public void Dispose() { }
 }
