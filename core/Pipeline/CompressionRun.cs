@@ -6,8 +6,8 @@ using Serverless.Core.Storage;
 namespace Serverless.Core.Pipeline;
 
 /// <summary>
-/// The flow (DESIGN.md): Inspect → Plan → [Calibrate] → CompressLayer × N → Reassemble → Evaluate → Publish, and back to a gentler
-/// plan while the loss is over the budget. When that is not enough, retraining is requested, and where the recipe says
+/// The flow (DESIGN.md): Inspect → Plan → [Calibrate] → CompressLayer × N → Reassemble → Evaluate → Publish, and back to a
+/// gentler plan while the loss is over the budget. When that is not enough, retraining is requested, and where the recipe says
 /// so waited for. Deterministic: hosts may replay it.
 /// </summary>
 public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
@@ -48,7 +48,8 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             var result = await PublishAsync(host, trial, started);
             await TellAsync(host, about with
             {
-                Type = RunEvent.Succeeded, Time = host.UtcNow, Status = result.Status, Output = request.Output, BytesBefore = result.BytesBefore, BytesAfter = result.BytesAfter, Loss = result.Loss,
+                Type = RunEvent.Succeeded, Time = host.UtcNow, Status = result.Status, Output = request.Output,
+                BytesBefore = result.BytesBefore, BytesAfter = result.BytesAfter, Loss = result.Loss,
             });
             return result;
         }
@@ -69,8 +70,10 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             Show(host, "Publish", best.Number + 1, trial.Planned, trial.Done);
             try
             {
-                await host.CallAsync<Publish, PublishInput, Published>(new PublishInput(host.Id, trial.Request, status, started, trial.Inspected, trial.Budget, best) { Parts = trial.Parts });
-                return new RunResult(status, trial.Request.Output, bytes, best.Assembled.Bytes, best.Evaluated.Figures.Cosine, best.Evaluated.Figures.Loss.Loss);
+                await host.CallAsync<Publish, PublishInput, Published>(
+                    new PublishInput(host.Id, trial.Request, status, started, trial.Inspected, trial.Budget, best) { Parts = trial.Parts });
+                var figures = best.Evaluated.Figures;
+                return new RunResult(status, trial.Request.Output, bytes, best.Assembled.Bytes, figures.Cosine, figures.Loss.Loss);
             }
             catch (DamagedWorkException e) when (repeats < MostRepeats)
             {
@@ -124,27 +127,33 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
         var bestDone = new LayersDone(0, 0, 0);
         for (var attempt = 0; ; attempt++)
         {
-            var done = await CompressLayers.RunAsync(host, new LayersInput(request.Work, request.Shards, attempt, planned.Tasks, 0, planned.Layers, planned.Placement), planned.Bytes);
+            var done = await CompressLayers.RunAsync(
+                host, new LayersInput(request.Work, request.Shards, attempt, planned.Tasks, 0, planned.Layers, planned.Placement),
+                planned.Bytes);
             if (corrects)
             {
                 Show(host, "Correct", attempt + 1, planned, done);
                 await host.CallAsync<CorrectBias, CorrectBiasInput, BiasesCorrected>(new CorrectBiasInput(request, attempt));
             }
             Show(host, "Reassemble", attempt + 1, planned, done);
-            var assembled = await host.CallAsync<Reassemble, ReassembleInput, Reassembled>(new ReassembleInput(request, attempt) { Parts = parts });
+            var assembled = await host.CallAsync<Reassemble, ReassembleInput, Reassembled>(
+                new ReassembleInput(request, attempt) { Parts = parts });
             Show(host, "Evaluate", attempt + 1, planned, done);
-            var made = new Attempt(attempt, assembled, await host.CallAsync<Evaluate, EvaluateInput, Evaluated>(new EvaluateInput(request, attempt) { Parts = parts }));
+            var evaluated = await host.CallAsync<Evaluate, EvaluateInput, Evaluated>(new EvaluateInput(request, attempt) { Parts = parts });
+            var made = new Attempt(attempt, assembled, evaluated);
             var met = budget.Meets(inspected.Bytes, made);
             var bestMet = best is not null && budget.Meets(inspected.Bytes, best);
-            var again = planned.Mixed && attempt < MostChoices && (best is null || best.Assembled.Bytes != made.Assembled.Bytes) ? ChooseAgain(budget, inspected.Bytes, made) : null;
+            var differs = best is null || best.Assembled.Bytes != made.Assembled.Bytes;
+            var again = planned.Mixed && attempt < MostChoices && differs ? ChooseAgain(budget, inspected.Bytes, made) : null;
             // Of two that keep the loss, where that is all there is to keep, the smaller; else the nearer.
             var smallest = met && planned.Mixed && budget is { MaxAccuracyLoss: not null, MaxSizeRatio: null };
-            if (best is null || (met && !bestMet) || (met == bestMet && (smallest ? made.Assembled.Bytes < best.Assembled.Bytes : made.Evaluated.Figures.Loss.Loss < best.Evaluated.Figures.Loss.Loss))) (best, bestDone) = (made, done);
+            if (best is null || (met && !bestMet) || (met == bestMet && Nearer(made, best, smallest))) (best, bestDone) = (made, done);
             if (attempt + 1 == Replan.MostAttempts) break;
             if (again is var (more, factor))
             {
                 (excess, tighter) = (excess + more, tighter * factor);
-                planned = await host.CallAsync<ChooseWidths, ChooseInput, Planned>(new ChooseInput(request, attempt + 1, inspected.Bytes, excess, tighter));
+                planned = await host.CallAsync<ChooseWidths, ChooseInput, Planned>(
+                    new ChooseInput(request, attempt + 1, inspected.Bytes, excess, tighter));
                 continue;
             }
             if (met || bestMet && planned.Mixed) break;
@@ -156,6 +165,10 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
         }
         return new Trial(request, inspected, planned, budget, best, parts, bestDone);
     }
+
+    private static bool Nearer(Attempt made, Attempt best, bool smallest) => smallest
+        ? made.Assembled.Bytes < best.Assembled.Bytes
+        : made.Evaluated.Figures.Loss.Loss < best.Evaluated.Figures.Loss.Loss;
 
     // Statistics of what the layers get to see: of some samples each, then of all together.
     private static async Task CalibrateAsync(IOrchestration host, RunRequest request, int observations, Planned? planned)
@@ -188,8 +201,8 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
     private static async Task<Planned> MixAsync(IOrchestration host, RunRequest request, Planned planned, long bytes)
     {
         Show(host, "Measure", 1, planned);
-        await Task.WhenAll(Enumerable.Range(0, (planned.Layers + MeasureLayers.Most - 1) / MeasureLayers.Most).Select(i =>
-            host.CallAsync<MeasureLayers, MeasureInput, LayersMeasured>(new MeasureInput(request, i * MeasureLayers.Most, Math.Min(MeasureLayers.Most, planned.Layers - (i * MeasureLayers.Most))))));
+        await Task.WhenAll(Enumerable.Range(0, planned.Layers).Chunk(MeasureLayers.Most).Select(some =>
+            host.CallAsync<MeasureLayers, MeasureInput, LayersMeasured>(new MeasureInput(request, some[0], some.Length))));
         return await host.CallAsync<ChooseWidths, ChooseInput, Planned>(new ChooseInput(request, 0, bytes, 0, 1));
     }
 
@@ -203,13 +216,16 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
 
     private static async Task TellAsync(IOrchestration host, RunEvent happened)
     {
-        foreach (var failure in (await host.CallAsync<Notify, NotifyInput, Notified>(new NotifyInput(happened))).Failures) host.Log(failure);
+        var told = await host.CallAsync<Notify, NotifyInput, Notified>(new NotifyInput(happened));
+        foreach (var failure in told.Failures) host.Log(failure);
     }
 
     private static void Show(IOrchestration host, string stage, int attempt, Planned? plan, LayersDone? done = null) => host.SetStatus(
-        new RunStatus(stage, attempt, done?.Count ?? 0, plan?.Layers ?? 0, done?.BytesBefore ?? 0, plan?.Bytes ?? 0, done?.BytesSaved ?? 0, null));
+        new RunStatus(
+            stage, attempt, done?.Count ?? 0, plan?.Layers ?? 0, done?.BytesBefore ?? 0, plan?.Bytes ?? 0, done?.BytesSaved ?? 0, null));
 
-    private sealed record Trial(RunRequest Request, Inspected Inspected, Planned Planned, Budget Budget, Attempt Best, RunParts Parts, LayersDone Done);
+    private sealed record Trial(
+        RunRequest Request, Inspected Inspected, Planned Planned, Budget Budget, Attempt Best, RunParts Parts, LayersDone Done);
 }
 
 /// <summary>Weights that were trained again.</summary>

@@ -17,7 +17,8 @@ namespace Serverless.Core.Pipeline;
 /// <param name="Inspected">The original.</param>
 /// <param name="Budget">The budget.</param>
 /// <param name="Best">The attempt to publish.</param>
-public sealed record PublishInput(string RunId, RunRequest Request, string Status, DateTime Started, Inspected Inspected, Budget Budget, Attempt Best)
+public sealed record PublishInput(
+    string RunId, RunRequest Request, string Status, DateTime Started, Inspected Inspected, Budget Budget, Attempt Best)
 {
     /// <summary>What the run has written; null where that is not known.</summary>
     public RunParts? Parts { get; init; }
@@ -35,26 +36,33 @@ public sealed class Publish : Activity<PublishInput, Published>
         var (store, request) = (context.Store, input.Request);
         var from = RunNames.Assembled(request.Work, input.Best.Number);
         // Killed after the move and before the journal: the result is there already.
-        if (!await AnyAsync(store, $"{from}/", cancellation) && await IsPublishedAsync(store, input, cancellation)) return new Published(request.Output);
+        if (!await AnyAsync(store, $"{from}/", cancellation) && await IsPublishedAsync(store, input, cancellation))
+            return new Published(request.Output);
         if (await store.FindAsync($"{from}/{ModelWriter.ModelName}", cancellation) is null)
-            return await IsPublishedAsync(store, input, cancellation) ? new Published(request.Output) : throw new DamagedWorkException($"{from}/{ModelWriter.ModelName} is missing.");
+            return await IsPublishedAsync(store, input, cancellation) ? new Published(request.Output)
+                : throw new DamagedWorkException($"{from}/{ModelWriter.ModelName} is missing.");
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
         var yaml = RecipeWriter.Write(recipe);
-        var report = Describe(input, context.PeakMemory?.Invoke() ?? 0, await LayersAsync(store, request.Work, input.Best.Number, cancellation)) with
+        var (work, attempt, parts) = (request.Work, input.Best.Number, input.Parts);
+        var calibration = await RunParts.ReadAsync<Calibration>(store, RunNames.Calibration(work), parts?.Calibrated, cancellation);
+        var rescaled = await RunParts.ReadAsync<Rescaled>(store, RunNames.Rescaled(work), parts?.Rescaled, cancellation);
+        var biases = await RunParts.ReadAsync<BiasCorrections>(store, RunNames.Biases(work, attempt), parts?.Corrected, cancellation);
+        var widths = await RunParts.ReadAsync<WidthChoice>(store, RunNames.Widths(work, attempt), null, cancellation);
+        var report = Describe(input, context.PeakMemory?.Invoke() ?? 0, await LayersAsync(store, work, attempt, cancellation)) with
         {
-            Calibration = await RunParts.ReadAsync<Calibration>(store, RunNames.Calibration(request.Work), input.Parts?.Calibrated, cancellation) is { } c ? new ReportCalibration(c.Source, c.Runs, c.Source != Evaluation.Evaluator.Data || c.HeldOut > 0) : null,
-            Rescaling = await RunParts.ReadAsync<Rescaled>(store, RunNames.Rescaled(request.Work), input.Parts?.Rescaled, cancellation) is { } s ? new ReportRescaling(s.Equalized, s.Smoothed, s.NotScaled, s.Inserted, s.Unchanged) : null,
-            BiasCorrection = await RunParts.ReadAsync<BiasCorrections>(store, RunNames.Biases(request.Work, input.Best.Number), input.Parts?.Corrected, cancellation) is { } b ? new ReportBiasCorrection(b.Layers.Count, b.Samples, b.Skipped) : null,
-            Widths = await RunParts.ReadAsync<WidthChoice>(store, RunNames.Widths(request.Work, input.Best.Number), null, cancellation) is { } w
-                ? new ReportWidths([.. w.Curve.Select(Point)], Point(w.Chosen), w.LowerBound, w.LayersMeasured) { Tried = [.. w.Tried.Select(t => new ReportTried(t.LeastBits, t.Predicted.SizeRatio, t.Predicted.RelativeError, t.RelativeError))] }
-                : null,
+            Calibration = calibration is { } c
+                ? new ReportCalibration(c.Source, c.Runs, c.Source != Evaluation.Evaluator.Data || c.HeldOut > 0) : null,
+            Rescaling = rescaled is { } s ? new ReportRescaling(s.Equalized, s.Smoothed, s.NotScaled, s.Inserted, s.Unchanged) : null,
+            BiasCorrection = biases is { } b ? new ReportBiasCorrection(b.Layers.Count, b.Samples, b.Skipped) : null,
+            Widths = widths is { } w ? Describe(w) : null,
         };
         report = LocalPaths.Hide(report, store);
         var files = new List<ReportFile>();
         foreach (var name in new[] { ModelWriter.ModelName, ModelWriter.DataName })
             if (await store.FindAsync($"{from}/{name}", cancellation) is { } model)
                 files.Add(new ReportFile(name, model.Length, await HashAsync(store, model.Path, cancellation)));
-        if (files.Sum(f => f.Bytes) != input.Best.Assembled.Bytes) throw new DamagedWorkException($"{from}/{ModelWriter.DataName} is missing.");
+        if (files.Sum(f => f.Bytes) != input.Best.Assembled.Bytes)
+            throw new DamagedWorkException($"{from}/{ModelWriter.DataName} is missing.");
         foreach (var (name, text) in new[] { ("recipe.yaml", yaml), ("report.html", HtmlReport.Render(report, yaml)) })
         {
             var bytes = Encoding.UTF8.GetBytes(text);
@@ -76,6 +84,11 @@ public sealed class Publish : Activity<PublishInput, Published>
     }
 
     private static ReportPoint Point(WidthPoint p) => new(p.SizeRatio, p.RelativeError);
+
+    private static ReportWidths Describe(WidthChoice w) => new([.. w.Curve.Select(Point)], Point(w.Chosen), w.LowerBound, w.LayersMeasured)
+    {
+        Tried = [.. w.Tried.Select(t => new ReportTried(t.LeastBits, t.Predicted.SizeRatio, t.Predicted.RelativeError, t.RelativeError))],
+    };
 
     private static async Task<bool> AnyAsync(IArtifactStore store, string prefix, CancellationToken cancellation)
     {
@@ -100,11 +113,14 @@ public sealed class Publish : Activity<PublishInput, Published>
             new ReportFidelity(figures.Source, figures.Samples, figures.Cosine, figures.RelativeError, figures.Top1Agreement),
             figures.AccuracyBefore is { } before ? new ReportAccuracy(before, figures.AccuracyAfter!.Value, figures.Labelled) : null,
             new ReportLatency(figures.BeforeMs, figures.AfterMs, figures.LatencyRatio, figures.Segments),
-            input.Budget is { MaxAccuracyLoss: null, MaxSizeRatio: null } ? null : new ReportBudget(input.Budget.MaxAccuracyLoss, input.Budget.MaxSizeRatio, measure, loss, input.Status == RunResult.Succeeded),
-            layers, best.Number + 1, Math.Max(0, (DateTime.UtcNow - input.Started).TotalSeconds), Math.Max(peakTogether, Math.Max(self.PeakWorkingSet64, best.Evaluated.PeakBytes))) { Predecessor = request.Predecessor };
+            input.Budget is { MaxAccuracyLoss: null, MaxSizeRatio: null } ? null
+                : new ReportBudget(input.Budget.MaxAccuracyLoss, input.Budget.MaxSizeRatio, measure, loss, input.Status == RunResult.Succeeded),
+            layers, best.Number + 1, Math.Max(0, (DateTime.UtcNow - input.Started).TotalSeconds),
+            Math.Max(peakTogether, Math.Max(self.PeakWorkingSet64, best.Evaluated.PeakBytes))) { Predecessor = request.Predecessor };
     }
 
-    private static async Task<IReadOnlyList<ReportLayer>> LayersAsync(IArtifactStore store, string work, int attempt, CancellationToken cancellation)
+    private static async Task<IReadOnlyList<ReportLayer>> LayersAsync(
+        IArtifactStore store, string work, int attempt, CancellationToken cancellation)
     {
         var tasks = await LayerRecords.TasksAsync(store, work, attempt, cancellation);
         var results = (await LayerRecords.ResultsAsync(store, work, attempt, tasks, cancellation)).ToDictionary(r => r.Figures.Index);
@@ -114,11 +130,12 @@ public sealed class Publish : Activity<PublishInput, Published>
     private static ReportLayer Describe(LayerTask task, LayerResult? result)
     {
         if (result?.Stored is not { } stored)
-            return new ReportLayer(task.Name, task.Node, task.Op, task.Dims, [], DataTypes.Bits(task.Data.DataType), 0, null, task.Data.Length, task.Data.Length,
-                0, 0, null, null, false, task.LeftAlone ?? result?.Figures.Note);
+            return new ReportLayer(
+                task.Name, task.Node, task.Op, task.Dims, [], DataTypes.Bits(task.Data.DataType), 0, null, task.Data.Length, task.Data.Length, 0, 0, null, null, false, task.LeftAlone ?? result?.Figures.Note);
         var (layer, figures) = (stored.Layer, result.Figures);
         var sparsity = 1 - (double)layer.Nonzero / Math.Max(1, task.Shape.Elements);
-        return new ReportLayer(task.Name, task.Node, task.Op, task.Dims, [$"{task.Step!.Step}: {task.Step.Method}"], layer.BitsPerWeight, sparsity, null, figures.BytesBefore, figures.BytesAfter,
-            figures.Error, figures.Seconds, layer.Form.ToString(), layer.Block, figures.Reused, null) { Fallback = layer.Fallback };
+        return new ReportLayer(
+            task.Name, task.Node, task.Op, task.Dims, [$"{task.Step!.Step}: {task.Step.Method}"], layer.BitsPerWeight, sparsity, null,
+            figures.BytesBefore, figures.BytesAfter, figures.Error, figures.Seconds, layer.Form.ToString(), layer.Block, figures.Reused, null) { Fallback = layer.Fallback };
     }
 }
