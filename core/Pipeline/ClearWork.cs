@@ -1,3 +1,5 @@
+using Serverless.Core.Storage;
+
 namespace Serverless.Core.Pipeline;
 
 /// <summary>Input of <see cref="ClearWork"/>.</summary>
@@ -20,10 +22,17 @@ public sealed class ClearWork : Activity<ClearInput, Cleared>
     /// <inheritdoc/>
     public override async Task<Cleared> RunAsync(ClearInput input, ActivityContext context, CancellationToken cancellation)
     {
+        if (!input.Alone) return await ClearAsync(context.Store, input.Work, cancellation);
+        await context.Store.DeleteAsync(input.Work, cancellation);
+        return new Cleared(1);
+    }
+
+    /// <summary>Deletes what lies in a folder of the work.</summary>
+    public static async Task<Cleared> ClearAsync(IArtifactStore store, string folder, CancellationToken cancellation)
+    {
         var left = new List<string>();
-        if (input.Alone) left.Add(input.Work);
-        else await foreach (var a in context.Store.ListAsync(input.Work + "/", cancellation)) left.Add(a.Path);
-        await Parallel.ForEachAsync(left, cancellation, async (path, token) => await context.Store.DeleteAsync(path, token));
+        await foreach (var a in store.ListAsync(folder + "/", cancellation)) left.Add(a.Path);
+        await Parallel.ForEachAsync(left, cancellation, async (path, token) => await store.DeleteAsync(path, token));
         return new Cleared(left.Count);
     }
 }

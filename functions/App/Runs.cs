@@ -28,17 +28,20 @@ internal static class Runs
     {
         if (await client.GetInstanceAsync(id, getInputsAndOutputs: true, cancellation) is not { } run) return null;
         var status = run.SerializedCustomStatus is null ? null : run.ReadCustomStatusAs<RunStatus>();
-        if (status is { Stage: "Compress", Parts: { } parts }) status = status.With(await PartsAsync(client, parts, status.LayersTotal, cancellation));
+        if (status is { Stage: "Compress", Parts: { } parts })
+            status = status.With(await PartsAsync(client, parts, run.CreatedAt, status.LayersTotal, cancellation));
         var result = run.RuntimeStatus == OrchestrationRuntimeStatus.Completed ? run.ReadOutputAs<DropResult>() : null;
         return new RunView(id, run.RuntimeStatus.ToString(), run.CreatedAt, run.LastUpdatedAt, status, result, RunFailure.Of(run));
     }
 
     /// <summary>Starts a run that somebody asks for; one that failed or was cancelled starts anew.</summary>
     /// <exception cref="RunEndingException">It was cancelled just now, and what it leaves is not cleared yet.</exception>
-    public static async Task<string> StartAgainAsync(DurableTaskClient client, IArtifactStore store, DropRequest request, CancellationToken cancellation)
+    public static async Task<string> StartAgainAsync(
+        DurableTaskClient client, IArtifactStore store, DropRequest request, CancellationToken cancellation)
     {
         var id = request.RunId;
-        if (await client.GetInstanceAsync(id, cancellation) is { RuntimeStatus: OrchestrationRuntimeStatus.Failed or OrchestrationRuntimeStatus.Terminated })
+        var state = (await client.GetInstanceAsync(id, cancellation))?.RuntimeStatus;
+        if (state is OrchestrationRuntimeStatus.Failed or OrchestrationRuntimeStatus.Terminated)
         {
             if (await store.FindAsync(RunNames.Cancelled(id), cancellation) is not null)
                 throw new RunEndingException($"{id}: the run was cancelled and is being cleared; ask again in a moment.");
@@ -57,7 +60,10 @@ internal static class Runs
         await client.TerminateInstanceAsync(id, new TerminateInstanceOptions("cancelled", Recursive: true), cancellation);
         var clearing = CancelRun.IdOf(id);
         await client.PurgeInstanceAsync(clearing, cancellation);
-        await client.ScheduleNewOrchestrationInstanceAsync(nameof(CancelRun), new CancelInput(id), new StartOrchestrationOptions(clearing), cancellation);
+        var options = new StartOrchestrationOptions(clearing);
+        await client.ScheduleNewOrchestrationInstanceAsync(nameof(CancelRun), new CancelInput(id), options, cancellation);
+        // Its first look would wait behind the activities that are queued; those end as they begin.
+        await ClearWork.ClearAsync(store, $"work/{id}", cancellation);
     }
 
     // An id that is known, in whatever state, is a drop that is or was taken care of: an event delivered again starts nothing.
@@ -66,7 +72,8 @@ internal static class Runs
         if (await client.GetInstanceAsync(request.RunId, cancellation) is not null) return;
         try
         {
-            var options = new StartOrchestrationOptions(request.RunId).WithDedupeStatuses([.. StartOrchestrationOptionsExtensions.ValidDedupeStatuses]);
+            var options = new StartOrchestrationOptions(request.RunId)
+                .WithDedupeStatuses([.. StartOrchestrationOptionsExtensions.ValidDedupeStatuses]);
             await client.ScheduleNewOrchestrationInstanceAsync(nameof(DropRun), request, options, cancellation);
         }
         catch (OrchestrationAlreadyExistsException)
@@ -75,13 +82,16 @@ internal static class Runs
         }
     }
 
-    private static async Task<IReadOnlyList<RunStatus>> PartsAsync(DurableTaskClient client, string prefix, int layers, CancellationToken cancellation)
+    // A run that was started again has the parts of before until each of its own begins.
+    private static async Task<IReadOnlyList<RunStatus>> PartsAsync(
+        DurableTaskClient client, string prefix, DateTimeOffset since, int layers, CancellationToken cancellation)
     {
-        var parts = new List<OrchestrationMetadata>();
-        for (var from = 0; from < layers; from += CompressLayers.Widest)
-            if (await client.GetInstanceAsync($"{prefix}{from}", getInputsAndOutputs: true, cancellation) is { SerializedCustomStatus: not null } part)
-                parts.Add(part);
-        return [.. parts.OrderBy(p => p.LastUpdatedAt).Select(p => p.ReadCustomStatusAs<RunStatus>()!)];
+        var ids = Enumerable.Range(0, layers).Chunk(CompressLayers.Widest).Select(some => $"{prefix}{some[0]}");
+        var parts = await Task.WhenAll(ids.Select(id => client.GetInstanceAsync(id, getInputsAndOutputs: true, cancellation)));
+        return [.. from part in parts
+                   where part?.SerializedCustomStatus is not null && part.CreatedAt >= since
+                   orderby part.LastUpdatedAt
+                   select part.ReadCustomStatusAs<RunStatus>()!];
     }
 }
 
@@ -93,4 +103,5 @@ internal static class Runs
 /// <param name="Progress">How far it is.</param>
 /// <param name="Result">What came out.</param>
 /// <param name="Error">Why it failed.</param>
-public sealed record RunView(string Id, string State, DateTimeOffset Created, DateTimeOffset Updated, RunStatus? Progress, DropResult? Result, string? Error);
+public sealed record RunView(
+    string Id, string State, DateTimeOffset Created, DateTimeOffset Updated, RunStatus? Progress, DropResult? Result, string? Error);
