@@ -28,8 +28,14 @@ internal static class Runs
     {
         if (await client.GetInstanceAsync(id, getInputsAndOutputs: true, cancellation) is not { } run) return null;
         var status = run.SerializedCustomStatus is null ? null : run.ReadCustomStatusAs<RunStatus>();
-        if (status is { Stage: "Compress", Parts: { } parts })
-            status = status.With(await PartsAsync(client, parts, run.CreatedAt, status.LayersTotal, cancellation));
+        if (status is { Stage: "Compress", Parts: { } prefix })
+        {
+            var parts = await PartsAsync(client, prefix, run.CreatedAt, status.LayersTotal, cancellation);
+            status = status.With([.. from part in parts
+                                     where part.SerializedCustomStatus is not null
+                                     orderby part.LastUpdatedAt
+                                     select part.ReadCustomStatusAs<RunStatus>()]);
+        }
         var result = run.RuntimeStatus == OrchestrationRuntimeStatus.Completed ? run.ReadOutputAs<DropResult>() : null;
         return new RunView(id, run.RuntimeStatus.ToString(), run.CreatedAt, run.LastUpdatedAt, status, result, RunFailure.Of(run));
     }
@@ -55,9 +61,14 @@ internal static class Runs
     /// <summary>Cancels a run: its orchestrations end now, its activities within seconds, then its work is cleared.</summary>
     public static async Task CancelAsync(DurableTaskClient client, IArtifactStore store, string id, CancellationToken cancellation)
     {
-        if (await client.GetInstanceAsync(id, cancellation) is not { IsCompleted: false }) return;
+        if (await client.GetInstanceAsync(id, getInputsAndOutputs: true, cancellation) is not { IsCompleted: false } run) return;
         await store.WriteBytesAsync(RunNames.Cancelled(id), ReadOnlyMemory<byte>.Empty, cancellation);
-        await client.TerminateInstanceAsync(id, new TerminateInstanceOptions("cancelled", Recursive: true), cancellation);
+        var end = new TerminateInstanceOptions("cancelled", Recursive: true);
+        await client.TerminateInstanceAsync(id, end, cancellation);
+        // Not every backend ends the parts with it.
+        if (run.SerializedCustomStatus is not null && run.ReadCustomStatusAs<RunStatus>() is { Parts: { } prefix } status)
+            foreach (var part in await PartsAsync(client, prefix, run.CreatedAt, status.LayersTotal, cancellation))
+                if (!part.IsCompleted) await client.TerminateInstanceAsync(part.InstanceId, end, cancellation);
         var clearing = CancelRun.IdOf(id);
         await client.PurgeInstanceAsync(clearing, cancellation);
         var options = new StartOrchestrationOptions(clearing);
@@ -83,15 +94,12 @@ internal static class Runs
     }
 
     // A run that was started again has the parts of before until each of its own begins.
-    private static async Task<IReadOnlyList<RunStatus>> PartsAsync(
+    private static async Task<IReadOnlyList<OrchestrationMetadata>> PartsAsync(
         DurableTaskClient client, string prefix, DateTimeOffset since, int layers, CancellationToken cancellation)
     {
         var ids = Enumerable.Range(0, layers).Chunk(CompressLayers.Widest).Select(some => $"{prefix}{some[0]}");
         var parts = await Task.WhenAll(ids.Select(id => client.GetInstanceAsync(id, getInputsAndOutputs: true, cancellation)));
-        return [.. from part in parts
-                   where part?.SerializedCustomStatus is not null && part.CreatedAt >= since
-                   orderby part.LastUpdatedAt
-                   select part.ReadCustomStatusAs<RunStatus>()!];
+        return [.. parts.OfType<OrchestrationMetadata>().Where(p => p.CreatedAt >= since)];
     }
 }
 
