@@ -2,14 +2,16 @@ using Serverless.Core.Storage;
 
 namespace Serverless.Core.Pipeline;
 
-/// <summary>What one process knows of layers, so that it asks the store once for many: tasks that it has read, and which shards there are.</summary>
+/// <summary>
+/// What one process knows of layers, so that it asks the store once for many: tasks that it has read, and which shards there are.
+/// </summary>
 public sealed class KnownLayers : IDisposable
 {
     private const int MostGroups = 256, MostShards = 20_000;
     private static readonly TimeSpan ListingAge = TimeSpan.FromSeconds(30);
     private readonly SemaphoreSlim reading = new(1), listing = new(1);
     private readonly Dictionary<string, IReadOnlyList<LayerTask>> groups = new(StringComparer.Ordinal);
-    private readonly Dictionary<string, Artifact> shards = new(StringComparer.Ordinal);
+    private readonly HashSet<string> shards = new(StringComparer.Ordinal);
     private string? listed, last;
     private long listedAt;
 
@@ -27,7 +29,8 @@ public sealed class KnownLayers : IDisposable
                 if (groups.Count >= MostGroups) groups.Clear();
                 group = groups[path] = await store.ReadJsonAsync<IReadOnlyList<LayerTask>>(path, cancellation);
             }
-            return input.Index - from < group.Count ? group[input.Index - from] : throw new DamagedWorkException($"{path} has no task {input.Index}.");
+            return input.Index - from < group.Count ? group[input.Index - from]
+                : throw new DamagedWorkException($"{path} has no task {input.Index}.");
         }
         finally
         {
@@ -36,25 +39,25 @@ public sealed class KnownLayers : IDisposable
     }
 
     /// <summary>
-    /// A shard, or null. Blobs are listed, thousands a call, again after half a minute; what comes after the first
+    /// Whether there is a shard. Blobs are listed, thousands a call, again after half a minute; what comes after the first
     /// 20,000 is looked for by itself. A shard that appears between two listings is made once more.
     /// </summary>
-    internal async Task<Artifact?> ShardAsync(IArtifactStore store, string path, CancellationToken cancellation)
+    internal async Task<bool> HasShardAsync(IArtifactStore store, string path, CancellationToken cancellation)
     {
-        if (store is not BlobStore) return await store.FindAsync(path, cancellation);
+        if (store is not BlobStore) return await store.FindAsync(path, cancellation) is not null;
         await listing.WaitAsync(cancellation);
         try
         {
             if (listed != StorePath.Parent(path) || Environment.TickCount64 - listedAt > ListingAge.TotalMilliseconds)
                 await ListAsync(store, StorePath.Parent(path), cancellation);
-            if (shards.TryGetValue(path, out var found)) return found;
-            if (last is null || string.CompareOrdinal(path, last) < 0) return null;
+            if (shards.Contains(path)) return true;
+            if (last is null || string.CompareOrdinal(path, last) < 0) return false;
         }
         finally
         {
             listing.Release();
         }
-        return await store.FindAsync(path, cancellation);
+        return await store.FindAsync(path, cancellation) is not null;
     }
 
     /// <inheritdoc/>
@@ -70,7 +73,7 @@ public sealed class KnownLayers : IDisposable
         (listed, last) = (null, null);
         await foreach (var shard in store.ListAsync(folder + "/", cancellation))
         {
-            shards[shard.Path] = shard;
+            shards.Add(shard.Path);
             if (shards.Count < MostShards) continue;
             last = shard.Path;
             break;

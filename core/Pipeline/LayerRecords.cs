@@ -5,7 +5,7 @@ using Serverless.Core.Storage;
 namespace Serverless.Core.Pipeline;
 
 /// <summary>Which tasks an attempt has.</summary>
-/// <param name="Tasks">Hash of them all, in the names of the objects that hold them: what such an object holds never changes.</param>
+/// <param name="Tasks">Hash of them all, in the names of the objects that hold them: such an object never changes.</param>
 /// <param name="Count">How many.</param>
 internal sealed record TaskList(string Tasks, int Count);
 
@@ -37,7 +37,8 @@ internal static class LayerRecords
 
     /// <summary>The tasks in their order.</summary>
     /// <exception cref="DamagedWorkException">Some are gone.</exception>
-    public static Task<IReadOnlyList<LayerTask>> TasksAsync(IArtifactStore store, string work, int attempt, CancellationToken cancellation) =>
+    public static Task<IReadOnlyList<LayerTask>> TasksAsync(
+        IArtifactStore store, string work, int attempt, CancellationToken cancellation) =>
         TasksAsync(store, work, attempt, 0, int.MaxValue, cancellation);
 
     /// <summary>Some of the tasks.</summary>
@@ -57,11 +58,13 @@ internal static class LayerRecords
         var paths = new List<string>();
         for (var i = first; i < from + count; i += TasksTogether) paths.Add(RunNames.Tasks(work, attempt, list.Tasks, i));
         var tasks = (await ReadAsync<LayerTask>(store, paths, cancellation)).Skip(from - first).Take(count).ToList();
-        return tasks.Count == count ? tasks : throw new DamagedWorkException($"{RunNames.Layers(work, attempt)}: {tasks.Count} of {count} tasks are there.");
+        return tasks.Count == count ? tasks
+            : throw new DamagedWorkException($"{RunNames.Layers(work, attempt)}: {tasks.Count} of {count} tasks are there.");
     }
 
     /// <summary>Writes some results, all of those that are kept together.</summary>
-    public static Task WriteResultsAsync(IArtifactStore store, string work, int attempt, IReadOnlyList<LayerResult> results, CancellationToken cancellation) =>
+    public static Task WriteResultsAsync(
+        IArtifactStore store, string work, int attempt, IReadOnlyList<LayerResult> results, CancellationToken cancellation) =>
         store.WriteJsonAsync(RunNames.Results(work, attempt, results[0].Figures.Index), results, cancellation);
 
     /// <summary>The results of those tasks that compress, in their order.</summary>
@@ -75,19 +78,23 @@ internal static class LayerRecords
         IArtifactStore store, string work, int attempt, IReadOnlyList<LayerTask> tasks, CancellationToken cancellation)
     {
         var compressed = tasks.TakeWhile(t => t.Step is not null).Count();
-        var paths = Enumerable.Range(0, (compressed + ResultsTogether - 1) / ResultsTogether).Select(i => RunNames.Results(work, attempt, i * ResultsTogether)).ToList();
+        var paths = Enumerable.Range(0, compressed).Chunk(ResultsTogether).Select(some => RunNames.Results(work, attempt, some[0])).ToList();
         var results = await ReadAsync<LayerResult>(store, paths, cancellation);
         for (var i = 0; i < compressed; i++)
-            if (i >= results.Count || results[i].Figures.Index != i) throw new DamagedWorkException($"{RunNames.Layers(work, attempt)}: the result of layer {i} is missing.");
+            if (i >= results.Count || results[i].Figures.Index != i)
+                throw new DamagedWorkException($"{RunNames.Layers(work, attempt)}: the result of layer {i} is missing.");
         return [.. results.Select(r => r with { Figures = r.Figures with { Name = tasks[r.Figures.Index].Name } })];
     }
 
-    private static async Task<IReadOnlyList<T>> ReadAsync<T>(IArtifactStore store, IReadOnlyList<string> paths, CancellationToken cancellation)
+    private static async Task<IReadOnlyList<T>> ReadAsync<T>(
+        IArtifactStore store, IReadOnlyList<string> paths, CancellationToken cancellation)
     {
         var records = new IReadOnlyList<T>[paths.Count];
-        await Parallel.ForAsync(0, paths.Count, Options(cancellation), async (i, token) => records[i] = await store.ReadJsonAsync<IReadOnlyList<T>>(paths[i], token));
+        await Parallel.ForAsync(0, paths.Count, Options(cancellation), async (i, token) =>
+            records[i] = await store.ReadJsonAsync<IReadOnlyList<T>>(paths[i], token));
         return [.. records.SelectMany(r => r)];
     }
 
-    private static ParallelOptions Options(CancellationToken cancellation) => new() { MaxDegreeOfParallelism = Parallelism, CancellationToken = cancellation };
+    private static ParallelOptions Options(CancellationToken cancellation) =>
+        new() { MaxDegreeOfParallelism = Parallelism, CancellationToken = cancellation };
 }

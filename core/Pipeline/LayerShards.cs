@@ -51,7 +51,7 @@ internal static class LayerShards
     {
         try
         {
-            if (await context.Layers.ShardAsync(context.Store, shard, cancellation) is null) return null;
+            if (!await context.Layers.HasShardAsync(context.Store, shard, cancellation)) return null;
             await using var reader = await context.Store.OpenAsync(shard, null, cancellation);
             return await TrailingRecord.ReadAsync<StoredLayer>(reader, cancellation) with { Shard = shard };
         }

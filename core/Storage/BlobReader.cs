@@ -9,7 +9,8 @@ namespace Serverless.Core.Storage;
 /// Ranged reads of one version of a blob, one at a time, in few calls: a blob of up to <see cref="Whole"/> bytes is fetched at once, and
 /// of a larger one that is read in order the more ahead the longer that goes on.
 /// </summary>
-internal sealed class BlobReader(Artifact artifact, BlockBlobClient blob, StorageCalls calls, ServerSideRanges ranges) : ArtifactReader(artifact)
+internal sealed class BlobReader(Artifact artifact, BlockBlobClient blob, StorageCalls calls, ServerSideRanges ranges)
+    : ArtifactReader(artifact)
 {
     /// <summary>Largest blob that is fetched at once, and the longest range that is fetched ahead.</summary>
     public const int Whole = MostHeld;
@@ -72,7 +73,9 @@ internal sealed class BlobReader(Artifact artifact, BlockBlobClient blob, Storag
         if (offset < windowStart || offset + destination.Length > windowStart + windowLength)
         {
             ahead = next >= 0 && offset >= next && offset - next <= LargestGap ? Math.Clamp(2 * ahead, FirstAhead, Whole) : 0;
-            var (start, length) = Artifact.Length <= Whole ? (0, Artifact.Length) : (offset, Math.Max(destination.Length, Math.Min(ahead, Artifact.Length - offset)));
+            var (start, length) = Artifact.Length <= Whole
+                ? (0, Artifact.Length)
+                : (offset, Math.Max(destination.Length, Math.Min(ahead, Artifact.Length - offset)));
             next = offset + destination.Length;
             if (length == destination.Length)
             {

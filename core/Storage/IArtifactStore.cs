@@ -58,7 +58,7 @@ public abstract class ArtifactReader(Artifact artifact) : IAsyncDisposable
     /// <summary>Bytes that a reader holds at most, beyond those that are asked for.</summary>
     public const int MostHeld = 4 << 20;
 
-    private const int CopyBuffer = 4 << 20, ScanBuffer = 4 << 20;
+    private const int LongestRead = 4 << 20;
 
     /// <summary>The version that is read.</summary>
     public Artifact Artifact { get; } = artifact;
@@ -72,7 +72,7 @@ public abstract class ArtifactReader(Artifact artifact) : IAsyncDisposable
     /// <param name="cancellation">Cancels the reads.</param>
     public async Task ScanAsync(Action<ReadOnlySpan<byte>> see, CancellationToken cancellation)
     {
-        var buffer = ArrayPool<byte>.Shared.Rent((int)Math.Clamp(Artifact.Length, 1, ScanBuffer));
+        var buffer = ArrayPool<byte>.Shared.Rent((int)Math.Clamp(Artifact.Length, 1, LongestRead));
         try
         {
             for (long at = 0; at < Artifact.Length;)
@@ -93,7 +93,7 @@ public abstract class ArtifactReader(Artifact artifact) : IAsyncDisposable
     /// <exception cref="EndOfStreamException">The range reaches past the end.</exception>
     public virtual async Task CopyToAsync(long offset, long length, Stream output, CancellationToken cancellation)
     {
-        var buffer = ArrayPool<byte>.Shared.Rent((int)Math.Clamp(length, 1, CopyBuffer));
+        var buffer = ArrayPool<byte>.Shared.Rent((int)Math.Clamp(length, 1, LongestRead));
         try
         {
             for (long done = 0; done < length;)

@@ -19,6 +19,8 @@ internal sealed class SeenBlobs
     public Artifact Note(Artifact artifact)
     {
         if (latest.Count >= MostVersions) latest.Clear();
+        // A shard that was damaged and is made anew.
+        if (kept.TryGetValue(artifact.Path, out var shard) && shard.Artifact.ETag != artifact.ETag) kept.TryRemove(artifact.Path, out _);
         return latest[artifact.Path] = artifact;
     }
 
@@ -46,7 +48,8 @@ internal sealed class SeenBlobs
     {
         public override ValueTask ReadAsync(long offset, Memory<byte> destination, CancellationToken cancellation)
         {
-            if (offset < 0 || offset + destination.Length > content.Length) throw new EndOfStreamException($"{Artifact.Path} ends at {content.Length}.");
+            if (offset < 0 || offset + destination.Length > content.Length)
+                throw new EndOfStreamException($"{Artifact.Path} ends at {content.Length}.");
             content.AsMemory((int)offset, destination.Length).CopyTo(destination);
             return ValueTask.CompletedTask;
         }

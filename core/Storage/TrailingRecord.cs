@@ -3,7 +3,10 @@ using System.Text.Json;
 
 namespace Serverless.Core.Storage;
 
-/// <summary>A record at the end of an object, which the bytes before it are written without knowing: JSON, then its length in 4 bytes, little-endian.</summary>
+/// <summary>
+/// A record at the end of an object, which the bytes before it are written without knowing: JSON, then its length in 4 bytes,
+/// little-endian.
+/// </summary>
 internal static class TrailingRecord
 {
     private const int Largest = 64 << 20;

@@ -75,6 +75,9 @@ public class BlobReaderTests(Azurite azurite) : IClassFixture<Azurite>
         calls.Clear();
         for (var i = 0; i < 3; i++) Assert.Equal(Bytes(1000), await store.ReadBytesAsync($"{StorePath.Shards}/0123.bin", 1000, None));
         Assert.Equal(1, calls.Total);
+        // Damaged, say, and made anew.
+        await store.WriteBytesAsync($"{StorePath.Shards}/0123.bin", Bytes(500), None);
+        Assert.Equal(Bytes(500), await store.ReadBytesAsync($"{StorePath.Shards}/0123.bin", 1000, None));
     }
 
     private static byte[] Bytes(int length)
