@@ -4,29 +4,6 @@ using Serverless.Core.Onnx;
 
 namespace Serverless.Core.Evaluation;
 
-/// <summary>How the compressed model compares with the original.</summary>
-/// <param name="Source"><c>data</c> or <c>synthetic</c>.</param>
-/// <param name="Samples">Runs compared.</param>
-/// <param name="Cosine">Of the worst output.</param>
-/// <param name="RelativeError">Of the worst output.</param>
-/// <param name="Top1Agreement">Of the first output, or null.</param>
-/// <param name="AccuracyBefore">With labels, else null.</param>
-/// <param name="AccuracyAfter">With labels, else null.</param>
-/// <param name="Labelled">Labelled rows.</param>
-/// <param name="BeforeMs">Median latency of the original, milliseconds.</param>
-/// <param name="AfterMs">Median latency of the compressed model, milliseconds.</param>
-/// <param name="LatencyRatio">Median of the paired ratios after / before.</param>
-/// <param name="Segments">Sessions a run was cut into; 1 for a model run whole.</param>
-public sealed record Evaluation(
-    string Source, int Samples, double Cosine, double RelativeError, double? Top1Agreement, double? AccuracyBefore, double? AccuracyAfter,
-    long Labelled, double BeforeMs, double AfterMs, double LatencyRatio, int Segments)
-{
-    /// <summary>What a loss budget is about: accuracy when labelled, else top-1 disagreement on data, else 1 − cosine.</summary>
-    public (string Measure, double Loss) Loss => AccuracyBefore is { } before && AccuracyAfter is { } after
-        ? ("accuracy", Math.Max(0, before - after))
-        : Source == Evaluator.Data && Top1Agreement is { } agreement ? ("top1Disagreement", 1 - agreement) : ("cosineDistance", 1 - Cosine);
-}
-
 /// <summary>Runs both models on the same inputs and compares.</summary>
 public static class Evaluator
 {
@@ -35,6 +12,9 @@ public static class Evaluator
 
     /// <summary>Source of inputs made up from the model's input types.</summary>
     public const string Synthetic = "synthetic";
+
+    /// <summary>Source where there are no inputs to run the models on.</summary>
+    public const string None = "none";
 
     private const int SegmentedSamples = 8, MostSamples = 10_000, Chunk = 32;
 
@@ -47,52 +27,73 @@ public static class Evaluator
     /// <param name="calibrated">Runs at the start of the data that techniques have seen: not compared on.</param>
     /// <param name="time">After this long no more samples are taken; at least 32 are, where there are so many.</param>
     /// <param name="cancellation">Cancels the runs.</param>
-    /// <exception cref="BadInputException">ONNX Runtime cannot run the original on these inputs, or what it makes of them cannot be compared.</exception>
+    /// <exception cref="BadInputException">ONNX Runtime cannot run the original on these inputs.</exception>
     public static Evaluation Compare(
         string beforeFolder, ModelIndex before, string afterFolder, ModelIndex after, NpzData? data, int calibrated, TimeSpan time, CancellationToken cancellation)
     {
+        if (InputSpec.WhyNone(before.Model) is { } why) return Loaded(beforeFolder, before, afterFolder, after, why);
         using var original = Load(beforeFolder, before);
-        using var compressed = new ModelRunner(afterFolder, after);
-        var samples = data is not null ? data.Read(calibrated, cancellation) : SyntheticSamples.Make(original, before, 0, SyntheticSamples.Count, cancellation);
-        var most = original.Segments > 1 ? SegmentedSamples : data is not null ? MostSamples : SyntheticSamples.Count;
-        var fidelity = new Fidelity();
-        var (count, clock) = (0, Stopwatch.StartNew());
-        Sample? first = null;
-        var segmentedTimes = new List<(double, double)>();
-        foreach (var chunk in samples.Take(most).Chunk(Chunk))
-        {
-            first ??= chunk[0];
-            var expected = RunOriginal(original, before, chunk, cancellation);
-            var actual = compressed.Run(chunk, cancellation);
-            for (var i = 0; i < chunk.Length; i++)
-            {
-                Add(fidelity, before, expected[i], actual[i], chunk[i].Labels);
-                if (original.Segments > 1) segmentedTimes.Add((expected[i].Time.TotalMilliseconds, actual[i].Time.TotalMilliseconds));
-            }
-            count += chunk.Length;
-            if (clock.Elapsed > time) break;
-        }
-        if (count == 0) throw new BadInputException($"{before.Path}: the data holds fewer samples than the model takes in one run; add some.");
+        var samples = data is not null ? data.Read(calibrated, cancellation) : MadeUp(original, beforeFolder, before, cancellation);
         var segments = original.Segments;
+        var most = segments > 1 ? SegmentedSamples : data is not null ? MostSamples : SyntheticSamples.Count;
+        var outputs = before.Model.Graph.Output.Select(o => o.Name).ToList();
+        var (fidelity, repeated) = (new Fidelity(), new Fidelity());
+        var (count, clock) = (0, Stopwatch.StartNew());
+        var segmentedTimes = new List<(double, double)>();
+        var zeros = new ZeroInputs();
+        (Sample Sample, RunOutputs Expected)? first = null;
+        using (var compressed = new ModelRunner(afterFolder, after))
+        {
+            foreach (var chunk in samples.Take(most).Chunk(Chunk))
+            {
+                var expected = RunOriginal(original, before, chunk, cancellation);
+                var actual = compressed.Run(chunk, cancellation);
+                first ??= (chunk[0], expected[0]);
+                for (var i = 0; i < chunk.Length; i++)
+                {
+                    fidelity.Add(outputs, expected[i].Outputs, actual[i].Outputs, chunk[i].Labels, chunk[i].Group);
+                    if (segments > 1) segmentedTimes.Add((expected[i].Time.TotalMilliseconds, actual[i].Time.TotalMilliseconds));
+                    zeros.See(chunk[i]);
+                }
+                count += chunk.Length;
+                if (clock.Elapsed > time) break;
+            }
+            if (first is null) throw new BadInputException($"{before.Path}: the data holds fewer samples than the model takes in one run; add some.");
+            if (segments > 1) repeated.Add(outputs, first.Value.Expected.Outputs, original.Run([first.Value.Sample], cancellation)[0].Outputs, null);
+        }
         // No more than two sessions are open at a time.
         original.Dispose();
-        compressed.Dispose();
-        var times = segments > 1 ? segmentedTimes.Skip(1).DefaultIfEmpty(segmentedTimes[0]).ToList() : PairedLatency.Measure(beforeFolder, before, afterFolder, after, first!, cancellation);
+        Latency latency;
+        if (segments > 1) latency = Latency.Of(segmentedTimes.Count > 1 ? segmentedTimes[1..] : segmentedTimes, segments);
+        else
+        {
+            var (times, again) = PairedLatency.Measure(beforeFolder, before, afterFolder, after, first.Value.Sample, cancellation);
+            latency = Latency.Of(times, 1);
+            repeated.Add(outputs, first.Value.Expected.Outputs, again.Outputs, null);
+        }
         return new Evaluation(data is not null ? Data : Synthetic, count, fidelity.Cosine, fidelity.RelativeError, fidelity.Top1Agreement,
-            fidelity.AccuracyBefore, fidelity.AccuracyAfter, fidelity.Labelled,
-            Median(times.Select(t => t.Item1)), Median(times.Select(t => t.Item2)), Median(times.Select(t => t.Item2 / t.Item1)), segments);
+            fidelity.AccuracyBefore, fidelity.AccuracyAfter, fidelity.Labelled, latency)
+        {
+            Outputs = fidelity.Outputs, NonFinite = fidelity.NonFinite, RepeatError = repeated.RelativeError,
+            ZeroInputs = data is null ? [] : zeros.Names,
+            NotCompared = fidelity.Cosine is null && fidelity.Top1Agreement is null ? "no output of the original holds a finite number or a label" : null,
+        };
     }
 
-    private static void Add(Fidelity fidelity, ModelIndex model, RunOutputs before, RunOutputs after, long[]? labels)
+    // Sizes of inputs are found by trying. Random operators go on from run to run, so they are tried in a session of its own.
+    private static IEnumerable<Sample> MadeUp(ModelRunner original, string folder, ModelIndex index, CancellationToken cancellation)
     {
-        try
-        {
-            fidelity.Add([.. model.Model.Graph.Output.Select(o => o.Name)], before.Outputs, after.Outputs, labels);
-        }
-        catch (IncomparableException e)
-        {
-            throw new BadInputException($"{model.Path}: {e.Message}; compress it more gently: with more bits, or without the layers in front of that output.", e);
-        }
+        if (!original.IsSeeded) return SyntheticSamples.Make(original, index, 0, SyntheticSamples.Count, cancellation);
+        using var trial = Load(folder, index);
+        return [.. SyntheticSamples.Make(trial, index, 0, SyntheticSamples.Count, cancellation)];
+    }
+
+    // Both are at least loaded where they cannot be run.
+    private static Evaluation Loaded(string beforeFolder, ModelIndex before, string afterFolder, ModelIndex after, string why)
+    {
+        using (Load(beforeFolder, before))
+        using (new ModelRunner(afterFolder, after))
+            return new Evaluation(None, 0, null, null, null, null, null, 0, null) { NotCompared = why };
     }
 
     private static ModelRunner Load(string folder, ModelIndex index)
@@ -117,11 +118,5 @@ public static class Evaluator
         {
             throw SyntheticSamples.CannotRun(index, e);
         }
-    }
-
-    internal static double Median(IEnumerable<double> values)
-    {
-        var sorted = values.Order().ToList();
-        return (sorted[(sorted.Count - 1) / 2] + sorted[sorted.Count / 2]) / 2;
     }
 }

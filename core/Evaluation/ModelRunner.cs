@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using Google.Protobuf;
 using Microsoft.ML.OnnxRuntime;
-using Microsoft.ML.OnnxRuntime.Tensors;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 
@@ -41,18 +40,23 @@ internal sealed class ModelRunner : IDisposable
     {
         (this.folder, model) = (folder, index.Model);
         file = Path.Combine(folder, Storage.StorePath.Name(index.Path));
+        var seeded = RandomSeeds.Fix(model);
+        IsSeeded = seeded is not null;
         if (index.Bytes > wholeLimit)
         {
-            model = model.Clone();
+            model = seeded ?? model.Clone();
             segments = Segment.Of(model, segmentLimit);
             return;
         }
         using var options = Options(byDefault);
-        session = new InferenceSession(file, options);
+        session = seeded is null ? new InferenceSession(file, options) : Open(seeded, folder, options);
     }
 
     /// <summary>Sessions a run takes.</summary>
     public int Segments => segments?.Count ?? 1;
+
+    /// <summary>Whether the model draws random numbers: the same ones in every session, others in every run.</summary>
+    public bool IsSeeded { get; }
 
     /// <summary>Runs samples in turn; by segments, all samples pass one segment before the next is loaded.</summary>
     /// <exception cref="OnnxRuntimeException">A run failed.</exception>
@@ -70,7 +74,7 @@ internal sealed class ModelRunner : IDisposable
         try
         {
             var (values, time) = Run(session!, inputs, names, cancellation);
-            using (values) return new RunOutputs(names.Zip(values).ToDictionary(p => p.First, p => Copy(p.Second)), time);
+            using (values) return new RunOutputs(names.Zip(values).ToDictionary(p => p.First, p => OutputValue.Of(p.Second)), time);
         }
         finally
         {
@@ -99,7 +103,7 @@ internal sealed class ModelRunner : IDisposable
 
         static TensorValue Taken(Lent lent)
         {
-            using (lent.Value) return Copy(lent.Value);
+            using (lent.Value) return OutputValue.Of(lent.Value);
         }
     }
 
@@ -110,6 +114,11 @@ internal sealed class ModelRunner : IDisposable
     internal static InferenceSession Open(ModelProto part, string folder)
     {
         using var options = Options();
+        return Open(part, folder, options);
+    }
+
+    private static InferenceSession Open(ModelProto part, string folder, SessionOptions options)
+    {
         options.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder);
         return new InferenceSession(part.ToByteArray(), options);
     }
@@ -160,14 +169,6 @@ internal sealed class ModelRunner : IDisposable
             cancellation.ThrowIfCancellationRequested();
             throw new TimeoutException($"One run of the model took more than {RunLimit.TotalSeconds} s.");
         }
-    }
-
-    private static TensorValue Copy(OrtValue value)
-    {
-        if (!value.IsTensor) throw new BadInputException("the model: an output is not a tensor; such models cannot be evaluated here.");
-        var info = value.GetTensorTypeAndShape();
-        if (info.ElementDataType == TensorElementType.String) throw new BadInputException("the model: an output holds strings; such models cannot be evaluated here.");
-        return new TensorValue(info.ElementDataType, info.Shape, value.GetTensorMutableRawData().ToArray());
     }
 
     internal static SessionOptions Options(bool byDefault = false)

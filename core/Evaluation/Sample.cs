@@ -6,9 +6,12 @@ namespace Serverless.Core.Evaluation;
 /// <summary>One tensor as bytes: little-endian, row-major.</summary>
 /// <param name="Type">Element type.</param>
 /// <param name="Shape">Dimensions.</param>
-/// <param name="Bytes">Elements.</param>
+/// <param name="Bytes">Elements; of strings, a hash of 8 bytes each.</param>
 public sealed record TensorValue(TensorElementType Type, long[] Shape, byte[] Bytes)
 {
+    /// <summary>Number of elements.</summary>
+    public long Elements => Shape.Aggregate(1L, (a, b) => a * b);
+
     /// <summary>A copy of the tensor in ONNX Runtime's memory.</summary>
     public OrtValue ToOrt()
     {
@@ -21,7 +24,11 @@ public sealed record TensorValue(TensorElementType Type, long[] Shape, byte[] By
 /// <summary>The inputs of one run, and its label when there is one.</summary>
 /// <param name="Inputs">Value of each model input.</param>
 /// <param name="Labels">The right classes of this run's rows, or null.</param>
-public sealed record Sample(IReadOnlyDictionary<string, TensorValue> Inputs, long[]? Labels);
+public sealed record Sample(IReadOnlyDictionary<string, TensorValue> Inputs, long[]? Labels)
+{
+    /// <summary>Samples of one group are compared together, and the worst group counts: synthetic ones of one loudness.</summary>
+    public string Group { get; init; } = "";
+}
 
 /// <summary>What a model input takes.</summary>
 /// <param name="Name">Its name.</param>
@@ -30,6 +37,18 @@ public sealed record Sample(IReadOnlyDictionary<string, TensorValue> Inputs, lon
 /// <param name="Symbols">Names of dynamic dimensions, empty where they have none.</param>
 public sealed record InputSpec(string Name, TensorElementType Type, long?[]? Dims, string[] Symbols)
 {
+    /// <summary>Why a model can be given no inputs here, or null.</summary>
+    public static string? WhyNone(Onnx.Schema.ModelProto model)
+    {
+        var initializers = model.Graph.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
+        foreach (var v in model.Graph.Input.Where(v => !initializers.Contains(v.Name)))
+        {
+            if (v.Type?.TensorType is not { } t) return $"the input '{v.Name}' is not a tensor";
+            if (ElementTypes.Size((TensorElementType)t.ElemType) == 0) return $"the input '{v.Name}' takes {(TensorElementType)t.ElemType}";
+        }
+        return null;
+    }
+
     /// <summary>The inputs that a caller of the model has to give.</summary>
     /// <exception cref="BadInputException">One is not a tensor.</exception>
     public static IReadOnlyList<InputSpec> Of(Onnx.Schema.ModelProto model, string path)

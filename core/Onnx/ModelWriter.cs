@@ -134,7 +134,7 @@ public static class ModelWriter
         }
     }
 
-    private static bool IsExternalConstant(NodeProto node) =>
+    internal static bool IsExternalConstant(NodeProto node) =>
         node.OpType == "Constant" && node.Attribute is [{ T.DataLocation: TensorProto.Types.DataLocation.External }];
 
     private sealed class Sources(IArtifactStore store, string folder, IReadOnlyDictionary<string, string> etags) : IAsyncDisposable

@@ -163,12 +163,14 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             if (next.Layers == 0) break;
             planned = next;
         }
-        return new Trial(request, inspected, planned, budget, best, parts, bestDone);
+        return best.Evaluated.Figures.NonFinite == 0 ? new Trial(request, inspected, planned, budget, best, parts, bestDone)
+            : throw new BadInputException(
+                $"{request.Model}: an output is not finite after compression and was before, however gently it is compressed; skip the layers in front of it.");
     }
 
     private static bool Nearer(Attempt made, Attempt best, bool smallest) => smallest
         ? made.Assembled.Bytes < best.Assembled.Bytes
-        : made.Evaluated.Figures.Loss.Loss < best.Evaluated.Figures.Loss.Loss;
+        : Budget.Lost(made) < Budget.Lost(best);
 
     // Statistics of what the layers get to see: of some samples each, then of all together.
     private static async Task CalibrateAsync(IOrchestration host, RunRequest request, int observations, Planned? planned)
@@ -192,7 +194,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             return over > 0 ? (over + Slack, 1) : null;
         }
         if (budget is not { MaxAccuracyLoss: { } most, MaxSizeRatio: null }) return null;
-        var loss = made.Evaluated.Figures.Loss.Loss;
+        var loss = Budget.Lost(made);
         if (budget.OverLoss(made)) return (0, TighterThan * most / loss);
         return loss < UnusedLoss * most ? (0, Math.Min(LargestStep, TighterThan * most / Math.Max(loss, 1e-9))) : null;
     }

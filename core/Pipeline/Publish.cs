@@ -57,6 +57,7 @@ public sealed class Publish : Activity<PublishInput, Published>
             Widths = widths is { } w ? Describe(w) : null,
         };
         report = LocalPaths.Hide(report, store);
+        report = report with { Warnings = ReportWarnings.Of(report, input.Best.Evaluated.Figures) };
         var files = new List<ReportFile>();
         foreach (var name in new[] { ModelWriter.ModelName, ModelWriter.DataName })
             if (await store.FindAsync($"{from}/{name}", cancellation) is { } model)
@@ -110,9 +111,15 @@ public sealed class Publish : Activity<PublishInput, Published>
             input.Status, input.RunId, StorePath.Name(request.Model),
             new ReportSize(input.Inspected.Bytes, best.Assembled.Bytes, (double)best.Assembled.Bytes / input.Inspected.Bytes),
             new ReportParameters(input.Inspected.Parameters, best.Assembled.Parameters, best.Assembled.Nonzero),
-            new ReportFidelity(figures.Source, figures.Samples, figures.Cosine, figures.RelativeError, figures.Top1Agreement),
+            new ReportFidelity(figures.Source, figures.Samples, figures.Cosine, figures.RelativeError, figures.Top1Agreement)
+            {
+                NotCompared = figures.NotCompared, RepeatError = figures.RepeatError, Outputs = figures.Outputs,
+            },
             figures.AccuracyBefore is { } before ? new ReportAccuracy(before, figures.AccuracyAfter!.Value, figures.Labelled) : null,
-            new ReportLatency(figures.BeforeMs, figures.AfterMs, figures.LatencyRatio, figures.Segments),
+            figures.Latency is not { } l ? null : new ReportLatency(l.BeforeMs, l.AfterMs, l.Ratio, l.Segments)
+            {
+                RatioLow = l.RatioLow, RatioHigh = l.RatioHigh, Conclusive = l.Conclusive,
+            },
             input.Budget is { MaxAccuracyLoss: null, MaxSizeRatio: null } ? null
                 : new ReportBudget(input.Budget.MaxAccuracyLoss, input.Budget.MaxSizeRatio, measure, loss, input.Status == RunResult.Succeeded),
             layers, best.Number + 1, Math.Max(0, (DateTime.UtcNow - input.Started).TotalSeconds),

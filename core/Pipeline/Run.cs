@@ -30,7 +30,7 @@ public sealed record RunRequest(string Name, string Model, string? Recipe, strin
 /// <param name="BytesAfter">Size of the result.</param>
 /// <param name="Cosine">Fidelity of the outputs.</param>
 /// <param name="Loss">What the budget is about.</param>
-public sealed record RunResult(string Status, string Output, long BytesBefore, long BytesAfter, double Cosine, double Loss)
+public sealed record RunResult(string Status, string Output, long BytesBefore, long BytesAfter, double? Cosine, double? Loss)
 {
     /// <summary>The status of a run that met its budget, or had none.</summary>
     public const string Succeeded = "succeeded";

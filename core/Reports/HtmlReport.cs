@@ -21,18 +21,19 @@ public static class HtmlReport
             .Append("</b> (").Append(Percent(report.Size.Ratio)).Append(" of the original)");
         if (report.Budget is { Met: false }) html.Append(" <span class=\"warn\">over its budget: the best attempt</span>");
         html.Append("</p><section class=\"tiles\">");
-        Tile("Cosine of outputs", report.Fidelity.Cosine.ToString("0.00000", CultureInfo.InvariantCulture));
-        Tile("Relative error", report.Fidelity.RelativeError.ToString("0.0000", CultureInfo.InvariantCulture));
+        Tile("Cosine of outputs", report.Fidelity.Cosine?.ToString("0.00000", CultureInfo.InvariantCulture) ?? "not compared");
+        Tile("Relative error", report.Fidelity.RelativeError?.ToString("0.0000", CultureInfo.InvariantCulture) ?? "not compared");
         Tile("Top-1 agreement", report.Fidelity.Top1Agreement is { } top ? Percent(top) : "no classes");
         if (report.Accuracy is { } accuracy) Tile("Accuracy", $"{Percent(accuracy.Before)} → {Percent(accuracy.After)}");
-        Tile("Latency", $"{report.Latency.BeforeMs.ToString("0.00", CultureInfo.InvariantCulture)} → {report.Latency.AfterMs.ToString("0.00", CultureInfo.InvariantCulture)} ms (×{report.Latency.Ratio.ToString("0.00", CultureInfo.InvariantCulture)})");
+        if (report.Latency is { } t)
+            Tile("Latency", $"{Milliseconds(t.BeforeMs)} → {Milliseconds(t.AfterMs)} ms (×{Ratio(t.Ratio)}, {Ratio(t.RatioLow)} to {Ratio(t.RatioHigh)})");
         Tile("Weights", $"{report.Parameters.After.ToString("N0", CultureInfo.InvariantCulture)}, {Percent(1 - (double)report.Parameters.Nonzero / Math.Max(1, report.Parameters.After))} zero");
         Tile("Took", $"{report.ElapsedSeconds.ToString("0.0", CultureInfo.InvariantCulture)} s, {Bytes(report.PeakMemoryBytes)} memory");
         html.Append("</section><p>Compared on ").Append(report.Fidelity.Samples).Append(report.Fidelity.Source == "synthetic"
             ? " <b>synthetic</b> inputs, made up from the model's input types: they show that the model still computes the same, not how well it does its job."
             : " samples of the dropped data.").Append("</p>");
         if (report.Budget is { } b)
-            html.Append("<p>Budget: ").Append(Text(b.Measure)).Append(" loss ").Append(b.Loss.ToString("0.#####", CultureInfo.InvariantCulture))
+            html.Append("<p>Budget: ").Append(Text(b.Measure)).Append(" loss ").Append(b.Loss?.ToString("0.#####", CultureInfo.InvariantCulture) ?? "unknown")
                 .Append(b.MaxAccuracyLoss is { } most ? $" of at most {most.ToString(CultureInfo.InvariantCulture)}" : "")
                 .Append(b.MaxSizeRatio is { } ratio ? $", size ratio {report.Size.Ratio.ToString("0.###", CultureInfo.InvariantCulture)} of at most {ratio.ToString(CultureInfo.InvariantCulture)}" : "")
                 .Append(", ").Append(report.Attempts).Append(report.Attempts == 1 ? " attempt" : " attempts").Append(".</p>");
@@ -108,6 +109,10 @@ public static class HtmlReport
     }
 
     private static string Text(string text) => WebUtility.HtmlEncode(Printable.Lines(text));
+
+    private static string Milliseconds(double value) => value.ToString("0.00##", CultureInfo.InvariantCulture);
+
+    private static string Ratio(double value) => value.ToString("0.00", CultureInfo.InvariantCulture);
 
     private static string Percent(double value) => value.ToString("0.0 %", CultureInfo.InvariantCulture);
 

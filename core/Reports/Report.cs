@@ -1,9 +1,11 @@
+using Serverless.Core.Evaluation;
+
 namespace Serverless.Core.Reports;
 
 /// <summary>The contents of <c>report.json</c>. Names are a contract: fields are added, never renamed.</summary>
 public sealed record Report(
     string Status, string RunId, string Model, ReportSize Size, ReportParameters Parameters, ReportFidelity Fidelity, ReportAccuracy? Accuracy,
-    ReportLatency Latency, ReportBudget? Budget, IReadOnlyList<ReportLayer> Layers, int Attempts, double ElapsedSeconds, long PeakMemoryBytes)
+    ReportLatency? Latency, ReportBudget? Budget, IReadOnlyList<ReportLayer> Layers, int Attempts, double ElapsedSeconds, long PeakMemoryBytes)
 {
     /// <summary>Layers whose weights and options were those of an earlier run, and were taken from it.</summary>
     public int LayersReused => Layers.Count(l => l.Reused);
@@ -22,6 +24,9 @@ public sealed record Report(
 
     /// <summary>How the widths of layers were chosen, or null when they were given.</summary>
     public ReportWidths? Widths { get; init; }
+
+    /// <summary>What whoever uses the result should know first, a sentence each.</summary>
+    public IReadOnlyList<string> Warnings { get; init; } = [];
 
     /// <summary>The files beside this report, or null in reports that were written before there was such a list.</summary>
     public IReadOnlyList<ReportFile>? Files { get; init; }
@@ -58,17 +63,43 @@ public sealed record ReportSize(long Before, long After, double Ratio);
 /// <summary>Weights of the model; nonzero counts decoded weights.</summary>
 public sealed record ReportParameters(long Before, long After, long Nonzero);
 
-/// <summary>Outputs compared over samples; source is <c>data</c> or <c>synthetic</c>.</summary>
-public sealed record ReportFidelity(string Source, int Samples, double Cosine, double RelativeError, double? Top1Agreement);
+/// <summary>
+/// Outputs compared over samples; source is <c>data</c>, <c>synthetic</c>, or <c>none</c> where the models could not be run. Figures
+/// are those of the worst output, and null where no number was compared.
+/// </summary>
+public sealed record ReportFidelity(string Source, int Samples, double? Cosine, double? RelativeError, double? Top1Agreement)
+{
+    /// <summary>Why nothing was compared, or null.</summary>
+    public string? NotCompared { get; init; }
+
+    /// <summary>Relative error of the original against itself, run twice on one sample; null where it was not run.</summary>
+    public double? RepeatError { get; init; }
+
+    /// <summary>Every output by itself.</summary>
+    public IReadOnlyList<OutputFidelity> Outputs { get; init; } = [];
+}
 
 /// <summary>Share of labelled rows whose largest class is the label.</summary>
 public sealed record ReportAccuracy(double Before, double After, long Samples);
 
-/// <summary>Median milliseconds of a run, and the median of paired ratios.</summary>
-public sealed record ReportLatency(double BeforeMs, double AfterMs, double Ratio, int Segments);
+/// <summary>
+/// Median milliseconds of a run, their ratio, and the quartiles of the ratios of pairs of runs; conclusive says that both quartiles lie on
+/// one side of 1: the difference is larger than the noise.
+/// </summary>
+public sealed record ReportLatency(double BeforeMs, double AfterMs, double Ratio, int Segments)
+{
+    /// <summary>Lower quartile of the pairs' ratios.</summary>
+    public double RatioLow { get; init; } = Ratio;
 
-/// <summary>The budget and how the result stands to it; measure says what loss is about.</summary>
-public sealed record ReportBudget(double? MaxAccuracyLoss, double? MaxSizeRatio, string Measure, double Loss, bool Met);
+    /// <summary>Upper quartile of the pairs' ratios.</summary>
+    public double RatioHigh { get; init; } = Ratio;
+
+    /// <summary>Whether the difference is larger than the noise.</summary>
+    public bool Conclusive { get; init; }
+}
+
+/// <summary>The budget and how the result stands to it; measure says what loss is about, which is null where it could not be told.</summary>
+public sealed record ReportBudget(double? MaxAccuracyLoss, double? MaxSizeRatio, string Measure, double? Loss, bool Met);
 
 /// <summary>What became of one weight. Error is relative (Frobenius); note says why it was left alone.</summary>
 public sealed record ReportLayer(

@@ -36,11 +36,11 @@ internal static class CompressCommand
     {
         var ratio = (double)result.BytesAfter / result.BytesBefore;
         Console.WriteLine($"{Printable.Line(name)}: {RunDisplay.Bytes(result.BytesBefore)} → {RunDisplay.Bytes(result.BytesAfter)} "
-            + $"({ratio.ToString("0.0 %", CultureInfo.InvariantCulture)}), cosine {result.Cosine.ToString("0.000000", CultureInfo.InvariantCulture)}");
+            + $"({ratio.ToString("0.0 %", CultureInfo.InvariantCulture)}), cosine {result.Cosine?.ToString("0.000000", CultureInfo.InvariantCulture) ?? "not compared"}");
         Console.WriteLine(Printable.Line(result.Output));
         var over = result.Status == RunResult.OverBudget;
         if (over)
-            Console.WriteLine($"Over the recipe's budget (loss {result.Loss.ToString("0.######", CultureInfo.InvariantCulture)}): "
+            Console.WriteLine($"Over the recipe's budget (loss {result.Loss?.ToString("0.######", CultureInfo.InvariantCulture) ?? "unknown"}): "
                 + $"this is the best attempt.");
         StandardStreams.TellIfLost($"the result is in {result.Output}");
         return over ? ExitCode.OverBudget : ExitCode.Done;

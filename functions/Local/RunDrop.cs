@@ -105,6 +105,6 @@ internal static class RunDrop
         var path = $"{request.Output}/report.json";
         if (await store.FindAsync(path, cancellation) is null) return null;
         var report = await store.ReadJsonAsync<Report>(path, cancellation);
-        return report.RunId != runId ? null : new RunResult(report.Status, request.Output, report.Size.Before, report.Size.After, report.Fidelity.Cosine, report.Budget?.Loss ?? 0);
+        return report.RunId != runId ? null : new RunResult(report.Status, request.Output, report.Size.Before, report.Size.After, report.Fidelity.Cosine, report.Budget is { } budget ? budget.Loss : 0);
     }
 }

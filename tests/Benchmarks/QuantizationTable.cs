@@ -58,7 +58,7 @@ internal static class QuantizationTable
             var bits = r.Layers.Where(l => l.Note is null).Sum(l => l.Bits * l.Shape.Aggregate(1.0, (a, b) => a * b)) / weights;
             var accuracy = r.Accuracy is { } a ? $"{a.Before:0.000} → {a.After:0.000}" : text is null ? "" : $"{read:0.000} → {text.Of(file, Seed, unseen):0.000}";
             Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"| {method.Replace("method: ", "", StringComparison.Ordinal)} | {bits:0.0} | {r.Size.Ratio:0.000} | {r.Fidelity.Cosine:0.0000} | {r.Fidelity.RelativeError:0.000} | {r.Fidelity.Top1Agreement:0.000} | {accuracy} | {r.Latency.Ratio:0.00} | {r.ElapsedSeconds:0.0} |"));
+                $"| {method.Replace("method: ", "", StringComparison.Ordinal)} | {bits:0.0} | {r.Size.Ratio:0.000} | {r.Fidelity.Cosine:0.0000} | {r.Fidelity.RelativeError:0.000} | {r.Fidelity.Top1Agreement:0.000} | {accuracy} | {r.Latency!.Ratio:0.00} | {r.ElapsedSeconds:0.0} |"));
         }
     }
 }

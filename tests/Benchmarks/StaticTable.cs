@@ -43,6 +43,6 @@ internal static class StaticTable
         var (r, file) = await TableRow.MakeAsync(folder, model, $"steps:\n{way.Replace("static", $"static, samples: {Calibrated}", StringComparison.Ordinal)}", data);
         var share = IntegerWork.Share(file, height, width);
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-            $"| {way.ReplaceLineEndings(" ")} | {r.Size.Ratio:0.000} | {r.Fidelity.Cosine:0.0000} | {r.Fidelity.RelativeError:0.000} | {r.Fidelity.Top1Agreement:0.0000} | {share:0.000} | {r.Latency.Ratio:0.00} | {r.ElapsedSeconds:0.0} |"));
+            $"| {way.ReplaceLineEndings(" ")} | {r.Size.Ratio:0.000} | {r.Fidelity.Cosine:0.0000} | {r.Fidelity.RelativeError:0.000} | {r.Fidelity.Top1Agreement:0.0000} | {share:0.000} | {r.Latency!.Ratio:0.00} | {r.ElapsedSeconds:0.0} |"));
     }
 }
