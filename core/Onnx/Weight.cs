@@ -52,7 +52,7 @@ public sealed record Weight(
             var reference = TensorRef.From(tensor, value);
             if (reference.Elements == 0) return;
             var (uses, why) = finder.Find(scope, value);
-            if (overridable) why = "is a graph input with a default";
+            if (overridable) why = "a caller may override it: it is an input of the model; '- simplify: {initializerInputs: constant}' makes it a constant";
             var name = value;
             if (!names.Add(value))
             {

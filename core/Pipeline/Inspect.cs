@@ -1,5 +1,7 @@
 using System.Buffers;
 using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json;
 using Google.Protobuf;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
@@ -37,7 +39,9 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
         foreach (var (path, etag) in versions)
             if (wanted.TryGetValue(path, out var w) && w != etag) throw Changed(path);
         await VerifyChecksumsAsync(store, index, cancellation);
+        using (var samples = await Evaluate.OpenDataAsync(store, request, index, versions, cancellation)) samples?.Check(cancellation);
         var recipe = await TakeRecipeAsync(store, request, request.Recipe is { } r ? wanted.GetValueOrDefault(r) : null, cancellation);
+        if (recipe.Whole.Simplify.InitializerInputs == InitializerInputs.Constant) FixInputs(index.Model.Graph);
         var parameters = Weight.Of(index.Model).Sum(w => w.Reference.Elements);
         var edit = new ModelEdit(index.Model);
         var extra = new ExtraWeights($"{request.Work}/weights.bin");
@@ -58,6 +62,13 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
         return new Inspected(index.Bytes, parameters, recipe.Whole is { Equalize: not null } or { Smooth: not null });
     }
 
+    private static void FixInputs(GraphProto graph)
+    {
+        var initializers = graph.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
+        for (var i = graph.Input.Count - 1; i >= 0; i--)
+            if (initializers.Contains(graph.Input[i].Name)) graph.Input.RemoveAt(i);
+    }
+
     internal static BadInputException Changed(string path) =>
         new($"{path}: it changed while it was being compressed; drop it again when it is whole.");
 
@@ -69,12 +80,15 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
     {
         if (request.Recipe is not { } path) return Presets.Recipe(Presets.Default);
         var bytes = await store.ReadBytesAsync(path, RecipeReader.LargestRecipe, cancellation, etag);
+        // As it is for this machine: every activity, wherever it runs, reads the same.
         var recipe = Read(bytes, path);
-        await store.WriteBytesAsync(RunNames.Recipe(request.Work), bytes, cancellation);
-        return recipe;
+        var settled = recipe.Settled();
+        var decided = JsonSerializer.Serialize(recipe, Json.Options) != JsonSerializer.Serialize(settled, Json.Options);
+        await store.WriteBytesAsync(RunNames.Recipe(request.Work), decided ? Encoding.UTF8.GetBytes(RecipeWriter.Write(settled)) : bytes, cancellation);
+        return settled;
     }
 
-    private static Recipe Read(byte[] bytes, string path) => RecipeReader.Read(System.Text.Encoding.UTF8.GetString(bytes), path);
+    private static Recipe Read(byte[] bytes, string path) => RecipeReader.Read(Encoding.UTF8.GetString(bytes), path);
 
     internal static async Task<ReadOnlyMemory<byte>> ReadAsync(
         IArtifactStore store, ModelIndex index, ExtraWeights extra, TensorProto tensor, CancellationToken cancellation)
