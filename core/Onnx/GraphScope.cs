@@ -130,6 +130,9 @@ public sealed class GraphScope
         (edits, index) = (null, null);
     }
 
+    /// <summary>Lets the index be made anew, after nodes were changed in place.</summary>
+    internal void Forget() => index = null;
+
     /// <summary>Notes a name that an edit added to this scope.</summary>
     internal void Define(string name) => defined.Add(name);
 

@@ -89,7 +89,7 @@ internal sealed record AssembledGraph(
     {
         var (own, main) = (new Dictionary<string, string>(StringComparer.Ordinal), edit.Roots[0]);
         var initializers = main.Constants.ToDictionary(t => t.Name, StringComparer.Ordinal);
-        foreach (var weight in weights.Where(w => w.Reference.DataType == (int)DataType.Float))
+        foreach (var weight in weights.Where(w => w.Type == (int)DataType.Float))
         {
             foreach (var use in weight.Uses.Where(u => u is { Direct: true, Input: 1, Op: "Conv" or "Gemm" } && u.Scope.Parent is null && u.Scope.Function is null))
             {

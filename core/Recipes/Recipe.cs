@@ -111,6 +111,10 @@ public sealed record SimplifyOptions
     [Techniques.Option("Names inside the graph: short (default) or keep. Inputs, outputs and weights' reports keep theirs.")]
     public NameStyle Names { get; init; } = NameStyle.Short;
 
+    /// <summary>Compute what depends on constants alone.</summary>
+    [Techniques.Option("Compute expressions of constants in front of weights once, as weight normalization, transposed weights and fake quantization are (default true).")]
+    public bool Constants { get; init; } = true;
+
     /// <summary>Fold BatchNormalization and constant factors and offsets into the Conv before them.</summary>
     [Techniques.Option("Fold BatchNormalization, and factors and offsets that are constants, into the convolution before it (default true).")]
     public bool BatchNorm { get; init; } = true;

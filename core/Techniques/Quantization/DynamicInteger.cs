@@ -51,7 +51,7 @@ public sealed class DynamicInteger : LayerTechnique<DynamicIntegerOptions>
 
     private static string? WhyFloat(Weight weight)
     {
-        if (weight.Reference.DataType != (int)Onnx.Schema.TensorProto.Types.DataType.Float) return "its type is not float32";
+        if (weight.Type != (int)Onnx.Schema.TensorProto.Types.DataType.Float) return "its type is not float32";
         if (weight.Scope.Function is not null || weight.Uses.Any(u => u.Scope.Function is not null)) return "it is in a model-local function";
         if (IsLstm(weight))
             return weight.Uses is [{ Direct: true } only] && weight.Reference.Dims.Length == 3 && only.IntAttribute("layout", 0) == 0 ? null : "the LSTM shares it or has its batch first";

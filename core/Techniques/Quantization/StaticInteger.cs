@@ -97,7 +97,7 @@ public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
 
     private static string? WhyFloat(Weight weight)
     {
-        if (weight.Reference.DataType != (int)Onnx.Schema.TensorProto.Types.DataType.Float) return "its type is not float32";
+        if (weight.Type != (int)Onnx.Schema.TensorProto.Types.DataType.Float) return "its type is not float32";
         if (weight.Scope.Parent is not null || weight.Scope.Function is not null) return "it is in a subgraph or function";
         if (weight.Scope.Opset < OpsetRaise.Lowest) return $"the operator set {weight.Scope.Opset} has no integer operators";
         foreach (var u in weight.Uses)
