@@ -8,11 +8,15 @@ namespace Serverless.Core.Evaluation;
 /// Inputs made from a model's own input types and shapes, for models that come without data. Floats are
 /// pictures of strokes and white noise in turn where the input is an image, a voiced sound where it is a sequence of any length, zero where it is
 /// a recurrent state, else normal with standard deviation 0.5; integers that index an embedding stay below its rows, integers compared with constants take
-/// those constants in turn, masks are ones. The same seed gives the same inputs.
+/// those constants in turn, masks are ones. Each fourth sample is louder, twelvefold a sound and fourfold other floats but for pictures. The same seed gives the same inputs.
 /// </summary>
 public static class SyntheticInputs
 {
     private const long LargestInput = 16 << 20;
+
+    // A quiet voice becomes one at full scale; a feature of deviation 0.5 one of deviation 2.
+    private const double LoudWave = 12, LoudFeature = 4;
+    private const string Loud = "loud";
 
     /// <summary>Sizes of dynamic axes: of a rank-2 float input, of a rank-3 one, of images, of tokens.</summary>
     private sealed record Proposal(long Samples, long Frames, long Pixels, long Tokens);
@@ -29,6 +33,9 @@ public static class SyntheticInputs
 
     /// <summary>Number of shapes that <see cref="Make"/> can propose.</summary>
     public static int Proposals => Sizes.Length;
+
+    /// <summary>How many times louder the loudest samples are than the others, for the input of a model where that is most; 1 for pictures and tokens.</summary>
+    public static double Loudness(IReadOnlyList<InputSpec> specs) => specs.Select(Loudness).DefaultIfEmpty(1).Max();
 
     /// <summary>Makes the inputs of one run.</summary>
     /// <param name="model">The model, for how inputs are used.</param>
@@ -50,7 +57,7 @@ public static class SyntheticInputs
             if (count is null or > LargestInput) throw new BadInputException($"{path}: the input '{spec.Name}' takes [{string.Join(',', shape)}], too large to make up; drop a data.npz beside the model.");
             values[spec.Name] = Fill(model, spec, shape, (int)count, seed);
         }
-        return new Sample(values, null);
+        return new Sample(values, null) { Group = IsLoud(seed) && specs.Any(s => Loudness(s) > 1) ? Loud : "" };
     }
 
     private static long[] Shape(InputSpec spec, int proposal, Dictionary<string, long> sizes)
@@ -75,6 +82,23 @@ public static class SyntheticInputs
         return shape;
     }
 
+    // What an image holds is fixed by whoever made the model; how loud a sound is, or how large a feature, is not known.
+    private static double Loudness(InputSpec spec)
+    {
+        if (!ElementTypes.IsFloat(spec.Type) || spec.Dims?.Length == 4 || IsState(spec)) return 1;
+        return IsWave(spec) ? LoudWave : LoudFeature;
+    }
+
+    private static bool IsWave(InputSpec spec) => spec.Dims is { Length: 2 } d && d[1] is null;
+
+    private static bool IsLoud(int seed) => seed % 4 == 3;
+
+    private static bool IsState(InputSpec spec)
+    {
+        var name = spec.Name.ToLowerInvariant();
+        return spec.Dims?.Length >= 3 && StateNames.Any(n => name == n || (n.Length > 2 && name.StartsWith(n, StringComparison.Ordinal)));
+    }
+
     private static TensorValue Fill(ModelProto model, InputSpec spec, long[] shape, int count, int seed)
     {
         var bytes = new byte[count * ElementTypes.Size(spec.Type)];
@@ -87,13 +111,14 @@ public static class SyntheticInputs
         var constants = ComparedWith(model, spec.Name);
         var rows = EmbeddingRows(model, spec.Name);
         var name = spec.Name.ToLowerInvariant();
-        var state = spec.Dims?.Length >= 3 && StateNames.Any(n => name == n || (n.Length > 2 && name.StartsWith(n, StringComparison.Ordinal)));
-        var wave = spec.Dims is { Length: 2 } d && d[1] is null;
+        var state = IsState(spec);
+        var loudness = IsLoud(seed) ? Loudness(spec) : 1;
+        var wave = IsWave(spec);
         var pitch = 0.005 + 0.025 * random.NextDouble();
         for (var i = 0; i < count; i++)
         {
             double value;
-            if (ElementTypes.IsFloat(spec.Type)) value = state ? 0 : wave ? Wave(random, i, pitch) : 0.5 * Normal(random);
+            if (ElementTypes.IsFloat(spec.Type)) value = state ? 0 : loudness * (wave ? Wave(random, i, pitch) : 0.5 * Normal(random));
             else if (constants.Count > 0) value = constants[seed % constants.Count];
             else if (rows > 0) value = random.NextInt64(rows);
             else if (name.Contains("position", StringComparison.Ordinal)) value = i % shape[^1];

@@ -1,4 +1,6 @@
+using Serverless.Core.Evaluation;
 using Serverless.Core.Onnx;
+using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
 using Serverless.Core.Techniques.Calibration;
@@ -9,17 +11,21 @@ namespace Serverless.Core.Pipeline;
 /// <summary>Scales and sizes of the values that were observed as a whole.</summary>
 internal static class ActivationScales
 {
+    private const double FarMore = 1.5;
+
     /// <summary>Value → what is known of it; values that no sample reached are left out.</summary>
     /// <param name="store">The store.</param>
     /// <param name="work">The run's work folder.</param>
+    /// <param name="model">The model.</param>
     /// <param name="how">How the range of a value is chosen.</param>
     /// <param name="calibrated">Whether values were observed; null where that is not known.</param>
     /// <param name="cancellation">Cancels the reading.</param>
     public static async Task<IReadOnlyDictionary<string, ObservedValue>> ReadAsync(
-        IArtifactStore store, string work, Func<string, ActivationRounding> how, bool? calibrated, CancellationToken cancellation)
+        IArtifactStore store, string work, ModelProto model, Func<string, ActivationRounding> how, bool? calibrated, CancellationToken cancellation)
     {
         var scales = new Dictionary<string, ObservedValue>(StringComparer.Ordinal);
         if (await RunParts.ReadAsync<Calibration>(store, RunNames.Calibration(work), calibrated, cancellation) is not { } calibration) return scales;
+        var loudness = SyntheticInputs.Loudness(InputSpec.Of(model, work));
         await using var observed = new ObservedStatistics(store, work);
         foreach (var o in calibration.Observations.Where(o => o.Views is [{ Axis: 0 }] && o.Wanted.HasFlag(Statistics.Histogram)))
         {
@@ -27,7 +33,10 @@ internal static class ActivationScales
             if (statistics.Samples == 0) continue;
             var rounding = how(o.Views[0].Value);
             var (min, max) = ActivationRange.Find(statistics, rounding.Range, rounding.Percentile);
-            scales[o.Views[0].Value] = new ObservedValue(CodeScale.Of(min, max), (double)statistics.Histogram!.Counts.Sum() / statistics.Samples);
+            var growth = statistics.Quietest > 0 ? MathF.Max(-statistics.Min, statistics.Max) / statistics.Quietest : 1;
+            // Between the input's own growth and its square: a linear layer stays below, power and energy lie above.
+            if (calibration.Source != Evaluator.Synthetic || loudness == 1 || growth <= Math.Pow(loudness, FarMore)) growth = 1;
+            scales[o.Views[0].Value] = new ObservedValue(CodeScale.Of(min, max), (double)statistics.Histogram!.Counts.Sum() / statistics.Samples, growth);
         }
         return scales;
     }

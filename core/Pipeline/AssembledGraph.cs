@@ -46,7 +46,7 @@ internal sealed record AssembledGraph(
             .Select(w => (w.Weight, w.Activation!)).ToList();
         var extremes = new ActivationRounding(Techniques.Quantization.RangeMethod.Minmax, 100);
         var scales = rounded.Count == 0 && !halfCompute ? new Dictionary<string, ObservedValue>() : await ActivationScales.ReadAsync(
-            store, request.Work, rounded.Count == 0 ? _ => extremes : ActivationScales.Roundings(rounded), calibrated, cancellation);
+            store, request.Work, model, rounded.Count == 0 ? _ => extremes : ActivationScales.Roundings(rounded), calibrated, cancellation);
         var integers = new QdqGraph(edit, v => scales.TryGetValue(v, out var s) ? s : null, Read);
         var dynamic = new DynamicForm(edit);
         var own = corrections is null ? [] : await OwnBiasesAsync(edit, weights.Where(w => results.ContainsKey(w.Name)), corrections, Read, cancellation);

@@ -51,7 +51,8 @@ public sealed class Publish : Activity<PublishInput, Published>
         var widths = await RunParts.ReadAsync<WidthChoice>(store, RunNames.Widths(work, attempt), null, cancellation);
         var report = Describe(input, context.PeakMemory?.Invoke() ?? 0, await LayersAsync(store, work, attempt, cancellation)) with
         {
-            Folded = await store.ReadJsonAsync<IReadOnlyList<FoldedExpression>>(RunNames.Folded(work), cancellation),
+            Folded = [.. (await store.ReadJsonAsync<IReadOnlyList<FoldedExpression>>(RunNames.Folded(work), cancellation))
+                .Select(f => new ReportFolded(f.Name, f.Operators, f.Type, f.BytesBefore, f.BytesAfter))],
             Calibration = calibration is { } c
                 ? new ReportCalibration(c.Source, c.Runs, c.Source != Evaluation.Evaluator.Data || c.HeldOut > 0) : null,
             Rescaling = rescaled is { } s ? new ReportRescaling(s.Equalized, s.Smoothed, s.NotScaled, s.Inserted, s.Unchanged) : null,
@@ -115,7 +116,9 @@ public sealed class Publish : Activity<PublishInput, Published>
             new ReportParameters(input.Inspected.Parameters, best.Assembled.Parameters, best.Assembled.Nonzero),
             new ReportFidelity(figures.Source, figures.Samples, figures.Cosine, figures.RelativeError, figures.Top1Agreement)
             {
-                NotCompared = figures.NotCompared, RepeatError = figures.RepeatError, Outputs = figures.Outputs,
+                NotCompared = figures.NotCompared, RepeatError = figures.RepeatError,
+                Outputs = [.. figures.Outputs.Select(o => new ReportOutput(
+                    o.Name, o.Type, o.Cosine, o.RelativeError, o.Compared, o.ChangedShapes, o.ElementsBefore, o.ElementsAfter))],
             },
             figures.AccuracyBefore is { } before ? new ReportAccuracy(before, figures.AccuracyAfter!.Value, figures.Labelled) : null,
             figures.Latency is not { } l ? null : new ReportLatency(l.BeforeMs, l.AfterMs, l.Ratio, l.Segments)

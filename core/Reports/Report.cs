@@ -1,6 +1,3 @@
-using Serverless.Core.Evaluation;
-using Serverless.Core.Onnx.Simplification;
-
 namespace Serverless.Core.Reports;
 
 /// <summary>The contents of <c>report.json</c>. Names are a contract: fields are added, never renamed.</summary>
@@ -18,7 +15,7 @@ public sealed record Report(
     public ReportCalibration? Calibration { get; init; }
 
     /// <summary>Expressions of constants that were computed once, each with the constant that stands for it.</summary>
-    public IReadOnlyList<FoldedExpression> Folded { get; init; } = [];
+    public IReadOnlyList<ReportFolded> Folded { get; init; } = [];
 
     /// <summary>What was scaled before anything was quantized, or null when nothing was to be.</summary>
     public ReportRescaling? Rescaling { get; init; }
@@ -80,8 +77,18 @@ public sealed record ReportFidelity(string Source, int Samples, double? Cosine, 
     public double? RepeatError { get; init; }
 
     /// <summary>Every output by itself.</summary>
-    public IReadOnlyList<OutputFidelity> Outputs { get; init; } = [];
+    public IReadOnlyList<ReportOutput> Outputs { get; init; } = [];
 }
+
+/// <summary>
+/// One output: figures as in <see cref="ReportFidelity"/>, elements compared, samples in which its shape is another, and its elements in both
+/// models, all samples together.
+/// </summary>
+public sealed record ReportOutput(
+    string Name, string Type, double? Cosine, double? RelativeError, long Compared, int ChangedShapes, long ElementsBefore, long ElementsAfter);
+
+/// <summary>An expression of constants that was computed once, and the constant that stands for it.</summary>
+public sealed record ReportFolded(string Name, IReadOnlyList<string> Operators, string Type, long BytesBefore, long BytesAfter);
 
 /// <summary>Share of labelled rows whose largest class is the label.</summary>
 public sealed record ReportAccuracy(double Before, double After, long Samples);

@@ -5,10 +5,12 @@ namespace Serverless.Core.Techniques;
 /// <summary>What is known of a value from the samples.</summary>
 /// <param name="Scale">Its scale as codes.</param>
 /// <param name="Elements">Its elements a sample.</param>
-public readonly record struct ObservedValue(CodeScale Scale, double Elements);
+/// <param name="Growth">How many times larger it gets from quiet to loud synthetic samples where that is far more than these differ themselves; else 1.</param>
+public readonly record struct ObservedValue(CodeScale Scale, double Elements, double Growth = 1);
 
 /// <summary>
-/// Which layers stay in float although they could be integer kernels: those that no sample reached, those that make an output of the model, and the first
+/// Which layers stay in float although they could be integer kernels: those that no sample reached, those whose range nobody can tell without
+/// data, those that make an output of the model, and the first
 /// convolutions of a network, whose few channels keep integer kernels waiting for memory while float ones are laid out
 /// channel by channel. The latter up to a share of all the convolutions' multiplications.
 /// </summary>
@@ -16,6 +18,7 @@ internal static class IntegerPlacement
 {
     private const double MostFloatWork = 0.08;
     private const int FewOutputs = 64, FewInputs = 4;
+
 
     /// <summary>Weight → why it stays in float.</summary>
     /// <param name="weights">The layers that could be integer kernels.</param>
@@ -26,6 +29,11 @@ internal static class IntegerPlacement
         var floats = new Dictionary<string, string>(StringComparer.Ordinal);
         foreach (var w in weights)
             if (!w.Uses.Any(u => observed(u.Node.Input[0]) is not null && observed(QdqGraph.Output(u)) is not null)) floats[w.Name] = "no sample reached it";
+        foreach (var w in weights)
+        {
+            var growth = w.Uses.SelectMany(u => new[] { u.Node.Input[0], QdqGraph.Output(u) }).Max(v => observed(v)?.Growth ?? 1);
+            if (growth > 1) floats.TryAdd(w.Name, $"its range grows {growth:0}-fold from quiet to loud inputs, and there is no data to tell which it gets");
+        }
         // Rounding what the model puts out saves nothing, and without it the convolution is no integer kernel.
         var outputs = main.Graph!.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
         foreach (var w in weights.Where(w => w.Uses.All(u => u.Op == "Conv" && outputs.Contains(QdqGraph.Output(u))))) floats.TryAdd(w.Name, "its output is the model's");

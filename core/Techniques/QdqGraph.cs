@@ -47,6 +47,14 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
         return alone && next[0] is { OpType: "Relu" or "Clip", Domain: "" } && next[0].Input[0] == output ? next[0].Output[0] : output;
     }
 
+    // The value of a product that no Relu or Clip follows, behind the Add of its bias: with one, ONNX Runtime makes a float kernel of it.
+    private static string? Unbounded(WeightUse use)
+    {
+        var output = use.Node.Output[0];
+        if (use.Scope.Index.Users(output).Take(2).ToList() is [{ OpType: "Add", Domain: "", Output: [var sum] }]) output = sum;
+        return use.Scope.Index.Users(output).Any(n => n is { OpType: "Relu" or "Clip", Domain: "" }) ? null : use.Node.Output[0];
+    }
+
     /// <summary>
     /// Whether a use sees one vector a sample, behind a global pool, as the gates of squeeze-and-excitation do: so little work
     /// that rounding its input and output costs more than it saves.
@@ -103,7 +111,7 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
                 if (use.Op == "Conv" && weight.Reference.Dims.Length == 4) convolutions[use.Node] = (int)weight.Reference.Dims[0];
                 taken.Add(input);
                 if (!outputs.Contains(output)) made.Add(output);
-                if (use.Op != "Conv" && made.Contains(output)) products.Add(output);
+                if (use.Op != "Conv" && made.Contains(output) && output == Unbounded(use)) products.Add(output);
             }
             if (integers > 0) Weight(weight, layer, shard, prefix);
             else

@@ -10,6 +10,8 @@ switch (args)
         return await QuantizationTable.RunAsync(recogniser, steps);
     case ["static", var detector, var classifier, .. var steps]:
         return await StaticTable.RunAsync(detector, classifier, steps);
+    case ["integers", var method]:
+        return await IntegerPay.RunAsync(method);
     case ["mixed", .. var models]:
         return await MixedTable.RunAsync(models);
     case ["gptq", var n]:

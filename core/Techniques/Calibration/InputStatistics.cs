@@ -66,6 +66,9 @@ public sealed record ChannelStatistics(float[] Min, float[] Max, double[] Sum, d
 /// <param name="Average">The moving average of both.</param>
 public sealed record InputStatistics(long Samples, float Min, float Max, MovingRange Average)
 {
+    /// <summary>Largest magnitude of the sample where that is smallest; 0 where no sample holds anything but zeros.</summary>
+    public float Quietest { get; init; }
+
     /// <summary>The histogram, when asked for.</summary>
     public Histogram? Histogram { get; init; }
 

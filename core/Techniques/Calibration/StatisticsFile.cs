@@ -15,7 +15,7 @@ public static class StatisticsFile
     private const int LargestHeader = 256 << 20;
 
     private sealed record Header(
-        long Samples, float Min, float Max, MovingRange Average, int? Exponent, long[]? Counts, ChannelStatistics? Channels, int GramAxis, int GramGroups, long GramRows);
+        long Samples, float Min, float Max, float Quietest, MovingRange Average, int? Exponent, long[]? Counts, ChannelStatistics? Channels, int GramAxis, int GramGroups, long GramRows);
 
     /// <summary>Writes what an observer gathered.</summary>
     public static async Task WriteAsync(Stream stream, StatisticsObserver observer, CancellationToken cancellation)
@@ -82,6 +82,7 @@ public static class StatisticsFile
         var grams = seen.FirstOrDefault(p => p.GramAxis > 0);
         return new InputStatistics(seen.Sum(p => p.Samples), seen.Min(p => p.Min), seen.Max(p => p.Max), seen.Aggregate(MovingRange.Empty, (a, p) => a.Then(p.Average)))
         {
+            Quietest = seen.Select(p => p.Quietest).Where(q => q > 0).DefaultIfEmpty(0).Min(),
             Histogram = histogram,
             Channels = Merge([.. seen.Select(p => p.Channels).OfType<ChannelStatistics>()]),
             GramAxis = grams?.GramAxis ?? 0, GramGroups = grams?.GramGroups ?? 0, GramRows = seen.Sum(p => p.GramRows),
@@ -117,6 +118,7 @@ public static class StatisticsFile
 
     private static InputStatistics From(Header h) => new(h.Samples, h.Min, h.Max, h.Average)
     {
+        Quietest = h.Quietest,
         Histogram = h.Counts is null ? null : new Histogram(h.Exponent!.Value, h.Counts),
         Channels = h.Channels, GramAxis = h.GramAxis, GramGroups = h.GramGroups, GramRows = h.GramRows,
     };
@@ -124,7 +126,7 @@ public static class StatisticsFile
     private static async Task WriteHeaderAsync(Stream stream, InputStatistics s, CancellationToken cancellation)
     {
         var header = JsonSerializer.SerializeToUtf8Bytes(new Header(
-            s.Samples, s.Min, s.Max, s.Average, s.Histogram?.Exponent, s.Histogram?.Counts, s.Channels, s.GramAxis, s.GramGroups, s.GramRows), Json.Options);
+            s.Samples, s.Min, s.Max, s.Quietest, s.Average, s.Histogram?.Exponent, s.Histogram?.Counts, s.Channels, s.GramAxis, s.GramGroups, s.GramRows), Json.Options);
         var length = new byte[4];
         BinaryPrimitives.WriteInt32LittleEndian(length, header.Length);
         await stream.WriteAsync(length, cancellation);

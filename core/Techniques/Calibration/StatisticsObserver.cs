@@ -15,7 +15,7 @@ public sealed class StatisticsObserver(InputView view, Statistics wanted, Func<l
     private GramMatrix[]? grams;
     private ChannelStatistics? channels;
     private long samples;
-    private float min = float.PositiveInfinity, max = float.NegativeInfinity;
+    private float min = float.PositiveInfinity, max = float.NegativeInfinity, quietest = float.PositiveInfinity;
     private MovingRange average = MovingRange.Empty;
 
     /// <summary>Bytes of Gram matrices in memory.</summary>
@@ -30,6 +30,7 @@ public sealed class StatisticsObserver(InputView view, Statistics wanted, Func<l
         // What is infinite or undefined says nothing about a range; the layer computes with it all the same.
         if (!float.IsFinite(lo) || !float.IsFinite(hi)) (lo, hi) = Finite(values);
         (min, max) = (MathF.Min(min, lo), MathF.Max(max, hi));
+        if (MathF.Max(-lo, hi) is > 0 and var reach) quietest = MathF.Min(quietest, reach);
         average = average.Then(lo, hi);
         histogram?.Add(values, MathF.Max(MathF.Abs(lo), MathF.Abs(hi)));
         if (wanted.HasFlag(Statistics.Channels)) AddChannels(values, shape);
@@ -39,6 +40,7 @@ public sealed class StatisticsObserver(InputView view, Statistics wanted, Func<l
     /// <summary>What was gathered, with the Gram matrices to be written from <see cref="WriteGramsAsync"/>.</summary>
     public InputStatistics Result => new(samples, samples == 0 || min > max ? 0 : min, samples == 0 || min > max ? 0 : max, average)
     {
+        Quietest = float.IsFinite(quietest) ? quietest : 0,
         Histogram = histogram,
         Channels = channels,
         GramAxis = grams is null ? 0 : view.Axis,

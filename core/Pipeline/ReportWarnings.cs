@@ -1,7 +1,8 @@
 using System.Globalization;
 using Serverless.Core.Evaluation;
+using Serverless.Core.Reports;
 
-namespace Serverless.Core.Reports;
+namespace Serverless.Core.Pipeline;
 
 /// <summary>What whoever uses a result should know first.</summary>
 public static class ReportWarnings
