@@ -25,7 +25,7 @@ internal static class ActivationScales
     {
         var scales = new Dictionary<string, ObservedValue>(StringComparer.Ordinal);
         if (await RunParts.ReadAsync<Calibration>(store, RunNames.Calibration(work), calibrated, cancellation) is not { } calibration) return scales;
-        var loudness = SyntheticInputs.Loudness(InputSpec.Of(model, work));
+        var loudness = InputSpec.WhyNone(model) is null ? SyntheticInputs.Loudness(InputSpec.Of(model, work)) : 1;
         await using var observed = new ObservedStatistics(store, work);
         foreach (var o in calibration.Observations.Where(o => o.Views is [{ Axis: 0 }] && o.Wanted.HasFlag(Statistics.Histogram)))
         {
