@@ -35,10 +35,12 @@ public static class ReportText
         return $"{Number(latency.BeforeMs, digits)} ms → {Number(latency.AfterMs, digits)} ms";
     }
 
-    /// <summary>The ratio of latencies with its spread, and whether it says anything.</summary>
-    public static string Spread(ReportLatency latency) =>
-        $"×{Number(latency.Ratio, "0.00")} ({Number(latency.RatioLow, "0.00")} to {Number(latency.RatioHigh, "0.00")})"
-        + (latency.Conclusive ? "" : ", no difference beyond the noise");
+    /// <summary>The ratio of latencies with its spread.</summary>
+    public static string Ratio(ReportLatency latency) =>
+        $"×{Number(latency.Ratio, "0.00")} ({Number(latency.RatioLow, "0.00")} to {Number(latency.RatioHigh, "0.00")})";
+
+    /// <summary>The same, and whether it says anything.</summary>
+    public static string Spread(ReportLatency latency) => Ratio(latency) + (latency.Conclusive ? "" : ", no difference beyond the noise");
 
     /// <summary>How the result stands to its budget; null when it is met or there is none.</summary>
     public static string? OverBudget(ReportBudget? budget) => budget is not { Met: false } ? null

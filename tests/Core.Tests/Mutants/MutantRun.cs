@@ -3,7 +3,6 @@ using System.Globalization;
 using System.Text.RegularExpressions;
 using Microsoft.ML.OnnxRuntime;
 using Serverless.Core;
-using Serverless.Core.Pipeline;
 using Serverless.Local;
 
 namespace Serverless.TestSupport;
