@@ -41,7 +41,7 @@ internal static class HtmlFigures
         var weights = report.Parameters;
         yield return ("Weights", $"{weights.After.ToString("N0", CultureInfo.InvariantCulture)}, "
             + $"{ReportText.Percent(1 - ((double)weights.Nonzero / Math.Max(1, weights.After)))} zero");
-        yield return ("Took", $"{report.ElapsedSeconds.ToString("0.0", CultureInfo.InvariantCulture)} s, {ByteCount.Text(report.PeakMemoryBytes)} memory");
+        yield return ("Took", $"{ReportText.Number(report.ElapsedSeconds, "0.0")} s, {ByteCount.Text(report.PeakMemoryBytes)} memory");
     }
 
     private static string Compared(ReportFidelity fidelity)
@@ -59,11 +59,10 @@ internal static class HtmlFigures
 
     private static string Budget(ReportBudget budget, Report report)
     {
-        var loss = budget.Loss?.ToString("0.#####", CultureInfo.InvariantCulture) ?? "could not be told";
-        var most = budget.MaxAccuracyLoss is { } m ? $" of at most {m.ToString(CultureInfo.InvariantCulture)}" : "";
+        var loss = budget.Loss is { } l ? ReportText.Number(l, "0.#####") : "could not be told";
+        var most = budget.MaxAccuracyLoss is { } m ? $" of at most {ReportText.Number(m, "G")}" : "";
         var size = budget.MaxSizeRatio is { } ratio
-            ? $", size ratio {report.Size.Ratio.ToString("0.###", CultureInfo.InvariantCulture)} of at most {ratio.ToString(CultureInfo.InvariantCulture)}"
-            : "";
-        return $"Budget: {HtmlText.Escape(budget.Measure)} loss {loss}{most}{size}, {report.Attempts} {(report.Attempts == 1 ? "attempt" : "attempts")}.";
+            ? $", size ratio {ReportText.Number(report.Size.Ratio, "0.###")} of at most {ReportText.Number(ratio, "G")}" : "";
+        return $"Budget: {HtmlText.Escape(budget.Measure)} loss {loss}{most}{size}, {ReportText.Count(report.Attempts, "attempt")}.";
     }
 }

@@ -9,10 +9,15 @@ internal static class HtmlMethods
     public static void Append(StringBuilder html, Report report)
     {
         if (report.Calibration is { } calibration)
-            html.Append("<p>Calibrated on ").Append(calibration.Samples).Append(' ').Append(HtmlText.Escape(calibration.Source))
-                .Append(calibration.HeldOut ? " samples, which are not among those compared on.</p>" : " samples, which are compared on too.</p>");
+        {
+            html.Append("<p>Calibrated on ").Append(ReportText.Count(calibration.Samples, $"{HtmlText.Escape(calibration.Source)} sample"))
+                .Append(calibration.HeldOut ? ", none of which is compared on.</p>" : "; comparison sees them too.</p>");
+        }
         if (report.Widths is { } widths)
-            html.Append("<h2>Bit widths</h2><p>").Append(Choice(widths)).Append("</p><figure>").Append(ReportCharts.Widths(widths)).Append("</figure>");
+        {
+            html.Append("<h2>Bit widths</h2><p>").Append(Choice(widths)).Append("</p><figure>").Append(ReportCharts.Widths(widths))
+                .Append("</figure>");
+        }
     }
 
     private static string Choice(ReportWidths widths) =>

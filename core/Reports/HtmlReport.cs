@@ -10,9 +10,9 @@ public static class HtmlReport
     {
         var model = HtmlText.Escape(report.Model);
         var html = new StringBuilder();
-        html.Append("<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">")
-            .Append("<title>").Append(model).Append(" compressed</title><style>").Append(HtmlStyle.Css).Append("</style></head><body><main>");
-        html.Append("<h1>").Append(model).Append("</h1>");
+        html.Append("<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">")
+            .Append("<meta name=\"viewport\" content=\"width=device-width\"><title>").Append(model).Append(" compressed</title><style>")
+            .Append(HtmlStyle.Css).Append("</style></head><body><main><h1>").Append(model).Append("</h1>");
         HtmlFigures.Append(html, report);
         HtmlOutputs.Append(html, report.Fidelity);
         HtmlLayers.AppendCharts(html, report.Layers);

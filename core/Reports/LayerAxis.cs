@@ -44,14 +44,14 @@ internal sealed class LayerAxis
     public string Write(Plot plot, string svg)
     {
         var text = new StringBuilder();
+        var (turn, anchor) = level ? ("", "middle") : ($" rotate(-{Angle})", "end");
+        var look = $"font-family=\"system-ui, sans-serif\" font-size=\"{FontSize}\" text-anchor=\"{anchor}\"";
         var top = plot.RenderManager.LastRender.DataRect.Bottom + Gap;
         for (var i = 0; i < names.Count; i++)
         {
             var x = plot.GetPixel(new Coordinates(i, 0)).X;
-            var place = string.Create(CultureInfo.InvariantCulture, $"translate({x:0.#} {top:0.#})");
-            text.Append("<text class=\"layer\" font-family=\"system-ui, sans-serif\" font-size=\"").Append(FontSize).Append("\" text-anchor=\"")
-                .Append(level ? "middle" : "end").Append("\" transform=\"").Append(place).Append(level ? "" : $" rotate(-{Angle})").Append("\"><title>")
-                .Append(Escape(names[i])).Append("</title>").Append(Escape(Short(names[i]))).Append("</text>\n");
+            text.Append(CultureInfo.InvariantCulture, $"<text class=\"layer\" transform=\"translate({x:0.#} {top:0.#}){turn}\" {look}>")
+                .Append(CultureInfo.InvariantCulture, $"<title>{Escape(names[i])}</title>{Escape(Short(names[i]))}</text>\n");
         }
         return svg.Insert(svg.LastIndexOf("</svg>", StringComparison.Ordinal), text.ToString());
     }

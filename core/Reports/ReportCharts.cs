@@ -36,7 +36,8 @@ internal static class ReportCharts
     public static string Widths(ReportWidths widths)
     {
         using var plot = new Plot();
-        var curve = plot.Add.Scatter(widths.Curve.Select(p => p.SizeRatio).ToArray(), widths.Curve.Select(p => p.RelativeError).ToArray(), Before);
+        var (ratios, errors) = (widths.Curve.Select(p => p.SizeRatio), widths.Curve.Select(p => p.RelativeError));
+        var curve = plot.Add.Scatter(ratios.ToArray(), errors.ToArray(), Before);
         curve.LegendText = "least predicted error";
         var chosen = plot.Add.Scatter(new[] { widths.Chosen.SizeRatio }, [widths.Chosen.RelativeError], Error);
         (chosen.MarkerSize, chosen.LegendText) = (12, "chosen");

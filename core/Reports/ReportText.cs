@@ -6,13 +6,13 @@ namespace Serverless.Core.Reports;
 public static class ReportText
 {
     /// <summary>A cosine.</summary>
-    public static string Cosine(double value) => value.ToString("0.000000", CultureInfo.InvariantCulture);
+    public static string Cosine(double value) => Number(value, "0.000000");
 
     /// <summary>A relative error.</summary>
-    public static string Error(double value) => value.ToString("0.0000", CultureInfo.InvariantCulture);
+    public static string Error(double value) => Number(value, "0.0000");
 
     /// <summary>A share, in percent.</summary>
-    public static string Percent(double value) => value.ToString("0.0 %", CultureInfo.InvariantCulture);
+    public static string Percent(double value) => Number(value, "0.0 %");
 
     /// <summary>The samples that the outputs were compared on, or why they were not compared.</summary>
     /// <param name="fidelity">The comparison.</param>
@@ -21,8 +21,8 @@ public static class ReportText
     {
         { NotCompared: { } why } => $"not compared: {why}",
         { Source: "none" } => "not compared",
-        { Source: "synthetic" } => $"on {Samples(fidelity.Samples, "synthetic input")}",
-        _ => $"on {Samples(fidelity.Samples, "sample")} of {data}",
+        { Source: "synthetic" } => $"on {Count(fidelity.Samples, "synthetic input")}",
+        _ => $"on {Count(fidelity.Samples, "sample")} of {data}",
     };
 
     /// <summary>Whether there are figures at all.</summary>
@@ -46,10 +46,12 @@ public static class ReportText
     public static string? OverBudget(ReportBudget? budget) => budget is not { Met: false } ? null
         : $"Over the recipe's budget ({Loss(budget)}): this is the best attempt.";
 
+    /// <summary>A count of something, one or several.</summary>
+    public static string Count(int count, string noun) => $"{Number(count, "0")} {noun}{(count == 1 ? "" : "s")}";
+
+    /// <summary>A number, the same in every culture.</summary>
+    public static string Number(double value, string format) => value.ToString(format, CultureInfo.InvariantCulture);
+
     private static string Loss(ReportBudget budget) => budget.Loss is { } loss
         ? $"loss {Number(loss, "0.######")}" : "the loss could not be told";
-
-    private static string Samples(int count, string noun) => $"{count.ToString(CultureInfo.InvariantCulture)} {noun}{(count == 1 ? "" : "s")}";
-
-    private static string Number(double value, string format) => value.ToString(format, CultureInfo.InvariantCulture);
 }

@@ -16,8 +16,10 @@ internal static class CompressCommand
         force.Description = "Replace an --out folder that holds something else; what it holds is kept as DIR.old-1. The original is never touched.";
         var memory = new Option<string?>("--memory") { Description = MemorySize.About };
         var verbose = Verbose.Option();
-        var command = new Command("compress", "Compress a model; the original is never changed.") { model, recipe, data, output, work, memory,
-            force, verbose };
+        var command = new Command("compress", "Compress a model; the original is never changed.")
+        {
+            model, recipe, data, output, work, memory, force, verbose,
+        };
         command.SetAction((parsed, cancellation) => Outcome.OfAsync(async () =>
         {
             var drop = Drop.Of(parsed.GetValue(model)!, parsed.GetValue(recipe), parsed.GetValue(data));

@@ -13,7 +13,8 @@ internal sealed class LiveDisplay : IRunDisplay
     private readonly bool verbose;
     private readonly Lock gate = new();
 
-    private LiveDisplay(IAnsiConsole console, ProgressTask bar, bool verbose) => (this.console, this.bar, this.verbose) = (console, bar, verbose);
+    private LiveDisplay(IAnsiConsole console, ProgressTask bar, bool verbose) =>
+        (this.console, this.bar, this.verbose) = (console, bar, verbose);
 
     /// <summary>Runs work below which the bar stands until it ends.</summary>
     public static Task<T> RunAsync<T>(Func<IRunDisplay, Task<T>> work, bool verbose)

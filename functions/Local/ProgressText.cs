@@ -28,9 +28,9 @@ internal sealed class ProgressText(TimeProvider time)
     public static string Layer(RunStatus s)
     {
         var l = s.Layer!;
-        var end = l.Note is { } note ? $"left alone, {note}"
-            : $"{ByteCount.Change(l.BytesBefore, l.BytesAfter)}, {l.Bits} bits, error {ReportText.Error(l.Error)}{(l.Reused ? ", as before" : "")}";
-        return $"[{s.LayersDone}/{s.LayersTotal}] {l.Name}: {end}";
+        var figures = $"{ByteCount.Change(l.BytesBefore, l.BytesAfter)}, {l.Bits} bits, error {ReportText.Error(l.Error)}";
+        var end = l.Reused ? ", as before" : "";
+        return $"[{s.LayersDone}/{s.LayersTotal}] {l.Name}: {(l.Note is { } note ? $"left alone, {note}" : figures + end)}";
     }
 
     /// <summary>The time that remains of the stage.</summary>

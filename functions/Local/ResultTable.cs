@@ -1,4 +1,3 @@
-using System.Globalization;
 using Serverless.Core;
 using Serverless.Core.Reports;
 using Serverless.Core.Storage;
@@ -13,7 +12,7 @@ internal static class ResultTable
     public static void Print(Drop drop, LocalResult result)
     {
         var figures = Figure.Of(result.Report, Data(drop));
-        Console.WriteLine($"{Printable.Line(drop.Name)}: done in {result.Report.ElapsedSeconds.ToString("0.0", CultureInfo.InvariantCulture)} s "
+        Console.WriteLine($"{Printable.Line(drop.Name)}: done in {ReportText.Number(result.Report.ElapsedSeconds, "0.0")} s "
             + $"with {ByteCount.Text(result.Report.PeakMemoryBytes)} of memory");
         if (Console.IsOutputRedirected)
             foreach (var line in Lines(figures)) Console.WriteLine(line);
@@ -22,7 +21,7 @@ internal static class ResultTable
         Console.WriteLine(result.Page);
     }
 
-    /// <summary>Prints the result of one of many drops: a line of figures, and one for each warning, all with its name before them.</summary>
+    /// <summary>Prints the result of one of many drops: a line of figures, and one for each warning, which begin with its name.</summary>
     public static void PrintShort(Drop drop, LocalResult result)
     {
         var name = Printable.Line(drop.Name);
@@ -60,7 +59,8 @@ internal static class ResultTable
         var table = new Table().Border(TableBorder.Rounded).HideHeaders().AddColumns("", "", "");
         table.Columns[0].NoWrap();
         table.Columns[1].NoWrap();
-        foreach (var f in figures) table.AddRow(new[] { f.Name, f.Value, f.Remark }.Select(t => Markup.Escape(Printable.Line(t))).ToArray());
+        foreach (var f in figures)
+            table.AddRow(new[] { f.Name, f.Value, f.Remark }.Select(t => Markup.Escape(Printable.Line(t))).ToArray());
         return table;
     }
 }

@@ -11,7 +11,8 @@ namespace Serverless.Core.Tests;
 public partial class HtmlReportTests
 {
     private static readonly Report Plain = new("succeeded", "r", "m.onnx", new ReportSize(4_000_000, 1_000_000, 0.25),
-        new ReportParameters(4, 4, 4), new ReportFidelity("data", 48, 0.99, 0.01, null), null, null, null, [Layer("first"), Layer("second")], 1, 0, 0);
+        new ReportParameters(4, 4, 4), new ReportFidelity("data", 48, 0.99, 0.01, null), null, null, null,
+        [Layer("first"), Layer("second")], 1, 0, 0);
 
     [Fact]
     public void Charts_name_their_layers()
@@ -28,7 +29,8 @@ public partial class HtmlReportTests
     [Fact]
     public void Many_long_names_are_shortened_in_the_middle_and_steep()
     {
-        var layers = Enumerable.Range(0, 50).Select(i => Layer($"encoder.layers.{i:00}.attention.self.query.weight") with { BytesBefore = 9000 - i }).ToList();
+        var layers = Enumerable.Range(0, 50).Select(i => Layer($"encoder.layers.{i:00}.attention.self.query.weight"))
+            .Select((l, i) => l with { BytesBefore = 9000 - i }).ToList();
         var charts = Charts(Plain with { Layers = layers }).ToList();
         Assert.Equal(2, charts.Count);
         foreach (var chart in charts)
@@ -72,10 +74,13 @@ public partial class HtmlReportTests
     {
         var one = new OutputFidelity("y", "Float", 0.5, 0.25, 1200, 0, 1200, 1200);
         Assert.DoesNotContain("<h2>Outputs", Page([one]));
-        Assert.Contains("<td>y<td>Float<td class=\"n\">0.500000<td class=\"n\">0.2500<td class=\"n\">1,200<td class=\"n\">3", Page([one with { ChangedShapes = 3 }]));
-        Assert.Contains("<td>z&lt;<td>String<td class=\"n\"><td class=\"n\">", Page([one, new OutputFidelity("z<", "String", null, null, 0, 0, 4, 4)]));
+        Assert.Contains("<td>y<td>Float<td class=\"n\">0.500000<td class=\"n\">0.2500<td class=\"n\">1,200<td class=\"n\">3",
+            Page([one with { ChangedShapes = 3 }]));
+        Assert.Contains("<td>z&lt;<td>String<td class=\"n\"><td class=\"n\">",
+            Page([one, new OutputFidelity("z<", "String", null, null, 0, 0, 4, 4)]));
 
-        static string Page(OutputFidelity[] outputs) => HtmlReport.Render(Plain with { Fidelity = Plain.Fidelity with { Outputs = outputs } }, "");
+        static string Page(OutputFidelity[] outputs) =>
+            HtmlReport.Render(Plain with { Fidelity = Plain.Fidelity with { Outputs = outputs } }, "");
     }
 
     [Fact]

@@ -19,7 +19,8 @@ public class LineDisplayTests
         }
         display.Say("a\u001B");
         Assert.Equal(
-            ["m: Plan", "m: Compress", "m: Compress 10/100 layers, saved 5000 B, 2 min left", "m: Compress 20/100 layers, saved 10 kB, 80 s left", "m: a\\u001B"],
+            ["m: Plan", "m: Compress", "m: Compress 10/100 layers, saved 5000 B, 2 min left",
+                "m: Compress 20/100 layers, saved 10 kB, 80 s left", "m: a\\u001B"],
             lines.ToString().Trim().Split(Environment.NewLine));
     }
 
