@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Text;
-using Serverless.Core.Evaluation;
 
 namespace Serverless.Core.Reports;
 
@@ -15,17 +14,15 @@ internal static class HtmlOutputs
     {
         if (fidelity.Outputs.Count < 2 && fidelity.Outputs.All(o => o.ChangedShapes == 0)) return;
         html.Append(Head);
-        foreach (var output in fidelity.Outputs) Append(html, output);
+        foreach (var o in fidelity.Outputs)
+        {
+            html.Append("<tr><td>").Append(HtmlText.Escape(o.Name)).Append("<td>").Append(HtmlText.Escape(o.Type));
+            foreach (var figure in new[] { o.Cosine is { } c ? ReportText.Cosine(c) : "", o.RelativeError is { } e ? ReportText.Error(e) : "",
+                Count(o.Compared), Count(o.ChangedShapes), Count(o.ElementsBefore), Count(o.ElementsAfter) })
+                html.Append("<td class=\"n\">").Append(figure);
+            html.Append("</tr>");
+        }
         html.Append("</tbody></table></div>");
-    }
-
-    private static void Append(StringBuilder html, OutputFidelity o)
-    {
-        html.Append("<tr><td>").Append(HtmlText.Escape(o.Name)).Append("<td>").Append(HtmlText.Escape(o.Type));
-        foreach (var figure in new[] { o.Cosine is { } c ? ReportText.Cosine(c) : "", o.RelativeError is { } e ? ReportText.Error(e) : "",
-            Count(o.Compared), Count(o.ChangedShapes), Count(o.ElementsBefore), Count(o.ElementsAfter) })
-            html.Append("<td class=\"n\">").Append(figure);
-        html.Append("</tr>");
     }
 
     private static string Count(long value) => value.ToString("N0", CultureInfo.InvariantCulture);

@@ -1,7 +1,6 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
 using System.Xml.Linq;
-using Serverless.Core.Evaluation;
 using Serverless.Core.Reports;
 using Xunit;
 
@@ -72,15 +71,15 @@ public partial class HtmlReportTests
     [Fact]
     public void Outputs_are_a_table_when_there_are_several_or_one_changed_its_shape()
     {
-        var one = new OutputFidelity("y", "Float", 0.5, 0.25, 1200, 0, 1200, 1200);
-        Assert.DoesNotContain("<h2>Outputs", Page([one]));
+        Assert.DoesNotContain("<h2>Outputs", Page(Plain.Fidelity with { Outputs = [new("y", "Float", 1, 0, 9, 0, 9, 9)] }));
         Assert.Contains("<td>y<td>Float<td class=\"n\">0.500000<td class=\"n\">0.2500<td class=\"n\">1,200<td class=\"n\">3",
-            Page([one with { ChangedShapes = 3 }]));
-        Assert.Contains("<td>z&lt;<td>String<td class=\"n\"><td class=\"n\">",
-            Page([one, new OutputFidelity("z<", "String", null, null, 0, 0, 4, 4)]));
+            Page(Plain.Fidelity with { Outputs = [new("y", "Float", 0.5, 0.25, 1200, 3, 1200, 1300)] }));
+        Assert.Contains("<td>z&lt;<td>String<td class=\"n\"><td class=\"n\">", Page(Plain.Fidelity with
+        {
+            Outputs = [new("y", "Float", 1, 0, 9, 0, 9, 9), new("z<", "String", null, null, 0, 0, 4, 4)],
+        }));
 
-        static string Page(OutputFidelity[] outputs) =>
-            HtmlReport.Render(Plain with { Fidelity = Plain.Fidelity with { Outputs = outputs } }, "");
+        static string Page(ReportFidelity fidelity) => HtmlReport.Render(Plain with { Fidelity = fidelity }, "");
     }
 
     [Fact]
