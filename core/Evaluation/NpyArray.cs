@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Globalization;
+using System.Runtime.InteropServices;
 using Microsoft.ML.OnnxRuntime.Tensors;
 
 namespace Serverless.Core.Evaluation;
@@ -55,11 +56,12 @@ internal sealed record NpyArray(string Name, TensorElementType Type, long[] Shap
     /// <summary>Reads the next samples.</summary>
     /// <param name="stream">Where they are.</param>
     /// <param name="path">The file, for errors.</param>
+    /// <param name="at">Number of the first of them.</param>
     /// <param name="batch">How many.</param>
     /// <param name="type">Element type to convert to.</param>
     /// <param name="shape">Dimensions of the result.</param>
-    /// <exception cref="BadInputException">The array ends before.</exception>
-    public TensorValue Next(Stream stream, string path, long batch, TensorElementType type, long[] shape)
+    /// <exception cref="BadInputException">The array ends before, or holds NaN or infinity.</exception>
+    public TensorValue Next(Stream stream, string path, long at, long batch, TensorElementType type, long[] shape)
     {
         var raw = new byte[checked((int)(batch * SampleBytes))];
         try
@@ -69,6 +71,11 @@ internal sealed record NpyArray(string Name, TensorElementType Type, long[] Shap
         catch (Exception e) when (e is EndOfStreamException or InvalidDataException)
         {
             throw Short(path, e);
+        }
+        if (FirstNotFinite(raw, Type) is { } place and >= 0)
+        {
+            throw new BadInputException($"{path}, array '{Name}': sample {at + place / (SampleBytes / ElementTypes.Size(Type))} (from 0) holds NaN or infinity; "
+                + "leave such samples out, or replace the numbers.");
         }
         if (type == Type) return new TensorValue(type, shape, raw);
         var count = raw.Length / ElementTypes.Size(Type);
@@ -100,6 +107,22 @@ internal sealed record NpyArray(string Name, TensorElementType Type, long[] Shap
         {
             ArrayPool<byte>.Shared.Return(buffer);
         }
+    }
+
+    // Index of the first element that is NaN or infinite, or −1.
+    private static long FirstNotFinite(byte[] raw, TensorElementType type) => type switch
+    {
+        TensorElementType.Float => First(MemoryMarshal.Cast<byte, float>(raw), float.IsFinite),
+        TensorElementType.Double => First(MemoryMarshal.Cast<byte, double>(raw), double.IsFinite),
+        TensorElementType.Float16 => First(MemoryMarshal.Cast<byte, Half>(raw), Half.IsFinite),
+        _ => -1,
+    };
+
+    private static long First<T>(ReadOnlySpan<T> values, Func<T, bool> isFinite)
+    {
+        for (var i = 0; i < values.Length; i++)
+            if (!isFinite(values[i])) return i;
+        return -1;
     }
 
     private BadInputException Short(string path, Exception e) =>

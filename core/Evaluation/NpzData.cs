@@ -13,6 +13,7 @@ namespace Serverless.Core.Evaluation;
 public sealed class NpzData : IDisposable
 {
     private const long LargestSample = 256L << 20;
+    private const long MostChecked = 1L << 30;
     private const int LongestHeader = 4096;
     private const int MostArrays = 1024;
     private readonly Stream file;
@@ -64,6 +65,18 @@ public sealed class NpzData : IDisposable
     /// <summary>Whether an array is compressed, so that a sample is reached by unpacking those before it.</summary>
     public bool Compressed => arrays.Select(a => a.Array).Append(labels).OfType<NpyArray>().Any(a => !stored.ContainsKey(a.Entry));
 
+    /// <summary>Reads the first samples, for what is wrong with them: before work is done that they would stop.</summary>
+    /// <exception cref="BadInputException">An array ends early, or holds NaN or infinity.</exception>
+    public void Check(CancellationToken cancellation)
+    {
+        long read = 0;
+        foreach (var sample in Read(0, cancellation))
+        {
+            cancellation.ThrowIfCancellationRequested();
+            if ((read += sample.Inputs.Values.Sum(v => (long)v.Bytes.Length)) > MostChecked) break;
+        }
+    }
+
     /// <summary>The samples, in order; each call reads on its own.</summary>
     /// <param name="first">
     /// Runs to leave out. What is not compressed is read from there on; of what is, the samples before are unpacked through
@@ -85,12 +98,12 @@ public sealed class NpzData : IDisposable
                     var batched = spec.Dims is null || spec.Dims.Length == array.Shape.Length;
                     if (!batched && batch != 1) throw new BadInputException($"{path}, array '{array.Name}': has no batch axis while other inputs take {batch} samples a run; add one.");
                     var shape = batched ? [batch, .. array.Shape[1..]] : array.Shape[1..];
-                    inputs[spec.Name] = array.Next(From(array, at), path, batch, spec.Type, shape);
+                    inputs[spec.Name] = array.Next(From(array, at), path, at, batch, spec.Type, shape);
                 }
                 long[]? right = null;
                 if (labels is not null)
                 {
-                    var t = labels.Next(From(labels, at), path, batch, TensorElementType.Int64, [batch, .. labels.Shape[1..]]);
+                    var t = labels.Next(From(labels, at), path, at, batch, TensorElementType.Int64, [batch, .. labels.Shape[1..]]);
                     right = System.Runtime.InteropServices.MemoryMarshal.Cast<byte, long>(t.Bytes).ToArray();
                 }
                 yield return new Sample(inputs, right);
@@ -118,7 +131,7 @@ public sealed class NpzData : IDisposable
 
     private void CheckType(InputSpec spec, NpyArray array)
     {
-        if (ElementTypes.Size(spec.Type) == 0) throw new BadInputException($"{path}, array '{spec.Name}': the model takes {spec.Type}, which cannot be given as data here.");
+        if (ElementTypes.Size(spec.Type) == 0) throw new BadInputException($"{path}, array '{spec.Name}': the model takes {spec.Type}, which cannot be read here; leave the file out, and the model is published without a comparison.");
         var fits = ElementTypes.IsFloat(array.Type) == ElementTypes.IsFloat(spec.Type);
         if (!fits) throw new BadInputException($"{path}, array '{spec.Name}': holds {array.Type} where the model takes {spec.Type}; convert it before saving.");
         if (spec.Dims is null) return;

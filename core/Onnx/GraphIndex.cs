@@ -22,7 +22,7 @@ public sealed class GraphIndex
             if (n is { OpType: "Constant", Output.Count: > 0, Attribute.Count: > 0 } && n.Attribute[0].T is { } t)
                 constants.TryAdd(n.Output[0], t);
         }
-        foreach (var t in (scope.Graph?.Initializer ?? []).Reverse()) constants[t.Name] = t;
+        foreach (var t in scope.Constants.Reverse()) constants[t.Name] = t;
         outputs = scope.Graph?.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal) ?? [];
     }
 

@@ -66,6 +66,20 @@ public sealed class GraphScope
     /// <summary>Scopes directly inside this one.</summary>
     public List<GraphScope> Children { get; } = [];
 
+    /// <summary>
+    /// The initializers that stay as they are: since IR 4 a caller may give a graph's inputs other values than their initializers (ONNX
+    /// IR, "Graphs"). Of a function none.
+    /// </summary>
+    public IEnumerable<TensorProto> Constants
+    {
+        get
+        {
+            if (Graph is null) return [];
+            var inputs = Graph.Input.Select(v => v.Name).ToHashSet(StringComparer.Ordinal);
+            return Graph.Initializer.Where(t => !inputs.Contains(t.Name));
+        }
+    }
+
     /// <summary>Whether the name is defined in this scope itself.</summary>
     public bool Defines(string name) => defined.Contains(name);
 
@@ -115,6 +129,9 @@ public sealed class GraphScope
         edits?.Commit();
         (edits, index) = (null, null);
     }
+
+    /// <summary>Lets the index be made anew, after nodes were changed in place.</summary>
+    internal void Forget() => index = null;
 
     /// <summary>Notes a name that an edit added to this scope.</summary>
     internal void Define(string name) => defined.Add(name);

@@ -162,6 +162,7 @@ public sealed class ModelEdit
     /// <summary>Removes the initializer or Constant node that holds a weight; its uses stay and must be defined anew.</summary>
     public static void RemoveDefinition(Weight weight)
     {
+        if (weight.Cast is { } cast) weight.Scope.Edit(l => l.Replace(cast, []));
         if (weight.Constant is { } constant) weight.Scope.Edit(l => l.Replace(constant, []));
         else weight.Scope.Remove(weight.Tensor);
     }

@@ -61,6 +61,7 @@ public sealed record TensorRef(int DataType, long[] Dims, string? File, long Off
             else if (entry.Key == "length") length = Parse(entry.Value);
         }
         if (location is null) throw new BadInputException($"{place}: external data names no location; save the model again.");
+        location = Storage.StorePath.Normal(location);
         if (Storage.StorePath.WhyUnsafe(location) is { } why)
             throw new BadInputException($"{place}: the external data path '{Shown(location)}' {why}; keep external data beside the model.");
         if (bits == 0) throw new BadInputException($"{place}: external data of type {DataTypes.Name(tensor.DataType)} is not supported; store it inline.");

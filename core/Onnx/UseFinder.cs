@@ -1,4 +1,5 @@
 using Serverless.Core.Onnx.Schema;
+using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Onnx;
 
@@ -34,7 +35,7 @@ internal sealed class UseFinder
         }
     }
 
-    /// <summary>The understood uses of a value, or why it has to be left alone.</summary>
+    /// <summary>The uses of a value as a weight, or why it has to be left alone.</summary>
     public (IReadOnlyList<WeightUse> Uses, string? LeftAlone) Find(GraphScope scope, string value)
     {
         var found = new List<WeightUse>();
@@ -42,16 +43,23 @@ internal sealed class UseFinder
         return (found, why ?? (found.Count == 0 ? "nothing uses it" : null));
     }
 
+    /// <summary>The Cast to FLOAT that alone takes a tensor of another type, in the tensor's own scope; else null.</summary>
+    public NodeProto? Widening(GraphScope scope, string value, int type)
+    {
+        if (type == (int)DataType.Float || outputs.Contains((scope, value))) return null;
+        if (uses.GetValueOrDefault((scope, value)) is not [var (at, node, _)] || at != scope) return null;
+        return node is { OpType: "Cast", Domain: "" or "ai.onnx", Output.Count: 1 } && node.Attribute.Any(a => a.Name == "to" && a.I == (int)DataType.Float) ? node : null;
+    }
+
     private string? Follow(GraphScope scope, string value, IReadOnlyList<NodeProto> through, List<WeightUse> found)
     {
-        if (outputs.Contains((scope, value))) return "is an output of its graph";
-        if (through.Count > MostLayouts || ways > MostWays) return "passes through too many layout operators";
+        if (outputs.Contains((scope, value))) return "an output of its graph";
+        if (through.Count > MostLayouts || ways > MostWays) return "behind too many layout operators";
         foreach (var (at, node, input) in uses.GetValueOrDefault((scope, value)) ?? [])
         {
-            if (through.Count > 0 && ++ways > MostWays) return "passes through too many layout operators";
+            if (through.Count > 0 && ++ways > MostWays) return "behind too many layout operators";
             var use = new WeightUse(at, node, input, through);
-            if (use.IsUnderstood) found.Add(use);
-            else if (WeightUse.IsLayout(node, input) && node.Output.Count > 0)
+            if (WeightUse.IsLayout(node, input) && node.Output.Count > 0)
             {
                 foreach (var output in node.Output)
                     if (output.Length > 0 && Follow(at, output, [.. through, node], found) is { } why) return why;
@@ -60,7 +68,8 @@ internal sealed class UseFinder
             {
                 if (Follow(function, function.Function.Input[input], [.. through, node], found) is { } why) return why;
             }
-            else return $"is used by {use.Op}, input {input}";
+            else if (use.WhyNoWeight is { } other) return other;
+            else found.Add(use);
         }
         return null;
     }

@@ -15,6 +15,12 @@ public sealed record Weight(
     string Name, GraphScope Scope, string Value, TensorProto Tensor, NodeProto? Constant, TensorRef Reference,
     IReadOnlyList<WeightUse> Uses, string? LeftAlone)
 {
+    /// <summary>Element type of the value, as uses see it.</summary>
+    public int Type { get; private init; }
+
+    /// <summary>The Cast to FLOAT that alone takes the tensor, which is stored in another type; else null.</summary>
+    public NodeProto? Cast { get; private init; }
+
     /// <summary>Where it is stored: <c>initializer</c>, <c>Constant</c>, in a subgraph or function, external or not.</summary>
     public string Place
     {
@@ -51,17 +57,27 @@ public sealed record Weight(
             if (!DataTypes.IsWeightType(tensor.DataType)) return;
             var reference = TensorRef.From(tensor, value);
             if (reference.Elements == 0) return;
-            var (uses, why) = finder.Find(scope, value);
-            if (overridable) why = "is a graph input with a default";
+            var cast = constant is null ? finder.Widening(scope, value, tensor.DataType) : null;
+            var (uses, why) = finder.Find(scope, cast?.Output[0] ?? value);
+            if (reference.Dims.Length < 2) why ??= WhyVector(uses);
+            if (overridable) why = "a caller may override it: it is an input of the model; '- simplify: {initializerInputs: constant}' makes it a constant";
             var name = value;
             if (!names.Add(value))
             {
                 var own = name = $"{scope.Path}/{value}";
                 for (var i = numbers.GetValueOrDefault(own, 2); !names.Add(name); numbers[own] = ++i) name = $"{own}#{i}";
             }
-            found.Add(new Weight(name, scope, value, tensor, constant, reference, why is null ? uses : [], why));
+            var used = why is null ? cast : null;
+            found.Add(new Weight(name, scope, used?.Output[0] ?? value, tensor, constant, reference, why is null ? uses : [], why)
+            {
+                Cast = used, Type = used is null ? tensor.DataType : (int)TensorProto.Types.DataType.Float,
+            });
         }
     }
+
+    // A vector is multiplied with, or looked up in, or it is something else.
+    private static string? WhyVector(IReadOnlyList<WeightUse> uses) =>
+        uses.FirstOrDefault(u => u.Op is not ("MatMul" or "Gemm" or "Gather" or "Einsum")) is { } use ? $"a vector of {use.Op}, too small to matter" : null;
 
     /// <summary>The tensor of a Constant node in its plain form, converting <c>value_float(s)</c>; null when it has none.</summary>
     private static TensorProto? ConstantTensor(NodeProto node)

@@ -9,24 +9,6 @@ namespace Serverless.Core.Onnx;
 /// <param name="Through">The Transposes, Reshapes and the like that lie between.</param>
 public sealed record WeightUse(GraphScope Scope, NodeProto Node, int Input, IReadOnlyList<NodeProto> Through)
 {
-    /// <summary>Operators, by domain, that multiply with a weight, and the inputs at which they take it.</summary>
-    private static readonly Dictionary<(string Domain, string Op), int[]> Understood = new()
-    {
-        [("", "MatMul")] = [0, 1],
-        [("", "Gemm")] = [0, 1],
-        [("", "Conv")] = [1],
-        [("", "ConvTranspose")] = [1],
-        [("", "Gather")] = [0],
-        [("", "LSTM")] = [1, 2],
-        [("", "GRU")] = [1, 2],
-        [("", "RNN")] = [1, 2],
-        [("", "Einsum")] = [0, 1],
-        [("com.microsoft", "Attention")] = [1],
-        [("com.microsoft", "FusedMatMul")] = [0, 1],
-        [("com.microsoft", "FusedGemm")] = [0, 1],
-        [("com.microsoft", "FusedConv")] = [1],
-    };
-
     private static readonly HashSet<string> Layout = ["Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Slice", "Split", "Concat"];
 
     /// <summary>Whether nothing lies between.</summary>
@@ -41,7 +23,10 @@ public sealed record WeightUse(GraphScope Scope, NodeProto Node, int Input, IRea
     /// <summary>The float attribute, or its default.</summary>
     public float FloatAttribute(string name, float otherwise) => Node.Attribute.FirstOrDefault(a => a.Name == name)?.F ?? otherwise;
 
-    internal bool IsUnderstood => Understood.TryGetValue((Domain(Node), Node.OpType), out var inputs) && inputs.Contains(Input);
+    /// <summary>Why the operator takes it for something else than a weight, or null.</summary>
+    internal string? WhyNoWeight => Domain(Node) is "" or Microsoft ? OperandRole.WhyNoWeight(Node, Input) : $"used by {Op}, which is not known here";
+
+    private const string Microsoft = "com.microsoft";
 
     internal static bool IsLayout(NodeProto node, int input) => Domain(node).Length == 0 && (input == 0 || node.OpType == "Concat") && Layout.Contains(node.OpType);
 

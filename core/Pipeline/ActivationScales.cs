@@ -1,3 +1,4 @@
+using Serverless.Core.Onnx;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
 using Serverless.Core.Techniques.Calibration;
@@ -9,8 +10,13 @@ namespace Serverless.Core.Pipeline;
 internal static class ActivationScales
 {
     /// <summary>Value → what is known of it; values that no sample reached are left out.</summary>
+    /// <param name="store">The store.</param>
+    /// <param name="work">The run's work folder.</param>
+    /// <param name="how">How the range of a value is chosen.</param>
+    /// <param name="calibrated">Whether values were observed; null where that is not known.</param>
+    /// <param name="cancellation">Cancels the reading.</param>
     public static async Task<IReadOnlyDictionary<string, ObservedValue>> ReadAsync(
-        IArtifactStore store, string work, ActivationRounding how, bool? calibrated, CancellationToken cancellation)
+        IArtifactStore store, string work, Func<string, ActivationRounding> how, bool? calibrated, CancellationToken cancellation)
     {
         var scales = new Dictionary<string, ObservedValue>(StringComparer.Ordinal);
         if (await RunParts.ReadAsync<Calibration>(store, RunNames.Calibration(work), calibrated, cancellation) is not { } calibration) return scales;
@@ -19,9 +25,30 @@ internal static class ActivationScales
         {
             var statistics = await observed.ReadAsync(o.Index, cancellation);
             if (statistics.Samples == 0) continue;
-            var (min, max) = ActivationRange.Find(statistics, how.Range, how.Percentile);
+            var rounding = how(o.Views[0].Value);
+            var (min, max) = ActivationRange.Find(statistics, rounding.Range, rounding.Percentile);
             scales[o.Views[0].Value] = new ObservedValue(CodeScale.Of(min, max), (double)statistics.Histogram!.Counts.Sum() / statistics.Samples);
         }
         return scales;
+    }
+
+    /// <summary>
+    /// How the range of each value is chosen, by the layers that take or make it: as most layers do, unless one of those is treated
+    /// otherwise, by a rule of the recipe.
+    /// </summary>
+    /// <param name="layers">Integer layers in the order of the graph, and how each is rounded.</param>
+    public static Func<string, ActivationRounding> Roundings(IReadOnlyList<(Weight Weight, ActivationRounding Rounding)> layers)
+    {
+        var usual = layers.GroupBy(l => l.Rounding).OrderByDescending(g => g.Count()).First().Key;
+        var others = new Dictionary<string, ActivationRounding>(StringComparer.Ordinal);
+        foreach (var (weight, rounding) in layers.Where(l => l.Rounding != usual))
+        {
+            foreach (var use in weight.Uses)
+            {
+                others.TryAdd(use.Node.Input[0], rounding);
+                others.TryAdd(QdqGraph.Output(use), rounding);
+            }
+        }
+        return value => others.GetValueOrDefault(value, usual);
     }
 }

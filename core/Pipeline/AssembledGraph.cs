@@ -40,13 +40,15 @@ internal sealed record AssembledGraph(
         var edit = new ModelEdit(model);
         var folder = StorePath.Parent(request.Model);
         long parameters = 0, nonzero = 0;
-        var activation = results.Values.Select(r => r.Layer.Activation).FirstOrDefault(a => a is not null);
         var halfCompute = results.Values.Any(r => r.Layer.HalfCompute);
-        if (halfCompute) activation ??= new ActivationRounding(Techniques.Quantization.RangeMethod.Minmax, 100);
-        var scales = activation is null ? new Dictionary<string, ObservedValue>() : await ActivationScales.ReadAsync(store, request.Work, activation, calibrated, cancellation);
+        var weights = Weight.Of(model);
+        var rounded = weights.Select(w => (Weight: w, results.GetValueOrDefault(w.Name)?.Layer.Activation)).Where(w => w.Activation is not null)
+            .Select(w => (w.Weight, w.Activation!)).ToList();
+        var extremes = new ActivationRounding(Techniques.Quantization.RangeMethod.Minmax, 100);
+        var scales = rounded.Count == 0 && !halfCompute ? new Dictionary<string, ObservedValue>() : await ActivationScales.ReadAsync(
+            store, request.Work, rounded.Count == 0 ? _ => extremes : ActivationScales.Roundings(rounded), calibrated, cancellation);
         var integers = new QdqGraph(edit, v => scales.TryGetValue(v, out var s) ? s : null, Read);
         var dynamic = new DynamicForm(edit);
-        var weights = Weight.Of(model);
         var own = corrections is null ? [] : await OwnBiasesAsync(edit, weights.Where(w => results.ContainsKey(w.Name)), corrections, Read, cancellation);
         using var batch = edit.Batch(weights.Select(w => ModelEdit.Outermost(w.Scope)).Distinct());
         foreach (var weight in weights)
@@ -86,8 +88,8 @@ internal sealed record AssembledGraph(
         Func<TensorProto, CancellationToken, Task<ReadOnlyMemory<byte>>> read, CancellationToken cancellation)
     {
         var (own, main) = (new Dictionary<string, string>(StringComparer.Ordinal), edit.Roots[0]);
-        var initializers = main.Graph!.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);
-        foreach (var weight in weights.Where(w => w.Reference.DataType == (int)DataType.Float))
+        var initializers = main.Constants.ToDictionary(t => t.Name, StringComparer.Ordinal);
+        foreach (var weight in weights.Where(w => w.Type == (int)DataType.Float))
         {
             foreach (var use in weight.Uses.Where(u => u is { Direct: true, Input: 1, Op: "Conv" or "Gemm" } && u.Scope.Parent is null && u.Scope.Function is null))
             {

@@ -34,7 +34,8 @@ public sealed class CalibrateShard : Activity<CalibrateInput, ShardCalibrated>, 
         var first = input.Shard * calibration.ShardRuns;
         var count = Math.Min(calibration.ShardRuns, calibration.Runs - first);
         using var data = await OpenDataAsync(store, request, index, cancellation);
-        var samples = data?.Read(first, cancellation).Take(count) ?? Synthetic(request, first, count, folder.Path, index, cancellation);
+        var samples = data?.Read(first, cancellation).Take(count)
+            ?? (count == 0 ? [] : Synthetic(request, first, count, folder.Path, index, cancellation));
         using var observers = new Observers(calibration.Observations);
         var runs = 0;
         try

@@ -108,6 +108,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
     {
         Show(host, "Inspect", 1, null);
         var inspected = await host.CallAsync<Inspect, InspectInput, Inspected>(new InspectInput(request));
+        if (inspected.Folds) inspected = await host.CallAsync<FoldConstants, InspectInput, Inspected>(new InspectInput(request));
         if (inspected.Rescales)
         {
             Show(host, "Rescale", 1, null);

@@ -1,5 +1,7 @@
 using System.Buffers;
 using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json;
 using Google.Protobuf;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
@@ -17,7 +19,11 @@ public sealed record InspectInput(RunRequest Request);
 /// <param name="Bytes">Size of the model, external data included.</param>
 /// <param name="Parameters">Weights in it.</param>
 /// <param name="Rescales">Whether the recipe asks for channels to be scaled first.</param>
-public sealed record Inspected(long Bytes, long Parameters, bool Rescales = false);
+public sealed record Inspected(long Bytes, long Parameters, bool Rescales = false)
+{
+    /// <summary>Nothing more was done: weights are computed from constants, which <see cref="FoldConstants"/> computes first.</summary>
+    public bool Folds { get; init; }
+}
 
 /// <summary>
 /// Reads the model without its weights, tidies the graph, and keeps it in the store beside the versions of the files
@@ -27,9 +33,17 @@ public sealed record Inspected(long Bytes, long Parameters, bool Rescales = fals
 public sealed class Inspect : Activity<InspectInput, Inspected>
 {
     /// <inheritdoc/>
-    public override async Task<Inspected> RunAsync(InspectInput input, ActivityContext context, CancellationToken cancellation)
+    public override Task<Inspected> RunAsync(InspectInput input, ActivityContext context, CancellationToken cancellation) =>
+        RunAsync(input.Request, context, fold: false, cancellation);
+
+    /// <summary>Inspects a model.</summary>
+    /// <param name="request">The run.</param>
+    /// <param name="context">Where it runs.</param>
+    /// <param name="fold">Whether constant expressions are computed here, which runs parts of the model; else they are asked for.</param>
+    /// <param name="cancellation">Cancels the work.</param>
+    internal static async Task<Inspected> RunAsync(RunRequest request, ActivityContext context, bool fold, CancellationToken cancellation)
     {
-        var (store, request) = (context.Store, input.Request);
+        var store = context.Store;
         var wanted = request.Snapshot is { } s ? await store.ReadJsonAsync<Dictionary<string, string>>(s, cancellation) : [];
         var index = await ModelIndexer.IndexAsync(store, request.Model, cancellation);
         var versions = index.Files.Values.ToDictionary(f => f.Path, f => f.ETag);
@@ -37,11 +51,24 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
         foreach (var (path, etag) in versions)
             if (wanted.TryGetValue(path, out var w) && w != etag) throw Changed(path);
         await VerifyChecksumsAsync(store, index, cancellation);
+        using (var samples = await Evaluate.OpenDataAsync(store, request, index, versions, cancellation)) samples?.Check(cancellation);
         var recipe = await TakeRecipeAsync(store, request, request.Recipe is { } r ? wanted.GetValueOrDefault(r) : null, cancellation);
+        if (recipe.Whole.Simplify.InitializerInputs == InitializerInputs.Constant) FixInputs(index.Model.Graph);
         var parameters = Weight.Of(index.Model).Sum(w => w.Reference.Elements);
         var edit = new ModelEdit(index.Model);
         var extra = new ExtraWeights($"{request.Work}/weights.bin");
         ConstantMerging.Apply(edit, cancellation);
+        IReadOnlyList<FoldedExpression> folded = [];
+        if (recipe.Whole.Simplify.Constants)
+        {
+            WideningCasts.MoveLast(edit.Roots[0]);
+            var expressions = ConstantExpressions.Find(edit.Roots[0], cancellation);
+            if (expressions.Count > 0 && !fold) return new Inspected(index.Bytes, parameters) { Folds = true };
+            if (expressions.Count > 0) folded = await FoldConstants.FoldAsync(store, index, edit, expressions, $"{request.Work}/folded.bin", cancellation);
+            edit = new ModelEdit(index.Model);
+            edit.DropDead(cancellation);
+        }
+        await store.WriteJsonAsync(RunNames.Folded(request.Work), folded, cancellation);
         // Rules of the recipe may treat weights of one kind differently, by their names.
         if (recipe.Layers.Count == 0) ConstantMerging.MergeShared(edit);
         IReadOnlyDictionary<string, ChannelDistribution> normalized = new Dictionary<string, ChannelDistribution>();
@@ -58,6 +85,13 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
         return new Inspected(index.Bytes, parameters, recipe.Whole is { Equalize: not null } or { Smooth: not null });
     }
 
+    private static void FixInputs(GraphProto graph)
+    {
+        var initializers = graph.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
+        for (var i = graph.Input.Count - 1; i >= 0; i--)
+            if (initializers.Contains(graph.Input[i].Name)) graph.Input.RemoveAt(i);
+    }
+
     internal static BadInputException Changed(string path) =>
         new($"{path}: it changed while it was being compressed; drop it again when it is whole.");
 
@@ -69,12 +103,15 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
     {
         if (request.Recipe is not { } path) return Presets.Recipe(Presets.Default);
         var bytes = await store.ReadBytesAsync(path, RecipeReader.LargestRecipe, cancellation, etag);
+        // As it is for this machine: every activity, wherever it runs, reads the same.
         var recipe = Read(bytes, path);
-        await store.WriteBytesAsync(RunNames.Recipe(request.Work), bytes, cancellation);
-        return recipe;
+        var settled = recipe.Settled();
+        var decided = JsonSerializer.Serialize(recipe, Json.Options) != JsonSerializer.Serialize(settled, Json.Options);
+        await store.WriteBytesAsync(RunNames.Recipe(request.Work), decided ? Encoding.UTF8.GetBytes(RecipeWriter.Write(settled)) : bytes, cancellation);
+        return settled;
     }
 
-    private static Recipe Read(byte[] bytes, string path) => RecipeReader.Read(System.Text.Encoding.UTF8.GetString(bytes), path);
+    private static Recipe Read(byte[] bytes, string path) => RecipeReader.Read(Encoding.UTF8.GetString(bytes), path);
 
     internal static async Task<ReadOnlyMemory<byte>> ReadAsync(
         IArtifactStore store, ModelIndex index, ExtraWeights extra, TensorProto tensor, CancellationToken cancellation)
@@ -82,7 +119,7 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
         var reference = TensorRef.From(tensor, tensor.Name);
         if (reference.File is not { } file) return TensorRef.InlineBytes(tensor);
         if (extra.TryRead(reference) is { } kept) return kept;
-        await using var reader = await store.OpenAsync(StorePath.Combine(index.Folder, file), index.Files[file].ETag, cancellation);
+        await using var reader = await store.OpenAsync(ModelWriter.Resolve(index.Folder, file), index.Files.GetValueOrDefault(file)?.ETag, cancellation);
         var bytes = new byte[reference.Length];
         await reader.ReadAsync(reference.Offset, bytes, cancellation);
         return bytes;

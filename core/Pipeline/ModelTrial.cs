@@ -36,7 +36,7 @@ internal sealed class ModelTrial : IDisposable
     private ModelTrial(IArtifactStore store, RunRequest request, ModelProto graph, Dictionary<string, string> etags) =>
         (this.store, this.request, this.graph, this.etags) = (store, request, graph, etags);
 
-    /// <summary>False when the model is too large to be run for each trial.</summary>
+    /// <summary>False when the model is too large to be run for each trial, or there is nothing to run it on.</summary>
     public bool Runs => expected.Count > 0;
 
     /// <summary>Runs the original.</summary>
@@ -50,9 +50,9 @@ internal sealed class ModelTrial : IDisposable
         var graph = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
         var trial = new ModelTrial(store, request, graph, await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation));
         var index = await ModelIndexer.IndexAsync(store, $"{RunNames.CalibrationModel(request.Work)}/{ModelWriter.ModelName}", cancellation);
-        if (index.Bytes > ModelRunner.WholeLimit) return trial;
-        trial.folder = await store.MaterializeAsync(index.Folder, index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
         var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
+        if (index.Bytes > ModelRunner.WholeLimit || calibration.Runs == 0) return trial;
+        trial.folder = await store.MaterializeAsync(index.Folder, index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
         trial.outputs = [.. graph.Graph.Output.Select(o => o.Name)];
         trial.scores = FinalScores.Of(graph);
         Task<IReadOnlyList<Sample>> Samples(int count) => CalibrateShard.SamplesAsync(store, request, 0, Math.Min(count, calibration.Runs), trial.folder.Path, index, cancellation);

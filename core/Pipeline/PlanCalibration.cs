@@ -25,7 +25,7 @@ public sealed record Calibration(IReadOnlyList<Observation> Observations, int Mo
 
     /// <summary>Activities that share the runs.</summary>
     [System.Text.Json.Serialization.JsonIgnore]
-    public int Shards => (Runs + ShardRuns - 1) / ShardRuns;
+    public int Shards => Math.Max(1, (Runs + ShardRuns - 1) / ShardRuns);
 }
 
 /// <summary>How many activities share the samples.</summary>
@@ -52,9 +52,10 @@ public sealed class PlanCalibration : Activity<PlanInput, CalibrationPlanned>
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
         var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
         using var data = await Evaluate.OpenDataAsync(store, request, new ModelIndex(request.Model, model, new Dictionary<string, Artifact>()), etags, cancellation);
-        var runs = data is null ? SyntheticRuns : (int)Math.Min(calibration.MostSamples, Math.Max(1, data.Runs / 2));
+        var none = data is null && InputSpec.WhyNone(model) is not null;
+        var runs = none ? 0 : data is null ? SyntheticRuns : (int)Math.Min(calibration.MostSamples, Math.Max(1, data.Runs / 2));
         var heldOut = data is null || data.Runs == runs ? 0 : data.Runs - runs;
-        calibration = calibration with { Runs = runs, HeldOut = heldOut, Source = data is null ? Evaluator.Synthetic : Evaluator.Data };
+        calibration = calibration with { Runs = runs, HeldOut = heldOut, Source = none ? Evaluator.None : data is null ? Evaluator.Synthetic : Evaluator.Data };
         if (data is { Compressed: true }) calibration = calibration with { ShardRuns = Math.Max(ShardRuns, (runs + MostUnpacking - 1) / MostUnpacking) };
         await ModelWriter.WriteAsync(store, model, StorePath.Parent(request.Model), etags, RunNames.CalibrationModel(request.Work), 0, cancellation);
         await store.WriteJsonAsync(RunNames.Calibration(request.Work), calibration, cancellation);

@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
 using Serverless.Core.Onnx;
+using Serverless.Core.Onnx.Simplification;
 using Serverless.Core.Recipes;
 using Serverless.Core.Reports;
 using Serverless.Core.Storage;
@@ -50,6 +51,7 @@ public sealed class Publish : Activity<PublishInput, Published>
         var widths = await RunParts.ReadAsync<WidthChoice>(store, RunNames.Widths(work, attempt), null, cancellation);
         var report = Describe(input, context.PeakMemory?.Invoke() ?? 0, await LayersAsync(store, work, attempt, cancellation)) with
         {
+            Folded = await store.ReadJsonAsync<IReadOnlyList<FoldedExpression>>(RunNames.Folded(work), cancellation),
             Calibration = calibration is { } c
                 ? new ReportCalibration(c.Source, c.Runs, c.Source != Evaluation.Evaluator.Data || c.HeldOut > 0) : null,
             Rescaling = rescaled is { } s ? new ReportRescaling(s.Equalized, s.Smoothed, s.NotScaled, s.Inserted, s.Unchanged) : null,

@@ -180,6 +180,9 @@ public static class RunNames
     /// <summary>How the widths of layers were chosen for an attempt.</summary>
     public static string Widths(string work, int attempt) => $"{work}/widths/choice-{attempt}.json";
 
+    /// <summary>Constant expressions that were computed once.</summary>
+    public static string Folded(string work) => $"{work}/folded.json";
+
     /// <summary>How values are distributed that a batch normalization makes.</summary>
     public static string Normalized(string work) => $"{work}/normalized.json";
 

@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Reflection;
 using System.Text.Json;
 using System.Text.Json.Nodes;
@@ -33,12 +32,12 @@ internal static class OptionBinder
         if (option.Word is { } word && text == word) return option.WordValue;
         if (type == typeof(int))
         {
-            if (!int.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var i)) throw Wrong("a whole number");
+            if (RecipeNumber.ReadWhole(text) is not { } i) throw Wrong($"a whole number; {RecipeNumber.About}");
             if (option.Values.Length > 0 && !option.Values.Contains(i)) throw Wrong(string.Join(", ", option.Values.Where(v => option.Word is null || v != option.WordValue)) + (option.Word is null ? "" : $" or {option.Word}"));
             if (i < option.Min || i > option.Max) throw Wrong($"{option.Min} to {option.Max}");
             return i;
         }
-        if (!double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var d) || !double.IsFinite(d)) throw Wrong("a number");
+        if (RecipeNumber.Read(text) is not { } d) throw Wrong($"a number; {RecipeNumber.About}");
         if (d < option.Min || d > option.Max) throw Wrong($"{option.Min} to {option.Max}");
         return d;
 
@@ -55,6 +54,7 @@ internal static class OptionBinder
         {
             var key = RecipeReader.Key(keyNode);
             if (alsoKnown.Contains(key)) continue;
+            if (key.All(char.IsAsciiDigit)) throw new RecipeException(keyNode, $"'{key}' behind a comma is no key; {RecipeNumber.About}");
             if (!known.TryGetValue(key, out var o)) throw RecipeException.Unknown(keyNode, key, known.Keys.Concat(alsoKnown));
             bound[key] = Parse(value, key, o.Property, o.Option);
         }

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Recipes;
 
@@ -16,6 +17,27 @@ public sealed record Recipe(
 
     /// <summary>How the result is compared with the original.</summary>
     public EvaluateOptions Evaluate { get; init; } = new();
+
+    /// <summary>The recipe with the options decided that depend on this machine, in steps and rules (<see cref="LayerTechnique.Settled(object)"/>).</summary>
+    public Recipe Settled() => this with
+    {
+        Steps = [.. Steps.Select(s => s with { Options = Settled(s, null) })],
+        Layers = [.. Layers.Select(r => r with { Overrides = r.Overrides.ToDictionary(o => o.Key, o => Settled(o.Key, o.Value)) })],
+    };
+
+    private JsonElement Settled(string step, JsonElement overrides)
+    {
+        if (Steps.FirstOrDefault(s => s.Step == step) is not { } named) return overrides;
+        var settled = Settled(named, overrides);
+        return JsonSerializer.SerializeToElement(overrides.EnumerateObject().ToDictionary(p => p.Name, p => settled.GetProperty(p.Name)));
+    }
+
+    private static JsonElement Settled(RecipeStep step, JsonElement? overrides)
+    {
+        var technique = LayerTechnique.All.First(t => t.Step == step.Step && t.Method == step.Method);
+        var options = OptionBinder.Merge(technique.OptionsType, step.Options, overrides);
+        return JsonSerializer.SerializeToElement(technique.Settled(options), technique.OptionsType, Json.Options);
+    }
 }
 
 /// <summary>Steps that are not about one layer; one property each, null where the recipe does not name it.</summary>
@@ -89,13 +111,31 @@ public sealed record SimplifyOptions
     [Techniques.Option("Names inside the graph: short (default) or keep. Inputs, outputs and weights' reports keep theirs.")]
     public NameStyle Names { get; init; } = NameStyle.Short;
 
+    /// <summary>Compute what depends on constants alone.</summary>
+    [Techniques.Option("Compute expressions of constants in front of weights once, as weight normalization, transposed weights and fake quantization are (default true).")]
+    public bool Constants { get; init; } = true;
+
     /// <summary>Fold BatchNormalization and constant factors and offsets into the Conv before them.</summary>
     [Techniques.Option("Fold BatchNormalization, and factors and offsets that are constants, into the convolution before it (default true).")]
     public bool BatchNorm { get; init; } = true;
 
+    /// <summary>What becomes of inputs of the model that have an initializer.</summary>
+    [Techniques.Option("Inputs of the model that are initializers too, which a caller may override: keep (default: they and their weights stay as they are) or constant (they are no inputs any more).")]
+    public InitializerInputs InitializerInputs { get; init; } = InitializerInputs.Keep;
+
     /// <summary>Write the hard swish in two operators.</summary>
     [Techniques.Option("Write x * clip(x + 3, 0, 6) / 6 as x * HardSigmoid(x) (default true).")]
     public bool HardSwish { get; init; } = true;
+}
+
+/// <summary>What becomes of inputs of the model that have an initializer as a default (ONNX IR, "Graphs").</summary>
+public enum InitializerInputs
+{
+    /// <summary>A caller may go on to override them.</summary>
+    Keep,
+
+    /// <summary>They are constants, and no inputs.</summary>
+    Constant,
 }
 
 /// <summary>What becomes of names inside the graph.</summary>

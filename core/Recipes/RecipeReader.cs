@@ -116,15 +116,20 @@ public static class RecipeReader
         if (node is not YamlMappingNode map) throw new RecipeException(node, "'budget' takes {maxAccuracyLoss, maxSizeRatio}");
         string[] known = ["maxAccuracyLoss", "maxSizeRatio"];
         foreach (var k in map.Children.Keys)
+        {
+            // {maxAccuracyLoss: 0,01} is a map of two keys.
+            if (Key(k).All(char.IsAsciiDigit))
+                throw new RecipeException(k, $"'{Key(k)}' behind a comma is no key; {RecipeNumber.About}");
             if (!known.Contains(Key(k))) throw RecipeException.Unknown(k, Key(k), known);
+        }
         return new RecipeBudget(Fraction("maxAccuracyLoss"), Fraction("maxSizeRatio"));
 
         double? Fraction(string key)
         {
             if (Child(map, key) is not { } n) return null;
-            return n is YamlScalarNode { Value: { } v } && double.TryParse(v, System.Globalization.CultureInfo.InvariantCulture, out var d) && d is >= 0 and <= 1
+            return n is YamlScalarNode { Value: { } v } && RecipeNumber.Read(v) is { } d and >= 0 and <= 1
                 ? d
-                : throw new RecipeException(n, $"'{key}' takes a fraction from 0 to 1");
+                : throw new RecipeException(n, $"'{key}' takes a fraction from 0 to 1; {RecipeNumber.About}");
         }
     }
 

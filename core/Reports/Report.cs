@@ -1,4 +1,5 @@
 using Serverless.Core.Evaluation;
+using Serverless.Core.Onnx.Simplification;
 
 namespace Serverless.Core.Reports;
 
@@ -15,6 +16,9 @@ public sealed record Report(
 
     /// <summary>What the techniques were calibrated on, or null when they needed nothing.</summary>
     public ReportCalibration? Calibration { get; init; }
+
+    /// <summary>Expressions of constants that were computed once, each with the constant that stands for it.</summary>
+    public IReadOnlyList<FoldedExpression> Folded { get; init; } = [];
 
     /// <summary>What was scaled before anything was quantized, or null when nothing was to be.</summary>
     public ReportRescaling? Rescaling { get; init; }

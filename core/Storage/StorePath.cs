@@ -41,6 +41,10 @@ public static class StorePath
         return name;
     }
 
+    /// <summary>A relative path without its <c>.</c> and empty segments: <c>./a//b</c> is <c>a/b</c>. An absolute one stays as it is.</summary>
+    public static string Normal(string relative) =>
+        relative.StartsWith('/') ? relative : string.Join('/', relative.Split('/').Where(s => s is not ("" or ".")));
+
     /// <summary>
     /// Why a relative path taken from a model may not be followed, or null when it stays inside its folder:
     /// empty, absolute, a colon (a drive), a backslash, a control character, or a <c>.</c>/<c>..</c> segment.

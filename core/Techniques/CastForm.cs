@@ -10,6 +10,6 @@ internal static class CastForm
     {
         ModelEdit.RemoveDefinition(weight);
         var halves = edit.AddConstant(weight.Scope, weight.Value + "_h", Forms.Tensor(shard, layer.Codes, (DataType)layer.CastType, weight.Reference.Dims));
-        ModelEdit.InsertFirst(weight.Scope, [ModelEdit.Node("Cast", [halves], [weight.Value], ModelEdit.Attribute("to", (long)weight.Reference.DataType))]);
+        ModelEdit.InsertFirst(weight.Scope, [ModelEdit.Node("Cast", [halves], [weight.Value], ModelEdit.Attribute("to", (long)weight.Type))]);
     }
 }

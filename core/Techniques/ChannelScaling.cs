@@ -54,7 +54,7 @@ public sealed record ChannelScaling(string Value, int Channels, IReadOnlyList<Ch
         foreach (var w in weights.Where(w => w.Uses is [{ Direct: true, Input: 1, Op: "Conv" or "MatMul" or "Gemm" } u] && u.Scope == main)) layers[w.Uses[0].Node] = w;
         var users = main.Nodes.SelectMany(n => n.Input.Concat(GraphScope.Captures(n)).Select(i => (i, n))).ToLookup(p => p.i, p => p.n, StringComparer.Ordinal);
         var graph = new Surroundings(main, layers, users, main.Nodes.SelectMany(n => n.Output.Select(o => (o, n))).ToDictionary(p => p.o, p => p.n, StringComparer.Ordinal),
-            main.Graph!.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal), main.Graph.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal));
+            main.Graph!.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal), main.Constants.ToDictionary(t => t.Name, StringComparer.Ordinal));
         return [.. main.Nodes.Where(layers.ContainsKey).Select(n => n.Input[0]).Distinct().Select(v => graph.Find(v) ?? graph.OnTheWay(v)).OfType<ChannelScaling>()];
     }
 

@@ -17,7 +17,7 @@ internal sealed class DepthwisePadding(ModelEdit edit)
         ["Relu", "Clip", "HardSigmoid", "Sigmoid", "LeakyRelu", "Tanh", "HardSwish", "QuantizeLinear", "DequantizeLinear", "MaxPool", "AveragePool", "GlobalAveragePool", "Squeeze", "Unsqueeze"];
 
     private readonly GraphScope main = edit.Roots[0];
-    private readonly HashSet<string> constants = edit.Roots[0].Graph!.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
+    private readonly HashSet<string> constants = edit.Roots[0].Constants.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
 
     /// <summary>Pads wherever everything around a depthwise convolution can be.</summary>
     /// <param name="convolutions">The integer convolutions, each with its number of output channels.</param>

@@ -21,7 +21,10 @@ public sealed class DynamicForm(ModelEdit edit)
             return;
         }
         edit.Import(Forms.Microsoft, 1);
-        var (codes, scales, zeros) = Constants(weight, layer, shard, layer.Shape.Rows);
+        // The kernel takes [inputs, outputs]; torch.nn.Linear has [outputs, inputs]. Folded at load.
+        var (codes, scales, zeros) = weight.Uses[0].IntAttribute("transB", 0) != 0
+            ? Turned(weight, layer, shard, [1, 0], layer.Shape.Rows)
+            : Constants(weight, layer, shard, layer.Shape.Rows);
         foreach (var use in weight.Uses)
         {
             var old = use.Node;
@@ -54,7 +57,7 @@ public sealed class DynamicForm(ModelEdit edit)
         edit.Import(Forms.Microsoft, 1);
         var use = w.Weight.Uses[0];
         var old = use.Node;
-        var (x, h) = (Turned(w), Turned(r));
+        var (x, h) = (Gates(w), Gates(r));
         string Optional(int i) => i < old.Input.Count ? old.Input[i] : "";
         var node = ModelEdit.Node($"{Forms.Microsoft}:DynamicQuantizeLSTM",
             [old.Input[0], x.Codes, h.Codes, Optional(3), Optional(4), Optional(5), Optional(6), Optional(7), x.Scales, x.Zeros, h.Scales, h.Zeros], old.Output);
@@ -63,13 +66,15 @@ public sealed class DynamicForm(ModelEdit edit)
         ModelEdit.Replace(use.Scope, old, [node]);
     }
 
-    // The kernel takes [directions, inputs, gates]; the model has [directions, gates, inputs]. Folded at load.
-    private (string Codes, string Scales, string Zeros) Turned((Weight Weight, EncodedLayer Layer, string Shard) part)
+    // The kernel takes [directions, inputs, gates]; the model has [directions, gates, inputs].
+    private (string Codes, string Scales, string Zeros) Gates((Weight Weight, EncodedLayer Layer, string Shard) part) =>
+        Turned(part.Weight, part.Layer, part.Shard, [0, 2, 1], part.Weight.Reference.Dims[0], part.Weight.Reference.Dims[1]);
+
+    private (string Codes, string Scales, string Zeros) Turned(Weight weight, EncodedLayer layer, string shard, long[] order, params long[] scaleDims)
     {
-        var dims = part.Weight.Reference.Dims;
-        var (codes, scales, zeros) = Constants(part.Weight, part.Layer, part.Shard, dims[0], dims[1]);
-        var turned = edit.FreshName(part.Weight.Value + "_t");
-        ModelEdit.InsertFirst(part.Weight.Scope, [ModelEdit.Node("Transpose", [codes], [turned], ModelEdit.Attribute("perm", [0L, 2L, 1L]))]);
+        var (codes, scales, zeros) = Constants(weight, layer, shard, scaleDims);
+        var turned = edit.FreshName(weight.Value + "_t");
+        ModelEdit.InsertFirst(weight.Scope, [ModelEdit.Node("Transpose", [codes], [turned], ModelEdit.Attribute("perm", order))]);
         return (turned, scales, zeros);
     }
 

@@ -36,7 +36,7 @@ internal static class FoldedForm
             var each = edit.AddConstant(scope, weight.Value + "_f", Forms.Tensor(shard, factors, DataType.Float16, FactorDims(dims, layer.Shape, factors.Length / 2)));
             value = Add("Mul", [value, Add("Cast", [each], To(DataType.Float))]);
         }
-        if (weight.Reference.DataType != (int)DataType.Float) Add("Cast", [value], To((DataType)weight.Reference.DataType));
+        if (weight.Type != (int)DataType.Float) Add("Cast", [value], To((DataType)weight.Type));
         nodes[^1].Output[0] = weight.Value;
         ModelEdit.InsertFirst(scope, nodes);
 

@@ -30,8 +30,11 @@ public sealed record LayerShape(long Outer, long Axis, long Inner)
             (true, "Gemm" or "com.microsoft.FusedGemm", 0) => use.IntAttribute("transA", 0) == 0 ? 1 : 0,
             _ => dims.Length - 1,
         };
-        if (use is { Direct: true, Op: "Conv" or "ConvTranspose" or "com.microsoft.FusedConv" })
+        if (use is { Direct: true, Op: "Conv" or "DeformConv" or "com.microsoft.FusedConv" })
             return new LayerShape(dims[0], weight.Reference.Elements / dims[0], 1);
+        // [inputs, outputs of a group, kernel]: a row is what one pixel of the kernel takes from the inputs of a group.
+        if (use is { Direct: true, Op: "ConvTranspose" })
+            return new LayerShape(use.IntAttribute("group", 1), dims[0] / use.IntAttribute("group", 1), Product(dims[1..]));
         return new LayerShape(Product(dims[..reduced]), dims[reduced], Product(dims[(reduced + 1)..]));
     }
 
@@ -46,7 +49,7 @@ public sealed record LayerShape(long Outer, long Axis, long Inner)
         {
             var fits = use.Op switch
             {
-                "Conv" or "ConvTranspose" or "com.microsoft.FusedConv" => dims.Length >= 3 && Divides(use.IntAttribute("group", 1), dims[0]),
+                "Conv" or "ConvTranspose" or "DeformConv" or "com.microsoft.FusedConv" => dims.Length >= 3 && Divides(use.IntAttribute("group", 1), dims[0]),
                 "Gemm" or "com.microsoft.FusedGemm" => dims.Length == 2,
                 "LSTM" or "GRU" or "RNN" => dims.Length == 3,
                 _ => true,

@@ -76,6 +76,12 @@ public abstract class LayerTechnique
     /// <summary>Why a combination of options makes no sense, or null.</summary>
     public virtual string? WhyInvalid(object options) => null;
 
+    /// <summary>
+    /// The options with those decided that depend on this machine: settled once a run, so that the result does not depend on
+    /// where its layers are compressed.
+    /// </summary>
+    public virtual object Settled(object options) => options;
+
     /// <summary>Whether a step that names no method means this one.</summary>
     public virtual bool IsDefault => false;
 
@@ -120,6 +126,9 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique where TOptions :
     public sealed override string? WhyInvalid(object options) => WhyInvalid((TOptions)options);
 
     /// <inheritdoc/>
+    public sealed override object Settled(object options) => Settled((TOptions)options);
+
+    /// <inheritdoc/>
     public sealed override Treatment? Gentler(object options) => Gentler((TOptions)options);
 
     /// <inheritdoc/>
@@ -146,6 +155,9 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique where TOptions :
 
     /// <inheritdoc cref="LayerTechnique.WhyInvalid"/>
     protected virtual string? WhyInvalid(TOptions options) => null;
+
+    /// <inheritdoc cref="LayerTechnique.Settled"/>
+    protected virtual TOptions Settled(TOptions options) => options;
 
     /// <inheritdoc cref="LayerTechnique.Gentler"/>
     protected abstract Treatment? Gentler(TOptions options);

@@ -88,7 +88,7 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
         var products = new HashSet<string>(StringComparer.Ordinal);
         var taken = new HashSet<string>(StringComparer.Ordinal);
         var floats = new Dictionary<string, string>(IntegerPlacement.Floats([.. layers.Select(l => l.Weight)], main, observed), StringComparer.Ordinal);
-        foreach (var t in main.Graph.Initializer) constants.TryAdd(t.Name, t);
+        foreach (var t in main.Constants) constants.TryAdd(t.Name, t);
         using var weights = edit.Batch(layers.Select(l => ModelEdit.Outermost(l.Weight.Scope)).Distinct());
         foreach (var (weight, layer, shard, scales) in layers)
         {

@@ -11,6 +11,11 @@ public sealed class Activities(AppHost host)
     public Task<DropState> CheckDrop([ActivityTrigger] DropCheck input, FunctionContext context) =>
         host.RunAsync<CheckDrop, DropCheck, DropState>(input, context);
 
+    /// <inheritdoc cref="Core.Pipeline.FoldConstants"/>
+    [Function(nameof(FoldConstants))]
+    public Task<Inspected> FoldConstants([ActivityTrigger] InspectInput input, FunctionContext context) =>
+        host.RunAsync<FoldConstants, InspectInput, Inspected>(input, context);
+
     /// <inheritdoc cref="Core.Pipeline.Inspect"/>
     [Function(nameof(Inspect))]
     public Task<Inspected> Inspect([ActivityTrigger] InspectInput input, FunctionContext context) =>

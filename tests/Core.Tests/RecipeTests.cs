@@ -55,9 +55,34 @@ public class RecipeTests
     [InlineData("version: 1\npreset: int8\nlayers:\n- {match: a, bitss: 4}\n", "did you mean 'bits'?")]
     [InlineData("version: 1\npreset: &a int8\nlayers: [*a]\n", "aliases")]
     [InlineData("version: 1\nbudget: {maxSizeRatio: 2}\npreset: int8\n", "fraction")]
+    [InlineData("version: 1\npreset: int8\nbudget:\n  maxAccuracyLoss: 0,01\n", "line 4: 'maxAccuracyLoss' takes a fraction from 0 to 1; write digits, a point")]
+    [InlineData("version: 1\npreset: int8\nbudget: {maxAccuracyLoss: 0,01}\n", "'01' behind a comma is no key; write digits, a point")]
+    [InlineData("version: 1\npreset: int8\nbudget: {maxAccuracyLoss: \"1,0\"}\n", "fraction")]
+    [InlineData("version: 1\npreset: int8\nbudget: {maxSizeRatio: 00.5}\n", "fraction")]
+    [InlineData("version: 1\npreset: int8\nbudget: {maxSizeRatio: 0_1}\n", "fraction")]
+    [InlineData("version: 1\npreset: int8\nbudget: {maxSizeRatio: .inf}\n", "fraction")]
+    [InlineData("version: 1\npreset: int8\nbudget: {maxSizeRatio: \"٠\"}\n", "fraction")]
+    [InlineData("version: 1\npreset: int8\nevaluate: {timeout: 1:30}\n", "a point for decimals")]
+    [InlineData("version: 1\npreset: int8\nevaluate: {timeout: 2,5}\n", "'5' behind a comma is no key")]
+    [InlineData("version: 1\nsteps:\n- quantize: {bits: 010}\n", "a whole number")]
+    [InlineData("version: 1\nsteps:\n- quantize: {bits: 0x4}\n", "a whole number")]
+    [InlineData("version: 1\nsteps:\n- quantize: {bits: 4.0}\n", "a whole number")]
+    [InlineData("version: 1\nsteps:\n- quantize: {method: static, samples: 1_000}\n", "a whole number")]
+    [InlineData("version: 1\nsteps:\n- quantize: {method: static, samples: \"1,000\"}\n", "a whole number")]
+    [InlineData("version: 1\nsteps:\n- quantize: {symmetric: yes}\n", "true or false")]
     [InlineData("", "empty")]
     public void What_is_wrong_is_said(string yaml, string what) =>
         Assert.Contains(what, Assert.Throws<BadInputException>(() => RecipeReader.Read(yaml, "recipe.yaml")).Message);
+
+    [Theory]
+    [InlineData("0.01", 0.01)]
+    [InlineData(".5", 0.5)]
+    [InlineData("1e-3", 0.001)]
+    [InlineData("+0.25", 0.25)]
+    [InlineData("0", 0)]
+    [InlineData("1", 1)]
+    public void Numbers_with_one_reading_are_taken(string written, double read) =>
+        Assert.Equal(read, RecipeReader.Read($"version: 1\npreset: int8\nbudget: {{maxAccuracyLoss: {written}}}\n", "r").Budget!.MaxAccuracyLoss);
 
     [Fact]
     public void Deep_and_long_recipes_are_refused_without_harm()

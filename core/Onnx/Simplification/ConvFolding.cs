@@ -30,7 +30,7 @@ public static class ConvFolding
         foreach (var scope in edit.Roots[0].All())
         {
             var uses = CountUses(scope);
-            var initializers = scope.Graph!.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);
+            var initializers = scope.Constants.ToDictionary(t => t.Name, StringComparer.Ordinal);
             var consumers = scope.Nodes.SelectMany(n => n.Input.Select(i => (i, n))).ToLookup(p => p.i, p => p.n, StringComparer.Ordinal);
             foreach (var conv in scope.Nodes.Where(n => n is { OpType: "Conv", Domain: "", Output.Count: 1 }).ToList())
             {

@@ -20,8 +20,8 @@ public static class HardSwishFolding
         using var batch = edit.Batch();
         foreach (var scope in edit.Roots[0].All())
         {
-            var initializers = scope.Graph!.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);
-            var outputs = scope.Graph.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
+            var initializers = scope.Constants.ToDictionary(t => t.Name, StringComparer.Ordinal);
+            var outputs = scope.Graph!.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
             var users = scope.Nodes.SelectMany(n => n.Input.Concat(GraphScope.Captures(n)).Select(i => (i, n))).ToLookup(p => p.i, p => p.n, StringComparer.Ordinal);
             foreach (var add in scope.Nodes.Where(n => n is { OpType: "Add", Domain: "", Input.Count: 2 }).ToList())
             {

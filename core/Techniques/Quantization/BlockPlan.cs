@@ -57,7 +57,7 @@ internal static class BlockPlan
     private static StorageForm Form(Weight weight, LayerShape shape, BlockRequest o)
     {
         if (!o.Kernel || o.KernelBits is not (2 or 4 or 8) || o.Group == 0) return StorageForm.Folded;
-        if (weight.Reference is not { DataType: (int)DataType.Float, Dims.Length: 2 } || weight.Scope.Function is not null) return StorageForm.Folded;
+        if (weight is not { Type: (int)DataType.Float, Reference.Dims.Length: 2 } || weight.Scope.Function is not null) return StorageForm.Folded;
         if (!weight.Uses.All(u => u.Direct && u.Scope.Function is null)) return StorageForm.Folded;
         if (shape.Elements >= MatMulNBitsFrom && shape.Axis >= MatMulNBitsAxisFrom && weight.Uses.All(IsMatMul) && weight.Uses.Select(TransB).Distinct().Count() == 1
             && !(o.KernelBits == 2 && o.Group < SmallestKernelBlock2Bits))

@@ -29,6 +29,10 @@ public sealed class DynamicInteger : LayerTechnique<DynamicIntegerOptions>
     public override string About => "Weights in int8, activations rounded as they come, for MatMul, Gemm and LSTM (ONNX Runtime, dynamic quantization).";
 
     /// <inheritdoc/>
+    protected override DynamicIntegerOptions Settled(DynamicIntegerOptions options) =>
+        options with { ReduceRange = StaticInteger.Settled(options.ReduceRange) };
+
+    /// <inheritdoc/>
     protected override Treatment? Gentler(DynamicIntegerOptions options) => RoundToNearest.At(8);
 
     /// <inheritdoc/>
@@ -47,7 +51,7 @@ public sealed class DynamicInteger : LayerTechnique<DynamicIntegerOptions>
 
     private static string? WhyFloat(Weight weight)
     {
-        if (weight.Reference.DataType != (int)Onnx.Schema.TensorProto.Types.DataType.Float) return "its type is not float32";
+        if (weight.Type != (int)Onnx.Schema.TensorProto.Types.DataType.Float) return "its type is not float32";
         if (weight.Scope.Function is not null || weight.Uses.Any(u => u.Scope.Function is not null)) return "it is in a model-local function";
         if (IsLstm(weight))
             return weight.Uses is [{ Direct: true } only] && weight.Reference.Dims.Length == 3 && only.IntAttribute("layout", 0) == 0 ? null : "the LSTM shares it or has its batch first";
@@ -56,9 +60,9 @@ public sealed class DynamicInteger : LayerTechnique<DynamicIntegerOptions>
         {
             if (!u.Direct) return $"a layout operator stands between it and {u.Op}";
             var fits = u is { Op: "MatMul", Input: 1 }
-                || (u is { Op: "Gemm", Input: 1 } && u.IntAttribute("transA", 0) == 0 && u.IntAttribute("transB", 0) == 0 && u.FloatAttribute("alpha", 1) == 1 && u.FloatAttribute("beta", 1) == 1);
+                || (u is { Op: "Gemm", Input: 1 } && u.IntAttribute("transA", 0) == 0 && u.FloatAttribute("alpha", 1) == 1 && u.FloatAttribute("beta", 1) == 1);
             if (!fits) return $"there is no dynamic integer kernel for {u.Op} here";
         }
-        return null;
+        return weight.Uses.Select(u => u.IntAttribute("transB", 0)).Distinct().Count() > 1 ? "its uses differ" : null;
     }
 }

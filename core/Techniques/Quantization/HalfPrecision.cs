@@ -35,11 +35,15 @@ public sealed record HalfPrecisionOptions
 
 /// <summary>
 /// Weights in 16-bit floats (IEEE 754-2019 binary16; bfloat16), rounded to nearest even, cast back to their own type at load: every operator
-/// computes in float32 as before, or in float16 where that is asked for (<see cref="HalfGraph"/>). A weight beyond ±65,504 falls back to bfloat16, and where the opset has none, is refused.
+/// computes in float32 as before, or in float16 where that is asked for (<see cref="HalfGraph"/>). A layer with a weight beyond ±65,504, or whose weights are too small to keep three digits of, falls back to bfloat16, and where the
+/// opset has none, is refused.
 /// </summary>
 public sealed class HalfPrecision : LayerTechnique<HalfPrecisionOptions>
 {
     private const int CastNode = 60, Chunk = 1 << 18;
+
+    // The largest relative error of a bfloat16: what float16 makes of a layer of numbers near its smallest is worse.
+    private const double MostError = 1.0 / 256;
     private const long Bfloat16Since = 13;
 
     /// <inheritdoc/>
@@ -79,24 +83,28 @@ public sealed class HalfPrecision : LayerTechnique<HalfPrecisionOptions>
         var (type, fallback) = options.Type == HalfType.Bfloat16 && !bfloats
             ? (HalfType.Float16, "float16: bfloat16 needs opset 13")
             : (options.Type, (string?)null);
-        var made = await EncodeAsync(work, type, shard, cancellation);
-        if (made is null && !bfloats) throw new LayerRefusedException("has weights beyond ±65504, too large for float16, and bfloat16 needs opset 13");
-        if (made is null)
+        var (made, flushed) = await EncodeAsync(work, type, shard, cancellation);
+        var unfit = made is null ? "has weights beyond ±65504, too large for float16"
+            : type == HalfType.Float16 && made.RelativeError > MostError ? "has weights below 6e-8, too small for float16" : null;
+        if (unfit is not null && !bfloats) throw new LayerRefusedException($"{unfit}, and bfloat16 needs opset 13");
+        if (unfit is not null)
         {
             shard.SetLength(0);
-            fallback = "bfloat16: has weights beyond ±65504, too large for float16";
-            made = await EncodeAsync(work, HalfType.Bfloat16, shard, cancellation);
+            (made, _) = await EncodeAsync(work, HalfType.Bfloat16, shard, cancellation);
+            return made! with { Fallback = $"bfloat16: {unfit}" };
         }
+        if (flushed > 0) fallback ??= $"float16, in which {flushed:N0} weights below 6e-8 are zero";
         return made! with { Fallback = fallback, HalfCompute = options.Compute };
     }
 
-    private static async Task<EncodedLayer?> EncodeAsync(LayerWork work, HalfType type, Stream shard, CancellationToken cancellation)
+    // Also how many weights became zero. No layer where a weight became infinite.
+    private static async Task<(EncodedLayer? Layer, long Flushed)> EncodeAsync(LayerWork work, HalfType type, Stream shard, CancellationToken cancellation)
     {
         var elements = work.Weight.Elements;
         var floats = ArrayPool<float>.Shared.Rent((int)Math.Min(elements, Chunk));
         var halves = new ushort[Math.Min(elements, Chunk)];
         double error = 0, squares = 0;
-        long nonzero = 0;
+        long nonzero = 0, flushed = 0;
         try
         {
             for (long at = 0; at < elements; at += Chunk)
@@ -104,7 +112,8 @@ public sealed class HalfPrecision : LayerTechnique<HalfPrecisionOptions>
                 var part = floats.AsMemory(0, (int)Math.Min(Chunk, elements - at));
                 await work.Weight.ReadAsync(at, part, cancellation);
                 _ = BlockScale.Bounds(part.Span);
-                if (!Convert(part.Span, type, halves, ref error, ref squares, ref nonzero)) return null;
+                if (!Convert(part.Span, type, halves, ref error, ref squares, ref nonzero)) return (null, 0);
+                flushed += part.Length - part.Span.Count(0f);
                 await shard.WriteAsync(MemoryMarshal.AsBytes(halves.AsSpan(0, part.Length)).ToArray(), cancellation);
             }
         }
@@ -113,8 +122,9 @@ public sealed class HalfPrecision : LayerTechnique<HalfPrecisionOptions>
             ArrayPool<float>.Shared.Return(floats);
         }
         var range = new ShardRange(0, elements * 2);
-        return new EncodedLayer(StorageForm.Cast, work.Shape, 16, 1, 1, true, false, range, new ShardRange(range.Length, 0), null,
+        var layer = new EncodedLayer(StorageForm.Cast, work.Shape, 16, 1, 1, true, false, range, new ShardRange(range.Length, 0), null,
             squares == 0 ? 0 : Math.Sqrt(error / squares), nonzero) { CastType = (int)(type == HalfType.Float16 ? DataType.Float16 : DataType.Bfloat16) };
+        return (layer, flushed - nonzero);
     }
 
     private static bool Convert(ReadOnlySpan<float> floats, HalfType type, Span<ushort> halves, ref double error, ref double squares, ref long nonzero)

@@ -54,6 +54,9 @@ public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
     public override string About => "Activations and weights in int8, calibrated, run by integer kernels (Jacob et al. 2018).";
 
     /// <inheritdoc/>
+    protected override StaticIntegerOptions Settled(StaticIntegerOptions options) => options with { ReduceRange = Settled(options.ReduceRange) };
+
+    /// <inheritdoc/>
     protected override Treatment? Gentler(StaticIntegerOptions options) => RoundToNearest.At(8);
 
     /// <inheritdoc/>
@@ -82,17 +85,19 @@ public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
         return await RoundToNearest.InsteadAsync(work, new RoundToNearestOptions(), $"weights only: {work.Plan.Instead}", shard, cancellation);
     }
 
-    /// <summary>The largest code of a weight.</summary>
-    internal static int Largest(ReduceRange reduce) => reduce switch
+    /// <summary>The largest code of a weight, for a range that is settled.</summary>
+    internal static int Largest(ReduceRange reduce) => Settled(reduce) == ReduceRange.Yes ? 63 : 127;
+
+    /// <summary>What <see cref="ReduceRange.Auto"/> means on this processor.</summary>
+    internal static ReduceRange Settled(ReduceRange reduce)
     {
-        ReduceRange.Yes => 63,
-        ReduceRange.No => 127,
-        _ => Sse2.IsSupported && !AvxVnni.IsSupported && !Avx512Vbmi.IsSupported ? 63 : 127,
-    };
+        if (reduce != ReduceRange.Auto) return reduce;
+        return Sse2.IsSupported && !AvxVnni.IsSupported && !Avx512Vbmi.IsSupported ? ReduceRange.Yes : ReduceRange.No;
+    }
 
     private static string? WhyFloat(Weight weight)
     {
-        if (weight.Reference.DataType != (int)Onnx.Schema.TensorProto.Types.DataType.Float) return "its type is not float32";
+        if (weight.Type != (int)Onnx.Schema.TensorProto.Types.DataType.Float) return "its type is not float32";
         if (weight.Scope.Parent is not null || weight.Scope.Function is not null) return "it is in a subgraph or function";
         if (weight.Scope.Opset < OpsetRaise.Lowest) return $"the operator set {weight.Scope.Opset} has no integer operators";
         foreach (var u in weight.Uses)

@@ -1,0 +1,59 @@
+using Serverless.Core.Onnx.Schema;
+using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+
+namespace Serverless.Core.Onnx.Simplification;
+
+/// <summary>
+/// Casts of weights that are stored as float16 or bfloat16 to float. Behind the layout operators that follow, they are the last before
+/// what uses the weight, and belong to its definition (<see cref="Weight.Cast"/>).
+/// </summary>
+public static class WideningCasts
+{
+    private static readonly HashSet<string> Layouts = ["Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"];
+
+    /// <summary>Whether a node casts a constant so.</summary>
+    internal static bool Is(NodeProto node, IReadOnlyDictionary<string, TensorProto> constants) =>
+        node is { OpType: "Cast", Domain: "", Input.Count: 1, Output.Count: 1 } && node.Attribute.Any(a => a.Name == "to" && a.I == (int)DataType.Float)
+        && constants.GetValueOrDefault(node.Input[0]) is { DataType: (int)DataType.Float16 or (int)DataType.Bfloat16 };
+
+    /// <summary>Exchanges each with the layout operators that alone follow it. Changes no value but those between the two.</summary>
+    /// <param name="main">The scope of the main graph; constants must be initializers.</param>
+    public static void MoveLast(GraphScope main)
+    {
+        foreach (var scope in main.All())
+        {
+            var constants = scope.Constants.ToDictionary(t => t.Name, StringComparer.Ordinal);
+            var casts = scope.Nodes.Where(n => Is(n, constants)).ToList();
+            if (casts.Count == 0) continue;
+            var own = scope.Nodes.ToHashSet<object>(ReferenceEqualityComparer.Instance);
+            var moved = false;
+            foreach (var cast in casts)
+            {
+                while (Only(scope, own, cast.Output[0]) is { } next && next.Input[0] == cast.Output[0])
+                {
+                    var (stored, between, last) = (cast.Input[0], cast.Output[0], next.Output[0]);
+                    (next.Input[0], next.Output[0]) = (stored, between);
+                    (cast.Input[0], cast.Output[0]) = (between, last);
+                    scope.Forget();
+                    moved = true;
+                }
+            }
+            if (moved) Sort(scope);
+        }
+    }
+
+    private static NodeProto? Only(GraphScope scope, HashSet<object> own, string value)
+    {
+        var users = scope.Index.Users(value).Take(2).ToList();
+        if (users.Count != 1 || scope.Index.IsOutput(value) || !own.Contains(users[0])) return null;
+        return users[0].Domain.Length == 0 && Layouts.Contains(users[0].OpType) ? users[0] : null;
+    }
+
+    private static void Sort(GraphScope scope)
+    {
+        var order = GraphCheck.TopologicalOrder(scope.Nodes)!.Select(i => scope.Nodes[i]).ToList();
+        scope.Nodes.Clear();
+        scope.Nodes.AddRange(order);
+        scope.Forget();
+    }
+}
