@@ -1,7 +1,4 @@
 using System.CommandLine;
-using System.Globalization;
-using Serverless.Core;
-using Serverless.Core.Pipeline;
 
 namespace Serverless.Local;
 
@@ -18,31 +15,23 @@ internal static class CompressCommand
         var force = new Option<bool>("--force");
         force.Description = "Replace an --out folder that holds something else; what it holds is kept as DIR.old-1. The original is never touched.";
         var memory = new Option<string?>("--memory") { Description = MemorySize.About };
-        var command = new Command("compress", "Compress a model; the original is never changed.") { model, recipe, data, output, work, memory, force };
+        var verbose = Verbose.Option();
+        var command = new Command("compress", "Compress a model; the original is never changed.")
+        {
+            model, recipe, data, output, work, memory, force, verbose,
+        };
         command.SetAction((parsed, cancellation) => Outcome.OfAsync(async () =>
         {
             var drop = Drop.Of(parsed.GetValue(model)!, parsed.GetValue(recipe), parsed.GetValue(data));
             long? budget = parsed.GetValue(memory) is { } m ? MemorySize.Parse(m) : null;
             var options = new LocalOptions(parsed.GetValue(output), Directory.GetCurrentDirectory(), parsed.GetValue(work),
                 budget) { Force = parsed.GetValue(force) };
-            var result = await RunDisplay.RunAsync(display => RunDrop.RunAsync(drop, options, display.Show, display.Say, cancellation));
-            return Print(drop.Name, result);
+            var result = await RunDisplay.RunAsync(display => RunDrop.RunAsync(drop, options, display.Show, display.Say, cancellation),
+                parsed.GetValue(verbose));
+            ResultTable.Print(drop, result);
+            StandardStreams.TellIfLost($"the result is in {result.Run.Output}");
+            return result.ExitCode;
         }));
         return command;
-    }
-
-    /// <summary>Prints a result in three lines and gives its exit code.</summary>
-    public static int Print(string name, RunResult result)
-    {
-        var ratio = (double)result.BytesAfter / result.BytesBefore;
-        Console.WriteLine($"{Printable.Line(name)}: {RunDisplay.Bytes(result.BytesBefore)} → {RunDisplay.Bytes(result.BytesAfter)} "
-            + $"({ratio.ToString("0.0 %", CultureInfo.InvariantCulture)}), cosine {result.Cosine?.ToString("0.000000", CultureInfo.InvariantCulture) ?? "not compared"}");
-        Console.WriteLine(Printable.Line(result.Output));
-        var over = result.Status == RunResult.OverBudget;
-        if (over)
-            Console.WriteLine($"Over the recipe's budget (loss {result.Loss?.ToString("0.######", CultureInfo.InvariantCulture) ?? "unknown"}): "
-                + $"this is the best attempt.");
-        StandardStreams.TellIfLost($"the result is in {result.Output}");
-        return over ? ExitCode.OverBudget : ExitCode.Done;
     }
 }

@@ -49,6 +49,9 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
     /// <summary>How long a drop that cannot be read may stay as it is before it counts as broken.</summary>
     public TimeSpan Patience { get; init; } = TimeSpan.FromSeconds(30);
 
+    /// <summary>Says a line for each layer.</summary>
+    public bool Verbose { get; init; }
+
     /// <summary>Watches until cancelled; with <paramref name="once"/>, until everything there is done.</summary>
     public async Task RunAsync(bool once, CancellationToken cancellation)
     {
@@ -176,8 +179,12 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
         {
             var options = source.Options(drop, runId, memory) with { Gate = gate };
             var result = await RunDisplay.RunAsync(display => RunDrop.RunAsync(drop, options, display.Show, display.Say, cancellation),
-                alone ? null : drop.Name);
-            lock (results) CompressCommand.Print(drop.Name, result);
+                Verbose, alone ? null : drop.Name);
+            lock (results)
+            {
+                ResultTable.PrintShort(drop, result);
+                StandardStreams.TellIfLost($"the result is in {result.Run.Output}");
+            }
         }
         catch (Exception e) when (!cancellation.IsCancellationRequested && MayGoOn(e) && Pauses.Next($"{candidate.Key}|{candidate.State}") is { } pause)
         {

@@ -4,6 +4,7 @@ using System.Text.Json;
 using Serverless.Core.Onnx;
 using Serverless.Core.Pipeline;
 using Serverless.Core.Recipes;
+using Serverless.Core.Reports;
 using Serverless.Core.Storage;
 using Spectre.Console;
 
@@ -69,19 +70,19 @@ internal static class InspectCommand
     {
         var console = AnsiConsole.Console;
         if (Console.IsOutputRedirected) console.Profile.Width = 200;
-        console.MarkupLineInterpolated($"[bold]{Printable.Line(i.Model)}[/]: {RunDisplay.Bytes(i.Bytes)}, IR {i.IrVersion}, opset {i.Opsets.GetValueOrDefault("ai.onnx")}, {i.Ops.Values.Sum()} nodes, {i.Functions} functions, from {(i.Producer.Length > 0 ? Printable.Line(i.Producer) : "an unnamed exporter")}");
+        console.MarkupLineInterpolated($"[bold]{Printable.Line(i.Model)}[/]: {ByteCount.Text(i.Bytes)}, IR {i.IrVersion}, opset {i.Opsets.GetValueOrDefault("ai.onnx")}, {i.Ops.Values.Sum()} nodes, {i.Functions} functions, from {(i.Producer.Length > 0 ? Printable.Line(i.Producer) : "an unnamed exporter")}");
         console.MarkupLineInterpolated($"Operators: {string.Join(", ", i.Ops.Select(o => $"{Printable.Line(o.Key)} {o.Value}"))}");
         var amounts = new Table().AddColumns("Weights", "Where", "Tensors", "Bytes");
-        foreach (var a in i.Weights) amounts.AddRow(Shown(a.Type), Shown(a.Place), a.Tensors.ToString(), RunDisplay.Bytes(a.Bytes));
+        foreach (var a in i.Weights) amounts.AddRow(Shown(a.Type), Shown(a.Place), a.Tensors.ToString(), ByteCount.Text(a.Bytes));
         console.Write(amounts);
         var layers = new Table().AddColumns("Would be compressed", "Used by", "Shape", "Bits", "Group", "Form", "Before", "After");
         foreach (var l in i.Layers.Where(l => l.Compressed))
             layers.AddRow(Shown(l.Name), Shown(l.Op), string.Join('×', l.Shape), l.Bits.ToString()!, l.Group.ToString()!, l.Form!,
-                RunDisplay.Bytes(l.Bytes), RunDisplay.Bytes(l.BytesAfter!.Value));
+                ByteCount.Text(l.Bytes), ByteCount.Text(l.BytesAfter!.Value));
         console.Write(layers);
         var rest = new Table().AddColumns("Left alone, because it", "Tensors", "Bytes");
         foreach (var g in i.Layers.Where(l => !l.Compressed).GroupBy(l => l.Reason!.Split(':')[0]).OrderByDescending(g => g.Sum(l => l.Bytes)))
-            rest.AddRow(Shown(g.Key), g.Count().ToString(), RunDisplay.Bytes(g.Sum(l => l.Bytes)));
+            rest.AddRow(Shown(g.Key), g.Count().ToString(), ByteCount.Text(g.Sum(l => l.Bytes)));
         console.Write(rest);
     }
 }

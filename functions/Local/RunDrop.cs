@@ -25,7 +25,8 @@ internal sealed record LocalOptions(string? Output, string Root, string? Work, l
 internal static class RunDrop
 {
     /// <summary>Runs a drop; a run of the same drop elsewhere is waited for.</summary>
-    public static async Task<RunResult> RunAsync(Drop drop, LocalOptions options, Action<RunStatus> show, Action<string> say, CancellationToken cancellation)
+    public static async Task<LocalResult> RunAsync(
+        Drop drop, LocalOptions options, Action<RunStatus> show, Action<string> say, CancellationToken cancellation)
     {
         options = RunFolders.Check(drop, options, say);
         var source = drop.Source.Open();
@@ -38,7 +39,8 @@ internal static class RunDrop
 
         using var held = await RunLock.TakeAsync(Path.Combine(place.Local, runId + ".lock"), say, cancellation);
         await using var lease = store is BlobStore blobs ? await blobs.LeaseAsync($"work/{runId}.lock", () => say("Another machine runs this drop; waiting for it."), cancellation) : null;
-        if ((held.Waited || lease is { Waited: true }) && await ResultOfAsync(store, request, runId, cancellation) is { } done) return place.Shown(done);
+        var waited = held.Waited || lease is { Waited: true };
+        if (waited && await ResultOfAsync(store, request, runId, cancellation) is { } done) return done with { Run = place.Shown(done.Run) };
         var folder = Path.Combine(place.Local, runId);
         WorkFolder.Mend(folder);
         var aside = drop.Source.Storage is null ? PublishedFolder.AsideName(place.Folder) : null;
@@ -65,11 +67,12 @@ internal static class RunDrop
             await ClearAsync(store, request.Work, folder, CancellationToken.None);
             throw;
         }
+        var report = await store.ReadJsonAsync<Report>($"{request.Output}/report.json", cancellation);
         await ClearAsync(store, request.Work, folder, cancellation);
         // With --force that was said before.
         if (aside is not null && !options.Force && Directory.Exists(aside))
             say($"{place.Folder} came to hold what no run published there, which is kept as {aside}.");
-        return place.Shown(result);
+        return new LocalResult(place.Shown(result), report);
     }
 
     /// <summary>Where a run works and puts its result.</summary>
@@ -100,11 +103,15 @@ internal static class RunDrop
         Directory.Delete(folder, recursive: true);
     }
 
-    private static async Task<RunResult?> ResultOfAsync(IArtifactStore store, RunRequest request, string runId, CancellationToken cancellation)
+    private static async Task<LocalResult?> ResultOfAsync(
+        IArtifactStore store, RunRequest request, string runId, CancellationToken cancellation)
     {
         var path = $"{request.Output}/report.json";
         if (await store.FindAsync(path, cancellation) is null) return null;
         var report = await store.ReadJsonAsync<Report>(path, cancellation);
-        return report.RunId != runId ? null : new RunResult(report.Status, request.Output, report.Size.Before, report.Size.After, report.Fidelity.Cosine, report.Budget is { } budget ? budget.Loss : 0);
+        if (report.RunId != runId) return null;
+        var loss = report.Budget is { } budget ? budget.Loss : 0;
+        var run = new RunResult(report.Status, request.Output, report.Size.Before, report.Size.After, report.Fidelity.Cosine, loss);
+        return new LocalResult(run, report);
     }
 }

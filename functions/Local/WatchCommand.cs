@@ -15,8 +15,9 @@ internal static class WatchCommand
         var parallel = new Option<int?>("--parallel");
         parallel.Description = "Drops compressed beside each other (default: as many as there are cores, at most 4).";
         var once = new Option<bool>("--once") { Description = "Stop when all that is there now is done." };
+        var verbose = Verbose.Option();
         var command = new Command("watch", "Compress whatever is dropped into a folder or a container.") { folder, recipe, memory, storage,
-            parallel, once };
+            parallel, once, verbose };
         command.SetAction((parsed, cancellation) => Outcome.OfAsync(async () =>
         {
             var at = parsed.GetValue(folder)!;
@@ -27,7 +28,7 @@ internal static class WatchCommand
                 throw new BadInputException("--parallel: at least one drop is compressed at a time; give a number from 1.");
             long? budget = parsed.GetValue(memory) is { } m ? MemorySize.Parse(m) : null;
             IDropSource source = parsed.GetValue(storage) is { } s ? new StorageWatch(s, at, parsed.GetValue(recipe)) : new FolderWatch(at, parsed.GetValue(recipe));
-            using var watch = new DropWatch(source, budget, parsed.GetValue(parallel));
+            using var watch = new DropWatch(source, budget, parsed.GetValue(parallel)) { Verbose = parsed.GetValue(verbose) };
             await watch.RunAsync(parsed.GetValue(once), cancellation);
             return ExitCode.Done;
         }));

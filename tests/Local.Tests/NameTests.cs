@@ -27,7 +27,7 @@ public class NameTests
             await CommandLine.RunAsync(folder.Path, "inspect", "\u202Em.onnx"),
                 await CommandLine.RunAsync(folder.Path, "inspect", Named("\u202En.onnx")),
             await CommandLine.RunAsync(folder.Path, "inspect", "\u202En.onnx", "--json"),
-                await CommandLine.RunAsync(folder.Path, "compress", "\u202En.onnx", "--out", "out"),
+                await CommandLine.RunAsync(folder.Path, "compress", "\u202En.onnx", "--out", "out", "--verbose"),
             await CommandLine.RunAsync(folder.Path, "compress", "\u202En.onnx", "--wrong\u001B"),
         };
         Assert.Equal([2, 0, 0, 0, 2], runs.Select(r => r.ExitCode));

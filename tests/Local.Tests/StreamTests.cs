@@ -16,7 +16,7 @@ public class StreamTests
         using var folder = new Folder();
         var done = await ShellAsync(folder, $"$RUN compress '{RealModels.Digits}' --out out {redirection}");
         Assert.Equal(code, done.ExitCode);
-        Assert.Equal(printed, done.Output.Contains("cosine", StringComparison.Ordinal));
+        Assert.Equal(printed, done.Output.Contains("Cosine", StringComparison.Ordinal));
         Assert.True(File.Exists(Path.Combine(folder.Path, "out", "report.json")));
         Assert.Equal(["out"], Directory.GetFileSystemEntries(folder.Path).Select(Path.GetFileName));
         // A sentence that nobody can read is still exit 2.

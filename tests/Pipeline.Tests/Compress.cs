@@ -24,6 +24,6 @@ internal sealed record Compressed(RunResult Result, Report Report, string File)
         var options = new LocalOptions(output, folder.Path, work, 1L << 30, Isolated: false);
         var result = await RunDrop.RunAsync(Drop.Of(model, file, data), options, s => { lock (options) statuses?.Add(s); }, _ => { }, CancellationToken.None);
         var report = JsonSerializer.Deserialize<Report>(await System.IO.File.ReadAllBytesAsync(Path.Combine(output, "report.json")), Json.Options)!;
-        return new Compressed(result, report, Path.Combine(output, "model.onnx"));
+        return new Compressed(result.Run, report, Path.Combine(output, "model.onnx"));
     }
 }

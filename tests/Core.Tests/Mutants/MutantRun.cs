@@ -3,7 +3,6 @@ using System.Globalization;
 using System.Text.RegularExpressions;
 using Microsoft.ML.OnnxRuntime;
 using Serverless.Core;
-using Serverless.Core.Pipeline;
 using Serverless.Local;
 
 namespace Serverless.TestSupport;
@@ -101,7 +100,7 @@ internal static partial class MutantRun
             var run = RunDrop.RunAsync(Drop.Of(source, Path.Combine(folder, "recipe.yaml"), null), options, _ => { }, _ => { },
                 limit.Token);
             var result = await run.WaitAsync(Limit + Limit);
-            (code, cosine) = (result.Status == RunResult.OverBudget ? 3 : 0, result.Cosine);
+            (code, cosine) = (result.ExitCode, result.Run.Cosine);
         }
         catch (BadInputException e)
         {
@@ -164,7 +163,7 @@ internal static partial class MutantRun
 
     private static string Quantize(string options) => $"- quantize: {{{options}}}\n";
 
-    [GeneratedRegex(@"cosine (-?[0-9.]+)")]
+    [GeneratedRegex(@"Cosine +(-?[0-9.]+)")]
     private static partial Regex Cosine();
 
     [GeneratedRegex(@"\b[A-Z]\w*Exception\b")]

@@ -1,0 +1,57 @@
+using System.Globalization;
+
+namespace Serverless.Core.Reports;
+
+/// <summary>The figures of a report in words, the same on the console and in HTML.</summary>
+public static class ReportText
+{
+    /// <summary>A cosine.</summary>
+    public static string Cosine(double value) => Number(value, "0.000000");
+
+    /// <summary>A relative error.</summary>
+    public static string Error(double value) => Number(value, "0.0000");
+
+    /// <summary>A share, in percent.</summary>
+    public static string Percent(double value) => Number(value, "0.0 %");
+
+    /// <summary>The samples that the outputs were compared on, or why they were not compared.</summary>
+    /// <param name="fidelity">The comparison.</param>
+    /// <param name="data">Name of the data, where the samples come from any.</param>
+    public static string Compared(ReportFidelity fidelity, string data) => fidelity switch
+    {
+        { NotCompared: { } why } => $"not compared: {why}",
+        { Source: "none" } => "not compared",
+        { Source: "synthetic" } => $"on {Count(fidelity.Samples, "synthetic input")}",
+        _ => $"on {Count(fidelity.Samples, "sample")} of {data}",
+    };
+
+    /// <summary>Whether there are figures at all.</summary>
+    public static bool IsCompared(ReportFidelity fidelity) => fidelity is { NotCompared: null, Source: not "none" };
+
+    /// <summary>Milliseconds before and after.</summary>
+    public static string Change(ReportLatency latency)
+    {
+        var digits = Math.Max(latency.BeforeMs, latency.AfterMs) switch { < 1 => "0.000", < 100 => "0.00", _ => "0" };
+        return $"{Number(latency.BeforeMs, digits)} ms → {Number(latency.AfterMs, digits)} ms";
+    }
+
+    /// <summary>The ratio of latencies with its spread.</summary>
+    public static string Ratio(ReportLatency latency) =>
+        $"×{Number(latency.Ratio, "0.00")} ({Number(latency.RatioLow, "0.00")} to {Number(latency.RatioHigh, "0.00")})";
+
+    /// <summary>The same, and whether it says anything.</summary>
+    public static string Spread(ReportLatency latency) => Ratio(latency) + (latency.Conclusive ? "" : ", no difference beyond the noise");
+
+    /// <summary>How the result stands to its budget; null when it is met or there is none.</summary>
+    public static string? OverBudget(ReportBudget? budget) => budget is not { Met: false } ? null
+        : $"Over the recipe's budget ({Loss(budget)}): this is the best attempt.";
+
+    /// <summary>A count of something, one or several.</summary>
+    public static string Count(int count, string noun) => $"{Number(count, "0")} {noun}{(count == 1 ? "" : "s")}";
+
+    /// <summary>A number, the same in every culture.</summary>
+    public static string Number(double value, string format) => value.ToString(format, CultureInfo.InvariantCulture);
+
+    private static string Loss(ReportBudget budget) => budget.Loss is { } loss
+        ? $"loss {Number(loss, "0.######")}" : "the loss could not be told";
+}
