@@ -54,7 +54,7 @@ public sealed record LayerShape(long Outer, long Axis, long Inner)
                 "LSTM" or "GRU" or "RNN" => dims.Length == 3,
                 _ => true,
             };
-            if (!fits) return $"is no weight of {use.Op}: its dims are [{string.Join(',', dims)}]";
+            if (!fits) return $"no weight of {use.Op}: its dims are [{string.Join(',', dims)}]";
         }
         return null;
 

@@ -80,7 +80,7 @@ internal static class InspectCommand
             layers.AddRow(Shown(l.Name), Shown(l.Op), string.Join('×', l.Shape), l.Bits.ToString()!, l.Group.ToString()!, l.Form!,
                 ByteCount.Text(l.Bytes), ByteCount.Text(l.BytesAfter!.Value));
         console.Write(layers);
-        var rest = new Table().AddColumns("Left alone, because it", "Tensors", "Bytes");
+        var rest = new Table().AddColumns("Left alone", "Tensors", "Bytes");
         foreach (var g in i.Layers.Where(l => !l.Compressed).GroupBy(l => l.Reason!.Split(':')[0]).OrderByDescending(g => g.Sum(l => l.Bytes)))
             rest.AddRow(Shown(g.Key), g.Count().ToString(), ByteCount.Text(g.Sum(l => l.Bytes)));
         console.Write(rest);

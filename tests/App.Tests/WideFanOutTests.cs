@@ -46,7 +46,7 @@ public class WideFanOutTests(ITestOutputHelper output)
     public async Task Orchestrating_alone(bool inParts)
     {
         var (request, placement) = (new RunRequest("n", "drop/n.onnx", null, null, "work/n-0", "work/layers", "compressed/n/n-0"), new StepPlacement());
-        var figures = new Evaluation("synthetic", 8, 1, 0, null, null, null, 0, 1, 1, 1, 1);
+        var figures = new Evaluation("synthetic", 8, 1, 0, null, null, null, 0, null);
         var outputs = new object[]
         {
             new DropState(request, null, false, false), new Inspected(1, 1), new Planned(Layers, Layers, 1, placement), new Budget(null, null, 0),
