@@ -36,7 +36,7 @@ public static class Evaluator
         var samples = data is not null ? data.Read(calibrated, cancellation) : MadeUp(original, beforeFolder, before, cancellation);
         var segments = original.Segments;
         var most = segments > 1 ? SegmentedSamples : data is not null ? MostSamples : SyntheticSamples.Count;
-        var outputs = before.Model.Graph.Output.Select(o => o.Name).ToList();
+        var outputs = before.Model.Graph.Output.Select(o => o.Name).Distinct().ToList();
         var (fidelity, repeated) = (new Fidelity(), new Fidelity());
         var (count, clock) = (0, Stopwatch.StartNew());
         var segmentedTimes = new List<(double, double)>();
@@ -96,7 +96,14 @@ public static class Evaluator
             return new Evaluation(None, 0, null, null, null, null, null, 0, null) { NotCompared = why };
     }
 
-    private static ModelRunner Load(string folder, ModelIndex index)
+    private static ModelRunner Load(string folder, ModelIndex index) => Load(folder, index, index);
+
+    /// <summary>Loads a model that is, or computes the same as, the original.</summary>
+    /// <param name="folder">Local folder that holds it.</param>
+    /// <param name="index">Its index.</param>
+    /// <param name="named">The original, for errors.</param>
+    /// <exception cref="BadInputException">ONNX Runtime does not load it.</exception>
+    internal static ModelRunner Load(string folder, ModelIndex index, ModelIndex named)
     {
         try
         {
@@ -104,7 +111,7 @@ public static class Evaluator
         }
         catch (OnnxRuntimeException e)
         {
-            throw SyntheticSamples.CannotRun(index, e);
+            throw SyntheticSamples.CannotRun(named, e);
         }
     }
 

@@ -3,24 +3,37 @@ using Serverless.Core.Onnx;
 
 namespace Serverless.Core.Evaluation;
 
-/// <summary>What a run takes before and after, from pairs of runs.</summary>
-/// <param name="BeforeMs">Median of the original, milliseconds.</param>
-/// <param name="AfterMs">Median of the compressed model, milliseconds.</param>
+/// <summary>
+/// What a run takes before and after, from pairs of runs. Times are lower quartiles: whatever else the machine does only adds to them.
+/// </summary>
+/// <param name="BeforeMs">Of the original, milliseconds.</param>
+/// <param name="AfterMs">Of the compressed model, milliseconds.</param>
 /// <param name="Ratio"><paramref name="AfterMs"/> / <paramref name="BeforeMs"/>.</param>
-/// <param name="RatioLow">Lower quartile of the pairs' ratios, at most the ratio.</param>
-/// <param name="RatioHigh">Upper quartile of the pairs' ratios, at least the ratio.</param>
+/// <param name="RatioLow">Lower end of the ratio's 90 % confidence interval, by the bootstrap (Efron 1979), at most the ratio.</param>
+/// <param name="RatioHigh">Its upper end, at least the ratio.</param>
 /// <param name="Segments">Sessions a run was cut into; 1 for a model run whole.</param>
 public sealed record Latency(double BeforeMs, double AfterMs, double Ratio, double RatioLow, double RatioHigh, int Segments)
 {
-    /// <summary>Whether the difference is larger than the noise of the clock: both quartiles lie on one side of 1.</summary>
+    private const int Resamples = 400;
+    private const double Share = 0.25, Tail = 0.05;
+
+    /// <summary>Whether the difference is larger than the noise of the clock: the whole interval lies on one side of 1.</summary>
     public bool Conclusive => RatioHigh < 1 || RatioLow > 1;
 
     /// <summary>Of pairs of times.</summary>
-    internal static Latency Of(IReadOnlyCollection<(double Before, double After)> times, int segments)
+    internal static Latency Of(IReadOnlyList<(double Before, double After)> times, int segments)
     {
-        var (before, after) = (Quantile(times.Select(t => t.Before), 0.5), Quantile(times.Select(t => t.After), 0.5));
-        var (ratio, ratios) = (after / before, times.Select(t => t.After / t.Before).ToList());
-        return new Latency(before, after, ratio, Math.Min(ratio, Quantile(ratios, 0.25)), Math.Max(ratio, Quantile(ratios, 0.75)), segments);
+        var (before, after) = Times(times);
+        var (ratio, random) = (after / before, new Random(1));
+        var drawn = new (double Before, double After)[times.Count];
+        var ratios = new double[Resamples];
+        for (var i = 0; i < Resamples; i++)
+        {
+            for (var k = 0; k < drawn.Length; k++) drawn[k] = times[random.Next(times.Count)];
+            var (x, y) = Times(drawn);
+            ratios[i] = y / x;
+        }
+        return new Latency(before, after, ratio, Math.Min(ratio, Quantile(ratios, Tail)), Math.Max(ratio, Quantile(ratios, 1 - Tail)), segments);
     }
 
     /// <summary>The value below which a share of the values lies, between two neighbours by straight line.</summary>
@@ -31,6 +44,9 @@ public sealed record Latency(double BeforeMs, double AfterMs, double Ratio, doub
         var (low, high) = (sorted[(int)Math.Floor(place)], sorted[(int)Math.Ceiling(place)]);
         return low + (high - low) * (place - Math.Floor(place));
     }
+
+    private static (double, double) Times(IReadOnlyList<(double Before, double After)> times) =>
+        (Quantile(times.Select(t => t.Before), Share), Quantile(times.Select(t => t.After), Share));
 }
 
 /// <summary>
@@ -40,7 +56,8 @@ public sealed record Latency(double BeforeMs, double AfterMs, double Ratio, doub
 /// </summary>
 internal static class PairedLatency
 {
-    private const int Rounds = 11;
+    private const int Rounds = 11, MostRounds = 41;
+    private const double LooksSlower = 1.02;
     private static readonly TimeSpan Block = TimeSpan.FromMilliseconds(5), Limit = TimeSpan.FromSeconds(2);
 
     /// <summary>Milliseconds of a run before and after, a pair a round, and what the original put out first.</summary>
@@ -52,8 +69,10 @@ internal static class PairedLatency
         var times = new List<(double, double)>();
         var started = Stopwatch.StartNew();
         var first = a.Run([sample], cancellation)[0];
-        for (var round = 0; round <= Rounds && (times.Count == 0 || started.Elapsed < Limit); round++)
+        for (var round = 0; round <= MostRounds && (times.Count == 0 || started.Elapsed < Limit); round++)
         {
+            // A result that looks slower is looked at for longer: a plan may change for it.
+            if (round > Rounds && Latency.Of(times, 1) is { Ratio: < LooksSlower } or { RatioLow: > LooksSlower }) break;
             var pair = (Time(a, sample, cancellation), Time(b, sample, cancellation));
             // The first round warms up.
             if (round > 0 || started.Elapsed > Limit) times.Add(pair);

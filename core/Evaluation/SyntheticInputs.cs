@@ -34,8 +34,15 @@ public static class SyntheticInputs
     /// <summary>Number of shapes that <see cref="Make"/> can propose.</summary>
     public static int Proposals => Sizes.Length;
 
-    /// <summary>How many times louder the loudest samples are than the others, for the input of a model where that is most; 1 for pictures and tokens.</summary>
-    public static double Loudness(IReadOnlyList<InputSpec> specs) => specs.Select(Loudness).DefaultIfEmpty(1).Max();
+    /// <summary>
+    /// How many times larger a value may get from quiet to loud samples for one range to serve both. A sound is really as quiet and as loud
+    /// as that, so what grows with it is told apart from what does not; of features only what grows as their square; of pictures and tokens anything.
+    /// </summary>
+    public static double MostGrowth(IReadOnlyList<InputSpec> specs)
+    {
+        if (specs.Any(IsWave)) return LoudWave / 2;
+        return specs.Any(s => Loudness(s) > 1) ? LoudFeature * LoudFeature : double.PositiveInfinity;
+    }
 
     /// <summary>Makes the inputs of one run.</summary>
     /// <param name="model">The model, for how inputs are used.</param>

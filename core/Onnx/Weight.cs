@@ -75,9 +75,11 @@ public sealed record Weight(
         }
     }
 
-    // A vector is multiplied with, or looked up in, or it is something else.
+    // What these operators take as a weight is none of another rank either, which is found out later.
+    private static readonly HashSet<string> OfKnownRank = ["MatMul", "Gemm", "Gather", "Einsum", "Conv", "ConvTranspose", "DeformConv", "LSTM", "GRU", "RNN"];
+
     private static string? WhyVector(IReadOnlyList<WeightUse> uses) =>
-        uses.FirstOrDefault(u => u.Op is not ("MatMul" or "Gemm" or "Gather" or "Einsum")) is { } use ? $"a vector of {use.Op}, too small to matter" : null;
+        uses.FirstOrDefault(u => !OfKnownRank.Contains(u.Op)) is { } use ? $"a vector of {use.Op}, too small to matter" : null;
 
     /// <summary>The tensor of a Constant node in its plain form, converting <c>value_float(s)</c>; null when it has none.</summary>
     private static TensorProto? ConstantTensor(NodeProto node)

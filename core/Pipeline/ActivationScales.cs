@@ -11,8 +11,6 @@ namespace Serverless.Core.Pipeline;
 /// <summary>Scales and sizes of the values that were observed as a whole.</summary>
 internal static class ActivationScales
 {
-    private const double FarMore = 1.5;
-
     /// <summary>Value → what is known of it; values that no sample reached are left out.</summary>
     /// <param name="store">The store.</param>
     /// <param name="work">The run's work folder.</param>
@@ -25,7 +23,7 @@ internal static class ActivationScales
     {
         var scales = new Dictionary<string, ObservedValue>(StringComparer.Ordinal);
         if (await RunParts.ReadAsync<Calibration>(store, RunNames.Calibration(work), calibrated, cancellation) is not { } calibration) return scales;
-        var loudness = InputSpec.WhyNone(model) is null ? SyntheticInputs.Loudness(InputSpec.Of(model, work)) : 1;
+        var most = InputSpec.WhyNone(model) is null ? SyntheticInputs.MostGrowth(InputSpec.Of(model, work)) : double.PositiveInfinity;
         await using var observed = new ObservedStatistics(store, work);
         foreach (var o in calibration.Observations.Where(o => o.Views is [{ Axis: 0 }] && o.Wanted.HasFlag(Statistics.Histogram)))
         {
@@ -34,8 +32,7 @@ internal static class ActivationScales
             var rounding = how(o.Views[0].Value);
             var (min, max) = ActivationRange.Find(statistics, rounding.Range, rounding.Percentile);
             var growth = statistics.Quietest > 0 ? MathF.Max(-statistics.Min, statistics.Max) / statistics.Quietest : 1;
-            // Between the input's own growth and its square: a linear layer stays below, power and energy lie above.
-            if (calibration.Source != Evaluator.Synthetic || loudness == 1 || growth <= Math.Pow(loudness, FarMore)) growth = 1;
+            if (calibration.Source != Evaluator.Synthetic || growth <= most) growth = 1;
             scales[o.Views[0].Value] = new ObservedValue(CodeScale.Of(min, max), (double)statistics.Histogram!.Counts.Sum() / statistics.Samples, growth);
         }
         return scales;

@@ -68,9 +68,10 @@ public sealed class CalibrateShard : Activity<CalibrateInput, ShardCalibrated>, 
 
     private static IReadOnlyList<Sample> Synthetic(RunRequest request, int first, int count, string folder, ModelIndex index, CancellationToken cancellation)
     {
-        using var runner = new ModelRunner(folder, index);
+        var named = index with { Path = request.Model };
+        using var runner = Evaluator.Load(folder, index, named);
         // Other numbers than the samples that models are compared on.
-        return [.. SyntheticSamples.Make(runner, index with { Path = request.Model }, 1000 + first, count, cancellation)];
+        return [.. SyntheticSamples.Make(runner, named, 1000 + first, count, cancellation)];
     }
 
     private sealed class Observers : IDisposable

@@ -13,7 +13,7 @@ namespace Serverless.Core.Pipeline;
 /// </summary>
 internal static class LayerShards
 {
-    private const int Version = 5;
+    private const int Version = 6;
 
     /// <summary>Finds a layer's shard or makes it.</summary>
     /// <param name="context">The store, and what is known of shards.</param>

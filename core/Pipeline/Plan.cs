@@ -29,6 +29,9 @@ public sealed record Planned(int Layers, int All, long Bytes, StepPlacement Plac
     /// <summary>Whether biases are to be corrected.</summary>
     public bool CorrectsBias { get; init; }
 
+    /// <summary>Whether integer kernels compute layers that could stay float.</summary>
+    public bool Integers { get; init; }
+
     /// <summary>Whether widths of layers are to be chosen.</summary>
     public bool Mixed { get; init; }
 }
@@ -50,7 +53,9 @@ public sealed class Plan : Activity<PlanInput, Planned>
             await store.WriteJsonAsync(RunNames.Calibration(request.Work), new Calibration(observations, Samples(tasks, mixed, corrects ? recipe.Whole.CorrectBias ?? new BiasCorrectionOptions() : null), 0, 0, ""), cancellation);
         var hash = await LayerRecords.WriteTasksAsync(
             store, request.Work, 0, [.. tasks.Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path) } })], cancellation);
-        return Summary(tasks) with { Tasks = hash, Observations = observations.Count, Mixed = mixed, CorrectsBias = corrects };
+        var weights = Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal);
+        var integers = tasks.Any(t => t.Step is { } s && Technique(s).InFloat(weights[t.Name], t.Shape, Options(s), "") is not null);
+        return Summary(tasks) with { Tasks = hash, Observations = observations.Count, Mixed = mixed, CorrectsBias = corrects, Integers = integers };
     }
 
     /// <summary>The tasks of a model under a recipe: those that compress first, largest first, then the rest.</summary>

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
@@ -10,7 +11,11 @@ namespace Serverless.Core.Pipeline;
 /// <param name="Attempt">The attempt that was over its budget.</param>
 /// <param name="Bytes">Size of its result.</param>
 /// <param name="LargestBytes">Largest size allowed, or null for any.</param>
-public sealed record ReplanInput(RunRequest Request, int Attempt, long Bytes, long? LargestBytes);
+public sealed record ReplanInput(RunRequest Request, int Attempt, long Bytes, long? LargestBytes)
+{
+    /// <summary>How many times slower than the original the result is, where integer kernels are to blame; else null.</summary>
+    public double? Slower { get; init; }
+}
 
 /// <summary>
 /// Plans again, gentler: the layers whose error per byte saved is worst get more bits, and where there are no more,
@@ -19,6 +24,9 @@ public sealed record ReplanInput(RunRequest Request, int Attempt, long Bytes, lo
 public sealed class Replan : Activity<ReplanInput, Planned>
 {
     private const int FirstShare = 8;
+
+    /// <summary>How the reason begins why layers stay float that integer kernels could compute.</summary>
+    internal const string SlowerIntegers = "integer kernels are slower than float here";
 
     /// <summary>Attempts in all, the first plan included.</summary>
     public const int MostAttempts = 14;
@@ -30,6 +38,7 @@ public sealed class Replan : Activity<ReplanInput, Planned>
         var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
         var weights = Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal);
         var tasks = (await LayerRecords.TasksAsync(store, request.Work, input.Attempt, cancellation)).ToList();
+        if (input.Slower is { } slower) return await WriteAsync(store, input, InFloat(tasks, weights, slower), cancellation);
         var results = (await LayerRecords.ResultsAsync(store, request.Work, input.Attempt, tasks, cancellation)).Select(r => r.Figures);
         var candidates = results.Where(r => r.Note is null)
             .OrderByDescending(r => r.Error / Math.Max(1, r.BytesBefore - r.BytesAfter)).ThenBy(r => r.Index).ToList();
@@ -45,8 +54,20 @@ public sealed class Replan : Activity<ReplanInput, Planned>
             moved++;
         }
         if (moved == 0 || tasks.All(t => t.Step is null)) return new Planned(0, tasks.Count, 0, new Recipes.StepPlacement());
+        return await WriteAsync(store, input, tasks, cancellation);
+    }
+
+    private static async Task<Planned> WriteAsync(IArtifactStore store, ReplanInput input, IReadOnlyList<LayerTask> tasks, CancellationToken cancellation)
+    {
         var ordered = tasks.OrderBy(t => t.Step is null).ThenBy(t => t.Index).Select((t, i) => t with { Index = i }).ToList();
-        return Plan.Summary(ordered) with { Tasks = await LayerRecords.WriteTasksAsync(store, request.Work, input.Attempt + 1, ordered, cancellation) };
+        return Plan.Summary(ordered) with { Tasks = await LayerRecords.WriteTasksAsync(store, input.Request.Work, input.Attempt + 1, ordered, cancellation) };
+    }
+
+    // The layers that integer kernels compute, in float with their weights in as many bits.
+    private static List<LayerTask> InFloat(IReadOnlyList<LayerTask> tasks, IReadOnlyDictionary<string, Weight> weights, double slower)
+    {
+        var why = string.Create(CultureInfo.InvariantCulture, $"{SlowerIntegers}: the model took {slower:0.00} times as long");
+        return [.. tasks.Select(t => t.Step is { } s && Plan.Technique(s).InFloat(weights[t.Name], t.Shape, Plan.Options(s), why) is { } plan ? t with { Plan = plan } : t)];
     }
 
     private static LayerTask Gentler(LayerTask task, Weight weight)

@@ -36,6 +36,9 @@ public static class ReportWarnings
             found.Add($"The outputs are far from the original's (cosine {Number(figures.Cosine)}): use more bits, another method, or data to calibrate on.");
         if (report.Calibration is { Source: Evaluator.Synthetic } && report.Layers.Any(l => l.Form == "Qdq"))
             found.Add("Ranges of activations come from synthetic inputs: drop a data.npz with real ones.");
+        if (report.Layers.FirstOrDefault(l => l.Fallback?.Contains(Replan.SlowerIntegers, StringComparison.Ordinal) == true) is { Fallback: { } stayed })
+            found.Add($"Layers stay float with their weights in 8 bits, as {stayed[stayed.IndexOf(Replan.SlowerIntegers, StringComparison.Ordinal)..]}; "
+                + "'onlyIfFaster: false' keeps the integer kernels.");
         if (report.Latency is { Conclusive: true, Ratio: > Slower } latency)
             found.Add($"The result is slower than the original (×{latency.Ratio.ToString("0.00", CultureInfo.InvariantCulture)}).");
         if (report.Size.Ratio >= NotSmaller) found.Add($"Nothing got smaller. {Reasons(report)}");

@@ -54,7 +54,7 @@ internal static class HtmlFigures
     }
 
     private static string Spread(ReportLatency latency) =>
-        $"Latency {ReportText.Ratio(latency)}: the models ran in turn, and half of the pairs of runs had a ratio in this range. "
+        $"Latency {ReportText.Ratio(latency)}: the models ran in turn, and the ratio lies in this range with 90 % confidence. "
         + (latency.Conclusive ? "The difference is larger than the noise." : "There is <b>no difference beyond the noise</b>.");
 
     private static string Budget(ReportBudget budget, Report report)

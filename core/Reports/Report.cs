@@ -94,15 +94,15 @@ public sealed record ReportFolded(string Name, IReadOnlyList<string> Operators, 
 public sealed record ReportAccuracy(double Before, double After, long Samples);
 
 /// <summary>
-/// Median milliseconds of a run, their ratio, and the quartiles of the ratios of pairs of runs; conclusive says that both quartiles lie on
-/// one side of 1: the difference is larger than the noise.
+/// Milliseconds of a run, their ratio, and its 90 % confidence interval; conclusive says that the interval lies on one side of 1: the
+/// difference is larger than the noise.
 /// </summary>
 public sealed record ReportLatency(double BeforeMs, double AfterMs, double Ratio, int Segments)
 {
-    /// <summary>Lower quartile of the pairs' ratios.</summary>
+    /// <summary>Lower end of the interval.</summary>
     public double RatioLow { get; init; } = Ratio;
 
-    /// <summary>Upper quartile of the pairs' ratios.</summary>
+    /// <summary>Upper end of the interval.</summary>
     public double RatioHigh { get; init; } = Ratio;
 
     /// <summary>Whether the difference is larger than the noise.</summary>

@@ -106,6 +106,16 @@ public abstract class LayerTechnique
     /// <summary>What it would do with a weight.</summary>
     public abstract LayerPlan Plan(Weight weight, LayerShape shape, object options);
 
+    /// <summary>
+    /// What it would do with a weight that it has an integer kernel compute with, where that is slower than float; null where it has none
+    /// do so, or is to whatever it takes.
+    /// </summary>
+    /// <param name="weight">The weight.</param>
+    /// <param name="shape">How it is viewed.</param>
+    /// <param name="options">The technique's options.</param>
+    /// <param name="why">Why the layer stays float, for the report.</param>
+    public virtual LayerPlan? InFloat(Weight weight, LayerShape shape, object options, string why) => null;
+
     /// <summary>Compresses a weight into a shard.</summary>
     /// <param name="work">The layer.</param>
     /// <param name="options">The technique's options.</param>
@@ -150,6 +160,9 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique where TOptions :
     public sealed override LayerPlan Plan(Weight weight, LayerShape shape, object options) => Plan(weight, shape, (TOptions)options);
 
     /// <inheritdoc/>
+    public sealed override LayerPlan? InFloat(Weight weight, LayerShape shape, object options, string why) => InFloat(weight, shape, (TOptions)options, why);
+
+    /// <inheritdoc/>
     public sealed override Task<EncodedLayer> CompressAsync(LayerWork work, object options, Stream shard, CancellationToken cancellation) =>
         CompressAsync(work, (TOptions)options, shard, cancellation);
 
@@ -179,6 +192,9 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique where TOptions :
 
     /// <inheritdoc cref="LayerTechnique.Plan"/>
     protected abstract LayerPlan Plan(Weight weight, LayerShape shape, TOptions options);
+
+    /// <inheritdoc cref="LayerTechnique.InFloat"/>
+    protected virtual LayerPlan? InFloat(Weight weight, LayerShape shape, TOptions options, string why) => null;
 
     /// <inheritdoc cref="LayerTechnique.CompressAsync"/>
     protected abstract Task<EncodedLayer> CompressAsync(LayerWork work, TOptions options, Stream shard, CancellationToken cancellation);

@@ -45,7 +45,7 @@ internal static class IntegerPay
     {
         var file = Path.Combine(folder, "m.onnx");
         await File.WriteAllBytesAsync(file, model.ToByteArray());
-        var row = await TableRow.MakeAsync(folder, file, $"steps:\n- correctBias: {{apply: false}}\n- quantize: {{method: {method}}}", null);
+        var row = await TableRow.MakeAsync(folder, file, $"steps:\n- correctBias: {{apply: false}}\n- quantize: {{method: {method}, onlyIfFaster: false}}", null);
         var integers = row.Report.Layers.Count(l => l.Form is "Qdq" or "Dynamic");
         var (before, after) = Times(file, row.File, model.Graph.Input[0]);
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"| {name} | {products:N0} | {before:0.0000} | {after:0.0000} | {after / before:0.00}{(integers < Layers ? $" ({integers} int8)" : "")} |"));

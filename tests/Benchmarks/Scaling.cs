@@ -18,7 +18,7 @@ internal static class Scaling
 
     private static readonly Case[] Cases =
     [
-        new("static, 64 samples, n convolutions", Convolutions, [100, 200, 400], "- quantize: {method: static}"),
+        new("static, 64 samples, n convolutions", Convolutions, [100, 200, 400], "- quantize: {method: static, onlyIfFaster: false}"),
         new("rtn, n dead nodes", DeadNodes, [4_000, 8_000, 16_000], "- quantize: {method: rtn}"),
         new("inspect, n initializers that are inputs", Inputs, [20_000, 40_000, 80_000], null),
         new("rtn, n tensors that share 16 KB", Shared, [5_000, 10_000, 20_000], "- quantize: {method: rtn}"),

@@ -108,7 +108,7 @@ public class CommandTests
         using var json = JsonDocument.Parse(done.Output);
         var layers = json.RootElement.GetProperty("layers").EnumerateArray().ToDictionary(l => l.GetProperty("name").GetString()!);
         Assert.True(layers["fc1.weight"].GetProperty("compressed").GetBoolean());
-        Assert.Contains("Gemm, input 2", layers["fc1.bias"].GetProperty("reason").GetString());
+        Assert.Contains("a bias of Gemm", layers["fc1.bias"].GetProperty("reason").GetString());
         Assert.Equal(3, json.RootElement.GetProperty("ops").GetProperty("Gemm").GetInt32());
         Assert.Contains("fc1.weight", (await CommandLine.RunAsync(folder.Path, "inspect", RealModels.Digits)).Output);
     }

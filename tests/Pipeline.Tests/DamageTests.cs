@@ -20,7 +20,7 @@ public class DamageTests
     };
 
     private const string Mixed = "budget: {maxSizeRatio: 0.2}\nsteps:\n- quantize: {method: gptq, bits: mixed}\n";
-    private const string Static = "steps:\n- equalize: {}\n- smooth: {}\n- quantize: {method: static}\n";
+    private const string Static = "steps:\n- equalize: {}\n- smooth: {}\n- quantize: {method: static, onlyIfFaster: false}\n";
 
     [Theory]
     [InlineData(Mixed)]

@@ -75,7 +75,9 @@ public class OddModelTests
     public async Task An_output_that_is_named_twice_is_compared_once(string method)
     {
         using var folder = new Folder();
-        Assert.True((await CompressAsync(folder, Perceptron().Output("y"), method)).Report.Fidelity.Cosine > 0.99);
+        var fidelity = (await CompressAsync(folder, Perceptron().Output("y"), method)).Report.Fidelity;
+        Assert.True(fidelity.Cosine > 0.98, fidelity.ToString());
+        Assert.Equal(8 * 64, Assert.Single(fidelity.Outputs).Compared);
     }
 
     [Fact]
@@ -122,19 +124,6 @@ public class OddModelTests
             for (var j = 0; j < 64; j++) widest[i, j] = i == 3 && j == 5 ? odd : i + 1;
         var scales = Assert.Single(Equalization.Solve(values, _ => widest, new EqualizationOptions()))!;
         Assert.All(scales, s => Assert.True(double.IsFinite(s) && s > 0));
-    }
-
-    [Fact]
-    public async Task Outputs_whose_shape_follows_from_values_are_refused_in_a_sentence_when_it_changes()
-    {
-        using var folder = new Folder();
-        var model = Perceptron();
-        model.Graph.Output.Clear();
-        model.Initializer(Tensor("zero", [0f], 1)).With(Node("Greater", ["y", "zero"], ["above"]), Node("NonZero", ["above"], ["where"]));
-        model.Graph.Output.Add(new ValueInfoProto { Name = "where",
-            Type = new TypeProto { TensorType = new() { ElemType = (int)DataType.Int64 } } });
-        var refused = await Assert.ThrowsAsync<BadInputException>(() => CompressAsync(folder, model, "method: binary"));
-        Assert.Matches("m.onnx: the output 'where' is .* after compression and was .*; compress it more gently", refused.Message);
     }
 
     [Fact]

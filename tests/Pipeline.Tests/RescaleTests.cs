@@ -14,7 +14,7 @@ namespace Serverless.Pipeline.Tests;
 /// <summary>Channels scaled between layers before they are quantized.</summary>
 public class RescaleTests
 {
-    private const string Static = "- correctBias: {apply: false}\n- quantize: {method: static}\n";
+    private const string Static = "- correctBias: {apply: false}\n- quantize: {method: static, onlyIfFaster: false}\n";
 
     // The trained digit classifier with its channels scaled up to thirtyfold either way: the same function, harder to round.
     [Fact]

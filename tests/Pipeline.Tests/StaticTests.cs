@@ -16,7 +16,7 @@ public class StaticTests
     public async Task Convolutions_run_in_integer_kernels_and_decide_as_before(string name, int width, int count)
     {
         using var folder = new Folder();
-        var done = await RunAsync(folder, name, width, count, "- quantize: {method: static, samples: 32}");
+        var done = await RunAsync(folder, name, width, count, "- quantize: {method: static, samples: 32, onlyIfFaster: false}");
         Assert.Equal(("data", count - 32), (done.Report.Fidelity.Source, done.Report.Fidelity.Samples));
         Assert.True(done.Report.Fidelity.Top1Agreement >= 0.99, done.Report.Fidelity.ToString());
         Assert.True(IntegerWork.Share(done.File, 96, width) >= 0.9, $"{IntegerWork.Share(done.File, 96, width)} of the convolutions' work is done by integer kernels");
@@ -30,8 +30,8 @@ public class StaticTests
     public async Task Corrected_biases_bring_the_outputs_nearer(string name, int width)
     {
         using var folder = new Folder();
-        var plain = await RunAsync(folder, name, width, 64, "- correctBias: {apply: false}\n- quantize: {method: static}");
-        var corrected = await RunAsync(folder, name, width, 64, "- quantize: {method: static}");
+        var plain = await RunAsync(folder, name, width, 64, "- correctBias: {apply: false}\n- quantize: {method: static, onlyIfFaster: false}");
+        var corrected = await RunAsync(folder, name, width, 64, "- quantize: {method: static, onlyIfFaster: false}");
         Assert.Null(plain.Report.BiasCorrection);
         Assert.True(corrected.Report.Fidelity.RelativeError < 0.9 * plain.Report.Fidelity.RelativeError, $"{corrected.Report.Fidelity} {plain.Report.Fidelity}");
     }
@@ -44,8 +44,8 @@ public class StaticTests
     public async Task Ranges_that_leave_outliers_outside_are_nearer_than_the_extremes(string name, string range, int width, int count)
     {
         using var folder = new Folder();
-        var extremes = await RunAsync(folder, name, width, count, "- quantize: {method: static, range: minmax}");
-        var chosen = await RunAsync(folder, name, width, count, $"- quantize: {{method: static, range: {range}}}");
+        var extremes = await RunAsync(folder, name, width, count, "- quantize: {method: static, range: minmax, onlyIfFaster: false}");
+        var chosen = await RunAsync(folder, name, width, count, $"- quantize: {{method: static, range: {range}, onlyIfFaster: false}}");
         Assert.True(chosen.Report.Fidelity.RelativeError < extremes.Report.Fidelity.RelativeError, $"{chosen.Report.Fidelity} {extremes.Report.Fidelity}");
     }
 
@@ -67,7 +67,7 @@ public class StaticTests
                 Node("Conv", ["qr", "up"], ["u"], kernel.Clone()), Node("HardSigmoid", ["u"], ["g"]), Node("Mul", ["dr", "g"], ["m"]),
                 Node("Conv", ["m", "project"], ["z"]), Node("Softmax", ["z"], ["y"]))
             .Output("y");
-        var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: static}\n");
+        var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: static, onlyIfFaster: false}\n");
         Assert.True(done.Report.Fidelity.Cosine > 0.998, done.Report.Fidelity.ToString());
         var nodes = IntegerWork.Optimized(done.File, out var dims);
         Assert.Equal(2, nodes.Count(n => n.OpType.EndsWith("Gemm", StringComparison.Ordinal)));
@@ -107,7 +107,7 @@ public class StaticTests
             a.ClearI();
             a.Type = AttributeProto.Types.AttributeType.Ints;
         }
-        var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: static}\n");
+        var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: static, onlyIfFaster: false}\n");
         Assert.All(done.Report.Layers.Where(l => l.Op == "Conv"), l => Assert.Equal("Qdq", l.Form));
         Assert.True(done.Report.Fidelity.Cosine > 0.998, done.Report.Fidelity.ToString());
     }

@@ -13,8 +13,8 @@ public class TransformerTests
     public async Task Static_int8_keeps_what_float_operators_take_in_float_and_smoothing_helps()
     {
         using var folder = new Folder();
-        var plain = await RunAsync(folder, "- quantize: {method: static}");
-        var smoothed = await RunAsync(folder, "- smooth: {}\n- quantize: {method: static}");
+        var plain = await RunAsync(folder, "- quantize: {method: static, onlyIfFaster: false}");
+        var smoothed = await RunAsync(folder, "- smooth: {}\n- quantize: {method: static, onlyIfFaster: false}");
         var nodes = IntegerWork.Optimized(plain.File, out _);
         Assert.True(nodes.Count(n => n.OpType == "MatMulIntegerToFloat") >= 36, string.Join(' ', nodes.Select(n => n.OpType).Distinct()));
         Assert.DoesNotContain(nodes, n => n.OpType == "QLinearMatMul");

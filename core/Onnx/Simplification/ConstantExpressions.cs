@@ -72,7 +72,7 @@ public static class ConstantExpressions
         var (made, sharing) = (new Dictionary<string, Group>(StringComparer.Ordinal), new Dictionary<string, Group>(StringComparer.Ordinal));
         foreach (var node in order.Select(i => scope.Nodes[i]))
         {
-            if (node.Domain is not ("" or "ai.onnx") || Never.Contains(node.OpType) || WideningCasts.Is(node, visible) || GraphScope.Subgraphs(node).Any()) continue;
+            if (node.Domain is not ("" or "ai.onnx") || Never.Contains(node.OpType) || WideningCasts.Is(node, IsHalf) || GraphScope.Subgraphs(node).Any()) continue;
             var inputs = node.Input.Where(i => i.Length > 0).ToList();
             if (inputs.Count == 0 || !inputs.All(i => made.ContainsKey(i) || visible.ContainsKey(i))) continue;
             // Expressions that share a weight are one; a shape or an epsilon does not join them.
@@ -86,6 +86,10 @@ public static class ConstantExpressions
         var place = order.Select((n, i) => (Node: (object)scope.Nodes[n], i)).ToDictionary(p => p.Node, p => p.i, ReferenceEqualityComparer.Instance);
         foreach (var group in made.Values.Select(g => g.Root).Distinct())
             if (Expression(scope, group, visible, place) is { } expression) yield return expression;
+
+        bool IsHalf(string name) => made.TryGetValue(name, out var group)
+            ? group.Root.Constants.Where(c => TensorRef.From(visible[c], c).Length >= SmallestSource).All(c => WideningCasts.IsHalf(visible[c]))
+            : visible.TryGetValue(name, out var tensor) && WideningCasts.IsHalf(tensor);
     }
 
     private static ConstantExpression? Expression(

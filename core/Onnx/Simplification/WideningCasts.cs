@@ -11,10 +11,15 @@ public static class WideningCasts
 {
     private static readonly HashSet<string> Layouts = ["Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"];
 
-    /// <summary>Whether a node casts a constant so.</summary>
-    internal static bool Is(NodeProto node, IReadOnlyDictionary<string, TensorProto> constants) =>
+    /// <summary>Whether a tensor is stored as float16 or bfloat16.</summary>
+    internal static bool IsHalf(TensorProto tensor) => (DataType)tensor.DataType is DataType.Float16 or DataType.Bfloat16;
+
+    /// <summary>Whether a node casts so.</summary>
+    /// <param name="node">The node.</param>
+    /// <param name="half">Whether a value is a constant that is stored as float16 or bfloat16, or follows from such.</param>
+    internal static bool Is(NodeProto node, Func<string, bool> half) =>
         node is { OpType: "Cast", Domain: "", Input.Count: 1, Output.Count: 1 } && node.Attribute.Any(a => a.Name == "to" && a.I == (int)DataType.Float)
-        && constants.GetValueOrDefault(node.Input[0]) is { DataType: (int)DataType.Float16 or (int)DataType.Bfloat16 };
+        && half(node.Input[0]);
 
     /// <summary>Exchanges each with the layout operators that alone follow it. Changes no value but those between the two.</summary>
     /// <param name="main">The scope of the main graph; constants must be initializers.</param>
@@ -22,8 +27,8 @@ public static class WideningCasts
     {
         foreach (var scope in main.All())
         {
-            var constants = scope.Constants.ToDictionary(t => t.Name, StringComparer.Ordinal);
-            var casts = scope.Nodes.Where(n => Is(n, constants)).ToList();
+            var halves = scope.Constants.Where(IsHalf).Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
+            var casts = scope.Nodes.Where(n => Is(n, halves.Contains)).ToList();
             if (casts.Count == 0) continue;
             var own = scope.Nodes.ToHashSet<object>(ReferenceEqualityComparer.Instance);
             var moved = false;

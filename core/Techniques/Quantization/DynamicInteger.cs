@@ -8,6 +8,10 @@ public sealed record DynamicIntegerOptions
     /// <summary>Whether weights keep a bit unused.</summary>
     [Option("Keep weights to 7 bits, for x86 processors without VNNI, whose 8-bit products saturate: auto (default: when this one is), yes or no.")]
     public ReduceRange ReduceRange { get; init; } = ReduceRange.Auto;
+
+    /// <summary>Whether layers stay float where integer kernels are slower.</summary>
+    [Option("Keep layers in float, with their weights in 8 bits, where integer kernels make the model slower on this machine (default true); false for a result that runs elsewhere.")]
+    public bool OnlyIfFaster { get; init; } = true;
 }
 
 /// <summary>
@@ -18,6 +22,9 @@ public sealed record DynamicIntegerOptions
 public sealed class DynamicInteger : LayerTechnique<DynamicIntegerOptions>
 {
     private const int Nodes = 260;
+
+    // Rounding the input takes longer than a smaller product saves (tests/Benchmarks, "integers dynamic").
+    private const long LeastWeights = 1 << 15;
 
     /// <inheritdoc/>
     public override string Step => "quantize";
@@ -36,8 +43,8 @@ public sealed class DynamicInteger : LayerTechnique<DynamicIntegerOptions>
     protected override Treatment? Gentler(DynamicIntegerOptions options) => RoundToNearest.At(8);
 
     /// <inheritdoc/>
-    protected override LayerPlan Plan(Weight weight, LayerShape shape, DynamicIntegerOptions options) => WhyFloat(weight) is { } why
-        ? BlockPlan.Of(weight, shape, new BlockRequest(8, null, 0)) with { Instead = why }
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, DynamicIntegerOptions options) => WhyFloat(weight, options) is { } why
+        ? StaticInteger.WeightsOnly(weight, shape, why)
         : new LayerPlan(StorageForm.Dynamic, 8, checked((int)Math.Min(int.MaxValue, shape.Axis)), shape.Elements + shape.Rows * 4 + Nodes, shape.Rows * 4 + (4 << 20));
 
     /// <inheritdoc/>
@@ -47,9 +54,13 @@ public sealed class DynamicInteger : LayerTechnique<DynamicIntegerOptions>
         return await RoundToNearest.InsteadAsync(work, new RoundToNearestOptions(), $"weights only: {work.Plan.Instead}", shard, cancellation);
     }
 
+    /// <inheritdoc/>
+    protected override LayerPlan? InFloat(Weight weight, LayerShape shape, DynamicIntegerOptions options, string why) =>
+        options.OnlyIfFaster && WhyFloat(weight, options) is null ? StaticInteger.WeightsOnly(weight, shape, why) : null;
+
     private static bool IsLstm(Weight weight) => weight.Uses.Any(u => u.Op == "LSTM");
 
-    private static string? WhyFloat(Weight weight)
+    private static string? WhyFloat(Weight weight, DynamicIntegerOptions options)
     {
         if (weight.Type != (int)Onnx.Schema.TensorProto.Types.DataType.Float) return "its type is not float32";
         if (weight.Scope.Function is not null || weight.Uses.Any(u => u.Scope.Function is not null)) return "it is in a model-local function";
@@ -63,6 +74,7 @@ public sealed class DynamicInteger : LayerTechnique<DynamicIntegerOptions>
                 || (u is { Op: "Gemm", Input: 1 } && u.IntAttribute("transA", 0) == 0 && u.FloatAttribute("alpha", 1) == 1 && u.FloatAttribute("beta", 1) == 1);
             if (!fits) return $"there is no dynamic integer kernel for {u.Op} here";
         }
+        if (options.OnlyIfFaster && weight.Reference.Elements < LeastWeights) return "it is too little work for an integer kernel to pay";
         return weight.Uses.Select(u => u.IntAttribute("transB", 0)).Distinct().Count() > 1 ? "its uses differ" : null;
     }
 }

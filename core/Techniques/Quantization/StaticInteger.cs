@@ -32,6 +32,10 @@ public sealed record StaticIntegerOptions
     [Option("Keep weights to 7 bits, for x86 processors without VNNI, whose 8-bit products saturate: auto (default: when this one is), yes or no.")]
     public ReduceRange ReduceRange { get; init; } = ReduceRange.Auto;
 
+    /// <summary>Whether layers stay float where integer kernels are slower.</summary>
+    [Option("Keep layers in float, with their weights in 8 bits, where integer kernels make the model slower on this machine (default true); false for a result that runs elsewhere.")]
+    public bool OnlyIfFaster { get; init; } = true;
+
     /// <summary>Samples to calibrate on.</summary>
     [Option("Samples to calibrate on, at most half of the data (default 128).", Min = 1, Max = 100_000)]
     public int Samples { get; init; } = 128;
@@ -44,6 +48,8 @@ public sealed record StaticIntegerOptions
 /// </summary>
 public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
 {
+    private const long FewOutputs = 32, FewProducts = 48, LeastWeights = 1 << 14;
+
     /// <inheritdoc/>
     public override string Step => "quantize";
 
@@ -64,13 +70,12 @@ public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
 
     /// <inheritdoc/>
     protected override IEnumerable<InputView> Watches(Weight weight, StaticIntegerOptions options) =>
-        WhyFloat(weight) is null ? weight.Uses.SelectMany(u => new[] { u.Node.Input[0], QdqGraph.Output(u) }).Distinct().Select(v => new InputView(v, 0, null)) : [];
+        WhyFloat(weight, options) is null ? weight.Uses.SelectMany(u => new[] { u.Node.Input[0], QdqGraph.Output(u) }).Distinct().Select(v => new InputView(v, 0, null)) : [];
 
     /// <inheritdoc/>
     protected override LayerPlan Plan(Weight weight, LayerShape shape, StaticIntegerOptions options)
     {
-        if (WhyFloat(weight) is { } why)
-            return BlockPlan.Of(weight, shape, new BlockRequest(8, null, 0)) with { Instead = why };
+        if (WhyFloat(weight, options) is { } why) return WeightsOnly(weight, shape, why);
         // What the nodes around it take is not counted: a small convolution left in float would cost more at each run.
         return new LayerPlan(StorageForm.Qdq, 8, checked((int)Math.Min(int.MaxValue, shape.Axis)), shape.Elements + shape.Rows * 4, (shape.Rows * 4) + (4 << 20))
         {
@@ -85,6 +90,14 @@ public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
         return await RoundToNearest.InsteadAsync(work, new RoundToNearestOptions(), $"weights only: {work.Plan.Instead}", shard, cancellation);
     }
 
+    /// <inheritdoc/>
+    protected override LayerPlan? InFloat(Weight weight, LayerShape shape, StaticIntegerOptions options, string why) =>
+        options.OnlyIfFaster && WhyFloat(weight, options) is null ? WeightsOnly(weight, shape, why) : null;
+
+    /// <summary>The plan of a layer that computes in float with its weight in 8 bits.</summary>
+    internal static LayerPlan WeightsOnly(Weight weight, LayerShape shape, string why) =>
+        BlockPlan.Of(weight, shape, new BlockRequest(8, null, 0)) with { Instead = why };
+
     /// <summary>The largest code of a weight, for a range that is settled.</summary>
     internal static int Largest(ReduceRange reduce) => Settled(reduce) == ReduceRange.Yes ? 63 : 127;
 
@@ -95,7 +108,7 @@ public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
         return Sse2.IsSupported && !AvxVnni.IsSupported && !Avx512Vbmi.IsSupported ? ReduceRange.Yes : ReduceRange.No;
     }
 
-    private static string? WhyFloat(Weight weight)
+    private static string? WhyFloat(Weight weight, StaticIntegerOptions options)
     {
         if (weight.Type != (int)Onnx.Schema.TensorProto.Types.DataType.Float) return "its type is not float32";
         if (weight.Scope.Parent is not null || weight.Scope.Function is not null) return "it is in a subgraph or function";
@@ -114,6 +127,18 @@ public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
             if (!fits) return $"there is no integer kernel for {u.Op} here";
         }
         if (weight.Uses.All(u => u.Op == "Conv" && QdqGraph.SeesOneVector(u))) return "it sees one vector a sample, too little work for an integer kernel to pay";
+        // With instructions for products of 8-bit numbers it depends on more than the shape: the result is timed.
+        if (options.OnlyIfFaster && Settled(options.ReduceRange) == ReduceRange.Yes && weight.Uses.All(u => IsNarrow(weight, u)))
+            return "it is too narrow for an integer kernel to pay";
         return weight.Uses.Select(u => u.Op + u.IntAttribute("transB", 0)).Distinct().Count() > 1 ? "its uses differ" : null;
+    }
+
+    // One group of few outputs, or of few products each, whose channels float kernels hold in registers; and small matrices
+    // (tests/Benchmarks, "integers static").
+    private static bool IsNarrow(Weight weight, WeightUse use)
+    {
+        if (use.Op != "Conv") return weight.Reference.Elements < LeastWeights;
+        var dims = weight.Reference.Dims;
+        return use.IntAttribute("group", 1) == 1 && (dims[0] < FewOutputs || weight.Reference.Elements / dims[0] < FewProducts);
     }
 }
