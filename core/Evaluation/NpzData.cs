@@ -131,7 +131,11 @@ public sealed class NpzData : IDisposable
 
     private void CheckType(InputSpec spec, NpyArray array)
     {
-        if (ElementTypes.Size(spec.Type) == 0) throw new BadInputException($"{path}, array '{spec.Name}': the model takes {spec.Type}, which cannot be read here; leave the file out, and the model is published without a comparison.");
+        if (ElementTypes.Size(spec.Type) == 0)
+        {
+            throw new BadInputException($"{path}, array '{spec.Name}': the model takes {spec.Type}, which cannot be read here; "
+                + "leave the file out, and the model is published without a comparison.");
+        }
         var fits = ElementTypes.IsFloat(array.Type) == ElementTypes.IsFloat(spec.Type);
         if (!fits) throw new BadInputException($"{path}, array '{spec.Name}': holds {array.Type} where the model takes {spec.Type}; convert it before saving.");
         if (spec.Dims is null) return;

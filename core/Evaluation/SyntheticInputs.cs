@@ -8,7 +8,8 @@ namespace Serverless.Core.Evaluation;
 /// Inputs made from a model's own input types and shapes, for models that come without data. Floats are
 /// pictures of strokes and white noise in turn where the input is an image, a voiced sound where it is a sequence of any length, zero where it is
 /// a recurrent state, else normal with standard deviation 0.5; integers that index an embedding stay below its rows, integers compared with constants take
-/// those constants in turn, masks are ones. Each fourth sample is louder, twelvefold a sound and fourfold other floats but for pictures. The same seed gives the same inputs.
+/// those constants in turn, masks are ones. Each fourth sample is louder, twelvefold a sound and fourfold other floats but for pictures.
+/// The same seed gives the same inputs.
 /// </summary>
 public static class SyntheticInputs
 {
@@ -36,7 +37,7 @@ public static class SyntheticInputs
 
     /// <summary>
     /// How many times larger a value may get from quiet to loud samples for one range to serve both. A sound is really as quiet and as loud
-    /// as that, so what grows with it is told apart from what does not; of features only what grows as their square; of pictures and tokens anything.
+    /// as that, so what grows with it is too much; of features what grows as their square; of pictures and tokens nothing.
     /// </summary>
     public static double MostGrowth(IReadOnlyList<InputSpec> specs)
     {

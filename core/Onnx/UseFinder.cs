@@ -48,7 +48,8 @@ internal sealed class UseFinder
     {
         if (type == (int)DataType.Float || outputs.Contains((scope, value))) return null;
         if (uses.GetValueOrDefault((scope, value)) is not [var (at, node, _)] || at != scope) return null;
-        return node is { OpType: "Cast", Domain: "" or "ai.onnx", Output.Count: 1 } && node.Attribute.Any(a => a.Name == "to" && a.I == (int)DataType.Float) ? node : null;
+        if (node is not { OpType: "Cast", Domain: "" or "ai.onnx", Output.Count: 1 }) return null;
+        return node.Attribute.Any(a => a.Name == "to" && a.I == (int)DataType.Float) ? node : null;
     }
 
     private string? Follow(GraphScope scope, string value, IReadOnlyList<NodeProto> through, List<WeightUse> found)

@@ -60,7 +60,8 @@ public sealed record Weight(
             var cast = constant is null ? finder.Widening(scope, value, tensor.DataType) : null;
             var (uses, why) = finder.Find(scope, cast?.Output[0] ?? value);
             if (reference.Dims.Length < 2) why ??= WhyVector(uses);
-            if (overridable) why = "a caller may override it: it is an input of the model; '- simplify: {initializerInputs: constant}' makes it a constant";
+            if (overridable)
+                why = "a caller may override it: it is an input of the model; '- simplify: {initializerInputs: constant}' makes it a constant";
             var name = value;
             if (!names.Add(value))
             {
@@ -76,7 +77,8 @@ public sealed record Weight(
     }
 
     // What these operators take as a weight is none of another rank either, which is found out later.
-    private static readonly HashSet<string> OfKnownRank = ["MatMul", "Gemm", "Gather", "Einsum", "Conv", "ConvTranspose", "DeformConv", "LSTM", "GRU", "RNN"];
+    private static readonly HashSet<string> OfKnownRank =
+        ["MatMul", "Gemm", "Gather", "Einsum", "Conv", "ConvTranspose", "DeformConv", "LSTM", "GRU", "RNN"];
 
     private static string? WhyVector(IReadOnlyList<WeightUse> uses) =>
         uses.FirstOrDefault(u => !OfKnownRank.Contains(u.Op)) is { } use ? $"a vector of {use.Op}, too small to matter" : null;

@@ -37,7 +37,8 @@ public sealed class FoldConstants : Activity<InspectInput, Inspected>, IRunsMode
             foreach (var expression in expressions)
             {
                 token.ThrowIfCancellationRequested();
-                if (Compute(index.Model, folder.Path, expression) is not { } values || !expression.Pays(values.Sum(v => (long)v.Bytes.Length))) continue;
+                if (Compute(index.Model, folder.Path, expression) is not { } values) continue;
+                if (!expression.Pays(values.Sum(v => (long)v.Bytes.Length))) continue;
                 var made = expression.Results.Zip(values).ToList();
                 foreach (var (name, value) in made)
                 {
@@ -53,7 +54,7 @@ public sealed class FoldConstants : Activity<InspectInput, Inspected>, IRunsMode
                     DataTypes.Name((int)values[0].Type), expression.Freed, values.Sum(v => (long)v.Bytes.Length)));
             }
         }, cancellation);
-        foreach (var together in renamed.GroupBy(r => r.Scope, ReferenceEqualityComparer.Instance)) Rename((GraphScope)together.Key!, [.. together]);
+        foreach (var together in renamed.GroupBy(r => r.Scope)) Rename(together.Key, [.. together]);
         return folded;
     }
 
@@ -72,7 +73,8 @@ public sealed class FoldConstants : Activity<InspectInput, Inspected>, IRunsMode
 
     private static List<TensorValue>? Compute(ModelProto whole, string folder, ConstantExpression expression)
     {
-        var part = new Segment(expression.Nodes, expression.Constants, [], expression.Results).ToModel(whole, new FunctionCalls(whole), n => new ValueInfoProto { Name = n });
+        var part = new Segment(expression.Nodes, expression.Constants, [], expression.Results)
+            .ToModel(whole, new FunctionCalls(whole), n => new ValueInfoProto { Name = n });
         try
         {
             using var session = ModelRunner.Open(part, folder);

@@ -53,12 +53,19 @@ public sealed class PlanCalibration : Activity<PlanInput, CalibrationPlanned>
         var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
         using var data = await Evaluate.OpenDataAsync(store, request, new ModelIndex(request.Model, model, new Dictionary<string, Artifact>()), etags, cancellation);
         var none = data is null && InputSpec.WhyNone(model) is not null;
-        var runs = none ? 0 : data is null ? SyntheticRuns : (int)Math.Min(calibration.MostSamples, Math.Max(1, data.Runs / 2));
+        var synthetic = none ? 0 : SyntheticRuns;
+        var runs = data is null ? synthetic : (int)Math.Min(calibration.MostSamples, Math.Max(1, data.Runs / 2));
         var heldOut = data is null || data.Runs == runs ? 0 : data.Runs - runs;
-        calibration = calibration with { Runs = runs, HeldOut = heldOut, Source = none ? Evaluator.None : data is null ? Evaluator.Synthetic : Evaluator.Data };
+        calibration = calibration with { Runs = runs, HeldOut = heldOut, Source = Source(none, data) };
         if (data is { Compressed: true }) calibration = calibration with { ShardRuns = Math.Max(ShardRuns, (runs + MostUnpacking - 1) / MostUnpacking) };
         await ModelWriter.WriteAsync(store, model, StorePath.Parent(request.Model), etags, RunNames.CalibrationModel(request.Work), 0, cancellation);
         await store.WriteJsonAsync(RunNames.Calibration(request.Work), calibration, cancellation);
         return new CalibrationPlanned(calibration.Shards, runs, calibration.Source);
+    }
+
+    private static string Source(bool none, NpzData? data)
+    {
+        if (data is not null) return Evaluator.Data;
+        return none ? Evaluator.None : Evaluator.Synthetic;
     }
 }

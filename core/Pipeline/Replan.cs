@@ -2,7 +2,9 @@ using System.Globalization;
 using System.Text.Json;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
+using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Pipeline;
 
@@ -67,7 +69,10 @@ public sealed class Replan : Activity<ReplanInput, Planned>
     private static List<LayerTask> InFloat(IReadOnlyList<LayerTask> tasks, IReadOnlyDictionary<string, Weight> weights, double slower)
     {
         var why = string.Create(CultureInfo.InvariantCulture, $"{SlowerIntegers}: the model took {slower:0.00} times as long");
-        return [.. tasks.Select(t => t.Step is { } s && Plan.Technique(s).InFloat(weights[t.Name], t.Shape, Plan.Options(s), why) is { } plan ? t with { Plan = plan } : t)];
+        return [.. tasks.Select(t => t.Step is null ? t : t with { Plan = InFloat(t, t.Step) ?? t.Plan })];
+
+        LayerPlan? InFloat(LayerTask task, RecipeStep step) =>
+            Plan.Technique(step).InFloat(weights[task.Name], task.Shape, Plan.Options(step), why);
     }
 
     private static LayerTask Gentler(LayerTask task, Weight weight)

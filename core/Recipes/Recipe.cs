@@ -112,7 +112,8 @@ public sealed record SimplifyOptions
     public NameStyle Names { get; init; } = NameStyle.Short;
 
     /// <summary>Compute what depends on constants alone.</summary>
-    [Techniques.Option("Compute expressions of constants in front of weights once, as weight normalization, transposed weights and fake quantization are (default true).")]
+    [Techniques.Option("Compute expressions of constants in front of weights once, as weight normalization, transposed weights and fake "
+        + "quantization are (default true).")]
     public bool Constants { get; init; } = true;
 
     /// <summary>Fold BatchNormalization and constant factors and offsets into the Conv before them.</summary>
@@ -120,7 +121,8 @@ public sealed record SimplifyOptions
     public bool BatchNorm { get; init; } = true;
 
     /// <summary>What becomes of inputs of the model that have an initializer.</summary>
-    [Techniques.Option("Inputs of the model that are initializers too, which a caller may override: keep (default: they and their weights stay as they are) or constant (they are no inputs any more).")]
+    [Techniques.Option("Inputs of the model that are initializers too, which a caller may override: keep (default: they and their weights "
+        + "stay as they are) or constant (they are no inputs any more).")]
     public InitializerInputs InitializerInputs { get; init; } = InitializerInputs.Keep;
 
     /// <summary>Write the hard swish in two operators.</summary>

@@ -69,15 +69,18 @@ public static class ConstantExpressions
             foreach (var t in s.Constants)
                 if (scope.Resolve(t.Name) == s) visible.TryAdd(t.Name, t);
         var order = GraphCheck.TopologicalOrder(scope.Nodes)!;
-        var (made, sharing) = (new Dictionary<string, Group>(StringComparer.Ordinal), new Dictionary<string, Group>(StringComparer.Ordinal));
+        var made = new Dictionary<string, Group>(StringComparer.Ordinal);
+        var sharing = new Dictionary<string, Group>(StringComparer.Ordinal);
         foreach (var node in order.Select(i => scope.Nodes[i]))
         {
-            if (node.Domain is not ("" or "ai.onnx") || Never.Contains(node.OpType) || WideningCasts.Is(node, IsHalf) || GraphScope.Subgraphs(node).Any()) continue;
+            if (node.Domain is not ("" or "ai.onnx") || Never.Contains(node.OpType)) continue;
+            if (WideningCasts.Is(node, IsHalf) || GraphScope.Subgraphs(node).Any()) continue;
             var inputs = node.Input.Where(i => i.Length > 0).ToList();
             if (inputs.Count == 0 || !inputs.All(i => made.ContainsKey(i) || visible.ContainsKey(i))) continue;
             // Expressions that share a weight are one; a shape or an epsilon does not join them.
             var weights = inputs.Where(i => visible.ContainsKey(i) && TensorRef.From(visible[i], i).Length >= SmallestSource).ToList();
-            var group = Group.Join(inputs.Select(i => made.GetValueOrDefault(i)).Concat(weights.Select(w => sharing.GetValueOrDefault(w))).OfType<Group>());
+            var related = inputs.Select(i => made.GetValueOrDefault(i)).Concat(weights.Select(w => sharing.GetValueOrDefault(w)));
+            var group = Group.Join(related.OfType<Group>());
             group.Nodes.Add(node);
             group.Constants.UnionWith(inputs.Where(i => !made.ContainsKey(i)));
             foreach (var w in weights) sharing[w] = group;
@@ -102,7 +105,8 @@ public static class ConstantExpressions
         // An output of the graph has to be made by a node.
         if (results.Count == 0 || results.Any(scope.Index.IsOutput)) return null;
         var sources = group.Constants.Select(n => (Name: n, Bytes: TensorRef.From(visible[n], n).Length)).ToList();
-        if (!sources.Any(s => s.Bytes >= SmallestSource && DataTypes.IsWeightType(visible[s.Name].DataType)) || sources.Sum(s => s.Bytes) > LargestSource) return null;
+        if (sources.Sum(s => s.Bytes) > LargestSource) return null;
+        if (!sources.Any(s => s.Bytes >= SmallestSource && DataTypes.IsWeightType(visible[s.Name].DataType))) return null;
         var freed = sources.Where(s => scope.Defines(s.Name) && !scope.Index.IsOutput(s.Name) && scope.Index.Users(s.Name).All(mine.Contains)).ToList();
         return new ConstantExpression(scope, nodes, [.. group.Constants.Select(n => visible[n])], results, freed.Sum(s => s.Bytes))
         {

@@ -15,7 +15,8 @@ public static class StatisticsFile
     private const int LargestHeader = 256 << 20;
 
     private sealed record Header(
-        long Samples, float Min, float Max, float Quietest, MovingRange Average, int? Exponent, long[]? Counts, ChannelStatistics? Channels, int GramAxis, int GramGroups, long GramRows);
+        long Samples, float Min, float Max, float Quietest, MovingRange Average, int? Exponent, long[]? Counts, ChannelStatistics? Channels,
+        int GramAxis, int GramGroups, long GramRows);
 
     /// <summary>Writes what an observer gathered.</summary>
     public static async Task WriteAsync(Stream stream, StatisticsObserver observer, CancellationToken cancellation)
@@ -126,7 +127,8 @@ public static class StatisticsFile
     private static async Task WriteHeaderAsync(Stream stream, InputStatistics s, CancellationToken cancellation)
     {
         var header = JsonSerializer.SerializeToUtf8Bytes(new Header(
-            s.Samples, s.Min, s.Max, s.Quietest, s.Average, s.Histogram?.Exponent, s.Histogram?.Counts, s.Channels, s.GramAxis, s.GramGroups, s.GramRows), Json.Options);
+            s.Samples, s.Min, s.Max, s.Quietest, s.Average, s.Histogram?.Exponent, s.Histogram?.Counts, s.Channels,
+            s.GramAxis, s.GramGroups, s.GramRows), Json.Options);
         var length = new byte[4];
         BinaryPrimitives.WriteInt32LittleEndian(length, header.Length);
         await stream.WriteAsync(length, cancellation);

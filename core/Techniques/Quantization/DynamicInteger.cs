@@ -10,7 +10,7 @@ public sealed record DynamicIntegerOptions
     public ReduceRange ReduceRange { get; init; } = ReduceRange.Auto;
 
     /// <summary>Whether layers stay float where integer kernels are slower.</summary>
-    [Option("Keep layers in float, with their weights in 8 bits, where integer kernels make the model slower on this machine (default true); false for a result that runs elsewhere.")]
+    [Option(StaticIntegerOptions.AboutOnlyIfFaster)]
     public bool OnlyIfFaster { get; init; } = true;
 }
 

@@ -35,7 +35,8 @@ public sealed record HalfPrecisionOptions
 
 /// <summary>
 /// Weights in 16-bit floats (IEEE 754-2019 binary16; bfloat16), rounded to nearest even, cast back to their own type at load: every operator
-/// computes in float32 as before, or in float16 where that is asked for (<see cref="HalfGraph"/>). A layer with a weight beyond ±65,504, or whose weights are too small to keep three digits of, falls back to bfloat16, and where the
+/// computes in float32 as before, or in float16 where that is asked for (<see cref="HalfGraph"/>). A layer with a weight
+/// beyond ±65,504, or whose weights are too small to keep three digits of, falls back to bfloat16, and where the
 /// opset has none, is refused.
 /// </summary>
 public sealed class HalfPrecision : LayerTechnique<HalfPrecisionOptions>

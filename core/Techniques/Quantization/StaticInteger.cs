@@ -20,6 +20,9 @@ public enum ReduceRange
 /// <summary>Options of <see cref="StaticInteger"/>.</summary>
 public sealed record StaticIntegerOptions
 {
+    internal const string AboutOnlyIfFaster = "Keep layers in float, with their weights in 8 bits, where integer kernels make the model slower "
+        + "on this machine (default true); false for a result that runs elsewhere.";
+
     /// <summary>How ranges of activations are chosen.</summary>
     [Option("Ranges of activations: minmax, average (moving average of extremes), percentile, entropy (KL divergence) or mse (default: least squared error).")]
     public RangeMethod Range { get; init; } = RangeMethod.Mse;
@@ -33,7 +36,7 @@ public sealed record StaticIntegerOptions
     public ReduceRange ReduceRange { get; init; } = ReduceRange.Auto;
 
     /// <summary>Whether layers stay float where integer kernels are slower.</summary>
-    [Option("Keep layers in float, with their weights in 8 bits, where integer kernels make the model slower on this machine (default true); false for a result that runs elsewhere.")]
+    [Option(AboutOnlyIfFaster)]
     public bool OnlyIfFaster { get; init; } = true;
 
     /// <summary>Samples to calibrate on.</summary>
@@ -70,7 +73,8 @@ public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
 
     /// <inheritdoc/>
     protected override IEnumerable<InputView> Watches(Weight weight, StaticIntegerOptions options) =>
-        WhyFloat(weight, options) is null ? weight.Uses.SelectMany(u => new[] { u.Node.Input[0], QdqGraph.Output(u) }).Distinct().Select(v => new InputView(v, 0, null)) : [];
+        WhyFloat(weight, options) is not null ? []
+        : weight.Uses.SelectMany(u => new[] { u.Node.Input[0], QdqGraph.Output(u) }).Distinct().Select(v => new InputView(v, 0, null));
 
     /// <inheritdoc/>
     protected override LayerPlan Plan(Weight weight, LayerShape shape, StaticIntegerOptions options)
