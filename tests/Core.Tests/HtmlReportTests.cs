@@ -45,6 +45,13 @@ public partial class HtmlReportTests
         }
     }
 
+    [Fact]
+    public void Constants_that_were_computed_once_are_listed()
+    {
+        var html = HtmlReport.Render(Plain with { Folded = [new ReportFolded("conv.<v>", ["Div", "Mul"], "INT8", 8000, 2000)] }, "");
+        Assert.Contains("<td>conv.&lt;v&gt;<td>Div, Mul<td>INT8<td class=\"n\">8000 B<td class=\"n\">2000 B", html);
+    }
+
     [Theory]
     [InlineData("</text></svg><script>alert(1)</script>", "</text></svg>…t(1)</script>")]
     [InlineData("a&b\"c'd]]>", "a&b\"c'd]]>")]
