@@ -1,5 +1,6 @@
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Techniques.Quantization;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
@@ -44,6 +45,9 @@ public class StaticTests
     public async Task Ranges_that_leave_outliers_outside_are_nearer_than_the_extremes(string name, string range, int width, int count)
     {
         using var folder = new Folder();
+        // With weights of 7 bits, as without VNNI, the detector's error is that of its weights, and extremes are as good.
+        Assert.SkipWhen(name.Contains("det", StringComparison.Ordinal) && StaticInteger.Settled(ReduceRange.Auto) == ReduceRange.Yes,
+            "This processor has no instructions for products of 8-bit numbers.");
         var extremes = await RunAsync(folder, name, width, count, "- quantize: {method: static, range: minmax, onlyIfFaster: false}");
         var chosen = await RunAsync(folder, name, width, count, $"- quantize: {{method: static, range: {range}, onlyIfFaster: false}}");
         Assert.True(chosen.Report.Fidelity.RelativeError < extremes.Report.Fidelity.RelativeError, $"{chosen.Report.Fidelity} {extremes.Report.Fidelity}");
