@@ -47,9 +47,11 @@ public static class ReportWarnings
 
     private static string Reasons(Report report)
     {
+        // Behind the colon stands what to do about all of them, or figures of each.
         var reasons = report.Layers.Where(l => l.Note is not null).GroupBy(l => l.Note!.Split(':')[0])
             .OrderByDescending(g => g.Sum(l => l.BytesBefore)).Take(MostReasons)
-            .Select(g => $"{g.Count()} {(g.Count() == 1 ? "weight" : "weights")} ({g.Sum(l => l.BytesBefore):N0} bytes): {g.Key}").ToList();
+            .Select(g => (Layers: g.ToList(), Why: g.Select(l => l.Note).Distinct().Count() == 1 ? g.First().Note : g.Key))
+            .Select(g => $"{g.Layers.Count} {(g.Layers.Count == 1 ? "weight" : "weights")} ({g.Layers.Sum(l => l.BytesBefore):N0} bytes): {g.Why}").ToList();
         return reasons.Count == 0 ? "The model holds no weights." : string.Join("; ", reasons) + ".";
     }
 
