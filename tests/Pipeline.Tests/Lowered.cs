@@ -1,0 +1,80 @@
+using System.Numerics.Tensors;
+using Microsoft.ML.OnnxRuntime;
+using Serverless.Core.Onnx;
+using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Pipeline;
+using Serverless.Core.Recipes;
+using Serverless.Core.Storage;
+using Serverless.Core.Techniques;
+using Serverless.TestSupport;
+
+namespace Serverless.Pipeline.Tests;
+
+/// <summary>A model whose layers were encoded and put into its graph: no run, no comparison, one session.</summary>
+/// <param name="Encoded">Encodings by weight.</param>
+/// <param name="Outputs">The output <c>y</c>.</param>
+/// <param name="Optimized">Operator → how often ONNX Runtime has it after its own optimization, subgraphs included.</param>
+internal sealed record Lowered(IReadOnlyDictionary<string, EncodedLayer> Encoded, float[] Outputs, IReadOnlyDictionary<string, int> Optimized)
+{
+    /// <summary>Encodes every layer of a model under one step of a recipe, and runs the result.</summary>
+    public static async Task<Lowered> Of(Folder folder, ModelProto model, string step)
+    {
+        var store = new FolderStore(new[] { "drop", "work" }.ToDictionary(c => c, c => Path.Combine(folder.Path, c)));
+        await store.WriteBytesAsync("drop/m.onnx", Google.Protobuf.MessageExtensions.ToByteArray(model), CancellationToken.None);
+        var index = await ModelIndexer.IndexAsync(store, "drop/m.onnx", CancellationToken.None);
+        var extra = new ExtraWeights("work/weights.bin");
+        foreach (var weight in Weight.Of(index.Model).Where(w => w.Reference.File is null))
+            await extra.KeepAsync(weight.Tensor, TensorRef.InlineBytes(weight.Tensor), CancellationToken.None);
+        await extra.WriteAsync(store, CancellationToken.None);
+        var recipe = RecipeReader.Read($"version: 1\nsteps:\n- {step}\n", "recipe.yaml");
+        var context = new ActivityContext(store, new MemoryGate(1 << 30));
+        var (encoded, weights, edit) = (new Dictionary<string, EncodedLayer>(), Weight.Of(index.Model), new ModelEdit(index.Model));
+        var tasks = Plan.Decide(index.Model, recipe, "drop").ToDictionary(t => t.Name);
+        foreach (var weight in weights.Where(w => tasks[w.Name].Step is not null))
+        {
+            var (stored, _) = await LayerShards.TakeAsync(context, "work", "work/shards", tasks[weight.Name], CancellationToken.None);
+            Forms.Apply(edit, weight, encoded[weight.Name] = stored.Layer, stored.Shard);
+        }
+        await ModelWriter.WriteAsync(store, index.Model, "drop", new Dictionary<string, string>(), "work/out", ModelWriter.ProtobufLimit, CancellationToken.None);
+        var file = Path.Combine(folder.Path, "work", "out", ModelWriter.ModelName);
+        var (outputs, optimized) = Run(await File.ReadAllBytesAsync(file), Path.Combine(folder.Path, "optimized.onnx"));
+        return new Lowered(encoded, outputs, optimized);
+    }
+
+    /// <summary>Runs a model on fixed inputs of its own names and shapes.</summary>
+    public static (float[] Outputs, IReadOnlyDictionary<string, int> Optimized) Run(byte[] model, string optimized)
+    {
+        using var options = new SessionOptions
+        {
+            OptimizedModelFilePath = optimized, GraphOptimizationLevel = GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+            LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL, IntraOpNumThreads = 1,
+        };
+        using var session = new InferenceSession(model, options);
+        var inputs = session.InputMetadata.ToDictionary(i => i.Key, i => Value(i.Key, i.Value));
+        try
+        {
+            using var run = new RunOptions();
+            using var results = session.Run(run, inputs, ["y"]);
+            var graph = ModelProto.Parser.ParseFrom(File.ReadAllBytes(optimized));
+            return (results[0].GetTensorDataAsSpan<float>().ToArray(), GraphScope.Of(graph).SelectMany(s => s.All()).SelectMany(s => s.Nodes)
+                .GroupBy(n => n.OpType).ToDictionary(g => g.Key, g => g.Count()));
+        }
+        finally
+        {
+            foreach (var value in inputs.Values) value.Dispose();
+        }
+    }
+
+    /// <summary>Cosine of two outputs.</summary>
+    public static double Cosine(float[] a, float[] b) => TensorPrimitives.CosineSimilarity(a, b);
+
+    // Indices stay below 7.
+    private static OrtValue Value(string name, NodeMetadata input)
+    {
+        var dims = input.Dimensions.Select(d => (long)d).ToArray();
+        var values = TestModels.Random(name, dims);
+        return input.ElementDataType == Microsoft.ML.OnnxRuntime.Tensors.TensorElementType.Int64
+            ? OrtValue.CreateTensorValueFromMemory(values.Select(v => (long)(Math.Abs(v) * 100) % 7).ToArray(), dims)
+            : OrtValue.CreateTensorValueFromMemory(values, dims);
+    }
+}
