@@ -15,13 +15,21 @@ internal static class ConstantValues
     /// <param name="names">Names of values of the main graph.</param>
     public static IReadOnlyDictionary<string, float[]> Read(ModelProto model, string folder, IEnumerable<string> names)
     {
-        var makers = model.Graph.Node.SelectMany(n => n.Output.Select(o => (o, n))).Where(p => p.o.Length > 0).ToDictionary(p => p.o, p => p.n, StringComparer.Ordinal);
+        var makers = model
+            .Graph.Node.SelectMany(n => n.Output.Select(o => (o, n)))
+            .Where(p => p.o.Length > 0)
+            .ToDictionary(p => p.o, p => p.n, StringComparer.Ordinal);
         var initializers = model.Graph.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);
-        var part = new ModelProto { IrVersion = model.IrVersion, Graph = new GraphProto { Name = "constants" } };
+        var part = new ModelProto
+        {
+            IrVersion = model.IrVersion,
+            Graph = new GraphProto { Name = "constants" },
+        };
         part.OpsetImport.AddRange(model.OpsetImport);
         var (nodes, tensors) = (new HashSet<NodeProto>(ReferenceEqualityComparer.Instance), new HashSet<string>(StringComparer.Ordinal));
         var wanted = names.Distinct().Where(n => Follows(n, [], [])).ToList();
-        foreach (var name in wanted) Follows(name, nodes, tensors);
+        foreach (var name in wanted)
+            Follows(name, nodes, tensors);
         part.Graph.Node.AddRange(model.Graph.Node.Where(nodes.Contains));
         part.Graph.Initializer.AddRange(tensors.Select(t => initializers[t]));
         var outputs = wanted.Select((_, i) => $"constant:{i}").ToList();
@@ -31,25 +39,29 @@ internal static class ConstantValues
             part.Graph.Output.Add(new ValueInfoProto { Name = outputs[i] });
         }
         var values = new Dictionary<string, float[]>(StringComparer.Ordinal);
-        if (wanted.Count == 0) return values;
+        if (wanted.Count == 0)
+            return values;
         using var options = ModelRunner.Options();
         options.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder);
         using var session = new InferenceSession(part.ToByteArray(), options);
         using var run = new RunOptions();
         using var made = session.Run(run, new Dictionary<string, OrtValue>(), outputs);
         for (var i = 0; i < wanted.Count; i++)
-            if (made[i].GetTensorTypeAndShape().ElementDataType == TensorElementType.Float) values[wanted[i]] = made[i].GetTensorDataAsSpan<float>().ToArray();
+            if (made[i].GetTensorTypeAndShape().ElementDataType == TensorElementType.Float)
+                values[wanted[i]] = made[i].GetTensorDataAsSpan<float>().ToArray();
         return values;
 
         bool Follows(string name, HashSet<NodeProto> through, HashSet<string> constants)
         {
-            if (name.Length == 0) return true;
+            if (name.Length == 0)
+                return true;
             if (initializers.ContainsKey(name))
             {
                 constants.Add(name);
                 return true;
             }
-            if (!makers.TryGetValue(name, out var maker) || GraphScope.Subgraphs(maker).Any()) return false;
+            if (!makers.TryGetValue(name, out var maker) || GraphScope.Subgraphs(maker).Any())
+                return false;
             return !through.Add(maker) || maker.Input.All(i => Follows(i, through, constants));
         }
     }

@@ -4,7 +4,10 @@ namespace Serverless.Core.Evaluation;
 /// <param name="isFloat">Whether its elements are real numbers.</param>
 internal sealed class ErrorSums(bool isFloat)
 {
-    private double dot, before, after, difference;
+    private double dot,
+        before,
+        after,
+        difference;
 
     /// <summary>Whether its elements are real numbers.</summary>
     public bool IsFloat => isFloat;
@@ -20,7 +23,8 @@ internal sealed class ErrorSums(bool isFloat)
     {
         get
         {
-            if (before == 0 && after == 0) return 1;
+            if (before == 0 && after == 0)
+                return 1;
             return before == 0 || after == 0 ? 0 : Math.Min(1, dot / Math.Sqrt(before) / Math.Sqrt(after));
         }
     }
@@ -30,7 +34,8 @@ internal sealed class ErrorSums(bool isFloat)
     {
         get
         {
-            if (before == 0) return difference == 0 ? 0 : 1;
+            if (before == 0)
+                return difference == 0 ? 0 : 1;
             return Math.Sqrt(difference / before);
         }
     }
@@ -40,13 +45,16 @@ internal sealed class ErrorSums(bool isFloat)
     {
         if (a.Shape.SequenceEqual(b.Shape))
         {
-            for (var i = 0; i < a.Elements; i++) Add(At(a, i), At(b, i));
+            for (var i = 0; i < a.Elements; i++)
+                Add(At(a, i), At(b, i));
             return;
         }
         var aligned = a.Shape.Length == b.Shape.Length;
-        for (var i = 0; i < a.Elements; i++) Add(At(a, i), Counterpart(i, a, b, aligned) is { } j ? At(b, j) : 0);
+        for (var i = 0; i < a.Elements; i++)
+            Add(At(a, i), Counterpart(i, a, b, aligned) is { } j ? At(b, j) : 0);
         for (var j = 0; j < b.Elements; j++)
-            if (Counterpart(j, b, a, aligned) is null && double.IsFinite(At(b, j))) Add(0, At(b, j));
+            if (Counterpart(j, b, a, aligned) is null && double.IsFinite(At(b, j)))
+                Add(0, At(b, j));
     }
 
     private static double At(TensorValue value, int element) => ElementTypes.Get(value.Bytes, value.Type, element);
@@ -54,14 +62,16 @@ internal sealed class ErrorSums(bool isFloat)
     // The element of the same indices; of tensors of different ranks, the one of the same place.
     private static int? Counterpart(int element, TensorValue of, TensorValue other, bool aligned)
     {
-        if (!aligned) return element < other.Elements ? element : null;
+        if (!aligned)
+            return element < other.Elements ? element : null;
         var (place, stride) = (0L, 1L);
         long rest = element;
         for (var axis = of.Shape.Length - 1; axis >= 0; axis--)
         {
             var index = rest % of.Shape[axis];
             rest /= of.Shape[axis];
-            if (index >= other.Shape[axis]) return null;
+            if (index >= other.Shape[axis])
+                return null;
             place += index * stride;
             stride *= other.Shape[axis];
         }
@@ -71,7 +81,8 @@ internal sealed class ErrorSums(bool isFloat)
     private void Add(double x, double y)
     {
         // What the original does not define, the compressed model cannot get wrong.
-        if (!double.IsFinite(x)) return;
+        if (!double.IsFinite(x))
+            return;
         Compared++;
         // What became undefined counts as turned round.
         if (!double.IsFinite(y))

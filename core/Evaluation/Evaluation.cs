@@ -11,8 +11,16 @@ namespace Serverless.Core.Evaluation;
 /// <param name="Labelled">Labelled rows.</param>
 /// <param name="Latency">What a run takes; null where the models were not run.</param>
 public sealed record Evaluation(
-    string Source, int Samples, double? Cosine, double? RelativeError, double? Top1Agreement, double? AccuracyBefore, double? AccuracyAfter,
-    long Labelled, Latency? Latency)
+    string Source,
+    int Samples,
+    double? Cosine,
+    double? RelativeError,
+    double? Top1Agreement,
+    double? AccuracyBefore,
+    double? AccuracyAfter,
+    long Labelled,
+    Latency? Latency
+)
 {
     // Below this a difference between two runs of one model is that of the order of sums in its threads.
     private const double Repeatable = 1e-3;
@@ -43,11 +51,17 @@ public sealed record Evaluation(
     {
         get
         {
-            if (NonFinite > 0) return ("nonFinite", 1);
-            if (!IsRepeatable) return ("none", null);
-            if (AccuracyBefore is { } before && AccuracyAfter is { } after) return ("accuracy", Math.Max(0, before - after));
-            if (Source == Evaluator.Data && Top1Agreement is { } agreement) return ("top1Disagreement", 1 - agreement);
-            return Cosine is { } cosine ? ("cosineDistance", 1 - cosine) : Top1Agreement is { } same ? ("top1Disagreement", 1 - same) : ("none", null);
+            if (NonFinite > 0)
+                return ("nonFinite", 1);
+            if (!IsRepeatable)
+                return ("none", null);
+            if (AccuracyBefore is { } before && AccuracyAfter is { } after)
+                return ("accuracy", Math.Max(0, before - after));
+            if (Source == Evaluator.Data && Top1Agreement is { } agreement)
+                return ("top1Disagreement", 1 - agreement);
+            return Cosine is { } cosine ? ("cosineDistance", 1 - cosine)
+                : Top1Agreement is { } same ? ("top1Disagreement", 1 - same)
+                : ("none", null);
         }
     }
 }

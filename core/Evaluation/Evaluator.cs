@@ -16,7 +16,9 @@ public static class Evaluator
     /// <summary>Source where there are no inputs to run the models on.</summary>
     public const string None = "none";
 
-    private const int SegmentedSamples = 8, MostSamples = 10_000, Chunk = 32;
+    private const int SegmentedSamples = 8,
+        MostSamples = 10_000,
+        Chunk = 32;
 
     /// <summary>Compares two models.</summary>
     /// <param name="beforeFolder">Local folder of the original.</param>
@@ -29,13 +31,25 @@ public static class Evaluator
     /// <param name="cancellation">Cancels the runs.</param>
     /// <exception cref="BadInputException">ONNX Runtime cannot run the original on these inputs.</exception>
     public static Evaluation Compare(
-        string beforeFolder, ModelIndex before, string afterFolder, ModelIndex after, NpzData? data, int calibrated, TimeSpan time, CancellationToken cancellation)
+        string beforeFolder,
+        ModelIndex before,
+        string afterFolder,
+        ModelIndex after,
+        NpzData? data,
+        int calibrated,
+        TimeSpan time,
+        CancellationToken cancellation
+    )
     {
-        if (InputSpec.WhyNone(before.Model) is { } why) return Loaded(beforeFolder, before, afterFolder, after, why);
+        if (InputSpec.WhyNone(before.Model) is { } why)
+            return Loaded(beforeFolder, before, afterFolder, after, why);
         using var original = Load(beforeFolder, before);
         var samples = data is not null ? data.Read(calibrated, cancellation) : MadeUp(original, beforeFolder, before, cancellation);
         var segments = original.Segments;
-        var most = segments > 1 ? SegmentedSamples : data is not null ? MostSamples : SyntheticSamples.Count;
+        var most =
+            segments > 1 ? SegmentedSamples
+            : data is not null ? MostSamples
+            : SyntheticSamples.Count;
         var outputs = before.Model.Graph.Output.Select(o => o.Name).Distinct().ToList();
         var (fidelity, repeated) = (new Fidelity(), new Fidelity());
         var (count, clock) = (0, Stopwatch.StartNew());
@@ -52,38 +66,58 @@ public static class Evaluator
                 for (var i = 0; i < chunk.Length; i++)
                 {
                     fidelity.Add(outputs, expected[i].Outputs, actual[i].Outputs, chunk[i].Labels, chunk[i].Group);
-                    if (segments > 1) segmentedTimes.Add((expected[i].Time.TotalMilliseconds, actual[i].Time.TotalMilliseconds));
+                    if (segments > 1)
+                        segmentedTimes.Add((expected[i].Time.TotalMilliseconds, actual[i].Time.TotalMilliseconds));
                     zeros.See(chunk[i]);
                 }
                 count += chunk.Length;
-                if (clock.Elapsed > time) break;
+                if (clock.Elapsed > time)
+                    break;
             }
-            if (first is null) throw new BadInputException($"{before.Path}: the data holds fewer samples than the model takes in one run; add some.");
-            if (segments > 1) repeated.Add(outputs, first.Value.Expected.Outputs, original.Run([first.Value.Sample], cancellation)[0].Outputs, null);
+            if (first is null)
+                throw new BadInputException($"{before.Path}: the data holds fewer samples than the model takes in one run; add some.");
+            if (segments > 1)
+                repeated.Add(outputs, first.Value.Expected.Outputs, original.Run([first.Value.Sample], cancellation)[0].Outputs, null);
         }
         // No more than two sessions are open at a time.
         original.Dispose();
         Latency latency;
-        if (segments > 1) latency = Latency.Of(segmentedTimes.Count > 1 ? segmentedTimes[1..] : segmentedTimes, segments);
+        if (segments > 1)
+            latency = Latency.Of(segmentedTimes.Count > 1 ? segmentedTimes[1..] : segmentedTimes, segments);
         else
         {
             var (times, again) = PairedLatency.Measure(beforeFolder, before, afterFolder, after, first.Value.Sample, cancellation);
             latency = Latency.Of(times, 1);
             repeated.Add(outputs, first.Value.Expected.Outputs, again.Outputs, null);
         }
-        return new Evaluation(data is not null ? Data : Synthetic, count, fidelity.Cosine, fidelity.RelativeError, fidelity.Top1Agreement,
-            fidelity.AccuracyBefore, fidelity.AccuracyAfter, fidelity.Labelled, latency)
+        return new Evaluation(
+            data is not null ? Data : Synthetic,
+            count,
+            fidelity.Cosine,
+            fidelity.RelativeError,
+            fidelity.Top1Agreement,
+            fidelity.AccuracyBefore,
+            fidelity.AccuracyAfter,
+            fidelity.Labelled,
+            latency
+        )
         {
-            Outputs = fidelity.Outputs, NonFinite = fidelity.NonFinite, RepeatError = repeated.RelativeError,
+            Outputs = fidelity.Outputs,
+            NonFinite = fidelity.NonFinite,
+            RepeatError = repeated.RelativeError,
             ZeroInputs = data is null ? [] : zeros.Names,
-            NotCompared = fidelity.Cosine is null && fidelity.Top1Agreement is null ? "no output of the original holds a finite number or a label" : null,
+            NotCompared =
+                fidelity.Cosine is null && fidelity.Top1Agreement is null
+                    ? "no output of the original holds a finite number or a label"
+                    : null,
         };
     }
 
     // Sizes of inputs are found by trying. Random operators go on from run to run, so they are tried in a session of its own.
     private static IEnumerable<Sample> MadeUp(ModelRunner original, string folder, ModelIndex index, CancellationToken cancellation)
     {
-        if (!original.IsSeeded) return SyntheticSamples.Make(original, index, 0, SyntheticSamples.Count, cancellation);
+        if (!original.IsSeeded)
+            return SyntheticSamples.Make(original, index, 0, SyntheticSamples.Count, cancellation);
         using var trial = Load(folder, index);
         return [.. SyntheticSamples.Make(trial, index, 0, SyntheticSamples.Count, cancellation)];
     }
@@ -115,7 +149,12 @@ public static class Evaluator
         }
     }
 
-    private static IReadOnlyList<RunOutputs> RunOriginal(ModelRunner runner, ModelIndex index, IReadOnlyList<Sample> samples, CancellationToken cancellation)
+    private static IReadOnlyList<RunOutputs> RunOriginal(
+        ModelRunner runner,
+        ModelIndex index,
+        IReadOnlyList<Sample> samples,
+        CancellationToken cancellation
+    )
     {
         try
         {

@@ -16,13 +16,15 @@ public static class ExecutionDevice
     /// <summary>Adds the CUDA provider to a session's options where there is one.</summary>
     internal static SessionOptions With(SessionOptions options)
     {
-        if (IsCuda) options.AppendExecutionProvider_CUDA();
+        if (IsCuda)
+            options.AppendExecutionProvider_CUDA();
         return options;
     }
 
     private static bool HasCuda()
     {
-        if (!OrtEnv.Instance().GetAvailableProviders().Contains(Cuda)) return false;
+        if (!OrtEnv.Instance().GetAvailableProviders().Contains(Cuda))
+            return false;
         try
         {
             using var options = new SessionOptions();

@@ -12,7 +12,15 @@ namespace Serverless.Core.Evaluation;
 /// <param name="ElementsBefore">Elements of the original's output, all samples together.</param>
 /// <param name="ElementsAfter">Elements of the compressed model's.</param>
 public sealed record OutputFidelity(
-    string Name, string Type, double? Cosine, double? RelativeError, long Compared, int ChangedShapes, long ElementsBefore, long ElementsAfter);
+    string Name,
+    string Type,
+    double? Cosine,
+    double? RelativeError,
+    long Compared,
+    int ChangedShapes,
+    long ElementsBefore,
+    long ElementsAfter
+);
 
 /// <summary>
 /// How near the compressed model's outputs are to the original's; where there are several outputs, or several groups of
@@ -68,29 +76,45 @@ public sealed class Fidelity
     /// <param name="labels">Right classes of the first output's rows, or null.</param>
     /// <param name="group">The group of samples that it belongs to.</param>
     public void Add(
-        IReadOnlyList<string> names, IReadOnlyDictionary<string, TensorValue> before, IReadOnlyDictionary<string, TensorValue> after, long[]? labels,
-        string group = "")
+        IReadOnlyList<string> names,
+        IReadOnlyDictionary<string, TensorValue> before,
+        IReadOnlyDictionary<string, TensorValue> after,
+        long[]? labels,
+        string group = ""
+    )
     {
         foreach (var name in names)
         {
             var (a, b) = (before[name], after[name]);
-            if (!shapes.TryGetValue(name, out var shape)) shapes[name] = shape = new Shapes(a.Type);
+            if (!shapes.TryGetValue(name, out var shape))
+                shapes[name] = shape = new Shapes(a.Type);
             shape.Before += a.Elements;
             shape.After += b.Elements;
-            if (!a.Shape.SequenceEqual(b.Shape)) shape.Changed++;
-            if (ElementTypes.Size(a.Type) == 0 || ElementTypes.Size(b.Type) == 0) continue;
-            if (!sums.TryGetValue((name, group), out var s)) sums[(name, group)] = s = new ErrorSums(ElementTypes.IsFloat(a.Type));
+            if (!a.Shape.SequenceEqual(b.Shape))
+                shape.Changed++;
+            if (ElementTypes.Size(a.Type) == 0 || ElementTypes.Size(b.Type) == 0)
+                continue;
+            if (!sums.TryGetValue((name, group), out var s))
+                sums[(name, group)] = s = new ErrorSums(ElementTypes.IsFloat(a.Type));
             s.Add(a, b);
         }
-        if (names.Count > 0) classes.Add(before[names[0]], after[names[0]], labels);
+        if (names.Count > 0)
+            classes.Add(before[names[0]], after[names[0]], labels);
     }
 
     private OutputFidelity Describe(string name, Shapes shape)
     {
         var own = sums.Where(s => s.Key.Output == name && s.Value.Compared > 0).Select(s => s.Value).ToList();
         return new OutputFidelity(
-            name, shape.Type == TensorElementType.DataTypeMax ? "Other" : shape.Type.ToString(), own.Min(s => (double?)s.Cosine),
-            own.Max(s => (double?)s.RelativeError), own.Sum(s => s.Compared), shape.Changed, shape.Before, shape.After);
+            name,
+            shape.Type == TensorElementType.DataTypeMax ? "Other" : shape.Type.ToString(),
+            own.Min(s => (double?)s.Cosine),
+            own.Max(s => (double?)s.RelativeError),
+            own.Sum(s => s.Compared),
+            shape.Changed,
+            shape.Before,
+            shape.After
+        );
     }
 
     private sealed class Shapes(TensorElementType type)

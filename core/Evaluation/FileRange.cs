@@ -21,7 +21,11 @@ internal sealed class FileRange(Stream file, long start, long end) : Stream
     public override long Length { get; } = end - start;
 
     /// <inheritdoc/>
-    public override long Position { get => Length - (end - at); set => throw new NotSupportedException(); }
+    public override long Position
+    {
+        get => Length - (end - at);
+        set => throw new NotSupportedException();
+    }
 
     /// <inheritdoc/>
     public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
@@ -45,7 +49,5 @@ internal sealed class FileRange(Stream file, long start, long end) : Stream
     public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
 
     /// <inheritdoc/>
-    public override void Flush()
-    {
-    }
+    public override void Flush() { }
 }

@@ -21,18 +21,25 @@ internal static class FinalScores
     {
         var makers = new Dictionary<string, NodeProto>(StringComparer.Ordinal);
         foreach (var node in model.Graph.Node)
-            foreach (var output in node.Output) makers[output] = node;
+        foreach (var output in node.Output)
+            makers[output] = node;
         var opset = model.OpsetImport.FirstOrDefault(o => o.Domain is "" or "ai.onnx")?.Version ?? 1;
         return [.. model.Graph.Output.Select(o => Before(o.Name)).Distinct()];
 
         FinalScore Before(string output)
         {
             var name = output;
-            for (var steps = 0; steps < MostSteps && makers.TryGetValue(name, out var maker) && maker.Domain.Length == 0 && maker.Input.Count > 0; steps++)
+            for (
+                var steps = 0;
+                steps < MostSteps && makers.TryGetValue(name, out var maker) && maker.Domain.Length == 0 && maker.Input.Count > 0;
+                steps++
+            )
             {
                 name = maker.Input[0];
-                if (Layout.Contains(maker.OpType)) continue;
-                if (maker.OpType == "Sigmoid") return new FinalScore(name, null);
+                if (Layout.Contains(maker.OpType))
+                    continue;
+                if (maker.OpType == "Sigmoid")
+                    return new FinalScore(name, null);
                 if (maker.OpType is "Softmax" or "LogSoftmax")
                     return new FinalScore(name, maker.Attribute.FirstOrDefault(a => a.Name == "axis")?.I ?? (opset < 13 ? 1 : -1));
                 break;

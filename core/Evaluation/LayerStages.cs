@@ -26,7 +26,8 @@ internal sealed class LayerStages
     private readonly Dictionary<string, int> producer = new(StringComparer.Ordinal);
     private readonly Dictionary<string, TensorProto> initializers;
     private readonly Dictionary<string, SparseTensorProto> sparse;
-    private readonly bool[] copied, needed;
+    private readonly bool[] copied,
+        needed;
 
     private LayerStages(ModelProto model, IReadOnlySet<string> layers)
     {
@@ -41,7 +42,8 @@ internal sealed class LayerStages
         {
             uses[k] = [.. graph.Node[order[k]].Input.Concat(GraphScope.Captures(graph.Node[order[k]])).Where(n => n.Length > 0).Distinct()];
             foreach (var o in graph.Node[order[k]].Output)
-                if (o.Length > 0) producer[o] = k;
+                if (o.Length > 0)
+                    producer[o] = k;
         }
         MarkCopied(layers);
     }
@@ -62,9 +64,11 @@ internal sealed class LayerStages
         for (var k = 0; k < order.Length; k++)
         {
             var node = graph.Node[order[k]];
-            if (node.Domain is not ("" or "ai.onnx" or "com.microsoft") || node.Output.Any(layers.Contains)) continue;
+            if (node.Domain is not ("" or "ai.onnx" or "com.microsoft") || node.Output.Any(layers.Contains))
+                continue;
             var constant = node.OpType == "Constant" || uses[k].Count > 0 && !IsRandom(node) && uses[k].All(IsConstant);
-            if (constant) size[k] = (int)Math.Min(MostConstantNodes + 1L, 1 + uses[k].Sum(Size));
+            if (constant)
+                size[k] = (int)Math.Min(MostConstantNodes + 1L, 1 + uses[k].Sum(Size));
             copied[k] = constant ? size[k] <= MostConstantNodes : node.OpType == "DequantizeLinear";
 
             long Size(string name) => producer.TryGetValue(name, out var p) ? size[p] : 0;
@@ -83,13 +87,15 @@ internal sealed class LayerStages
     {
         var layerAt = new Dictionary<int, string>();
         foreach (var layer in layers)
-            if (producer.TryGetValue(layer, out var k)) layerAt[k] = layer;
+            if (producer.TryGetValue(layer, out var k))
+                layerAt[k] = layer;
         Need(layerAt.Keys);
         var waiting = new int[order.Length];
         var dependents = new List<int>?[order.Length];
         for (var k = 0; k < order.Length; k++)
         {
-            if (!needed[k]) continue;
+            if (!needed[k])
+                continue;
             foreach (var p in uses[k].Where(producer.ContainsKey).Select(n => producer[n]).Distinct())
             {
                 waiting[k]++;
@@ -98,19 +104,22 @@ internal sealed class LayerStages
         }
         var (ready, readyLayers) = (new PriorityQueue<int, int>(), new PriorityQueue<int, int>());
         for (var k = 0; k < order.Length; k++)
-            if (needed[k] && waiting[k] == 0) Enqueue(k);
+            if (needed[k] && waiting[k] == 0)
+                Enqueue(k);
         var stages = new List<(List<int>, string)>();
         var nodes = new List<int>();
         while (ready.TryDequeue(out var k, out _) || readyLayers.TryDequeue(out k, out _))
         {
-            if (!copied[k]) nodes.Add(k);
+            if (!copied[k])
+                nodes.Add(k);
             if (layerAt.TryGetValue(k, out var layer))
             {
                 stages.Add((nodes, layer));
                 nodes = dependents[k] is null ? [] : [k];
             }
             foreach (var d in dependents[k] ?? [])
-                if (--waiting[d] == 0) Enqueue(d);
+                if (--waiting[d] == 0)
+                    Enqueue(d);
         }
         return stages;
 
@@ -122,10 +131,12 @@ internal sealed class LayerStages
         var open = new Stack<int>(ends);
         while (open.TryPop(out var k))
         {
-            if (needed[k]) continue;
+            if (needed[k])
+                continue;
             needed[k] = true;
             foreach (var name in uses[k])
-                if (producer.TryGetValue(name, out var p)) open.Push(p);
+                if (producer.TryGetValue(name, out var p))
+                    open.Push(p);
         }
     }
 
@@ -136,19 +147,23 @@ internal sealed class LayerStages
         for (var s = 0; s < stages.Count; s++)
         {
             // A layer that is run again is made by the later stage.
-            foreach (var o in stages[s].Nodes.SelectMany(k => graph.Node[order[k]].Output)) made[o] = s;
+            foreach (var o in stages[s].Nodes.SelectMany(k => graph.Node[order[k]].Output))
+                made[o] = s;
             stages[s].Nodes.AddRange(Copies(stages[s].Nodes));
             stages[s].Nodes.Sort();
             var inside = stages[s].Nodes.SelectMany(k => graph.Node[order[k]].Output).ToHashSet(StringComparer.Ordinal);
             var outside = stages[s].Nodes.SelectMany(k => uses[k]).Distinct().Where(n => !inside.Contains(n));
             inputs.Add([.. outside.Where(n => !initializers.ContainsKey(n) && !sparse.ContainsKey(n))]);
-            foreach (var name in inputs[s]) taken[name] = s;
+            foreach (var name in inputs[s])
+                taken[name] = s;
         }
         var connected = new List<LayerStage>(stages.Count);
         for (var s = 0; s < stages.Count; s++)
         {
             var (nodes, layer) = stages[s];
-            var outputs = nodes.Where(k => !copied[k]).SelectMany(k => graph.Node[order[k]].Output)
+            var outputs = nodes
+                .Where(k => !copied[k])
+                .SelectMany(k => graph.Node[order[k]].Output)
                 .Where(o => o != layer && made[o] == s && taken.GetValueOrDefault(o, -1) > s);
             var constants = nodes.SelectMany(k => uses[k]).Distinct().Where(initializers.ContainsKey).Select(n => initializers[n]);
             var part = new Segment([.. nodes.Select(k => graph.Node[order[k]])], [.. constants], inputs[s], [layer, .. outputs])
@@ -165,7 +180,8 @@ internal sealed class LayerStages
         var (found, open) = (new HashSet<int>(), new Stack<int>(nodes));
         while (open.TryPop(out var k))
             foreach (var name in uses[k])
-                if (producer.TryGetValue(name, out var p) && copied[p] && found.Add(p)) open.Push(p);
+                if (producer.TryGetValue(name, out var p) && copied[p] && found.Add(p))
+                    open.Push(p);
         return found;
     }
 }

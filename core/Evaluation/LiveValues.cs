@@ -24,7 +24,8 @@ internal sealed class LiveValues(long memoryLimit = LiveValues.MemoryLimit, long
     private readonly Dictionary<long, Stack<long>> free = [];
     private readonly HashSet<string> others = new(StringComparer.Ordinal);
     private FileStream? file;
-    private long inMemory, end;
+    private long inMemory,
+        end;
 
     /// <summary>Whether a value of that name was kept that is no tensor, which cannot be an input of a part.</summary>
     public bool IsOther(string name) => others.Contains(name);
@@ -35,9 +36,11 @@ internal sealed class LiveValues(long memoryLimit = LiveValues.MemoryLimit, long
 
     /// <summary>A value as an input of a part; dimensions that differ between samples are left open.</summary>
     /// <exception cref="BadInputException">It is no tensor.</exception>
-    public ValueInfoProto Info(string name) => infos.GetValueOrDefault(name)
+    public ValueInfoProto Info(string name) =>
+        infos.GetValueOrDefault(name)
         ?? throw new BadInputException(
-            $"the model: the value '{name}', between two of its parts, is not a tensor; such models are too large to be run here.");
+            $"the model: the value '{name}', between two of its parts, is not a tensor; such models are too large to be run here."
+        );
 
     /// <summary>Keeps a value, which it owns from here on.</summary>
     /// <exception cref="LiveLimitException">The file would be larger than its limit.</exception>
@@ -71,15 +74,18 @@ internal sealed class LiveValues(long memoryLimit = LiveValues.MemoryLimit, long
     public Lent Lend(int sample, string name, bool last)
     {
         var value = held[(sample, name)];
-        if (last) Forget(sample, name, value);
-        if (value.Value is { } inMemoryValue) return new Lent(inMemoryValue, last);
+        if (last)
+            Forget(sample, name, value);
+        if (value.Value is { } inMemoryValue)
+            return new Lent(inMemoryValue, last);
         var tensor = value.Info!.Value;
         var copy = OrtValue.CreateAllocatedTensorValue(OrtAllocator.DefaultInstance, tensor.ElementDataType, tensor.Shape);
         var bytes = copy.GetTensorMutableRawData();
-        for (var done = 0; done < bytes.Length;)
+        for (var done = 0; done < bytes.Length; )
         {
             var read = RandomAccess.Read(file!.SafeFileHandle, bytes[done..], value.Offset + done);
-            if (read == 0) throw new EndOfStreamException($"The temporary file of the value '{name}' ends early.");
+            if (read == 0)
+                throw new EndOfStreamException($"The temporary file of the value '{name}' ends early.");
             done += read;
         }
         return new Lent(copy, true);
@@ -88,23 +94,29 @@ internal sealed class LiveValues(long memoryLimit = LiveValues.MemoryLimit, long
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (var v in held.Values) v.Value?.Dispose();
+        foreach (var v in held.Values)
+            v.Value?.Dispose();
         file?.Dispose();
     }
 
     private void Forget(int sample, string name, Held value)
     {
         held.Remove((sample, name));
-        if (value.Value is not null) inMemory -= value.Bytes;
-        else free[Rounded(value.Bytes)].Push(value.Offset);
+        if (value.Value is not null)
+            inMemory -= value.Bytes;
+        else
+            free[Rounded(value.Bytes)].Push(value.Offset);
     }
 
     private long Place(long bytes)
     {
         var size = Rounded(bytes);
-        if (!free.TryGetValue(size, out var places)) free[size] = places = [];
-        if (places.TryPop(out var at)) return at;
-        if (end + size > fileLimit) throw new LiveLimitException(fileLimit);
+        if (!free.TryGetValue(size, out var places))
+            free[size] = places = [];
+        if (places.TryPop(out var at))
+            return at;
+        if (end + size > fileLimit)
+            throw new LiveLimitException(fileLimit);
         // Its name goes at once, so that a killed process leaves nothing behind.
         if (file is null)
         {
@@ -127,20 +139,23 @@ internal sealed class LiveValues(long memoryLimit = LiveValues.MemoryLimit, long
         if (!infos.TryGetValue(name, out var known))
         {
             var dims = new TensorShapeProto();
-            foreach (var d in tensor.Shape) dims.Dim.Add(new TensorShapeProto.Types.Dimension { DimValue = d });
+            foreach (var d in tensor.Shape)
+                dims.Dim.Add(new TensorShapeProto.Types.Dimension { DimValue = d });
             infos[name] = ModelRunner.Input(name, (int)tensor.ElementDataType);
             infos[name].Type.TensorType.Shape = dims;
             return;
         }
         var shape = known.Type.TensorType.Shape;
-        if (shape is null) return;
+        if (shape is null)
+            return;
         if (shape.Dim.Count != tensor.Shape.Length)
         {
             known.Type.TensorType.Shape = null;
             return;
         }
         for (var i = 0; i < shape.Dim.Count; i++)
-            if (shape.Dim[i].DimValue != tensor.Shape[i]) shape.Dim[i].ClearValue();
+            if (shape.Dim[i].DimValue != tensor.Shape[i])
+                shape.Dim[i].ClearValue();
     }
 
     private static long Rounded(long bytes) => (Math.Max(bytes, 1) + Page - 1) / Page * Page;

@@ -24,7 +24,8 @@ internal sealed class ModelRunner : IDisposable
     public const long SegmentLimit = 96L << 20;
 
     private static readonly TimeSpan RunLimit = TimeSpan.FromSeconds(120);
-    private readonly string file, folder;
+    private readonly string file,
+        folder;
     private readonly ModelProto model;
     private readonly IReadOnlyList<Segment>? segments;
     private readonly InferenceSession? session;
@@ -36,7 +37,13 @@ internal sealed class ModelRunner : IDisposable
     /// <param name="segmentLimit">Weights of a segment, in bytes.</param>
     /// <param name="byDefault">Run as ONNX Runtime does by default; else with memory and processors spared.</param>
     /// <exception cref="OnnxRuntimeException">ONNX Runtime does not load it.</exception>
-    public ModelRunner(string folder, ModelIndex index, long wholeLimit = WholeLimit, long segmentLimit = SegmentLimit, bool byDefault = false)
+    public ModelRunner(
+        string folder,
+        ModelIndex index,
+        long wholeLimit = WholeLimit,
+        long segmentLimit = SegmentLimit,
+        bool byDefault = false
+    )
     {
         (this.folder, model) = (folder, index.Model);
         file = Path.Combine(folder, Storage.StorePath.Name(index.Path));
@@ -74,11 +81,13 @@ internal sealed class ModelRunner : IDisposable
         try
         {
             var (values, time) = Run(session!, inputs, names, cancellation);
-            using (values) return new RunOutputs(names.Zip(values).ToDictionary(p => p.First, p => OutputValue.Of(p.Second)), time);
+            using (values)
+                return new RunOutputs(names.Zip(values).ToDictionary(p => p.First, p => OutputValue.Of(p.Second)), time);
         }
         finally
         {
-            foreach (var v in inputs.Values) v.Dispose();
+            foreach (var v in inputs.Values)
+                v.Dispose();
         }
     }
 
@@ -91,24 +100,43 @@ internal sealed class ModelRunner : IDisposable
         using var live = new LiveValues();
         for (var i = 0; i < samples.Count; i++)
             foreach (var (name, value) in samples[i].Inputs)
-                if (taken.Contains(name)) live.Keep(i, name, value.ToOrt());
+                if (taken.Contains(name))
+                    live.Keep(i, name, value.ToOrt());
         for (var s = 0; s < segments!.Count; s++)
         {
             var segment = segments[s];
             using var part = Open(segment.ToModel(model, functions, n => Input(n, live.Type(n))), folder);
             for (var i = 0; i < samples.Count; i++)
-                times[i] += RunPart(part, segment, segment.Outputs, live, i, lastUses[s], (name, value) => live.Keep(i, name, value), cancellation);
+                times[i] += RunPart(
+                    part,
+                    segment,
+                    segment.Outputs,
+                    live,
+                    i,
+                    lastUses[s],
+                    (name, value) => live.Keep(i, name, value),
+                    cancellation
+                );
         }
-        return [.. samples.Select((_, i) => new RunOutputs(wanted.ToDictionary(n => n, n => Taken(live.Lend(i, n, last: true))), times[i]))];
+        return
+        [
+            .. samples.Select((_, i) => new RunOutputs(wanted.ToDictionary(n => n, n => Taken(live.Lend(i, n, last: true))), times[i])),
+        ];
 
         static TensorValue Taken(Lent lent)
         {
-            using (lent.Value) return OutputValue.Of(lent.Value);
+            using (lent.Value)
+                return OutputValue.Of(lent.Value);
         }
     }
 
     /// <summary>An input of a part whose dimensions are left open.</summary>
-    internal static ValueInfoProto Input(string name, int type) => new() { Name = name, Type = new TypeProto { TensorType = new() { ElemType = type } } };
+    internal static ValueInfoProto Input(string name, int type) =>
+        new()
+        {
+            Name = name,
+            Type = new TypeProto { TensorType = new() { ElemType = type } },
+        };
 
     /// <summary>Loads a part of a model whose weights are files of a folder.</summary>
     internal static InferenceSession Open(ModelProto part, string folder)
@@ -134,26 +162,40 @@ internal sealed class ModelRunner : IDisposable
     /// <param name="cancellation">Cancels the run.</param>
     /// <returns>Time in ONNX Runtime.</returns>
     internal static TimeSpan RunPart(
-        InferenceSession session, Segment part, IReadOnlyCollection<string> outputs, LiveValues live, int sample, IReadOnlySet<string> last,
-        Action<string, OrtValue> take, CancellationToken cancellation)
+        InferenceSession session,
+        Segment part,
+        IReadOnlyCollection<string> outputs,
+        LiveValues live,
+        int sample,
+        IReadOnlySet<string> last,
+        Action<string, OrtValue> take,
+        CancellationToken cancellation
+    )
     {
         var lent = new Dictionary<string, Lent>(StringComparer.Ordinal);
         try
         {
-            foreach (var name in part.Inputs) lent[name] = live.Lend(sample, name, last.Contains(name));
+            foreach (var name in part.Inputs)
+                lent[name] = live.Lend(sample, name, last.Contains(name));
             var (values, time) = Run(session, lent.ToDictionary(l => l.Key, l => l.Value.Value), outputs, cancellation);
-            foreach (var (name, value) in outputs.Zip(values)) take(name, value);
+            foreach (var (name, value) in outputs.Zip(values))
+                take(name, value);
             return time;
         }
         finally
         {
             foreach (var l in lent.Values)
-                if (l.Own) l.Value.Dispose();
+                if (l.Own)
+                    l.Value.Dispose();
         }
     }
 
     internal static (IDisposableReadOnlyCollection<OrtValue> Values, TimeSpan Time) Run(
-        InferenceSession session, IReadOnlyDictionary<string, OrtValue> inputs, IReadOnlyCollection<string> outputs, CancellationToken cancellation)
+        InferenceSession session,
+        IReadOnlyDictionary<string, OrtValue> inputs,
+        IReadOnlyCollection<string> outputs,
+        CancellationToken cancellation
+    )
     {
         using var options = new RunOptions();
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
@@ -174,7 +216,8 @@ internal sealed class ModelRunner : IDisposable
     internal static SessionOptions Options(bool byDefault = false)
     {
         var options = new SessionOptions { LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL, EnableCpuMemArena = byDefault };
-        if (!byDefault) options.AddSessionConfigEntry("session.intra_op.allow_spinning", "0");
+        if (!byDefault)
+            options.AddSessionConfigEntry("session.intra_op.allow_spinning", "0");
         return ExecutionDevice.With(options);
     }
 }

@@ -23,8 +23,10 @@ internal sealed record NpyArray(string Name, TensorElementType Type, long[] Shap
     /// <summary>Reads a header; null when it is of no array that is taken here.</summary>
     public static NpyArray? Parse(string name, string header, long start)
     {
-        if (Field(header, "'descr':") is not { } descr || Field(header, "'fortran_order':") is not { } order) return null;
-        if (!order.StartsWith("False", StringComparison.Ordinal)) return null;
+        if (Field(header, "'descr':") is not { } descr || Field(header, "'fortran_order':") is not { } order)
+            return null;
+        if (!order.StartsWith("False", StringComparison.Ordinal))
+            return null;
         TensorElementType? type = descr.Trim('\'', ' ') switch
         {
             "<f4" => TensorElementType.Float,
@@ -43,11 +45,13 @@ internal sealed record NpyArray(string Name, TensorElementType Type, long[] Shap
         };
         var open = header.IndexOf("'shape':", StringComparison.Ordinal);
         var (left, right) = (header.IndexOf('(', Math.Max(open, 0)), header.IndexOf(')', Math.Max(open, 0)));
-        if (type is null || open < 0 || left < 0 || right < left) return null;
+        if (type is null || open < 0 || left < 0 || right < left)
+            return null;
         var dims = new List<long>();
         foreach (var part in header[(left + 1)..right].Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries))
         {
-            if (!long.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out var d)) return null;
+            if (!long.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out var d))
+                return null;
             dims.Add(d);
         }
         return new NpyArray(name, type.Value, [.. dims], start);
@@ -74,13 +78,17 @@ internal sealed record NpyArray(string Name, TensorElementType Type, long[] Shap
         }
         if (FirstNotFinite(raw, Type) is { } place and >= 0)
         {
-            throw new BadInputException($"{path}, array '{Name}': sample {at + place / (SampleBytes / ElementTypes.Size(Type))} (from 0) holds NaN or infinity; "
-                + "leave such samples out, or replace the numbers.");
+            throw new BadInputException(
+                $"{path}, array '{Name}': sample {at + place / (SampleBytes / ElementTypes.Size(Type))} (from 0) holds NaN or infinity; "
+                    + "leave such samples out, or replace the numbers."
+            );
         }
-        if (type == Type) return new TensorValue(type, shape, raw);
+        if (type == Type)
+            return new TensorValue(type, shape, raw);
         var count = raw.Length / ElementTypes.Size(Type);
         var converted = new byte[count * ElementTypes.Size(type)];
-        for (var i = 0; i < count; i++) ElementTypes.Set(converted, type, i, ElementTypes.Get(raw, Type, i));
+        for (var i = 0; i < count; i++)
+            ElementTypes.Set(converted, type, i, ElementTypes.Get(raw, Type, i));
         return new TensorValue(type, shape, converted);
     }
 
@@ -91,11 +99,12 @@ internal sealed record NpyArray(string Name, TensorElementType Type, long[] Shap
         var buffer = ArrayPool<byte>.Shared.Rent(SkipBytes);
         try
         {
-            for (var left = bytes; left > 0;)
+            for (var left = bytes; left > 0; )
             {
                 cancellation.ThrowIfCancellationRequested();
                 var read = stream.Read(buffer, 0, (int)Math.Min(buffer.Length, left));
-                if (read == 0) throw Short(path, new EndOfStreamException());
+                if (read == 0)
+                    throw Short(path, new EndOfStreamException());
                 left -= read;
             }
         }
@@ -110,18 +119,20 @@ internal sealed record NpyArray(string Name, TensorElementType Type, long[] Shap
     }
 
     // Index of the first element that is NaN or infinite, or −1.
-    private static long FirstNotFinite(byte[] raw, TensorElementType type) => type switch
-    {
-        TensorElementType.Float => First(MemoryMarshal.Cast<byte, float>(raw), float.IsFinite),
-        TensorElementType.Double => First(MemoryMarshal.Cast<byte, double>(raw), double.IsFinite),
-        TensorElementType.Float16 => First(MemoryMarshal.Cast<byte, Half>(raw), Half.IsFinite),
-        _ => -1,
-    };
+    private static long FirstNotFinite(byte[] raw, TensorElementType type) =>
+        type switch
+        {
+            TensorElementType.Float => First(MemoryMarshal.Cast<byte, float>(raw), float.IsFinite),
+            TensorElementType.Double => First(MemoryMarshal.Cast<byte, double>(raw), double.IsFinite),
+            TensorElementType.Float16 => First(MemoryMarshal.Cast<byte, Half>(raw), Half.IsFinite),
+            _ => -1,
+        };
 
     private static long First<T>(ReadOnlySpan<T> values, Func<T, bool> isFinite)
     {
         for (var i = 0; i < values.Length; i++)
-            if (!isFinite(values[i])) return i;
+            if (!isFinite(values[i]))
+                return i;
         return -1;
     }
 
@@ -131,7 +142,8 @@ internal sealed record NpyArray(string Name, TensorElementType Type, long[] Shap
     private static string? Field(string header, string key)
     {
         var at = header.IndexOf(key, StringComparison.Ordinal);
-        if (at < 0) return null;
+        if (at < 0)
+            return null;
         var end = header.AsSpan(at).IndexOfAny(',', '}') is var length and >= 0 ? at + length : -1;
         return end < 0 ? null : header[(at + key.Length)..end].Trim();
     }

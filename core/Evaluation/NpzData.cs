@@ -31,11 +31,18 @@ public sealed class NpzData : IDisposable
         try
         {
             zip = new ZipArchive(stream, ZipArchiveMode.Read);
-            if (zip.Entries.Count > MostArrays) throw new BadInputException($"{path}: holds {zip.Entries.Count} arrays, more than {MostArrays}; keep only the model's inputs.");
+            if (zip.Entries.Count > MostArrays)
+                throw new BadInputException(
+                    $"{path}: holds {zip.Entries.Count} arrays, more than {MostArrays}; keep only the model's inputs."
+                );
             stored = StoredEntries.Of(stream, zip);
             foreach (var spec in inputs)
             {
-                var array = Open(spec.Name) ?? throw new BadInputException($"{path}: has no array '{spec.Name}'; save one for each input of the model ({string.Join(", ", inputs.Select(i => i.Name))}).");
+                var array =
+                    Open(spec.Name)
+                    ?? throw new BadInputException(
+                        $"{path}: has no array '{spec.Name}'; save one for each input of the model ({string.Join(", ", inputs.Select(i => i.Name))})."
+                    );
                 CheckType(spec, array);
                 arrays.Add((spec, array));
             }
@@ -45,12 +52,18 @@ public sealed class NpzData : IDisposable
         {
             throw new BadInputException($"{path}: not a whole .npz file; save it again with numpy.savez.", e);
         }
-        if (arrays.Count == 0) throw new BadInputException($"{path}: the model takes no inputs, so data cannot be given to it.");
+        if (arrays.Count == 0)
+            throw new BadInputException($"{path}: the model takes no inputs, so data cannot be given to it.");
         Count = arrays[0].Array.Shape[0];
         foreach (var a in arrays.Select(a => a.Array).Append(labels).OfType<NpyArray>())
-            if (a.Shape[0] != Count) throw new BadInputException($"{path}, array '{a.Name}': {a.Shape[0]} samples where '{arrays[0].Spec.Name}' has {Count}; the first axis of every array is the sample.");
-        if (Count == 0) throw new BadInputException($"{path}: holds no samples; the first axis of every array is the sample.");
-        if (labels is not null && ElementTypes.IsFloat(labels.Type)) throw new BadInputException($"{path}, array 'labels': holds floats; save class numbers as integers.");
+            if (a.Shape[0] != Count)
+                throw new BadInputException(
+                    $"{path}, array '{a.Name}': {a.Shape[0]} samples where '{arrays[0].Spec.Name}' has {Count}; the first axis of every array is the sample."
+                );
+        if (Count == 0)
+            throw new BadInputException($"{path}: holds no samples; the first axis of every array is the sample.");
+        if (labels is not null && ElementTypes.IsFloat(labels.Type))
+            throw new BadInputException($"{path}, array 'labels': holds floats; save class numbers as integers.");
     }
 
     /// <summary>Number of samples.</summary>
@@ -73,7 +86,8 @@ public sealed class NpzData : IDisposable
         foreach (var sample in Read(0, cancellation))
         {
             cancellation.ThrowIfCancellationRequested();
-            if ((read += sample.Inputs.Values.Sum(v => (long)v.Bytes.Length)) > MostChecked) break;
+            if ((read += sample.Inputs.Values.Sum(v => (long)v.Bytes.Length)) > MostChecked)
+                break;
         }
     }
 
@@ -96,7 +110,10 @@ public sealed class NpzData : IDisposable
                 foreach (var (spec, array) in arrays)
                 {
                     var batched = spec.Dims is null || spec.Dims.Length == array.Shape.Length;
-                    if (!batched && batch != 1) throw new BadInputException($"{path}, array '{array.Name}': has no batch axis while other inputs take {batch} samples a run; add one.");
+                    if (!batched && batch != 1)
+                        throw new BadInputException(
+                            $"{path}, array '{array.Name}': has no batch axis while other inputs take {batch} samples a run; add one."
+                        );
                     var shape = batched ? [batch, .. array.Shape[1..]] : array.Shape[1..];
                     inputs[spec.Name] = array.Next(From(array, at), path, at, batch, spec.Type, shape);
                 }
@@ -111,12 +128,14 @@ public sealed class NpzData : IDisposable
         }
         finally
         {
-            foreach (var s in streams.Values) s.Dispose();
+            foreach (var s in streams.Values)
+                s.Dispose();
         }
 
         Stream From(NpyArray array, long at)
         {
-            if (streams.TryGetValue(array, out var open)) return open;
+            if (streams.TryGetValue(array, out var open))
+                return open;
             var skip = (long)Int128.Min((Int128)at * array.SampleBytes + array.Start, long.MaxValue);
             if (stored.TryGetValue(array.Entry, out var place))
                 return streams[array] = new FileRange(file, place.Offset + Math.Min(skip, place.Length), place.Offset + place.Length);
@@ -133,41 +152,56 @@ public sealed class NpzData : IDisposable
     {
         if (ElementTypes.Size(spec.Type) == 0)
         {
-            throw new BadInputException($"{path}, array '{spec.Name}': the model takes {spec.Type}, which cannot be read here; "
-                + "leave the file out, and the model is published without a comparison.");
+            throw new BadInputException(
+                $"{path}, array '{spec.Name}': the model takes {spec.Type}, which cannot be read here; "
+                    + "leave the file out, and the model is published without a comparison."
+            );
         }
         var fits = ElementTypes.IsFloat(array.Type) == ElementTypes.IsFloat(spec.Type);
-        if (!fits) throw new BadInputException($"{path}, array '{spec.Name}': holds {array.Type} where the model takes {spec.Type}; convert it before saving.");
-        if (spec.Dims is null) return;
+        if (!fits)
+            throw new BadInputException(
+                $"{path}, array '{spec.Name}': holds {array.Type} where the model takes {spec.Type}; convert it before saving."
+            );
+        if (spec.Dims is null)
+            return;
         var extra = array.Shape.Length - spec.Dims.Length;
         var dims = extra == 1 ? spec.Dims : spec.Dims.Skip(1).ToArray();
         var agrees = extra is 0 or 1 && array.Shape.Skip(1).Zip(dims).All(p => p.Second is null || p.First == p.Second);
         if (!agrees)
-            throw new BadInputException($"{path}, array '{spec.Name}': has shape [{string.Join(',', array.Shape)}] where the model takes [{string.Join(',', spec.Dims.Select(d => d?.ToString(CultureInfo.InvariantCulture) ?? "?"))}] a run; put the samples along the first axis.");
+            throw new BadInputException(
+                $"{path}, array '{spec.Name}': has shape [{string.Join(',', array.Shape)}] where the model takes [{string.Join(',', spec.Dims.Select(d => d?.ToString(CultureInfo.InvariantCulture) ?? "?"))}] a run; put the samples along the first axis."
+            );
     }
 
     private NpyArray? Open(string name)
     {
-        if (zip.GetEntry(name + ".npy") is not { } entry) return null;
+        if (zip.GetEntry(name + ".npy") is not { } entry)
+            return null;
         using var stream = entry.Open();
         Span<byte> start = stackalloc byte[12];
         try
         {
             stream.ReadExactly(start[..10]);
-            if (start[0] != 0x93 || !start[1..6].SequenceEqual("NUMPY"u8)) throw Bad("is not in NumPy's format");
+            if (start[0] != 0x93 || !start[1..6].SequenceEqual("NUMPY"u8))
+                throw Bad("is not in NumPy's format");
             var length = (int)BinaryPrimitives.ReadUInt16LittleEndian(start[8..]);
             if (start[6] >= 2)
             {
                 stream.ReadExactly(start[10..12]);
                 length = BinaryPrimitives.ReadInt32LittleEndian(start[8..]);
             }
-            if (length is <= 0 or > LongestHeader) throw Bad("has an impossible header");
+            if (length is <= 0 or > LongestHeader)
+                throw Bad("has an impossible header");
             var header = new byte[length];
             stream.ReadExactly(header);
-            var array = NpyArray.Parse(name, Encoding.Latin1.GetString(header), (start[6] >= 2 ? 12 : 10) + length) ?? throw Bad("has a header that is not understood; use plain numeric arrays in C order");
-            if (array.Shape.Length == 0) throw Bad("is a scalar; its first axis must be the sample");
+            var array =
+                NpyArray.Parse(name, Encoding.Latin1.GetString(header), (start[6] >= 2 ? 12 : 10) + length)
+                ?? throw Bad("has a header that is not understood; use plain numeric arrays in C order");
+            if (array.Shape.Length == 0)
+                throw Bad("is a scalar; its first axis must be the sample");
             var each = Onnx.TensorRef.Count(array.Shape[1..]);
-            if (each is null || each > LargestSample / 8) throw Bad($"has samples of more than {LargestSample >> 20} MB");
+            if (each is null || each > LargestSample / 8)
+                throw Bad($"has samples of more than {LargestSample >> 20} MB");
             return array;
         }
         catch (EndOfStreamException)

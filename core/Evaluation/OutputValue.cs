@@ -37,7 +37,8 @@ internal static class OutputValue
 
     private static TensorValue Joined(IReadOnlyList<TensorValue> parts)
     {
-        if (parts.Count == 0 || parts.Any(p => p.Type != parts[0].Type)) return None;
+        if (parts.Count == 0 || parts.Any(p => p.Type != parts[0].Type))
+            return None;
         return new TensorValue(parts[0].Type, [parts.Sum(p => p.Elements)], [.. parts.SelectMany(p => p.Bytes)]);
     }
 

@@ -9,13 +9,16 @@ namespace Serverless.Core.Evaluation;
 /// <param name="BeforeMs">Of the original, milliseconds.</param>
 /// <param name="AfterMs">Of the compressed model, milliseconds.</param>
 /// <param name="Ratio"><paramref name="AfterMs"/> / <paramref name="BeforeMs"/>.</param>
-/// <param name="RatioLow">Lower end of the ratio's 90 % confidence interval, by the bootstrap (Efron 1979), or the ratio of a quarter of the pairs.</param>
+/// <param name="RatioLow">Lower end of the ratio's 90 % confidence interval, by the bootstrap (Efron 1979), or the ratio of a quarter of
+/// the pairs.</param>
 /// <param name="RatioHigh">The upper end of both.</param>
 /// <param name="Segments">Sessions a run was cut into; 1 for a model run whole.</param>
 public sealed record Latency(double BeforeMs, double AfterMs, double Ratio, double RatioLow, double RatioHigh, int Segments)
 {
-    private const int Resamples = 400, Parts = 4;
-    private const double Share = 0.25, Tail = 0.05;
+    private const int Resamples = 400,
+        Parts = 4;
+    private const double Share = 0.25,
+        Tail = 0.05;
 
     /// <summary>Whether the difference is larger than the noise of the clock: the whole interval lies on one side of 1.</summary>
     public bool Conclusive => RatioHigh < 1 || RatioLow > 1;
@@ -29,12 +32,19 @@ public sealed record Latency(double BeforeMs, double AfterMs, double Ratio, doub
         var ratios = new double[Resamples];
         for (var i = 0; i < Resamples; i++)
         {
-            for (var k = 0; k < drawn.Length; k++) drawn[k] = times[random.Next(times.Count)];
+            for (var k = 0; k < drawn.Length; k++)
+                drawn[k] = times[random.Next(times.Count)];
             var (x, y) = Times(drawn);
             ratios[i] = y / x;
         }
         // Other work on the machine comes and goes: what one quarter of the time shows has to hold in the others.
-        double[] seen = [ratio, Quantile(ratios, Tail), Quantile(ratios, 1 - Tail), .. Quarters(times).Select(Times).Select(q => q.After / q.Before)];
+        double[] seen =
+        [
+            ratio,
+            Quantile(ratios, Tail),
+            Quantile(ratios, 1 - Tail),
+            .. Quarters(times).Select(Times).Select(q => q.After / q.Before),
+        ];
         return new Latency(before, after, ratio, seen.Min(), seen.Max(), segments);
     }
 
@@ -48,7 +58,9 @@ public sealed record Latency(double BeforeMs, double AfterMs, double Ratio, doub
     }
 
     private static IEnumerable<List<(double Before, double After)>> Quarters(IReadOnlyList<(double Before, double After)> times) =>
-        times.Count < 2 * Parts ? [] : Enumerable.Range(0, Parts).Select(p => times.Skip(p * times.Count / Parts).Take(times.Count / Parts).ToList());
+        times.Count < 2 * Parts
+            ? []
+            : Enumerable.Range(0, Parts).Select(p => times.Skip(p * times.Count / Parts).Take(times.Count / Parts).ToList());
 
     private static (double Before, double After) Times(IReadOnlyList<(double Before, double After)> times) =>
         (Quantile(times.Select(t => t.Before), Share), Quantile(times.Select(t => t.After), Share));
@@ -61,13 +73,21 @@ public sealed record Latency(double BeforeMs, double AfterMs, double Ratio, doub
 /// </summary>
 internal static class PairedLatency
 {
-    private const int Rounds = 11, MostRounds = 41;
+    private const int Rounds = 11,
+        MostRounds = 41;
     private const double LooksSlower = 1.02;
-    private static readonly TimeSpan Block = TimeSpan.FromMilliseconds(5), Limit = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan Block = TimeSpan.FromMilliseconds(5),
+        Limit = TimeSpan.FromSeconds(2);
 
     /// <summary>Milliseconds of a run before and after, a pair a round, and what the original put out first.</summary>
     public static (List<(double Before, double After)> Times, RunOutputs First) Measure(
-        string beforeFolder, ModelIndex before, string afterFolder, ModelIndex after, Sample sample, CancellationToken cancellation)
+        string beforeFolder,
+        ModelIndex before,
+        string afterFolder,
+        ModelIndex after,
+        Sample sample,
+        CancellationToken cancellation
+    )
     {
         using var a = new ModelRunner(beforeFolder, before, byDefault: true);
         using var b = new ModelRunner(afterFolder, after, byDefault: true);
@@ -77,10 +97,12 @@ internal static class PairedLatency
         for (var round = 0; round <= MostRounds && (times.Count == 0 || started.Elapsed < Limit); round++)
         {
             // A result that looks slower is looked at for longer: a plan may change for it.
-            if (round > Rounds && Latency.Of(times, 1) is { Ratio: < LooksSlower } or { RatioLow: > LooksSlower }) break;
+            if (round > Rounds && Latency.Of(times, 1) is { Ratio: < LooksSlower } or { RatioLow: > LooksSlower })
+                break;
             var pair = (Time(a, sample, cancellation), Time(b, sample, cancellation));
             // The first round warms up.
-            if (round > 0 || started.Elapsed > Limit) times.Add(pair);
+            if (round > 0 || started.Elapsed > Limit)
+                times.Add(pair);
         }
         return (times, first);
     }

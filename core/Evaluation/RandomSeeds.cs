@@ -10,26 +10,40 @@ namespace Serverless.Core.Evaluation;
 internal static class RandomSeeds
 {
     private static readonly HashSet<string> Operators =
-        ["RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"];
+    [
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "Multinomial",
+        "Bernoulli",
+    ];
 
     /// <summary>A copy of the model whose random operators have seeds; null for a model without any.</summary>
     public static ModelProto? Fix(ModelProto model)
     {
-        if (!Random(model).Any()) return null;
+        if (!Random(model).Any())
+            return null;
         // ONNX Runtime takes no external data of a function's constants, so such a model runs from its own file alone.
-        if (model.Functions.SelectMany(f => f.Node).Any(ModelWriter.IsExternalConstant)) return null;
+        if (model.Functions.SelectMany(f => f.Node).Any(ModelWriter.IsExternalConstant))
+            return null;
         var seeded = model.Clone();
         ModelWriter.LiftConstants(seeded);
         var next = 1f;
         foreach (var node in Random(seeded))
         {
             var seed = node.Attribute.FirstOrDefault(a => a.Name == "seed");
-            if (seed is null) node.Attribute.Add(ModelEdit.Attribute("seed", next));
+            if (seed is null)
+                node.Attribute.Add(ModelEdit.Attribute("seed", next));
             next++;
         }
         return seeded;
     }
 
     private static IEnumerable<NodeProto> Random(ModelProto model) =>
-        GraphScope.Of(model).SelectMany(r => r.All()).SelectMany(s => s.Nodes).Where(n => n.Domain.Length == 0 && Operators.Contains(n.OpType));
+        GraphScope
+            .Of(model)
+            .SelectMany(r => r.All())
+            .SelectMany(s => s.Nodes)
+            .Where(n => n.Domain.Length == 0 && Operators.Contains(n.OpType));
 }

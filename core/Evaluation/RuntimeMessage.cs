@@ -13,8 +13,15 @@ internal static partial class RuntimeMessage
         var text = Loading().Replace(e.Message.ReplaceLineEndings(" "), "");
         // Names of nodes look like paths; only folders that are there are paths.
         text = SourcePlace().Replace(text, "");
-        text = AbsolutePath().Replace(text, m => Path.GetDirectoryName(m.Value) is { Length: > 1 } folder && Directory.Exists(folder)
-            ? Path.GetFileName(m.Value) : m.Value).TrimEnd('.', ' ');
+        text = AbsolutePath()
+            .Replace(
+                text,
+                m =>
+                    Path.GetDirectoryName(m.Value) is { Length: > 1 } folder && Directory.Exists(folder)
+                        ? Path.GetFileName(m.Value)
+                        : m.Value
+            )
+            .TrimEnd('.', ' ');
         return text.Length > Longest ? text[..Longest] + "…" : text;
     }
 

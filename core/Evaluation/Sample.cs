@@ -43,8 +43,10 @@ public sealed record InputSpec(string Name, TensorElementType Type, long?[]? Dim
         var initializers = model.Graph.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
         foreach (var v in model.Graph.Input.Where(v => !initializers.Contains(v.Name)))
         {
-            if (v.Type?.TensorType is not { } t) return $"the input '{v.Name}' is not a tensor";
-            if (ElementTypes.Size((TensorElementType)t.ElemType) == 0) return $"the input '{v.Name}' takes {(TensorElementType)t.ElemType}";
+            if (v.Type?.TensorType is not { } t)
+                return $"the input '{v.Name}' is not a tensor";
+            if (ElementTypes.Size((TensorElementType)t.ElemType) == 0)
+                return $"the input '{v.Name}' takes {(TensorElementType)t.ElemType}";
         }
         return null;
     }
@@ -54,15 +56,28 @@ public sealed record InputSpec(string Name, TensorElementType Type, long?[]? Dim
     public static IReadOnlyList<InputSpec> Of(Onnx.Schema.ModelProto model, string path)
     {
         var initializers = model.Graph.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
-        return [.. model.Graph.Input.Where(v => !initializers.Contains(v.Name)).Select(v =>
-        {
-            if (v.Type?.TensorType is not { } t)
-                throw new BadInputException($"{path}: the input '{v.Name}' is not a tensor, so no data can be given for it; leave data.npz out.");
-            if (t.Shape?.Dim.Any(d => d.DimValue < 0 || d.DimValue > int.MaxValue) == true)
-                throw new BadInputException($"{path}: the input '{v.Name}' has an impossible dimension; export the model again.");
-            var dims = t.Shape?.Dim.Select(d => d.ValueCase == Onnx.Schema.TensorShapeProto.Types.Dimension.ValueOneofCase.DimValue && d.DimValue > 0 ? d.DimValue : (long?)null).ToArray();
-            var symbols = t.Shape?.Dim.Select(d => d.DimParam).ToArray() ?? [];
-            return new InputSpec(v.Name, (TensorElementType)t.ElemType, dims, symbols);
-        })];
+        return
+        [
+            .. model
+                .Graph.Input.Where(v => !initializers.Contains(v.Name))
+                .Select(v =>
+                {
+                    if (v.Type?.TensorType is not { } t)
+                        throw new BadInputException(
+                            $"{path}: the input '{v.Name}' is not a tensor, so no data can be given for it; leave data.npz out."
+                        );
+                    if (t.Shape?.Dim.Any(d => d.DimValue < 0 || d.DimValue > int.MaxValue) == true)
+                        throw new BadInputException($"{path}: the input '{v.Name}' has an impossible dimension; export the model again.");
+                    var dims = t
+                        .Shape?.Dim.Select(d =>
+                            d.ValueCase == Onnx.Schema.TensorShapeProto.Types.Dimension.ValueOneofCase.DimValue && d.DimValue > 0
+                                ? d.DimValue
+                                : (long?)null
+                        )
+                        .ToArray();
+                    var symbols = t.Shape?.Dim.Select(d => d.DimParam).ToArray() ?? [];
+                    return new InputSpec(v.Name, (TensorElementType)t.ElemType, dims, symbols);
+                }),
+        ];
     }
 }

@@ -21,8 +21,15 @@ internal static class StagedRun
     /// <exception cref="LiveLimitException">The values between stages take too much.</exception>
     /// <exception cref="OnnxRuntimeException">ONNX Runtime does not load or run the model.</exception>
     public static void Run(
-        ModelProto model, string folder, IReadOnlySet<string> layers, IEnumerable<Sample> samples, LiveValues live,
-        ValueTap.See see, Action<string> done, CancellationToken cancellation)
+        ModelProto model,
+        string folder,
+        IReadOnlySet<string> layers,
+        IEnumerable<Sample> samples,
+        LiveValues live,
+        ValueTap.See see,
+        Action<string> done,
+        CancellationToken cancellation
+    )
     {
         var stages = LayerStages.Of(model, layers);
         var functions = new FunctionCalls(model);
@@ -34,23 +41,33 @@ internal static class StagedRun
             cancellation.ThrowIfCancellationRequested();
             var (part, layer, last) = stages[s];
             // Sequences cannot be carried from one session to the next; layers behind them are left as they are.
-            if (part.Inputs.Any(live.IsOther)) return;
+            if (part.Inputs.Any(live.IsOther))
+                return;
             InferenceSession? session = null;
             try
             {
                 foreach (var i in s == 0 ? Enter() : Enumerable.Range(0, count))
                 {
                     session ??= ModelRunner.Open(part.ToModel(model, functions, n => given.GetValueOrDefault(n) ?? live.Info(n)), folder);
-                    ModelRunner.RunPart(session, part, part.Outputs, live, i, last, (name, value) =>
-                    {
-                        if (name != layer)
+                    ModelRunner.RunPart(
+                        session,
+                        part,
+                        part.Outputs,
+                        live,
+                        i,
+                        last,
+                        (name, value) =>
                         {
-                            live.Keep(i, name, value);
-                            return;
-                        }
-                        ValueTap.Show(name, value, see);
-                        value.Dispose();
-                    }, cancellation);
+                            if (name != layer)
+                            {
+                                live.Keep(i, name, value);
+                                return;
+                            }
+                            ValueTap.Show(name, value, see);
+                            value.Dispose();
+                        },
+                        cancellation
+                    );
                 }
             }
             finally
@@ -65,7 +82,8 @@ internal static class StagedRun
             foreach (var sample in samples)
             {
                 foreach (var (name, input) in sample.Inputs)
-                    if (taken.Contains(name)) live.Keep(count, name, input.ToOrt());
+                    if (taken.Contains(name))
+                        live.Keep(count, name, input.ToOrt());
                 yield return count++;
             }
         }

@@ -9,10 +9,19 @@ namespace Serverless.Core.Evaluation;
 /// </summary>
 internal static class StoredEntries
 {
-    private const uint LocalHeader = 0x04034b50, CentralHeader = 0x02014b50, End = 0x06054b50, End64 = 0x06064b50, Locator64 = 0x07064b50;
-    private const int LocalLength = 30, CentralLength = 46, EndLength = 22, LocatorLength = 20, End64Length = 56;
+    private const uint LocalHeader = 0x04034b50,
+        CentralHeader = 0x02014b50,
+        End = 0x06054b50,
+        End64 = 0x06064b50,
+        Locator64 = 0x07064b50;
+    private const int LocalLength = 30,
+        CentralLength = 46,
+        EndLength = 22,
+        LocatorLength = 20,
+        End64Length = 56;
     private const int LongestComment = ushort.MaxValue;
-    private const ushort Zip64 = 1, Encrypted = 1;
+    private const ushort Zip64 = 1,
+        Encrypted = 1;
 
     /// <summary>Name of each entry that is stored as it is → its first byte in the file and its length.</summary>
     /// <param name="stream">The file.</param>
@@ -36,13 +45,17 @@ internal static class StoredEntries
         var starts = records.Select(r => r.Header).Append(directory).Order().ToArray();
         foreach (var (entry, record) in zip.Entries.Zip(records))
         {
-            if (record.Method != 0 || (record.Flags & Encrypted) != 0) continue;
+            if (record.Method != 0 || (record.Flags & Encrypted) != 0)
+                continue;
             var header = Bytes(stream, record.Header, LocalLength);
             if (UInt32(header, 0) != LocalHeader || UInt16(header, 8) != 0)
                 throw new InvalidDataException($"The entry '{entry.FullName}' is not where the directory says.");
             var offset = record.Header + LocalLength + UInt16(header, 26) + UInt16(header, 28);
             var place = Array.BinarySearch(starts, record.Header + 1);
-            var end = place >= 0 ? starts[place] : ~place < starts.Length ? starts[~place] : directory;
+            var end =
+                place >= 0 ? starts[place]
+                : ~place < starts.Length ? starts[~place]
+                : directory;
             if (record.Compressed != record.Length || record.Length > end - offset)
                 throw new InvalidDataException($"The entry '{entry.FullName}' says it is {record.Length} bytes where {end - offset} are.");
             found.TryAdd(entry.FullName, (offset, record.Length));
@@ -55,10 +68,13 @@ internal static class StoredEntries
         var count = (int)Math.Min(stream.Length, EndLength + LongestComment);
         var tail = Bytes(stream, stream.Length - count, count);
         var at = tail.Length - EndLength;
-        while (at >= 0 && UInt32(tail, at) != End) at--;
-        if (at < 0) throw new InvalidDataException("The archive has no end record.");
+        while (at >= 0 && UInt32(tail, at) != End)
+            at--;
+        if (at < 0)
+            throw new InvalidDataException("The archive has no end record.");
         long offset = UInt32(tail, at + 16);
-        if (offset != uint.MaxValue || at < LocatorLength || UInt32(tail, at - LocatorLength) != Locator64) return offset;
+        if (offset != uint.MaxValue || at < LocatorLength || UInt32(tail, at - LocatorLength) != Locator64)
+            return offset;
         var end64 = Bytes(stream, Int64(tail, at - LocatorLength + 8), End64Length);
         return UInt32(end64, 0) == End64 ? Int64(end64, 48) : throw new InvalidDataException("The archive has no end record.");
     }
@@ -66,13 +82,17 @@ internal static class StoredEntries
     private static (Record Record, long Next) Read(Stream stream, long at)
     {
         var fixedPart = Bytes(stream, at, CentralLength);
-        if (UInt32(fixedPart, 0) != CentralHeader) throw new InvalidDataException("The archive's directory is damaged.");
+        if (UInt32(fixedPart, 0) != CentralHeader)
+            throw new InvalidDataException("The archive's directory is damaged.");
         var (name, extra, comment) = (UInt16(fixedPart, 28), UInt16(fixedPart, 30), UInt16(fixedPart, 32));
-        long compressed = UInt32(fixedPart, 20), length = UInt32(fixedPart, 24), header = UInt32(fixedPart, 42);
+        long compressed = UInt32(fixedPart, 20),
+            length = UInt32(fixedPart, 24),
+            header = UInt32(fixedPart, 42);
         var fields = Bytes(stream, at + CentralLength + name, extra);
         for (var f = 0; f + 4 <= fields.Length; f += 4 + UInt16(fields, f + 2))
         {
-            if (UInt16(fields, f) != Zip64) continue;
+            if (UInt16(fields, f) != Zip64)
+                continue;
             var (next, stop) = (f + 4, Math.Min(fields.Length, f + 4 + UInt16(fields, f + 2)));
             length = Wide(length);
             compressed = Wide(compressed);
@@ -81,19 +101,24 @@ internal static class StoredEntries
 
             long Wide(long narrow)
             {
-                if (narrow != uint.MaxValue || next + 8 > stop) return narrow;
+                if (narrow != uint.MaxValue || next + 8 > stop)
+                    return narrow;
                 next += 8;
                 return Int64(fields, next - 8);
             }
         }
-        return (new Record(UInt16(fixedPart, 10), UInt16(fixedPart, 8), compressed, length, header), at + CentralLength + name + extra + comment);
+        return (
+            new Record(UInt16(fixedPart, 10), UInt16(fixedPart, 8), compressed, length, header),
+            at + CentralLength + name + extra + comment
+        );
     }
 
     private readonly record struct Record(ushort Method, ushort Flags, long Compressed, long Length, long Header);
 
     private static byte[] Bytes(Stream stream, long at, int count)
     {
-        if (at < 0 || at > stream.Length - count) throw new InvalidDataException("The archive is cut short.");
+        if (at < 0 || at > stream.Length - count)
+            throw new InvalidDataException("The archive is cut short.");
         var bytes = new byte[count];
         stream.Position = at;
         stream.ReadExactly(bytes);

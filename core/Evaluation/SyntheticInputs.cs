@@ -6,8 +6,10 @@ namespace Serverless.Core.Evaluation;
 
 /// <summary>
 /// Inputs made from a model's own input types and shapes, for models that come without data. Floats are
-/// pictures of strokes and white noise in turn where the input is an image, a voiced sound where it is a sequence of any length, zero where it is
-/// a recurrent state, else normal with standard deviation 0.5; integers that index an embedding stay below its rows, integers compared with constants take
+/// pictures of strokes and white noise in turn where the input is an image, a voiced sound where it is a sequence of any length, zero
+/// where it is
+/// a recurrent state, else normal with standard deviation 0.5; integers that index an embedding stay below its rows, integers compared
+/// with constants take
 /// those constants in turn, masks are ones. Each fourth sample is louder, twelvefold a sound and fourfold other floats but for pictures.
 /// The same seed gives the same inputs.
 /// </summary>
@@ -16,7 +18,8 @@ public static class SyntheticInputs
     private const long LargestInput = 16 << 20;
 
     // A quiet voice becomes one at full scale; a feature of deviation 0.5 one of deviation 2.
-    private const double LoudWave = 12, LoudFeature = 4;
+    private const double LoudWave = 12,
+        LoudFeature = 4;
     private const string Loud = "loud";
 
     /// <summary>Sizes of dynamic axes: of a rank-2 float input, of a rank-3 one, of images, of tokens.</summary>
@@ -25,8 +28,16 @@ public static class SyntheticInputs
     // In the order tried: audio chunks, feature frames, multiples of 32 pixels, token counts first.
     private static readonly Proposal[] Sizes =
     [
-        new(512, 64, 160, 16), new(64, 80, 64, 32), new(256, 100, 224, 8), new(16, 32, 128, 64), new(576, 24, 256, 128),
-        new(1024, 16, 320, 4), new(1, 1, 32, 1), new(16000, 128, 640, 256), new(784, 400, 28, 77), new(128, 256, 512, 512),
+        new(512, 64, 160, 16),
+        new(64, 80, 64, 32),
+        new(256, 100, 224, 8),
+        new(16, 32, 128, 64),
+        new(576, 24, 256, 128),
+        new(1024, 16, 320, 4),
+        new(1, 1, 32, 1),
+        new(16000, 128, 640, 256),
+        new(784, 400, 28, 77),
+        new(128, 256, 512, 512),
     ];
 
     // Recurrent states and caches begin at zero, as callers give them.
@@ -41,7 +52,8 @@ public static class SyntheticInputs
     /// </summary>
     public static double MostGrowth(IReadOnlyList<InputSpec> specs)
     {
-        if (specs.Any(IsWave)) return LoudWave / 2;
+        if (specs.Any(IsWave))
+            return LoudWave / 2;
         return specs.Any(s => Loudness(s) > 1) ? LoudFeature * LoudFeature : double.PositiveInfinity;
     }
 
@@ -59,10 +71,15 @@ public static class SyntheticInputs
         foreach (var spec in specs)
         {
             if (ElementTypes.Size(spec.Type) == 0)
-                throw new BadInputException($"{path}: the input '{spec.Name}' takes {spec.Type}, which cannot be made up; drop a data.npz beside the model.");
+                throw new BadInputException(
+                    $"{path}: the input '{spec.Name}' takes {spec.Type}, which cannot be made up; drop a data.npz beside the model."
+                );
             var shape = Shape(spec, proposal, sizes);
             var count = TensorRef.Count(shape);
-            if (count is null or > LargestInput) throw new BadInputException($"{path}: the input '{spec.Name}' takes [{string.Join(',', shape)}], too large to make up; drop a data.npz beside the model.");
+            if (count is null or > LargestInput)
+                throw new BadInputException(
+                    $"{path}: the input '{spec.Name}' takes [{string.Join(',', shape)}], too large to make up; drop a data.npz beside the model."
+                );
             values[spec.Name] = Fill(model, spec, shape, (int)count, seed);
         }
         return new Sample(values, null) { Group = IsLoud(seed) && specs.Any(s => Loudness(s) > 1) ? Loud : "" };
@@ -72,7 +89,8 @@ public static class SyntheticInputs
     {
         var rank = spec.Dims?.Length ?? 1;
         var shape = new long[rank];
-        var dynamic = spec.Type is TensorElementType.Int64 or TensorElementType.Int32 ? Sizes[proposal].Tokens
+        var dynamic =
+            spec.Type is TensorElementType.Int64 or TensorElementType.Int32 ? Sizes[proposal].Tokens
             : rank >= 4 ? Sizes[proposal].Pixels
             : rank == 3 ? Sizes[proposal].Frames
             : Sizes[proposal].Samples;
@@ -82,10 +100,14 @@ public static class SyntheticInputs
             var symbol = i < spec.Symbols.Length ? spec.Symbols[i] : "";
             // The first dynamic axis is the batch when it leads, or follows a fixed count of layers as in [2, batch, 128].
             var batch = !batchSeen && rank > 1 && (i == 0 || (i == 1 && rank == 3 && spec.Dims![0] is not null));
-            if (spec.Dims?[i] is { } known) shape[i] = known;
-            else if (batch || symbol.Contains("batch", StringComparison.OrdinalIgnoreCase)) (shape[i], batchSeen) = (1, true);
-            else if (symbol.Length == 0) shape[i] = dynamic;
-            else if (!sizes.TryGetValue(symbol, out shape[i])) sizes[symbol] = shape[i] = dynamic;
+            if (spec.Dims?[i] is { } known)
+                shape[i] = known;
+            else if (batch || symbol.Contains("batch", StringComparison.OrdinalIgnoreCase))
+                (shape[i], batchSeen) = (1, true);
+            else if (symbol.Length == 0)
+                shape[i] = dynamic;
+            else if (!sizes.TryGetValue(symbol, out shape[i]))
+                sizes[symbol] = shape[i] = dynamic;
         }
         return shape;
     }
@@ -93,7 +115,8 @@ public static class SyntheticInputs
     // What an image holds is fixed by whoever made the model; how loud a sound is, or how large a feature, is not known.
     private static double Loudness(InputSpec spec)
     {
-        if (!ElementTypes.IsFloat(spec.Type) || spec.Dims?.Length == 4 || IsState(spec)) return 1;
+        if (!ElementTypes.IsFloat(spec.Type) || spec.Dims?.Length == 4 || IsState(spec))
+            return 1;
         return IsWave(spec) ? LoudWave : LoudFeature;
     }
 
@@ -126,11 +149,16 @@ public static class SyntheticInputs
         for (var i = 0; i < count; i++)
         {
             double value;
-            if (ElementTypes.IsFloat(spec.Type)) value = state ? 0 : loudness * (wave ? Wave(random, i, pitch) : 0.5 * Normal(random));
-            else if (constants.Count > 0) value = constants[seed % constants.Count];
-            else if (rows > 0) value = random.NextInt64(rows);
-            else if (name.Contains("position", StringComparison.Ordinal)) value = i % shape[^1];
-            else value = name.Contains("type", StringComparison.Ordinal) ? 0 : 1;
+            if (ElementTypes.IsFloat(spec.Type))
+                value = state ? 0 : loudness * (wave ? Wave(random, i, pitch) : 0.5 * Normal(random));
+            else if (constants.Count > 0)
+                value = constants[seed % constants.Count];
+            else if (rows > 0)
+                value = random.NextInt64(rows);
+            else if (name.Contains("position", StringComparison.Ordinal))
+                value = i % shape[^1];
+            else
+                value = name.Contains("type", StringComparison.Ordinal) ? 0 : 1;
             ElementTypes.Set(bytes, spec.Type, i, value);
         }
         return new TensorValue(spec.Type, shape, bytes);
@@ -144,15 +172,19 @@ public static class SyntheticInputs
             foreach (var node in scope.Nodes.Where(n => n.OpType == "Equal" && n.Input.Contains(input)))
             {
                 var other = node.Input.FirstOrDefault(i => i != input);
-                var tensor = scope.Graph!.Initializer.FirstOrDefault(t => t.Name == other)
+                var tensor =
+                    scope.Graph!.Initializer.FirstOrDefault(t => t.Name == other)
                     ?? scope.Nodes.FirstOrDefault(n => n.OpType == "Constant" && n.Output[0] == other)?.Attribute.FirstOrDefault()?.T;
-                if (tensor is null || tensor.DataLocation == TensorProto.Types.DataLocation.External) continue;
+                if (tensor is null || tensor.DataLocation == TensorProto.Types.DataLocation.External)
+                    continue;
                 var bytes = TensorRef.InlineBytes(tensor);
-                if (bytes.Length == 8) found.Add(BitConverter.ToInt64(bytes.Span));
+                if (bytes.Length == 8)
+                    found.Add(BitConverter.ToInt64(bytes.Span));
             }
         }
         // Half of what is compared with is also the other branch.
-        if (found.Count > 0) found.Add(found[0] / 2);
+        if (found.Count > 0)
+            found.Add(found[0] / 2);
         return found;
     }
 
@@ -163,8 +195,20 @@ public static class SyntheticInputs
         var names = new HashSet<string>(StringComparer.Ordinal) { input };
         foreach (var node in model.Graph.Node)
         {
-            if (node.OpType is "Cast" or "Identity" or "Reshape" or "Unsqueeze" or "Squeeze" && node.Input.Count > 0 && names.Contains(node.Input[0]) && node.Output.Count > 0) names.Add(node.Output[0]);
-            if (node.OpType is "Gather" or "GatherBlockQuantized" && node.Input.Count > 1 && names.Contains(node.Input[1]) && dims.TryGetValue(node.Input[0], out var d) && d.Count > 1)
+            if (
+                node.OpType is "Cast" or "Identity" or "Reshape" or "Unsqueeze" or "Squeeze"
+                && node.Input.Count > 0
+                && names.Contains(node.Input[0])
+                && node.Output.Count > 0
+            )
+                names.Add(node.Output[0]);
+            if (
+                node.OpType is "Gather" or "GatherBlockQuantized"
+                && node.Input.Count > 1
+                && names.Contains(node.Input[1])
+                && dims.TryGetValue(node.Input[0], out var d)
+                && d.Count > 1
+            )
                 rows = rows == 0 ? d[0] : Math.Min(rows, d[0]);
         }
         return rows;
@@ -175,7 +219,8 @@ public static class SyntheticInputs
     private static double Wave(Random random, int at, double pitch)
     {
         var value = 0.01 * Normal(random);
-        for (var h = 1; h <= 5; h++) value += 0.02 / h * Math.Sin(2 * Math.PI * h * pitch * at);
+        for (var h = 1; h <= 5; h++)
+            value += 0.02 / h * Math.Sin(2 * Math.PI * h * pitch * at);
         return value;
     }
 
@@ -187,7 +232,8 @@ public static class SyntheticInputs
         unchecked
         {
             var hash = 17;
-            foreach (var c in text) hash = hash * 31 + c;
+            foreach (var c in text)
+                hash = hash * 31 + c;
             return hash;
         }
     }

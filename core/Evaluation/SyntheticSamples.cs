@@ -28,7 +28,8 @@ internal static class SyntheticSamples
         for (var seed = firstSeed; accepted < count && seed < firstSeed + 2 * count; seed++)
         {
             // Where a run loads the whole model piece by piece, one is tried and the rest follow it.
-            Sample? made = original.Segments > 1 && accepted > 0 ? SyntheticInputs.Make(index.Model, specs, fitting, seed, index.Path) : null;
+            Sample? made =
+                original.Segments > 1 && accepted > 0 ? SyntheticInputs.Make(index.Model, specs, fitting, seed, index.Path) : null;
             for (var proposal = 0; proposal < (isFixed ? 1 : SyntheticInputs.Proposals) && made is null; proposal++)
             {
                 var candidate = SyntheticInputs.Make(index.Model, specs, proposal, seed, index.Path);
@@ -46,8 +47,10 @@ internal static class SyntheticSamples
                     refused = e;
                 }
             }
-            if (made is null && accepted == 0) throw CannotRun(index, refused!);
-            if (made is null) continue;
+            if (made is null && accepted == 0)
+                throw CannotRun(index, refused!);
+            if (made is null)
+                continue;
             accepted++;
             yield return made;
         }
@@ -55,5 +58,8 @@ internal static class SyntheticSamples
 
     /// <summary>What ONNX Runtime said about the original.</summary>
     internal static BadInputException CannotRun(ModelIndex index, Exception e) =>
-        new($"{index.Path}: ONNX Runtime cannot run the original model: {RuntimeMessage.Of(e)}; check the model, or drop a data.npz with inputs that it accepts.", e);
+        new(
+            $"{index.Path}: ONNX Runtime cannot run the original model: {RuntimeMessage.Of(e)}; check the model, or drop a data.npz with inputs that it accepts.",
+            e
+        );
 }

@@ -27,16 +27,21 @@ internal sealed class TopClasses
     public void Add(TensorValue before, TensorValue after, long[]? labels)
     {
         var (a, b) = (Decisions(before), Decisions(after));
-        if (a is null || b is null) return;
+        if (a is null || b is null)
+            return;
         Rows += Math.Max(a.Length, b.Length);
         for (var r = 0; r < Math.Min(a.Length, b.Length); r++)
-            if (a[r] == b[r]) Agreeing++;
-        if (labels is null || labels.Length != a.Length || before.Type == TensorElementType.String) return;
+            if (a[r] == b[r])
+                Agreeing++;
+        if (labels is null || labels.Length != a.Length || before.Type == TensorElementType.String)
+            return;
         for (var r = 0; r < a.Length; r++)
         {
             Labelled++;
-            if (a[r] == labels[r]) RightBefore++;
-            if (r < b.Length && b[r] == labels[r]) RightAfter++;
+            if (a[r] == labels[r])
+                RightBefore++;
+            if (r < b.Length && b[r] == labels[r])
+                RightAfter++;
         }
     }
 
@@ -47,7 +52,8 @@ internal sealed class TopClasses
             var codes = t.Type == TensorElementType.String ? TensorElementType.Int64 : t.Type;
             return [.. Enumerable.Range(0, (int)t.Elements).Select(i => (long)ElementTypes.Get(t.Bytes, codes, i))];
         }
-        if (!ElementTypes.IsFloat(t.Type) || t.Shape.Length == 0 || t.Shape.Any(d => d == 0)) return null;
+        if (!ElementTypes.IsFloat(t.Type) || t.Shape.Length == 0 || t.Shape.Any(d => d == 0))
+            return null;
         // [N, C, H, W] has its classes second; everything else last.
         var axis = t.Shape.Length >= 4 ? 1 : t.Shape.Length - 1;
         var classes = (int)t.Shape[axis];
@@ -55,18 +61,21 @@ internal sealed class TopClasses
         var outer = (int)t.Shape[..axis].Aggregate(1L, (x, y) => x * y);
         var decisions = new long[outer * inner];
         for (var o = 0; o < outer; o++)
-            for (var n = 0; n < inner; n++) decisions[o * inner + n] = Best(t, o * classes * inner + n, classes, inner);
+        for (var n = 0; n < inner; n++)
+            decisions[o * inner + n] = Best(t, o * classes * inner + n, classes, inner);
         return decisions;
     }
 
     private static int Best(TensorValue t, int start, int classes, int stride)
     {
-        if (classes == 1) return ElementTypes.Get(t.Bytes, t.Type, start) > 0.5 ? 1 : 0;
+        if (classes == 1)
+            return ElementTypes.Get(t.Bytes, t.Type, start) > 0.5 ? 1 : 0;
         var (best, most) = (0, double.NegativeInfinity);
         for (var c = 0; c < classes; c++)
         {
             var v = ElementTypes.Get(t.Bytes, t.Type, start + c * stride);
-            if (v > most) (best, most) = (c, v);
+            if (v > most)
+                (best, most) = (c, v);
         }
         return best;
     }

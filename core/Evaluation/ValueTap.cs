@@ -24,7 +24,14 @@ public static class ValueTap
     /// <returns>How many samples there were.</returns>
     /// <exception cref="OnnxRuntimeException">ONNX Runtime does not load or run the model.</exception>
     public static async Task<int> RunAsync(
-        string folder, ModelIndex index, IReadOnlySet<string> names, IEnumerable<Sample> samples, See see, Func<IReadOnlyList<string>, Task> seen, CancellationToken cancellation)
+        string folder,
+        ModelIndex index,
+        IReadOnlySet<string> names,
+        IEnumerable<Sample> samples,
+        See see,
+        Func<IReadOnlyList<string>, Task> seen,
+        CancellationToken cancellation
+    )
     {
         var model = index.Model.Clone();
         SubgraphTaps.Lift(model, names);
@@ -45,20 +52,35 @@ public static class ValueTap
                 foreach (var i in s == 0 ? Enter() : Enumerable.Range(0, count))
                 {
                     session ??= ModelRunner.Open(
-                        (segment with { Outputs = outputs }).ToModel(model, functions, n => ModelRunner.Input(n, live.Type(n))), folder);
-                    ModelRunner.RunPart(session, segment, outputs, live, i, lastUses[s], (name, value) =>
-                    {
-                        if (made.Contains(name)) Show(name, value, see);
-                        if (kept.Contains(name)) live.Keep(i, name, value);
-                        else value.Dispose();
-                    }, cancellation);
+                        (segment with { Outputs = outputs }).ToModel(model, functions, n => ModelRunner.Input(n, live.Type(n))),
+                        folder
+                    );
+                    ModelRunner.RunPart(
+                        session,
+                        segment,
+                        outputs,
+                        live,
+                        i,
+                        lastUses[s],
+                        (name, value) =>
+                        {
+                            if (made.Contains(name))
+                                Show(name, value, see);
+                            if (kept.Contains(name))
+                                live.Keep(i, name, value);
+                            else
+                                value.Dispose();
+                        },
+                        cancellation
+                    );
                 }
             }
             finally
             {
                 session?.Dispose();
             }
-            if (count > 0) await seen([.. s == 0 ? shown.Union(made) : made]);
+            if (count > 0)
+                await seen([.. s == 0 ? shown.Union(made) : made]);
         }
         return count;
 
@@ -75,8 +97,10 @@ public static class ValueTap
                         shown.Add(name);
                         Show(name, value, see);
                     }
-                    if (taken.Contains(name)) live.Keep(count, name, value);
-                    else value.Dispose();
+                    if (taken.Contains(name))
+                        live.Keep(count, name, value);
+                    else
+                        value.Dispose();
                 }
                 yield return count++;
             }
@@ -85,9 +109,11 @@ public static class ValueTap
 
     internal static void Show(string name, OrtValue value, See see)
     {
-        if (!value.IsTensor) return;
+        if (!value.IsTensor)
+            return;
         var info = value.GetTensorTypeAndShape();
-        if (!ElementTypes.IsFloat(info.ElementDataType)) return;
+        if (!ElementTypes.IsFloat(info.ElementDataType))
+            return;
         if (info.ElementDataType == TensorElementType.Float)
         {
             see(name, value.GetTensorDataAsSpan<float>(), info.Shape);
@@ -95,7 +121,8 @@ public static class ValueTap
         }
         var bytes = value.GetTensorMutableRawData();
         var floats = new float[info.ElementCount];
-        for (var i = 0; i < floats.Length; i++) floats[i] = (float)ElementTypes.Get(bytes, info.ElementDataType, i);
+        for (var i = 0; i < floats.Length; i++)
+            floats[i] = (float)ElementTypes.Get(bytes, info.ElementDataType, i);
         see(name, floats, info.Shape);
     }
 }

@@ -3,16 +3,20 @@ namespace Serverless.Core.Evaluation;
 /// <summary>Finds float inputs that are zero in every sample: data that was allocated and never filled.</summary>
 internal sealed class ZeroInputs
 {
-    private readonly HashSet<string> zero = new(StringComparer.Ordinal), seen = new(StringComparer.Ordinal);
+    private readonly HashSet<string> zero = new(StringComparer.Ordinal),
+        seen = new(StringComparer.Ordinal);
 
     /// <summary>Looks at a sample.</summary>
     public void See(Sample sample)
     {
         foreach (var (name, value) in sample.Inputs)
         {
-            if (!ElementTypes.IsFloat(value.Type)) continue;
-            if (seen.Add(name)) zero.Add(name);
-            if (zero.Contains(name) && value.Bytes.AsSpan().ContainsAnyExcept((byte)0)) zero.Remove(name);
+            if (!ElementTypes.IsFloat(value.Type))
+                continue;
+            if (seen.Add(name))
+                zero.Add(name);
+            if (zero.Contains(name) && value.Bytes.AsSpan().ContainsAnyExcept((byte)0))
+                zero.Remove(name);
         }
     }
 

@@ -27,7 +27,8 @@ public sealed class EventSender : IDisposable
         var client = new EventGridPublisherClientOptions { Retry = { MaxRetries = 0, Mode = RetryMode.Fixed } };
         topic = settings.Topic is { } t ? new EventGridPublisherClient(t, new DefaultAzureCredential(), client) : null;
         var handler = new SocketsHttpHandler { AllowAutoRedirect = false, UseProxy = false };
-        if (!settings.AllowPrivate) handler.ConnectCallback = PublicAddress.ConnectAsync;
+        if (!settings.AllowPrivate)
+            handler.ConnectCallback = PublicAddress.ConnectAsync;
         http = new HttpClient(handler);
     }
 
@@ -46,8 +47,12 @@ public sealed class EventSender : IDisposable
         var body = happened.ToCloudEvent();
         var failures = new List<string>();
         if (topic is not null)
-            await TryAsync(settings.Topic!, async token => await topic.SendEventAsync(CloudEvent.Parse(BinaryData.FromBytes(body))!, token));
-        foreach (var hook in settings.Webhooks) await TryAsync(hook, async token => await PostAsync(hook, body, token));
+            await TryAsync(
+                settings.Topic!,
+                async token => await topic.SendEventAsync(CloudEvent.Parse(BinaryData.FromBytes(body))!, token)
+            );
+        foreach (var hook in settings.Webhooks)
+            await TryAsync(hook, async token => await PostAsync(hook, body, token));
         return failures;
 
         async Task TryAsync(Uri to, Func<CancellationToken, ValueTask> send)
@@ -76,7 +81,9 @@ public sealed class EventSender : IDisposable
         request.Headers.Add(WebhookSignature.TimestampHeader, timestamp.ToString(CultureInfo.InvariantCulture));
         request.Headers.Add(WebhookSignature.SignatureHeader, WebhookSignature.Sign(settings.Secret, timestamp, body));
         using var response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, cancellation);
-        if ((int)response.StatusCode is 408 or 429 or >= 500) throw new HttpRequestException($"it answered {(int)response.StatusCode}");
-        if (!response.IsSuccessStatusCode) throw new InvalidOperationException($"it answered {(int)response.StatusCode}");
+        if ((int)response.StatusCode is 408 or 429 or >= 500)
+            throw new HttpRequestException($"it answered {(int)response.StatusCode}");
+        if (!response.IsSuccessStatusCode)
+            throw new InvalidOperationException($"it answered {(int)response.StatusCode}");
     }
 }

@@ -7,21 +7,35 @@ namespace Serverless.Core.Events;
 /// <param name="AllowPrivate">Whether webhooks may go to private networks.</param>
 public sealed record EventSettings(Uri? Topic, IReadOnlyList<Uri> Webhooks, string Secret, bool AllowPrivate)
 {
-    /// <summary>Reads <c>SERVERLESS_EVENT_TOPIC</c>, <c>SERVERLESS_WEBHOOKS</c> (separated by spaces), <c>SERVERLESS_HOOK_SECRET</c> and <c>SERVERLESS_WEBHOOKS_PRIVATE</c>.</summary>
+    /// <summary>
+    /// Reads <c>SERVERLESS_EVENT_TOPIC</c>, <c>SERVERLESS_WEBHOOKS</c> (separated by spaces), <c>SERVERLESS_HOOK_SECRET</c> and
+    /// <c>SERVERLESS_WEBHOOKS_PRIVATE</c>.
+    /// </summary>
     /// <param name="get">A variable by name, or null.</param>
     /// <exception cref="BadInputException">One of them makes no sense.</exception>
     public static EventSettings Read(Func<string, string?> get)
     {
         var secret = get("SERVERLESS_HOOK_SECRET") ?? "";
-        var hooks = (get("SERVERLESS_WEBHOOKS") ?? "").Split([' ', ','], StringSplitOptions.RemoveEmptyEntries)
-            .Select((h, i) => Address($"SERVERLESS_WEBHOOKS, address {i + 1}", h)).ToList();
+        var hooks = (get("SERVERLESS_WEBHOOKS") ?? "")
+            .Split([' ', ','], StringSplitOptions.RemoveEmptyEntries)
+            .Select((h, i) => Address($"SERVERLESS_WEBHOOKS, address {i + 1}", h))
+            .ToList();
         var allow = get("SERVERLESS_WEBHOOKS_PRIVATE") is "true" or "1";
         if (hooks.Count > 0 && secret.Length < WebhookSignature.ShortestSecret)
-            throw new BadInputException($"SERVERLESS_HOOK_SECRET: webhooks are signed; set a secret of at least {WebhookSignature.ShortestSecret} characters.");
+            throw new BadInputException(
+                $"SERVERLESS_HOOK_SECRET: webhooks are signed; set a secret of at least {WebhookSignature.ShortestSecret} characters."
+            );
         if (!allow && hooks.FirstOrDefault(h => h.Scheme != Uri.UriSchemeHttps) is { } plain)
-            throw new BadInputException($"SERVERLESS_WEBHOOKS: '{SecretText.Host(plain)}' is not https; "
-                + "only webhooks in a private network (SERVERLESS_WEBHOOKS_PRIVATE=true) may be.");
-        return new EventSettings(get("SERVERLESS_EVENT_TOPIC") is { Length: > 0 } topic ? Address("SERVERLESS_EVENT_TOPIC", topic) : null, hooks, secret, allow);
+            throw new BadInputException(
+                $"SERVERLESS_WEBHOOKS: '{SecretText.Host(plain)}' is not https; "
+                    + "only webhooks in a private network (SERVERLESS_WEBHOOKS_PRIVATE=true) may be."
+            );
+        return new EventSettings(
+            get("SERVERLESS_EVENT_TOPIC") is { Length: > 0 } topic ? Address("SERVERLESS_EVENT_TOPIC", topic) : null,
+            hooks,
+            secret,
+            allow
+        );
     }
 
     /// <summary>How many listen; addresses and the secret are not shown.</summary>

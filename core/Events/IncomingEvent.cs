@@ -9,7 +9,12 @@ namespace Serverless.Core.Events;
 /// <param name="Predecessor">The run whose recipe to take, or null.</param>
 /// <param name="Id">The event's id, the same when it is delivered again; null when it has none.</param>
 public sealed record IncomingEvent(
-    string? Dropped, string? Retrained = null, string? Run = null, string? Predecessor = null, string? Id = null)
+    string? Dropped,
+    string? Retrained = null,
+    string? Run = null,
+    string? Predecessor = null,
+    string? Id = null
+)
 {
     /// <summary>Largest event read, in characters.</summary>
     public const int Largest = 64 << 10;
@@ -27,19 +32,27 @@ public sealed record IncomingEvent(
     /// <exception cref="BadInputException">It is no event, or says nothing usable.</exception>
     public static IncomingEvent? Read(string json)
     {
-        if (json.Length > Largest) throw new BadInputException($"the event is longer than {Largest} characters.");
+        if (json.Length > Largest)
+            throw new BadInputException($"the event is longer than {Largest} characters.");
         try
         {
             using var document = JsonDocument.Parse(json, new JsonDocumentOptions { MaxDepth = 32 });
             var root = document.RootElement;
-            if (root.ValueKind == JsonValueKind.Array && root.GetArrayLength() == 1) root = root[0];
-            if (root.ValueKind != JsonValueKind.Object) throw new BadInputException("the event is not a JSON object.");
+            if (root.ValueKind == JsonValueKind.Array && root.GetArrayLength() == 1)
+                root = root[0];
+            if (root.ValueKind != JsonValueKind.Object)
+                throw new BadInputException("the event is not a JSON object.");
             var data = root.TryGetProperty("data", out var d) && d.ValueKind == JsonValueKind.Object ? d : default;
             var read = (Text(root, "type") ?? Text(root, "eventType")) switch
             {
                 BlobCreated => OfBlob(Text(root, "subject")),
                 ModelRegistered => Registered(data),
-                RunEvent.Retrained => new IncomingEvent(null, Text(data, "model") ?? throw new BadInputException($"the event {RunEvent.Retrained} has no 'model' in its data."), Text(data, "run"), Text(data, "predecessor")),
+                RunEvent.Retrained => new IncomingEvent(
+                    null,
+                    Text(data, "model") ?? throw new BadInputException($"the event {RunEvent.Retrained} has no 'model' in its data."),
+                    Text(data, "run"),
+                    Text(data, "predecessor")
+                ),
                 _ => null,
             };
             return read is null ? null : read with { Id = Text(root, "id") };
@@ -53,19 +66,27 @@ public sealed record IncomingEvent(
 
     private static IncomingEvent? OfBlob(string? subject)
     {
-        if (subject is null || !subject.StartsWith(BlobSubject, StringComparison.Ordinal)) throw new BadInputException($"the event {BlobCreated} has no subject that names a blob.");
-        return subject[BlobSubject.Length..].Split("/blobs/", 2) is [var container, { Length: > 0 } blob] ? new IncomingEvent($"{container}/{blob}") : null;
+        if (subject is null || !subject.StartsWith(BlobSubject, StringComparison.Ordinal))
+            throw new BadInputException($"the event {BlobCreated} has no subject that names a blob.");
+        return subject[BlobSubject.Length..].Split("/blobs/", 2) is [var container, { Length: > 0 } blob]
+            ? new IncomingEvent($"{container}/{blob}")
+            : null;
     }
 
     private static IncomingEvent? Registered(JsonElement data)
     {
-        return Value("serverless-model") is { } model ? new IncomingEvent(null, model, Value("serverless-run"), Value("serverless-predecessor")) : null;
+        return Value("serverless-model") is { } model
+            ? new IncomingEvent(null, model, Value("serverless-run"), Value("serverless-predecessor"))
+            : null;
 
         string? Value(string key) => Of("modelProperties", key) ?? Of("modelTags", key);
 
-        string? Of(string map, string key) => data.ValueKind == JsonValueKind.Object && data.TryGetProperty(map, out var m) ? Text(m, key) : null;
+        string? Of(string map, string key) =>
+            data.ValueKind == JsonValueKind.Object && data.TryGetProperty(map, out var m) ? Text(m, key) : null;
     }
 
     private static string? Text(JsonElement from, string key) =>
-        from.ValueKind == JsonValueKind.Object && from.TryGetProperty(key, out var value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
+        from.ValueKind == JsonValueKind.Object && from.TryGetProperty(key, out var value) && value.ValueKind == JsonValueKind.String
+            ? value.GetString()
+            : null;
 }

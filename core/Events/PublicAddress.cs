@@ -16,13 +16,32 @@ public static class PublicAddress
     [
         .. new[]
         {
-            "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
-            "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24",
-            "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+            "0.0.0.0/8",
+            "10.0.0.0/8",
+            "100.64.0.0/10",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "172.16.0.0/12",
+            "192.0.0.0/24",
+            "192.0.2.0/24",
+            "192.31.196.0/24",
+            "192.52.193.0/24",
+            "192.88.99.0/24",
+            "192.168.0.0/16",
+            "192.175.48.0/24",
+            "198.18.0.0/15",
+            "198.51.100.0/24",
+            "203.0.113.0/24",
+            "224.0.0.0/4",
+            "240.0.0.0/4",
             // Azure's resolver, health probes and guest agent, the same in every virtual network.
             "168.63.129.16/32",
             // Teredo, benchmarking, AMT, AS112, ORCHID and drone ids; documentation; 6to4; AS112; documentation.
-            "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
+            "2001::/23",
+            "2001:db8::/32",
+            "2002::/16",
+            "2620:4f:8000::/48",
+            "3fff::/20",
         }.Select(IPNetwork.Parse),
     ];
 
@@ -30,7 +49,8 @@ public static class PublicAddress
     public static bool Is(IPAddress address)
     {
         var plain = address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address;
-        if (plain.AddressFamily == AddressFamily.InterNetworkV6 && (plain.ScopeId != 0 || !GlobalUnicast.Contains(plain))) return false;
+        if (plain.AddressFamily == AddressFamily.InterNetworkV6 && (plain.ScopeId != 0 || !GlobalUnicast.Contains(plain)))
+            return false;
         return !Special.Any(n => n.BaseAddress.AddressFamily == plain.AddressFamily && n.Contains(plain));
     }
 
@@ -43,7 +63,9 @@ public static class PublicAddress
     {
         var addresses = (await Dns.GetHostAddressesAsync(context.DnsEndPoint.Host, cancellation)).Where(Is).ToArray();
         if (addresses.Length == 0)
-            throw new BadInputException($"{context.DnsEndPoint.Host}: a webhook may not go to a private network; set SERVERLESS_WEBHOOKS_PRIVATE=true where it should.");
+            throw new BadInputException(
+                $"{context.DnsEndPoint.Host}: a webhook may not go to a private network; set SERVERLESS_WEBHOOKS_PRIVATE=true where it should."
+            );
         var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
         try
         {

@@ -20,7 +20,9 @@ public sealed record RunEvent(string Type, string RunId, string Name, string Mod
     /// <summary>A run failed.</summary>
     public const string Failed = "serverless.run.failed";
 
-    /// <summary>The loss budget could not be met by compressing alone; retrain from what <see cref="Student"/> and <see cref="Masks"/> name.</summary>
+    /// <summary>
+    /// The loss budget could not be met by compressing alone; retrain from what <see cref="Student"/> and <see cref="Masks"/> name.
+    /// </summary>
     public const string RetrainingRequested = "serverless.run.retraining-requested";
 
     /// <summary>What others send us: a model was trained again.</summary>
@@ -66,13 +68,23 @@ public sealed record RunEvent(string Type, string RunId, string Name, string Mod
     public byte[] ToCloudEvent()
     {
         var data = JsonSerializer.SerializeToNode(this, Json.Options)!.AsObject();
-        foreach (var known in new[] { "type", "id", "time" }) data.Remove(known);
-        foreach (var empty in data.Where(p => p.Value is null).Select(p => p.Key).ToList()) data.Remove(empty);
-        return JsonSerializer.SerializeToUtf8Bytes(new JsonObject
-        {
-            ["specversion"] = "1.0", ["id"] = Id, ["source"] = $"/serverless/runs/{Uri.EscapeDataString(RunId)}", ["type"] = Type, ["subject"] = Model,
-            ["time"] = Time.ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", System.Globalization.CultureInfo.InvariantCulture),
-            ["datacontenttype"] = "application/json", ["data"] = data,
-        }, Json.Options);
+        foreach (var known in new[] { "type", "id", "time" })
+            data.Remove(known);
+        foreach (var empty in data.Where(p => p.Value is null).Select(p => p.Key).ToList())
+            data.Remove(empty);
+        return JsonSerializer.SerializeToUtf8Bytes(
+            new JsonObject
+            {
+                ["specversion"] = "1.0",
+                ["id"] = Id,
+                ["source"] = $"/serverless/runs/{Uri.EscapeDataString(RunId)}",
+                ["type"] = Type,
+                ["subject"] = Model,
+                ["time"] = Time.ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", System.Globalization.CultureInfo.InvariantCulture),
+                ["datacontenttype"] = "application/json",
+                ["data"] = data,
+            },
+            Json.Options
+        );
     }
 }

@@ -41,11 +41,15 @@ public static class WebhookSignature
     /// <param name="now">The time.</param>
     public static string? WhyRefused(string secret, string? timestamp, string? signature, ReadOnlySpan<byte> body, DateTimeOffset now)
     {
-        if (secret.Length < ShortestSecret) return $"no secret of at least {ShortestSecret} characters is configured here";
-        if (!long.TryParse(timestamp, NumberStyles.None, CultureInfo.InvariantCulture, out var seconds)) return $"the header {TimestampHeader} is missing or not Unix seconds";
-        if (signature is null || !signature.StartsWith(Scheme, StringComparison.Ordinal)) return $"the header {SignatureHeader} is missing or not '{Scheme}HEX'";
+        if (secret.Length < ShortestSecret)
+            return $"no secret of at least {ShortestSecret} characters is configured here";
+        if (!long.TryParse(timestamp, NumberStyles.None, CultureInfo.InvariantCulture, out var seconds))
+            return $"the header {TimestampHeader} is missing or not Unix seconds";
+        if (signature is null || !signature.StartsWith(Scheme, StringComparison.Ordinal))
+            return $"the header {SignatureHeader} is missing or not '{Scheme}HEX'";
         var expected = Encoding.ASCII.GetBytes(Sign(secret, seconds, body));
-        if (!CryptographicOperations.FixedTimeEquals(expected, Encoding.UTF8.GetBytes(signature))) return "the signature is wrong";
+        if (!CryptographicOperations.FixedTimeEquals(expected, Encoding.UTF8.GetBytes(signature)))
+            return "the signature is wrong";
         return Math.Abs(now.ToUnixTimeSeconds() - (double)seconds) > Window.TotalSeconds ? "the timestamp is too old or too new" : null;
     }
 }

@@ -3,7 +3,9 @@ using System.Runtime.Intrinsics;
 
 namespace Serverless.Core.Numerics;
 
-/// <summary>Packing of codes of 1, 2, 4 or 8 bits into bytes, the first code in the lowest bits (ONNX INT4 layout; com.microsoft.MatMulNBits).</summary>
+/// <summary>
+/// Packing of codes of 1, 2, 4 or 8 bits into bytes, the first code in the lowest bits (ONNX INT4 layout; com.microsoft.MatMulNBits).
+/// </summary>
 public static class BitPacking
 {
     /// <summary>Bytes that hold <paramref name="count"/> codes.</summary>
@@ -16,9 +18,16 @@ public static class BitPacking
     public static IReadOnlyList<(int Width, int Shift)> Planes(int bits)
     {
         var planes = new List<(int, int)>();
-        for (var shift = 0; shift < bits;)
+        for (var shift = 0; shift < bits; )
         {
-            var width = (bits - shift) switch { >= 16 => 16, >= 8 => 8, >= 4 => 4, >= 2 => 2, _ => 1 };
+            var width = (bits - shift) switch
+            {
+                >= 16 => 16,
+                >= 8 => 8,
+                >= 4 => 4,
+                >= 2 => 2,
+                _ => 1,
+            };
             planes.Add((width, shift));
             shift += width;
         }
@@ -38,26 +47,37 @@ public static class BitPacking
                 break;
             case 4:
                 var pairs = codes.Length / 2;
-                for (var i = Nibbles(codes, packed); i < pairs; i++) packed[i] = (byte)(codes[2 * i] | codes[2 * i + 1] << 4);
-                if ((codes.Length & 1) != 0) packed[pairs] = codes[^1];
+                for (var i = Nibbles(codes, packed); i < pairs; i++)
+                    packed[i] = (byte)(codes[2 * i] | codes[2 * i + 1] << 4);
+                if ((codes.Length & 1) != 0)
+                    packed[pairs] = codes[^1];
                 break;
             default:
                 var per = 8 / bits;
                 for (var i = 0; i < Bytes(codes.Length, bits); i++)
                 {
                     var b = 0;
-                    for (var k = 0; k < per && i * per + k < codes.Length; k++) b |= codes[i * per + k] << (bits * k);
+                    for (var k = 0; k < per && i * per + k < codes.Length; k++)
+                        b |= codes[i * per + k] << (bits * k);
                     packed[i] = (byte)b;
                 }
                 break;
         }
     }
 
-    /// <summary>Packs bits <paramref name="shift"/>…<paramref name="shift"/> + <paramref name="bits"/> of each code at place <paramref name="at"/> of a plane whose bytes there are zero.</summary>
+    /// <summary>
+    /// Packs bits <paramref name="shift"/>…<paramref name="shift"/> + <paramref name="bits"/> of each code at place <paramref name="at"/>
+    /// of a plane whose bytes there are zero.
+    /// </summary>
     public static void PackAt(ReadOnlySpan<byte> codes, int shift, int bits, long at, Span<byte> plane)
     {
         var per = 8 / bits;
-        if (shift == 0 && at % per == 0 && codes.Length % per == 0 && (bits == 8 || codes.IndexOfAnyInRange((byte)(1 << bits), byte.MaxValue) < 0))
+        if (
+            shift == 0
+            && at % per == 0
+            && codes.Length % per == 0
+            && (bits == 8 || codes.IndexOfAnyInRange((byte)(1 << bits), byte.MaxValue) < 0)
+        )
         {
             Pack(codes, bits, plane[(int)(at / per)..]);
             return;
@@ -71,14 +91,17 @@ public static class BitPacking
     private static int Nibbles(ReadOnlySpan<byte> codes, Span<byte> packed)
     {
         var i = 0;
-        if (!Vector256.IsHardwareAccelerated) return i;
+        if (!Vector256.IsHardwareAccelerated)
+            return i;
         ref var c = ref MemoryMarshal.GetReference(codes);
         ref var p = ref MemoryMarshal.GetReference(packed);
         for (; i <= codes.Length / 2 - 32; i += 32)
         {
             var a = Vector256.LoadUnsafe(ref c, (nuint)(2 * i)).AsUInt16();
             var b = Vector256.LoadUnsafe(ref c, (nuint)(2 * i) + 32).AsUInt16();
-            Vector256.Narrow((a | (a >> 4)) & Vector256.Create((ushort)0xff), (b | (b >> 4)) & Vector256.Create((ushort)0xff)).StoreUnsafe(ref p, (nuint)i);
+            Vector256
+                .Narrow((a | (a >> 4)) & Vector256.Create((ushort)0xff), (b | (b >> 4)) & Vector256.Create((ushort)0xff))
+                .StoreUnsafe(ref p, (nuint)i);
         }
         return i;
     }
@@ -87,6 +110,7 @@ public static class BitPacking
     public static void Unpack(ReadOnlySpan<byte> packed, int bits, Span<byte> codes)
     {
         var (per, mask) = (8 / bits, (1 << bits) - 1);
-        for (var i = 0; i < codes.Length; i++) codes[i] = (byte)(packed[i / per] >> (bits * (i % per)) & mask);
+        for (var i = 0; i < codes.Length; i++)
+            codes[i] = (byte)(packed[i / per] >> (bits * (i % per)) & mask);
     }
 }

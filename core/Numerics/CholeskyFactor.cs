@@ -20,13 +20,17 @@ public sealed class CholeskyFactor
     /// <summary>M[i, i].</summary>
     public double Diagonal(int i) => At(n - 1 - i, n - 1 - i);
 
-    /// <summary>Copies M[from … from + count, column], a part of a column above its diagonal, scaled, into every <paramref name="stride"/>th element.</summary>
+    /// <summary>
+    /// Copies M[from … from + count, column], a part of a column above its diagonal, scaled, into every <paramref name="stride"/>th
+    /// element.
+    /// </summary>
     public void CopyColumn(int column, int from, int count, double factor, Span<double> target, int stride)
     {
         var c = n - 1 - column;
         var (block, width) = (blocks[c / Width], WidthOf(c / Width));
         var start = c / Width * Width;
-        for (var i = 0; i < count; i++) target[i * stride] = factor * block[(n - 1 - from - i - start) * width + c - start];
+        for (var i = 0; i < count; i++)
+            target[i * stride] = factor * block[(n - 1 - from - i - start) * width + c - start];
     }
 
     /// <summary>Factors a matrix.</summary>
@@ -55,7 +59,8 @@ public sealed class CholeskyFactor
                 MatrixProduct.Multiply(-1, before, false, before, true, column, updated, rows, Width, width);
                 (column, updated) = (updated, column);
             }
-            if (!FactorDiagonal(column, width)) return null;
+            if (!FactorDiagonal(column, width))
+                return null;
             if (rows > width)
             {
                 Invert(column, width, inverse);
@@ -81,8 +86,10 @@ public sealed class CholeskyFactor
         for (var r = start; r < n; r++)
         {
             var row = h.Slice(order[n - 1 - r] * n, n);
-            for (var c = 0; c < width; c++) column[(r - start) * width + c] = row[order[n - 1 - start - c]];
-            if (r < start + width) column[(r - start) * width + r - start] += damping;
+            for (var c = 0; c < width; c++)
+                column[(r - start) * width + c] = row[order[n - 1 - start - c]];
+            if (r < start + width)
+                column[(r - start) * width + r - start] += damping;
         }
     }
 
@@ -93,7 +100,8 @@ public sealed class CholeskyFactor
         {
             var row = a.Slice(j * n, n);
             var d = row[j] - TensorPrimitives.SumOfSquares<double>(row[..j]);
-            if (!(d > 0) || !double.IsFinite(d)) return false;
+            if (!(d > 0) || !double.IsFinite(d))
+                return false;
             d = row[j] = Math.Sqrt(d);
             for (var i = j + 1; i < n; i++)
             {
@@ -113,7 +121,8 @@ public sealed class CholeskyFactor
         {
             var row = inverse.Slice(i * n, n);
             row[i] = 1;
-            for (var k = 0; k < i; k++) TensorPrimitives.MultiplyAdd(inverse.Slice(k * n, k + 1), -l[i * n + k], row[..(k + 1)], row[..(k + 1)]);
+            for (var k = 0; k < i; k++)
+                TensorPrimitives.MultiplyAdd(inverse.Slice(k * n, k + 1), -l[i * n + k], row[..(k + 1)], row[..(k + 1)]);
             TensorPrimitives.Multiply(row[..(i + 1)], 1 / l[i * n + i], row[..(i + 1)]);
         }
     }

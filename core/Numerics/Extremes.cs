@@ -11,7 +11,8 @@ public static class Extremes
     /// </summary>
     public static (float Min, float Max) Of(ReadOnlySpan<float> values)
     {
-        if (values.Length == 0) return (0, 0);
+        if (values.Length == 0)
+            return (0, 0);
         var (min, max) = (values[0], values[0]);
         var poison = 0f;
         var i = 0;
@@ -57,6 +58,9 @@ public static class Extremes
         var (l, h) = (Vector128.MinNative(low.GetLower(), low.GetUpper()), Vector128.MaxNative(high.GetLower(), high.GetUpper()));
         var (swap, turn) = (Vector128.Create(2, 3, 0, 1), Vector128.Create(1, 0, 3, 2));
         (l, h) = (Vector128.MinNative(l, Vector128.Shuffle(l, swap)), Vector128.MaxNative(h, Vector128.Shuffle(h, swap)));
-        return (Vector128.MinNative(l, Vector128.Shuffle(l, turn)).ToScalar(), Vector128.MaxNative(h, Vector128.Shuffle(h, turn)).ToScalar());
+        return (
+            Vector128.MinNative(l, Vector128.Shuffle(l, turn)).ToScalar(),
+            Vector128.MaxNative(h, Vector128.Shuffle(h, turn)).ToScalar()
+        );
     }
 }

@@ -28,7 +28,8 @@ public static class FloatConversion
             case DataType.Bfloat16:
                 var halves = MemoryMarshal.Cast<byte, ushort>(raw);
                 var bits = MemoryMarshal.Cast<float, uint>(floats);
-                for (var i = 0; i < halves.Length; i++) bits[i] = (uint)halves[i] << 16;
+                for (var i = 0; i < halves.Length; i++)
+                    bits[i] = (uint)halves[i] << 16;
                 break;
             default:
                 throw new ArgumentOutOfRangeException(nameof(dataType), DataTypes.Name(dataType), "Not a weight type.");

@@ -13,7 +13,8 @@ namespace Serverless.Core.Numerics;
 /// </summary>
 public static class MatrixProduct
 {
-    private static readonly ConcurrentDictionary<(double Alpha, bool TransA, bool TransB, bool Added), Lazy<InferenceSession>> Sessions = [];
+    private static readonly ConcurrentDictionary<(double Alpha, bool TransA, bool TransB, bool Added), Lazy<InferenceSession>> Sessions =
+    [];
 
     /// <summary>y = α · op(a) · op(b) + c, row-major.</summary>
     /// <param name="alpha">Factor α.</param>
@@ -27,15 +28,33 @@ public static class MatrixProduct
     /// <param name="k">Length of the sums.</param>
     /// <param name="n">Columns of the product.</param>
     public static void Multiply(
-        double alpha, Memory<double> a, bool transA, Memory<double> b, bool transB, Memory<double>? c, Memory<double> y, int m, int k, int n)
+        double alpha,
+        Memory<double> a,
+        bool transA,
+        Memory<double> b,
+        bool transB,
+        Memory<double>? c,
+        Memory<double> y,
+        int m,
+        int k,
+        int n
+    )
     {
-        var session = Sessions.GetOrAdd((alpha, transA, transB, c is not null), key => new Lazy<InferenceSession>(() => Session(key))).Value;
+        var session = Sessions
+            .GetOrAdd((alpha, transA, transB, c is not null), key => new Lazy<InferenceSession>(() => Session(key)))
+            .Value;
         using var left = Value(a, transA ? k : m, transA ? m : k);
         using var right = Value(b, transB ? n : k, transB ? k : n);
         using var added = c is { } third ? Value(third, m, n) : null;
         using var output = Value(y, m, n);
         using var options = new RunOptions();
-        session.Run(options, added is null ? ["a", "b"] : ["a", "b", "c"], added is null ? [left, right] : [left, right, added], ["y"], [output]);
+        session.Run(
+            options,
+            added is null ? ["a", "b"] : ["a", "b", "c"],
+            added is null ? [left, right] : [left, right, added],
+            ["y"],
+            [output]
+        );
     }
 
     private static OrtValue Value(Memory<double> memory, int rows, int columns) =>
@@ -43,15 +62,34 @@ public static class MatrixProduct
 
     private static InferenceSession Session((double Alpha, bool TransA, bool TransB, bool Added) key)
     {
-        var model = new ModelProto { IrVersion = 8, Graph = new GraphProto { Name = "product" } };
+        var model = new ModelProto
+        {
+            IrVersion = 8,
+            Graph = new GraphProto { Name = "product" },
+        };
         model.OpsetImport.Add(new OperatorSetIdProto { Version = 13 });
         string[] inputs = key.Added ? ["a", "b", "c"] : ["a", "b"];
-        model.Graph.Node.Add(ModelEdit.Node("Gemm", inputs, ["y"], ModelEdit.Attribute("alpha", (float)key.Alpha), ModelEdit.Attribute("transA", key.TransA ? 1 : 0), ModelEdit.Attribute("transB", key.TransB ? 1 : 0)));
-        foreach (var name in inputs) model.Graph.Input.Add(Info(name));
+        model.Graph.Node.Add(
+            ModelEdit.Node(
+                "Gemm",
+                inputs,
+                ["y"],
+                ModelEdit.Attribute("alpha", (float)key.Alpha),
+                ModelEdit.Attribute("transA", key.TransA ? 1 : 0),
+                ModelEdit.Attribute("transB", key.TransB ? 1 : 0)
+            )
+        );
+        foreach (var name in inputs)
+            model.Graph.Input.Add(Info(name));
         model.Graph.Output.Add(Info("y"));
         using var options = new SessionOptions { LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL, EnableCpuMemArena = false };
         return new InferenceSession(model.ToByteArray(), options);
     }
 
-    private static ValueInfoProto Info(string name) => new() { Name = name, Type = new TypeProto { TensorType = new() { ElemType = (int)DataType.Double } } };
+    private static ValueInfoProto Info(string name) =>
+        new()
+        {
+            Name = name,
+            Type = new TypeProto { TensorType = new() { ElemType = (int)DataType.Double } },
+        };
 }

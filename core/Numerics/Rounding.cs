@@ -16,7 +16,8 @@ public static class Rounding
     /// <summary>The reference: one weight, in double precision.</summary>
     public static int Quantize(float weight, float scale, int zero, int low, int high)
     {
-        if (scale == 0) return Math.Clamp(zero, low, high);
+        if (scale == 0)
+            return Math.Clamp(zero, low, high);
         var q = Math.Round((double)weight / scale, MidpointRounding.ToEven);
         return (int)Math.Clamp(q + zero, low, high);
     }
@@ -37,10 +38,19 @@ public static class Rounding
             i = Vector512Blocks(weights, scale, inverse, zero, low, high, codes);
         else if (float.IsNormal(inverse) && Vector256.IsHardwareAccelerated)
             i = Vector256Blocks(weights, scale, inverse, zero, low, high, codes);
-        for (; i < weights.Length; i++) codes[i] = (byte)Quantize(weights[i], scale, zero, low, high);
+        for (; i < weights.Length; i++)
+            codes[i] = (byte)Quantize(weights[i], scale, zero, low, high);
     }
 
-    internal static int Vector512Blocks(ReadOnlySpan<float> weights, float scale, float inverse, int zero, int low, int high, Span<byte> codes)
+    internal static int Vector512Blocks(
+        ReadOnlySpan<float> weights,
+        float scale,
+        float inverse,
+        int zero,
+        int low,
+        int high,
+        Span<byte> codes
+    )
     {
         ref var w = ref MemoryMarshal.GetReference(weights);
         ref var c = ref MemoryMarshal.GetReference(codes);
@@ -57,16 +67,19 @@ public static class Rounding
             var (q0, q1, q2, q3) = (Vector512.Round(r0), Vector512.Round(r1), Vector512.Round(r2), Vector512.Round(r3));
             var far = Vector512.Max(
                 Vector512.Max(Vector512.Abs(r0 - q0), Vector512.Abs(r1 - q1)),
-                Vector512.Max(Vector512.Abs(r2 - q2), Vector512.Abs(r3 - q3)));
+                Vector512.Max(Vector512.Abs(r2 - q2), Vector512.Abs(r3 - q3))
+            );
             Pack(q0, q1, q2, q3).StoreUnsafe(ref c, (nuint)i);
-            if (Vector512.GreaterThanAny(far, sure)) Again(weights, scale, zero, low, high, codes, i, 64);
+            if (Vector512.GreaterThanAny(far, sure))
+                Again(weights, scale, zero, low, high, codes, i, 64);
         }
         for (; i <= weights.Length - 16; i += 16)
         {
             var r = Vector512.LoadUnsafe(ref w, (nuint)i) * inv;
             var q = Vector512.Round(r);
             Pack(q, q, q, q).GetLower().GetLower().StoreUnsafe(ref c, (nuint)i);
-            if (Vector512.GreaterThanAny(Vector512.Abs(r - q), sure)) Again(weights, scale, zero, low, high, codes, i, 16);
+            if (Vector512.GreaterThanAny(Vector512.Abs(r - q), sure))
+                Again(weights, scale, zero, low, high, codes, i, 16);
         }
         return i;
 
@@ -79,10 +92,19 @@ public static class Rounding
         }
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        Vector512<int> Integer(Vector512<float> q) => Vector512.ConvertToInt32Native(Vector512.MinNative(Vector512.MaxNative(q + shift, lo), hi));
+        Vector512<int> Integer(Vector512<float> q) =>
+            Vector512.ConvertToInt32Native(Vector512.MinNative(Vector512.MaxNative(q + shift, lo), hi));
     }
 
-    internal static int Vector256Blocks(ReadOnlySpan<float> weights, float scale, float inverse, int zero, int low, int high, Span<byte> codes)
+    internal static int Vector256Blocks(
+        ReadOnlySpan<float> weights,
+        float scale,
+        float inverse,
+        int zero,
+        int low,
+        int high,
+        Span<byte> codes
+    )
     {
         ref var w = ref MemoryMarshal.GetReference(weights);
         ref var c = ref MemoryMarshal.GetReference(codes);
@@ -99,23 +121,27 @@ public static class Rounding
             var (q0, q1, q2, q3) = (Vector256.Round(r0), Vector256.Round(r1), Vector256.Round(r2), Vector256.Round(r3));
             var far = Vector256.Max(
                 Vector256.Max(Vector256.Abs(r0 - q0), Vector256.Abs(r1 - q1)),
-                Vector256.Max(Vector256.Abs(r2 - q2), Vector256.Abs(r3 - q3)));
+                Vector256.Max(Vector256.Abs(r2 - q2), Vector256.Abs(r3 - q3))
+            );
             var s0 = Vector256.Narrow(Integer(q0), Integer(q1));
             var s1 = Vector256.Narrow(Integer(q2), Integer(q3));
             Vector256.Narrow(s0.AsUInt16(), s1.AsUInt16()).StoreUnsafe(ref c, (nuint)i);
-            if (Vector256.GreaterThanAny(far, sure)) Again(weights, scale, zero, low, high, codes, i, 32);
+            if (Vector256.GreaterThanAny(far, sure))
+                Again(weights, scale, zero, low, high, codes, i, 32);
         }
         return i;
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        Vector256<int> Integer(Vector256<float> q) => Vector256.ConvertToInt32Native(Vector256.MinNative(Vector256.MaxNative(q + shift, lo), hi));
+        Vector256<int> Integer(Vector256<float> q) =>
+            Vector256.ConvertToInt32Native(Vector256.MinNative(Vector256.MaxNative(q + shift, lo), hi));
     }
 
     /// <summary>Squared error of rounding a block with a scale and zero point, and the block's own squares.</summary>
     public static double SquaredError(ReadOnlySpan<float> weights, float scale, int zero, int low, int high)
     {
         var inverse = 1f / scale;
-        if (!float.IsNormal(inverse)) return SumOfSquares(weights);
+        if (!float.IsNormal(inverse))
+            return SumOfSquares(weights);
         var (lo, hi) = ((float)(low - zero), (float)(high - zero));
         double total = 0;
         var i = 0;
@@ -128,7 +154,10 @@ public static class Rounding
                 for (var end = Math.Min(weights.Length - 8, i + 2048); i <= end; i += 8)
                 {
                     var v = Vector256.LoadUnsafe(ref w, (nuint)i);
-                    var q = Vector256.MinNative(Vector256.MaxNative(Vector256.Round(v * inverse), Vector256.Create(lo)), Vector256.Create(hi));
+                    var q = Vector256.MinNative(
+                        Vector256.MaxNative(Vector256.Round(v * inverse), Vector256.Create(lo)),
+                        Vector256.Create(hi)
+                    );
                     var d = v - q * scale;
                     sum += d * d;
                 }
@@ -147,12 +176,14 @@ public static class Rounding
     public static double SumOfSquares(ReadOnlySpan<float> weights)
     {
         double total = 0;
-        for (; weights.Length > 4096; weights = weights[4096..]) total += System.Numerics.Tensors.TensorPrimitives.SumOfSquares(weights[..4096]);
+        for (; weights.Length > 4096; weights = weights[4096..])
+            total += System.Numerics.Tensors.TensorPrimitives.SumOfSquares(weights[..4096]);
         return total + System.Numerics.Tensors.TensorPrimitives.SumOfSquares(weights);
     }
 
     private static void Again(ReadOnlySpan<float> weights, float scale, int zero, int low, int high, Span<byte> codes, int start, int count)
     {
-        for (var i = start; i < start + count; i++) codes[i] = (byte)Quantize(weights[i], scale, zero, low, high);
+        for (var i = start; i < start + count; i++)
+            codes[i] = (byte)Quantize(weights[i], scale, zero, low, high);
     }
 }

@@ -42,8 +42,8 @@ public static class Transposition
             }
         }
         for (var r = 0; r < rows; r++)
-            for (var c = r < fullRows ? fullColumns : 0; c < columns; c++)
-                target[c * targetStride + r] = source[r * sourceStride + c];
+        for (var c = r < fullRows ? fullColumns : 0; c < columns; c++)
+            target[c * targetStride + r] = source[r * sourceStride + c];
 
         static Vector128<float> Low(Vector128<float> a, Vector128<float> b) =>
             System.Runtime.Intrinsics.X86.Sse.IsSupported

@@ -10,5 +10,6 @@ public sealed record ChannelDistribution(double[] Mean, double[] Deviation)
         new([.. Mean.Select((m, c) => m * factor[c] + offset[c])], [.. Deviation.Select((d, c) => d * Math.Abs(factor[c]))]);
 
     /// <summary>Divided channel by channel.</summary>
-    public ChannelDistribution DividedBy(IReadOnlyList<double> by) => new([.. Mean.Select((m, c) => m / by[c])], [.. Deviation.Select((d, c) => d / by[c])]);
+    public ChannelDistribution DividedBy(IReadOnlyList<double> by) =>
+        new([.. Mean.Select((m, c) => m / by[c])], [.. Deviation.Select((d, c) => d / by[c])]);
 }

@@ -20,12 +20,14 @@ internal sealed class DeadNodes
     {
         var dead = new DeadNodes();
         var scopes = main.All().ToList();
-        foreach (var scope in scopes) dead.Count(scope, cancellation);
+        foreach (var scope in scopes)
+            dead.Count(scope, cancellation);
         var dropped = dead.Find(cancellation);
         foreach (var scope in scopes)
         {
             Keep(scope.Graph!.Initializer, t => dead.uses.ContainsKey((scope, t.Name)));
-            if (dropped.Count > 0) Keep(scope.Nodes, n => !dropped.Contains(n));
+            if (dropped.Count > 0)
+                Keep(scope.Nodes, n => !dropped.Contains(n));
         }
     }
 
@@ -34,22 +36,28 @@ internal sealed class DeadNodes
         foreach (var node in scope.Nodes)
         {
             cancellation.ThrowIfCancellationRequested();
-            foreach (var name in node.Input) Use(scope, name);
-            if (node.Output.Count == 0 || GraphScope.Subgraphs(node).Any()) continue;
+            foreach (var name in node.Input)
+                Use(scope, name);
+            if (node.Output.Count == 0 || GraphScope.Subgraphs(node).Any())
+                continue;
             scopeOf[node] = scope;
             foreach (var o in node.Output)
             {
-                if (!makers.TryGetValue((scope, o), out var list)) makers[(scope, o)] = list = [];
+                if (!makers.TryGetValue((scope, o), out var list))
+                    makers[(scope, o)] = list = [];
                 list.Add(node);
             }
         }
-        foreach (var o in scope.Graph!.Output) Use(scope, o.Name);
-        foreach (var v in scope.Graph.Input) Use(scope, v.Name);
+        foreach (var o in scope.Graph!.Output)
+            Use(scope, o.Name);
+        foreach (var v in scope.Graph.Input)
+            Use(scope, v.Name);
     }
 
     private void Use(GraphScope scope, string name)
     {
-        if (scope.Resolve(name) is { } home) uses[(home, name)] = uses.GetValueOrDefault((home, name)) + 1;
+        if (scope.Resolve(name) is { } home)
+            uses[(home, name)] = uses.GetValueOrDefault((home, name)) + 1;
     }
 
     private HashSet<NodeProto> Find(CancellationToken cancellation)
@@ -60,12 +68,15 @@ internal sealed class DeadNodes
         {
             cancellation.ThrowIfCancellationRequested();
             var scope = scopeOf[node];
-            if (node.Output.Any(o => uses.ContainsKey((scope, o))) || !dropped.Add(node)) continue;
+            if (node.Output.Any(o => uses.ContainsKey((scope, o))) || !dropped.Add(node))
+                continue;
             foreach (var name in node.Input)
             {
-                if (scope.Resolve(name) is not { } home || --uses[(home, name)] > 0) continue;
+                if (scope.Resolve(name) is not { } home || --uses[(home, name)] > 0)
+                    continue;
                 uses.Remove((home, name));
-                foreach (var maker in makers.GetValueOrDefault((home, name)) ?? []) open.Push(maker);
+                foreach (var maker in makers.GetValueOrDefault((home, name)) ?? [])
+                    open.Push(maker);
             }
         }
         return dropped;
@@ -74,7 +85,8 @@ internal sealed class DeadNodes
     private static void Keep<T>(RepeatedField<T> field, Func<T, bool> wanted)
     {
         var kept = field.Where(wanted).ToList();
-        if (kept.Count == field.Count) return;
+        if (kept.Count == field.Count)
+            return;
         field.Clear();
         field.AddRange(kept);
     }

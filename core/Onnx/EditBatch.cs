@@ -21,7 +21,8 @@ internal sealed class EditBatch : IDisposable
         foreach (var scope in scopes)
         {
             object graph = scope.Graph is { } g ? g : scope.Function!;
-            if (!edits.TryGetValue(graph, out var shared)) edits[graph] = shared = new GraphEdits(scope.Nodes, scope.Graph?.Initializer);
+            if (!edits.TryGetValue(graph, out var shared))
+                edits[graph] = shared = new GraphEdits(scope.Nodes, scope.Graph?.Initializer);
             scope.Begin(shared);
         }
     }
@@ -29,7 +30,8 @@ internal sealed class EditBatch : IDisposable
     /// <summary>Writes what is left.</summary>
     public void Dispose()
     {
-        foreach (var scope in scopes) scope.End();
+        foreach (var scope in scopes)
+            scope.End();
     }
 }
 
@@ -50,7 +52,8 @@ internal sealed class GraphEdits(RepeatedField<NodeProto> nodes, RepeatedField<T
     {
         list?.Commit();
         list = null;
-        if (removed.Count == 0) return;
+        if (removed.Count == 0)
+            return;
         var kept = initializers!.Where(t => !removed.Contains(t)).ToList();
         initializers!.Clear();
         initializers.AddRange(kept);

@@ -17,16 +17,20 @@ public static class FunctionExpansion
     /// <exception cref="BadInputException">They do, or it is not.</exception>
     public static void Check(string path, ModelProto model)
     {
-        if (model.Functions.Count == 0) return;
+        if (model.Functions.Count == 0)
+            return;
         var functions = new Dictionary<(string, string, string), FunctionProto>();
-        foreach (var f in model.Functions) functions[(f.Domain, f.Name, f.Overload)] = f;
+        foreach (var f in model.Functions)
+            functions[(f.Domain, f.Name, f.Overload)] = f;
         // Null while a function is being counted: meeting it again is a circle.
         var counts = new Dictionary<FunctionProto, long?>(ReferenceEqualityComparer.Instance);
         var total = Count(model.Graph.Node);
         if (total > MostNodes)
         {
-            throw new BadInputException($"{path}: its functions expand to more than {MostNodes:N0} nodes; "
-                + "export the model without nested functions, or inline them first.");
+            throw new BadInputException(
+                $"{path}: its functions expand to more than {MostNodes:N0} nodes; "
+                    + "export the model without nested functions, or inline them first."
+            );
         }
 
         long Count(IEnumerable<NodeProto> nodes)
@@ -35,8 +39,10 @@ public static class FunctionExpansion
             foreach (var node in nodes)
             {
                 sum += functions.TryGetValue((node.Domain, node.OpType, node.Overload), out var f) ? CountOf(f) : 1;
-                foreach (var graph in GraphScope.Subgraphs(node)) sum += Count(graph.Node);
-                if (sum > MostNodes) return MostNodes + 1;
+                foreach (var graph in GraphScope.Subgraphs(node))
+                    sum += Count(graph.Node);
+                if (sum > MostNodes)
+                    return MostNodes + 1;
             }
             return sum;
         }
@@ -46,7 +52,9 @@ public static class FunctionExpansion
             if (counts.TryGetValue(function, out var known))
             {
                 return known
-                    ?? throw new BadInputException($"{path}: the function '{function.Domain}:{function.Name}' calls itself; export the model again.");
+                    ?? throw new BadInputException(
+                        $"{path}: the function '{function.Domain}:{function.Name}' calls itself; export the model again."
+                    );
             }
             counts[function] = null;
             var count = Count(function.Node);

@@ -25,33 +25,39 @@ public static class GraphCheck
         }
     }
 
-    /// <summary>Indices of nodes such that each comes after those it depends on, keeping the given order where it can; null on a cycle.</summary>
+    /// <summary>
+    /// Indices of nodes such that each comes after those it depends on, keeping the given order where it can; null on a cycle.
+    /// </summary>
     public static int[]? TopologicalOrder(IReadOnlyList<NodeProto> nodes)
     {
         var producer = new Dictionary<string, int>(StringComparer.Ordinal);
         for (var i = 0; i < nodes.Count; i++)
             foreach (var o in nodes[i].Output)
-                if (o.Length > 0) producer[o] = i;
+                if (o.Length > 0)
+                    producer[o] = i;
         var waiting = new int[nodes.Count];
         var dependents = new List<int>?[nodes.Count];
         for (var i = 0; i < nodes.Count; i++)
         {
             foreach (var name in nodes[i].Input.Concat(GraphScope.Captures(nodes[i])).Distinct())
             {
-                if (name.Length == 0 || !producer.TryGetValue(name, out var p)) continue;
+                if (name.Length == 0 || !producer.TryGetValue(name, out var p))
+                    continue;
                 waiting[i]++;
                 (dependents[p] ??= []).Add(i);
             }
         }
         var ready = new PriorityQueue<int, int>();
         for (var i = 0; i < nodes.Count; i++)
-            if (waiting[i] == 0) ready.Enqueue(i, i);
+            if (waiting[i] == 0)
+                ready.Enqueue(i, i);
         var order = new List<int>(nodes.Count);
         while (ready.TryDequeue(out var i, out _))
         {
             order.Add(i);
             foreach (var d in dependents[i] ?? [])
-                if (--waiting[d] == 0) ready.Enqueue(d, d);
+                if (--waiting[d] == 0)
+                    ready.Enqueue(d, d);
         }
         return order.Count == nodes.Count ? [.. order] : null;
     }
@@ -61,8 +67,10 @@ public static class GraphCheck
         var seen = new HashSet<string>(StringComparer.Ordinal);
         foreach (var t in scope.Graph?.Initializer ?? [])
         {
-            if (t.Name.Length == 0) throw new BadInputException($"{path}: {where} has an initializer without a name; export the model again.");
-            if (!seen.Add(t.Name)) throw new BadInputException($"{path}: {where} has two initializers named '{t.Name}'; export the model again.");
+            if (t.Name.Length == 0)
+                throw new BadInputException($"{path}: {where} has an initializer without a name; export the model again.");
+            if (!seen.Add(t.Name))
+                throw new BadInputException($"{path}: {where} has two initializers named '{t.Name}'; export the model again.");
         }
         var initializers = seen.ToHashSet(StringComparer.Ordinal);
         foreach (var v in scope.Graph?.Input ?? [])
@@ -84,7 +92,9 @@ public static class GraphCheck
             cancellation.ThrowIfCancellationRequested();
             foreach (var i in n.Input)
                 if (i.Length > 0 && scope.Resolve(i) is null)
-                    throw new BadInputException($"{path}: {n.OpType} in {where} uses '{i}', which nothing defines; export the model again.");
+                    throw new BadInputException(
+                        $"{path}: {n.OpType} in {where} uses '{i}', which nothing defines; export the model again."
+                    );
         }
         foreach (var o in scope.Graph?.Output ?? [])
             if (scope.Resolve(o.Name) is null)

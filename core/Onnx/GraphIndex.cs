@@ -13,16 +13,20 @@ public sealed class GraphIndex
     /// <summary>Indexes a scope as it is.</summary>
     internal GraphIndex(GraphScope scope)
     {
-        users = scope.All().SelectMany(s => s.Nodes)
+        users = scope
+            .All()
+            .SelectMany(s => s.Nodes)
             .SelectMany(n => n.Input.Concat(GraphScope.Captures(n)).Where(i => i.Length > 0).Distinct().Select(i => (Value: i, Node: n)))
             .ToLookup(u => u.Value, u => u.Node, StringComparer.Ordinal);
         foreach (var n in scope.Nodes)
         {
-            foreach (var o in n.Output) makers.TryAdd(o, n);
+            foreach (var o in n.Output)
+                makers.TryAdd(o, n);
             if (n is { OpType: "Constant", Output.Count: > 0, Attribute.Count: > 0 } && n.Attribute[0].T is { } t)
                 constants.TryAdd(n.Output[0], t);
         }
-        foreach (var t in scope.Constants.Reverse()) constants[t.Name] = t;
+        foreach (var t in scope.Constants.Reverse())
+            constants[t.Name] = t;
         outputs = scope.Graph?.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal) ?? [];
     }
 

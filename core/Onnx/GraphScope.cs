@@ -19,17 +19,22 @@ public sealed class GraphScope
         (Path, Parent, Graph, Function) = (path, parent, graph, function);
         if (graph is not null)
         {
-            foreach (var v in graph.Input) defined.Add(v.Name);
-            foreach (var t in graph.Initializer) defined.Add(t.Name);
-            foreach (var s in graph.SparseInitializer) defined.Add(s.Values?.Name ?? "");
+            foreach (var v in graph.Input)
+                defined.Add(v.Name);
+            foreach (var t in graph.Initializer)
+                defined.Add(t.Name);
+            foreach (var s in graph.SparseInitializer)
+                defined.Add(s.Values?.Name ?? "");
         }
         else
         {
-            foreach (var i in function!.Input) defined.Add(i);
+            foreach (var i in function!.Input)
+                defined.Add(i);
         }
         foreach (var n in Nodes)
-            foreach (var o in n.Output)
-                if (o.Length > 0) defined.Add(o);
+        foreach (var o in n.Output)
+            if (o.Length > 0)
+                defined.Add(o);
     }
 
     /// <summary>Empty for the main graph; else the owning nodes and attributes, as <c>If_0/then_branch</c>.</summary>
@@ -74,7 +79,8 @@ public sealed class GraphScope
     {
         get
         {
-            if (Graph is null) return [];
+            if (Graph is null)
+                return [];
             var inputs = Graph.Input.Select(v => v.Name).ToHashSet(StringComparer.Ordinal);
             return Graph.Initializer.Where(t => !inputs.Contains(t.Name));
         }
@@ -87,7 +93,8 @@ public sealed class GraphScope
     public GraphScope? Resolve(string name)
     {
         for (var scope = this; scope is not null; scope = scope.Parent)
-            if (scope.defined.Contains(name)) return scope;
+            if (scope.defined.Contains(name))
+                return scope;
         return null;
     }
 
@@ -110,7 +117,8 @@ public sealed class GraphScope
     {
         var batch = edits ?? new GraphEdits(Nodes, Graph!.Initializer);
         batch.Remove(initializer);
-        if (edits is not null) return;
+        if (edits is not null)
+            return;
         batch.Commit();
         index = null;
     }
@@ -119,7 +127,8 @@ public sealed class GraphScope
     /// <exception cref="InvalidOperationException">Another is under way.</exception>
     internal void Begin(GraphEdits batch)
     {
-        if (edits is not null) throw new InvalidOperationException("Two batches of edits of a graph are under way.");
+        if (edits is not null)
+            throw new InvalidOperationException("Two batches of edits of a graph are under way.");
         (edits, index) = (batch, null);
     }
 
@@ -146,7 +155,8 @@ public sealed class GraphScope
         roots[0].opsets = model.OpsetImport;
         for (var i = 0; i < model.Functions.Count; i++)
             roots.Add(Build($"function {model.Functions[i].Domain}:{model.Functions[i].Name}", null, null, model.Functions[i]));
-        for (var i = 0; i < model.Functions.Count; i++) roots[i + 1].opsets = model.Functions[i].OpsetImport;
+        for (var i = 0; i < model.Functions.Count; i++)
+            roots[i + 1].opsets = model.Functions[i].OpsetImport;
         return roots;
     }
 
@@ -154,7 +164,8 @@ public sealed class GraphScope
     public static IEnumerable<string> Captures(NodeProto node)
     {
         foreach (var graph in Subgraphs(node))
-            foreach (var name in FreeNames(graph)) yield return name;
+        foreach (var name in FreeNames(graph))
+            yield return name;
     }
 
     /// <summary>The graphs that a node's attributes hold.</summary>
@@ -162,29 +173,38 @@ public sealed class GraphScope
     {
         foreach (var a in node.Attribute)
         {
-            if (a.G is not null) yield return a.G;
-            foreach (var g in a.Graphs) yield return g;
+            if (a.G is not null)
+                yield return a.G;
+            foreach (var g in a.Graphs)
+                yield return g;
         }
     }
 
     private static HashSet<string> FreeNames(GraphProto graph)
     {
         var inside = new HashSet<string>(StringComparer.Ordinal);
-        foreach (var v in graph.Input) inside.Add(v.Name);
-        foreach (var t in graph.Initializer) inside.Add(t.Name);
-        foreach (var s in graph.SparseInitializer) inside.Add(s.Values?.Name ?? "");
+        foreach (var v in graph.Input)
+            inside.Add(v.Name);
+        foreach (var t in graph.Initializer)
+            inside.Add(t.Name);
+        foreach (var s in graph.SparseInitializer)
+            inside.Add(s.Values?.Name ?? "");
         foreach (var n in graph.Node)
-            foreach (var o in n.Output) inside.Add(o);
+        foreach (var o in n.Output)
+            inside.Add(o);
         var free = new HashSet<string>(StringComparer.Ordinal);
         foreach (var n in graph.Node)
         {
             foreach (var i in n.Input)
-                if (i.Length > 0 && !inside.Contains(i)) free.Add(i);
+                if (i.Length > 0 && !inside.Contains(i))
+                    free.Add(i);
             foreach (var c in Captures(n))
-                if (!inside.Contains(c)) free.Add(c);
+                if (!inside.Contains(c))
+                    free.Add(c);
         }
         foreach (var o in graph.Output)
-            if (!inside.Contains(o.Name)) free.Add(o.Name);
+            if (!inside.Contains(o.Name))
+                free.Add(o.Name);
         return free;
     }
 
@@ -196,11 +216,13 @@ public sealed class GraphScope
             var node = scope.Nodes[i];
             foreach (var a in node.Attribute)
             {
-                if (a.G is null && a.Graphs.Count == 0) continue;
+                if (a.G is null && a.Graphs.Count == 0)
+                    continue;
                 var inner = a.G is null ? a.Graphs.ToList() : [a.G, .. a.Graphs];
                 for (var g = 0; g < inner.Count; g++)
                 {
-                    var step = $"{(node.HasName && node.Name.Length > 0 ? node.Name : $"{node.OpType}_{i}")}/{a.Name}{(inner.Count > 1 ? $"[{g}]" : "")}";
+                    var step =
+                        $"{(node.HasName && node.Name.Length > 0 ? node.Name : $"{node.OpType}_{i}")}/{a.Name}{(inner.Count > 1 ? $"[{g}]" : "")}";
                     scope.Children.Add(Build(path.Length == 0 ? step : $"{path}/{step}", scope, inner[g], null, node));
                 }
             }

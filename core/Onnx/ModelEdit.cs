@@ -21,14 +21,20 @@ public sealed class ModelEdit
         Roots = GraphScope.Of(model);
         foreach (var scope in Roots.SelectMany(r => r.All()))
         {
-            foreach (var v in scope.Graph?.Input ?? []) names.Add(v.Name);
-            foreach (var v in scope.Function?.Input ?? []) names.Add(v);
-            foreach (var t in scope.Graph?.Initializer ?? []) names.Add(t.Name);
-            foreach (var s in scope.Graph?.SparseInitializer ?? []) names.Add(s.Values?.Name ?? "");
+            foreach (var v in scope.Graph?.Input ?? [])
+                names.Add(v.Name);
+            foreach (var v in scope.Function?.Input ?? [])
+                names.Add(v);
+            foreach (var t in scope.Graph?.Initializer ?? [])
+                names.Add(t.Name);
+            foreach (var s in scope.Graph?.SparseInitializer ?? [])
+                names.Add(s.Values?.Name ?? "");
             foreach (var n in scope.Nodes)
             {
-                foreach (var i in n.Input) names.Add(i);
-                foreach (var o in n.Output) names.Add(o);
+                foreach (var i in n.Input)
+                    names.Add(i);
+                foreach (var o in n.Output)
+                    names.Add(o);
             }
         }
         RaiseIrVersion();
@@ -43,14 +49,16 @@ public sealed class ModelEdit
     /// <summary>Imports a domain into the model, unless it is there.</summary>
     public void Import(string domain, long version)
     {
-        if (!Model.OpsetImport.Any(o => o.Domain == domain)) Model.OpsetImport.Add(new OperatorSetIdProto { Domain = domain, Version = version });
+        if (!Model.OpsetImport.Any(o => o.Domain == domain))
+            Model.OpsetImport.Add(new OperatorSetIdProto { Domain = domain, Version = version });
     }
 
     /// <summary>A name like <paramref name="hint"/> that nothing uses yet.</summary>
     public string FreshName(string hint)
     {
         var name = hint;
-        while (!names.Add(name)) name = $"{hint}_{++counter}";
+        while (!names.Add(name))
+            name = $"{hint}_{++counter}";
         return name;
     }
 
@@ -65,7 +73,17 @@ public sealed class ModelEdit
         }
         else
         {
-            var node = Node("Constant", [], [name], new AttributeProto { Name = "value", Type = AttributeProto.Types.AttributeType.Tensor, T = tensor });
+            var node = Node(
+                "Constant",
+                [],
+                [name],
+                new AttributeProto
+                {
+                    Name = "value",
+                    Type = AttributeProto.Types.AttributeType.Tensor,
+                    T = tensor,
+                }
+            );
             scope.Edit(l => l.InsertAfter(null, [node]));
         }
         scope.Define(name);
@@ -79,7 +97,8 @@ public sealed class ModelEdit
     {
         var root = Outermost(scope);
         var key = $"{root.Path}|{Convert.ToBase64String(tensor.ToByteArray())}";
-        if (!shared.TryGetValue(key, out var name)) shared[key] = name = AddConstant(root, hint, tensor);
+        if (!shared.TryGetValue(key, out var name))
+            shared[key] = name = AddConstant(root, hint, tensor);
         return name;
     }
 
@@ -95,7 +114,8 @@ public sealed class ModelEdit
     /// <summary>The scope at the root of <paramref name="scope"/>.</summary>
     public static GraphScope Outermost(GraphScope scope)
     {
-        while (scope.Parent is not null) scope = scope.Parent;
+        while (scope.Parent is not null)
+            scope = scope.Parent;
         return scope;
     }
 
@@ -124,7 +144,8 @@ public sealed class ModelEdit
     private static void Define(GraphScope scope, IReadOnlyList<NodeProto> nodes)
     {
         foreach (var n in nodes)
-            foreach (var o in n.Output) scope.Define(o);
+        foreach (var o in n.Output)
+            scope.Define(o);
     }
 
     /// <summary>Begins many edits of the model, written to it when the batch is disposed.</summary>
@@ -144,13 +165,17 @@ public sealed class ModelEdit
             {
                 for (var i = 0; i < node.Input.Count; i++)
                 {
-                    if (!moves.TryGetValue(node.Input[i], out var to) || scope.Resolve(node.Input[i]) != home) continue;
-                    if (scope.Resolve(to) == home) node.Input[i] = to;
-                    else stay.Add(node.Input[i]);
+                    if (!moves.TryGetValue(node.Input[i], out var to) || scope.Resolve(node.Input[i]) != home)
+                        continue;
+                    if (scope.Resolve(to) == home)
+                        node.Input[i] = to;
+                    else
+                        stay.Add(node.Input[i]);
                 }
             }
             foreach (var o in scope.Graph?.Output ?? [])
-                if (moves.ContainsKey(o.Name) && scope.Resolve(o.Name) == home) stay.Add(o.Name);
+                if (moves.ContainsKey(o.Name) && scope.Resolve(o.Name) == home)
+                    stay.Add(o.Name);
         }
         return stay;
     }
@@ -162,17 +187,26 @@ public sealed class ModelEdit
     /// <summary>Removes the initializer or Constant node that holds a weight; its uses stay and must be defined anew.</summary>
     public static void RemoveDefinition(Weight weight)
     {
-        if (weight.Cast is { } cast) weight.Scope.Edit(l => l.Replace(cast, []));
-        if (weight.Constant is { } constant) weight.Scope.Edit(l => l.Replace(constant, []));
-        else weight.Scope.Remove(weight.Tensor);
+        if (weight.Cast is { } cast)
+            weight.Scope.Edit(l => l.Replace(cast, []));
+        if (weight.Constant is { } constant)
+            weight.Scope.Edit(l => l.Replace(constant, []));
+        else
+            weight.Scope.Remove(weight.Tensor);
     }
 
     /// <summary>A node of the default domain, or of <paramref name="op"/>'s when it is written <c>domain:Op</c>.</summary>
-    public static NodeProto Node(string op, IEnumerable<string> inputs, IEnumerable<string> outputs, params ReadOnlySpan<AttributeProto> attributes)
+    public static NodeProto Node(
+        string op,
+        IEnumerable<string> inputs,
+        IEnumerable<string> outputs,
+        params ReadOnlySpan<AttributeProto> attributes
+    )
     {
         var colon = op.IndexOf(':');
         var node = new NodeProto { OpType = op[(colon + 1)..] };
-        if (colon > 0) node.Domain = op[..colon];
+        if (colon > 0)
+            node.Domain = op[..colon];
         node.Input.AddRange(inputs);
         node.Output.AddRange(outputs);
         node.Attribute.AddRange(attributes.ToArray());
@@ -192,10 +226,22 @@ public sealed class ModelEdit
         Tensor(DataType.Float, System.Runtime.InteropServices.MemoryMarshal.AsBytes(values), dims);
 
     /// <summary>An INT attribute.</summary>
-    public static AttributeProto Attribute(string name, long value) => new() { Name = name, I = value, Type = AttributeProto.Types.AttributeType.Int };
+    public static AttributeProto Attribute(string name, long value) =>
+        new()
+        {
+            Name = name,
+            I = value,
+            Type = AttributeProto.Types.AttributeType.Int,
+        };
 
     /// <summary>A FLOAT attribute.</summary>
-    public static AttributeProto Attribute(string name, float value) => new() { Name = name, F = value, Type = AttributeProto.Types.AttributeType.Float };
+    public static AttributeProto Attribute(string name, float value) =>
+        new()
+        {
+            Name = name,
+            F = value,
+            Type = AttributeProto.Types.AttributeType.Float,
+        };
 
     /// <summary>An INTS attribute.</summary>
     public static AttributeProto Attribute(string name, params long[] values)
@@ -209,7 +255,8 @@ public sealed class ModelEdit
     // initializer that is an input may be overridden by the caller, so those inputs go.
     private void RaiseIrVersion()
     {
-        if (Model.IrVersion >= 4) return;
+        if (Model.IrVersion >= 4)
+            return;
         Model.IrVersion = 4;
         var initializers = Model.Graph.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
         var given = Model.Graph.Input.Where(v => !initializers.Contains(v.Name)).ToList();

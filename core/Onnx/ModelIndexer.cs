@@ -30,7 +30,8 @@ public static class ModelIndexer
     public static async Task<ModelIndex> IndexAsync(IArtifactStore store, string path, CancellationToken cancellation)
     {
         await using var source = await store.OpenAsync(path, null, cancellation);
-        if (source.Artifact.Length == 0) throw new BadInputException($"{path}: the file is empty; copy or export it again.");
+        if (source.Artifact.Length == 0)
+            throw new BadInputException($"{path}: the file is empty; copy or export it again.");
         using var reader = new WireReader(source);
         var walk = new Walk(reader, StorePath.Name(path));
         var skeleton = await walk.MessageAsync(WireKind.Model, reader.Length, 0, cancellation);
@@ -49,25 +50,31 @@ public static class ModelIndexer
     private sealed class Walk(WireReader reader, string fileName)
     {
         private readonly List<ArrayBufferWriter<byte>> outputs = [];
-        private long kept, objects;
+        private long kept,
+            objects;
         private int fields;
 
         // What comes back is used before the next message of the same depth is read.
         public async ValueTask<ArrayBufferWriter<byte>> MessageAsync(WireKind kind, long end, int depth, CancellationToken cancellation)
         {
-            if (depth > DepthLimit) throw reader.Malformed($"nests messages more than {DepthLimit} deep");
+            if (depth > DepthLimit)
+                throw reader.Malformed($"nests messages more than {DepthLimit} deep");
             objects += WireSchema.ObjectBytes(kind);
-            if (objects > GraphLimit) throw reader.Malformed($"holds more nodes, attributes and shapes than fit {GraphLimit >> 20} MB of memory");
-            if (outputs.Count == depth) outputs.Add(new ArrayBufferWriter<byte>(64));
+            if (objects > GraphLimit)
+                throw reader.Malformed($"holds more nodes, attributes and shapes than fit {GraphLimit >> 20} MB of memory");
+            if (outputs.Count == depth)
+                outputs.Add(new ArrayBufferWriter<byte>(64));
             var output = outputs[depth];
             output.ResetWrittenCount();
             (long Offset, long Length)? payload = null;
             while (reader.Position < end)
             {
-                if (++fields > FieldLimit) throw reader.Malformed($"has more than {FieldLimit} fields in its graph");
+                if (++fields > FieldLimit)
+                    throw reader.Malformed($"has more than {FieldLimit} fields in its graph");
                 var tag = await reader.VarintAsync(end, cancellation);
                 var (field, wire) = (tag >> 3, (int)(tag & 7));
-                if (field is 0 or > 0x1fffffff) throw reader.Malformed("has a field number out of range");
+                if (field is 0 or > 0x1fffffff)
+                    throw reader.Malformed("has a field number out of range");
                 switch (wire)
                 {
                     case 0:
@@ -80,7 +87,8 @@ public static class ModelIndexer
                         break;
                     case 2:
                         var length = await reader.VarintAsync(end, cancellation);
-                        if (length > (ulong)(end - reader.Position)) throw reader.Malformed($"names a field of {length} bytes where {end - reader.Position} are left");
+                        if (length > (ulong)(end - reader.Position))
+                            throw reader.Malformed($"names a field of {length} bytes where {end - reader.Position} are left");
                         var child = WireSchema.Child(kind, (int)field);
                         if (child != WireKind.Leaf)
                         {
@@ -91,7 +99,8 @@ public static class ModelIndexer
                         }
                         else if (kind == WireKind.Tensor && field is 4 or 9 or 10 && length >= InlineLimit)
                         {
-                            if (payload is not null) throw reader.Malformed("stores one tensor in several pieces");
+                            if (payload is not null)
+                                throw reader.Malformed("stores one tensor in several pieces");
                             payload = (reader.Position, (long)length);
                             reader.Skip((long)length);
                         }
@@ -106,7 +115,8 @@ public static class ModelIndexer
                         throw reader.Malformed($"has an unknown wire type {wire}");
                 }
             }
-            if (reader.Position != end) throw reader.Malformed("has a field that runs past its message");
+            if (reader.Position != end)
+                throw reader.Malformed("has a field that runs past its message");
             if (payload is var (offset, size))
             {
                 var reference = new TensorProto();
@@ -119,8 +129,10 @@ public static class ModelIndexer
         private async Task KeepAsync(ArrayBufferWriter<byte> output, long count, long end, CancellationToken cancellation)
         {
             kept += count;
-            if (kept > SkeletonLimit) throw reader.Malformed($"keeps more than {SkeletonLimit >> 20} MB outside its weights; store tensors as raw_data");
-            if (count > end - reader.Position) throw reader.Malformed("ends inside a field");
+            if (kept > SkeletonLimit)
+                throw reader.Malformed($"keeps more than {SkeletonLimit >> 20} MB outside its weights; store tensors as raw_data");
+            if (count > end - reader.Position)
+                throw reader.Malformed("ends inside a field");
             await reader.CopyAsync(count, output, cancellation);
         }
 

@@ -20,7 +20,9 @@ public static class ModelWriter
     /// <summary>Largest model written as one file: protobuf's limit.</summary>
     public const long ProtobufLimit = int.MaxValue;
 
-    private const long PageSize = 4096, MapGranularity = 65536, LargeTensor = 1 << 20;
+    private const long PageSize = 4096,
+        MapGranularity = 65536,
+        LargeTensor = 1 << 20;
     private const string Marker = "#";
 
     private const string StorePrefix = "@";
@@ -45,11 +47,20 @@ public static class ModelWriter
     /// <param name="cancellation">Cancels the write.</param>
     /// <returns>Bytes written.</returns>
     public static async Task<long> WriteAsync(
-        IArtifactStore store, ModelProto model, string folder, IReadOnlyDictionary<string, string> etags, string target,
-        long inlineLimit, CancellationToken cancellation)
+        IArtifactStore store,
+        ModelProto model,
+        string folder,
+        IReadOnlyDictionary<string, string> etags,
+        string target,
+        long inlineLimit,
+        CancellationToken cancellation
+    )
     {
-        var tensors = ModelIndex.Tensors(model).Select(t => t.Tensor)
-            .Where(t => t.DataLocation == TensorProto.Types.DataLocation.External).ToList();
+        var tensors = ModelIndex
+            .Tensors(model)
+            .Select(t => t.Tensor)
+            .Where(t => t.DataLocation == TensorProto.Types.DataLocation.External)
+            .ToList();
         var total = model.CalculateSize() + tensors.Sum(t => TensorRef.From(t, "tensor").Length);
         long written = 0;
         if (total > inlineLimit)
@@ -67,17 +78,21 @@ public static class ModelWriter
                 at += source.Length;
             }
             await using var sources = new Sources(store, folder, etags);
-            var data = await store.WriteAsync(StorePath.Combine(target, DataName), async (stream, token) =>
-            {
-                long position = 0;
-                foreach (var (source, offset) in layout)
+            var data = await store.WriteAsync(
+                StorePath.Combine(target, DataName),
+                async (stream, token) =>
                 {
-                    for (var zeros = new byte[Math.Min(MapGranularity, offset - position)]; position < offset; position += zeros.Length)
-                        await stream.WriteAsync(zeros.AsMemory(0, (int)Math.Min(zeros.Length, offset - position)), token);
-                    await sources.CopyAsync(source, stream, token);
-                    position = offset + source.Length;
-                }
-            }, cancellation);
+                    long position = 0;
+                    foreach (var (source, offset) in layout)
+                    {
+                        for (var zeros = new byte[Math.Min(MapGranularity, offset - position)]; position < offset; position += zeros.Length)
+                            await stream.WriteAsync(zeros.AsMemory(0, (int)Math.Min(zeros.Length, offset - position)), token);
+                        await sources.CopyAsync(source, stream, token);
+                        position = offset + source.Length;
+                    }
+                },
+                cancellation
+            );
             for (var i = 0; i < external.Count; i++)
                 TensorRef.Point(external[i], DataName, layout[i].Offset, layout[i].Source.Length);
             written += data.Length;
@@ -87,23 +102,39 @@ public static class ModelWriter
     }
 
     private static async Task<long> WriteModelAsync(
-        IArtifactStore store, ModelProto model, string folder, IReadOnlyDictionary<string, string> etags, string target,
-        List<TensorProto> inline, CancellationToken cancellation)
+        IArtifactStore store,
+        ModelProto model,
+        string folder,
+        IReadOnlyDictionary<string, string> etags,
+        string target,
+        List<TensorProto> inline,
+        CancellationToken cancellation
+    )
     {
         await using var sources = new Sources(store, folder, etags);
         var references = inline.Select(t => TensorRef.From(t, t.Name)).ToList();
-        for (var i = 0; i < inline.Count; i++) TensorRef.Point(inline[i], Marker + i.ToString(CultureInfo.InvariantCulture), 0, 0);
-        var writer = new WireWriter(model.ToByteArray(), message =>
-        {
-            var tensor = TensorProto.Parser.ParseFrom(message.Span);
-            if (tensor.ExternalData.FirstOrDefault(e => e.Key == "location")?.Value is not { } location || !location.StartsWith(Marker, StringComparison.Ordinal)) return null;
-            var source = references[int.Parse(location.AsSpan(1), CultureInfo.InvariantCulture)];
-            tensor.ExternalData.Clear();
-            tensor.ClearDataLocation();
-            return new TensorPayload(tensor.ToByteArray(), source.Length, (stream, token) => sources.CopyAsync(source, stream, token));
-        });
+        for (var i = 0; i < inline.Count; i++)
+            TensorRef.Point(inline[i], Marker + i.ToString(CultureInfo.InvariantCulture), 0, 0);
+        var writer = new WireWriter(
+            model.ToByteArray(),
+            message =>
+            {
+                var tensor = TensorProto.Parser.ParseFrom(message.Span);
+                if (
+                    tensor.ExternalData.FirstOrDefault(e => e.Key == "location")?.Value is not { } location
+                    || !location.StartsWith(Marker, StringComparison.Ordinal)
+                )
+                    return null;
+                var source = references[int.Parse(location.AsSpan(1), CultureInfo.InvariantCulture)];
+                tensor.ExternalData.Clear();
+                tensor.ClearDataLocation();
+                return new TensorPayload(tensor.ToByteArray(), source.Length, (stream, token) => sources.CopyAsync(source, stream, token));
+            }
+        );
         if (writer.Length > ProtobufLimit)
-            throw new BadInputException($"{folder}: {writer.Length >> 20} MB of weights sit in functions or sparse tensors, where ONNX allows no external data; inline the functions first.");
+            throw new BadInputException(
+                $"{folder}: {writer.Length >> 20} MB of weights sit in functions or sparse tensors, where ONNX allows no external data; inline the functions first."
+            );
         var artifact = await store.WriteAsync(StorePath.Combine(target, ModelName), writer.WriteAsync, cancellation);
         return artifact.Length;
     }
@@ -128,7 +159,8 @@ public static class ModelWriter
                 tensor.Name = node.Output[0];
                 scope.Graph!.Initializer.Add(tensor);
             }
-            if (kept.Count == scope.Nodes.Count) continue;
+            if (kept.Count == scope.Nodes.Count)
+                continue;
             scope.Nodes.Clear();
             scope.Nodes.AddRange(kept);
         }
@@ -146,7 +178,8 @@ public static class ModelWriter
             var path = Resolve(folder, source.File!);
             if (open is not { } current || current.Path != path)
             {
-                if (open is { } old) await old.Reader.DisposeAsync();
+                if (open is { } old)
+                    await old.Reader.DisposeAsync();
                 open = current = (path, await store.OpenAsync(path, etags.GetValueOrDefault(path), cancellation));
             }
             await current.Reader.CopyToAsync(source.Offset, source.Length, output, cancellation);
@@ -154,7 +187,8 @@ public static class ModelWriter
 
         public async ValueTask DisposeAsync()
         {
-            if (open is { } current) await current.Reader.DisposeAsync();
+            if (open is { } current)
+                await current.Reader.DisposeAsync();
         }
     }
 }

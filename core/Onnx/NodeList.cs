@@ -19,7 +19,8 @@ internal sealed class NodeList
     public NodeList(RepeatedField<NodeProto> nodes)
     {
         (this.nodes, list, count) = (nodes, new LinkedList<NodeProto>(nodes), nodes.Count);
-        for (var n = list.First; n is not null; n = n.Next) places[n.Value] = n;
+        for (var n = list.First; n is not null; n = n.Next)
+            places[n.Value] = n;
     }
 
     /// <summary>Puts nodes, of which one may be the old one, in the place of a node.</summary>
@@ -28,16 +29,19 @@ internal sealed class NodeList
     {
         var place = Place(old);
         var added = by.Select(n => list.AddBefore(place, n)).ToList();
-        if (ReferenceEquals(firstOther, place)) firstOther = null;
+        if (ReferenceEquals(firstOther, place))
+            firstOther = null;
         list.Remove(place);
         places.Remove(old);
-        foreach (var n in added) places[n.Value] = n;
+        foreach (var n in added)
+            places[n.Value] = n;
     }
 
     /// <summary>Puts nodes before all others, or behind the Constant nodes that come first.</summary>
     public void InsertFirst(IReadOnlyList<NodeProto> more, bool behindConstants)
     {
-        if (more.Count == 0) return;
+        if (more.Count == 0)
+            return;
         var place = list.First;
         if (behindConstants)
         {
@@ -45,8 +49,10 @@ internal sealed class NodeList
                 for (firstOther = list.First; firstOther is not null && IsConstant(firstOther); firstOther = firstOther.Next) { }
             place = firstOther;
         }
-        foreach (var n in more) places[n] = place is null ? list.AddLast(n) : list.AddBefore(place, n);
-        if (behindConstants) firstOther = places[more[0]];
+        foreach (var n in more)
+            places[n] = place is null ? list.AddLast(n) : list.AddBefore(place, n);
+        if (behindConstants)
+            firstOther = places[more[0]];
 
         static bool IsConstant(LinkedListNode<NodeProto> n) => n.Value.OpType == "Constant";
     }
@@ -55,14 +61,16 @@ internal sealed class NodeList
     public void InsertAfter(NodeProto? node, IReadOnlyList<NodeProto> more)
     {
         var place = node is null ? null : Place(node);
-        foreach (var n in more) places[n] = place = place is null ? list.AddFirst(n) : list.AddAfter(place, n);
+        foreach (var n in more)
+            places[n] = place = place is null ? list.AddFirst(n) : list.AddAfter(place, n);
     }
 
     /// <summary>Writes the nodes back.</summary>
     /// <exception cref="InvalidOperationException">They were changed elsewhere meanwhile.</exception>
     public void Commit()
     {
-        if (nodes.Count != count) throw new InvalidOperationException("The nodes of a graph were edited in two ways at a time.");
+        if (nodes.Count != count)
+            throw new InvalidOperationException("The nodes of a graph were edited in two ways at a time.");
         nodes.Clear();
         nodes.AddRange(list);
     }

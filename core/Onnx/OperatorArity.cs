@@ -9,26 +9,117 @@ internal static class OperatorArity
     private static readonly Dictionary<string, int> Least = new string[][]
     {
         [
-            "Abs", "AveragePool", "Cast", "Ceil", "Clip", "Concat", "Cos", "DepthToSpace", "Dropout", "Einsum", "Elu", "Erf", "Exp",
-            "Flatten", "Floor", "Gelu", "GlobalAveragePool", "GlobalMaxPool",
-            "HardSigmoid", "HardSwish", "Identity", "If", "LRN", "LeakyRelu", "Log", "LogSoftmax", "Max", "MaxPool", "Mean", "Min", "Neg",
-            "Pad", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSumExp",
-            "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Resize", "Round",
-            "Selu", "Shape", "Sigmoid", "Sign", "Sin", "Slice", "Softmax",
-            "Softplus", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sum", "Tanh", "Tile", "TopK", "Transpose", "Unsqueeze", "Upsample",
+            "Abs",
+            "AveragePool",
+            "Cast",
+            "Ceil",
+            "Clip",
+            "Concat",
+            "Cos",
+            "DepthToSpace",
+            "Dropout",
+            "Einsum",
+            "Elu",
+            "Erf",
+            "Exp",
+            "Flatten",
+            "Floor",
+            "Gelu",
+            "GlobalAveragePool",
+            "GlobalMaxPool",
+            "HardSigmoid",
+            "HardSwish",
+            "Identity",
+            "If",
+            "LRN",
+            "LeakyRelu",
+            "Log",
+            "LogSoftmax",
+            "Max",
+            "MaxPool",
+            "Mean",
+            "Min",
+            "Neg",
+            "Pad",
+            "Reciprocal",
+            "ReduceL1",
+            "ReduceL2",
+            "ReduceLogSumExp",
+            "ReduceMax",
+            "ReduceMean",
+            "ReduceMin",
+            "ReduceProd",
+            "ReduceSum",
+            "ReduceSumSquare",
+            "Relu",
+            "Reshape",
+            "Resize",
+            "Round",
+            "Selu",
+            "Shape",
+            "Sigmoid",
+            "Sign",
+            "Sin",
+            "Slice",
+            "Softmax",
+            "Softplus",
+            "SpaceToDepth",
+            "Split",
+            "Sqrt",
+            "Squeeze",
+            "Sum",
+            "Tanh",
+            "Tile",
+            "TopK",
+            "Transpose",
+            "Unsqueeze",
+            "Upsample",
             "DynamicQuantizeLinear",
         ],
         [
-            "Add", "Attention", "Conv", "ConvTranspose", "CumSum", "DequantizeLinear", "Div", "Equal", "Expand", "FusedConv", "FusedGemm",
-            "FusedMatMul", "Gather", "GatherElements", "GatherND", "Gemm",
-            "LayerNormalization", "MatMul", "Mul", "PRelu", "Pow", "QuantizeLinear", "RMSNormalization", "SimplifiedLayerNormalization",
-            "SkipSimplifiedLayerNormalization", "Sub",
+            "Add",
+            "Attention",
+            "Conv",
+            "ConvTranspose",
+            "CumSum",
+            "DequantizeLinear",
+            "Div",
+            "Equal",
+            "Expand",
+            "FusedConv",
+            "FusedGemm",
+            "FusedMatMul",
+            "Gather",
+            "GatherElements",
+            "GatherND",
+            "Gemm",
+            "LayerNormalization",
+            "MatMul",
+            "Mul",
+            "PRelu",
+            "Pow",
+            "QuantizeLinear",
+            "RMSNormalization",
+            "SimplifiedLayerNormalization",
+            "SkipSimplifiedLayerNormalization",
+            "Sub",
         ],
-        ["GRU", "GatherBlockQuantized", "GroupNormalization", "InstanceNormalization", "LSTM", "MatMulNBits", "RNN", "ScatterND",
-        "SkipLayerNormalization", "Where"],
+        [
+            "GRU",
+            "GatherBlockQuantized",
+            "GroupNormalization",
+            "InstanceNormalization",
+            "LSTM",
+            "MatMulNBits",
+            "RNN",
+            "ScatterND",
+            "SkipLayerNormalization",
+            "Where",
+        ],
         [],
         ["BatchNormalization"],
-    }.SelectMany((operators, i) => operators.Select(o => (Operator: o, Count: i + 1)))
+    }
+        .SelectMany((operators, i) => operators.Select(o => (Operator: o, Count: i + 1)))
         .ToDictionary(p => p.Operator, p => p.Count, StringComparer.Ordinal);
 
     /// <summary>Checks the nodes of a scope.</summary>
@@ -41,11 +132,15 @@ internal static class OperatorArity
     {
         foreach (var node in nodes)
         {
-            if (node.Output.Count == 0) throw new BadInputException($"{path}: {node.OpType} '{node.Name}' in {where} has no output; export the model again.");
-            if (node.Domain is not ("" or "ai.onnx" or "com.microsoft") || functions.Contains((node.Domain, node.OpType))) continue;
+            if (node.Output.Count == 0)
+                throw new BadInputException($"{path}: {node.OpType} '{node.Name}' in {where} has no output; export the model again.");
+            if (node.Domain is not ("" or "ai.onnx" or "com.microsoft") || functions.Contains((node.Domain, node.OpType)))
+                continue;
             var least = Least.GetValueOrDefault(node.OpType);
             if (node.Input.Take(least).Count(i => i.Length > 0) < least)
-                throw new BadInputException($"{path}: {node.OpType} '{node.Name}' in {where} lacks inputs: it takes at least {least}; export the model again.");
+                throw new BadInputException(
+                    $"{path}: {node.OpType} '{node.Name}' in {where} lacks inputs: it takes at least {least}; export the model again."
+                );
         }
     }
 }

@@ -16,11 +16,16 @@ public static class SubgraphTaps
     public static string? Name(GraphScope scope, string value)
     {
         var home = scope.Resolve(value);
-        if (home is null || home.Function is not null) return null;
+        if (home is null || home.Function is not null)
+            return null;
         var path = "";
         for (var inner = home; inner.Parent is { } outer; inner = outer)
         {
-            if (inner.Owner is not { OpType: "If", Domain: "" } owner || owner.Attribute.FirstOrDefault(a => ReferenceEquals(a.G, inner.Graph)) is not { } branch) return null;
+            if (
+                inner.Owner is not { OpType: "If", Domain: "" } owner
+                || owner.Attribute.FirstOrDefault(a => ReferenceEquals(a.G, inner.Graph)) is not { } branch
+            )
+                return null;
             // Outputs, unlike nodes, always have names.
             path = $"{owner.Output.FirstOrDefault()}/{branch.Name}/{path}";
         }
@@ -32,11 +37,13 @@ public static class SubgraphTaps
     /// <param name="names">Names from <see cref="Name"/>.</param>
     public static void Lift(ModelProto model, IReadOnlySet<string> names)
     {
-        if (!names.Any(n => n.StartsWith('@'))) return;
+        if (!names.Any(n => n.StartsWith('@')))
+            return;
         foreach (var scope in GraphScope.Of(model)[0].All().Where(s => s.Parent is not null).ToList())
         {
             foreach (var value in scope.Nodes.SelectMany(n => n.Output).Where(o => o.Length > 0).ToList())
-                if (Name(scope, value) is { } name && names.Contains(name)) Lift(scope, value, name);
+                if (Name(scope, value) is { } name && names.Contains(name))
+                    Lift(scope, value, name);
         }
     }
 
@@ -49,10 +56,28 @@ public static class SubgraphTaps
             {
                 // Every branch has a value of that name; different graphs may.
                 var shown = outer.Parent is null ? $"{name}/{branch.Name}" : $"{name}/{outer.Path}/{branch.Name}";
-                branch.G.Node.Add(ReferenceEquals(branch.G, inner.Graph)
-                    ? ModelEdit.Node("Identity", [taken], [shown])
-                    : ModelEdit.Node("Constant", [], [shown], new AttributeProto { Name = "value", Type = AttributeProto.Types.AttributeType.Tensor, T = ModelEdit.Tensor(DataType.Float, [], 0) }));
-                branch.G.Output.Add(new ValueInfoProto { Name = shown, Type = new TypeProto { TensorType = new() { ElemType = (int)DataType.Float } } });
+                branch.G.Node.Add(
+                    ReferenceEquals(branch.G, inner.Graph)
+                        ? ModelEdit.Node("Identity", [taken], [shown])
+                        : ModelEdit.Node(
+                            "Constant",
+                            [],
+                            [shown],
+                            new AttributeProto
+                            {
+                                Name = "value",
+                                Type = AttributeProto.Types.AttributeType.Tensor,
+                                T = ModelEdit.Tensor(DataType.Float, [], 0),
+                            }
+                        )
+                );
+                branch.G.Output.Add(
+                    new ValueInfoProto
+                    {
+                        Name = shown,
+                        Type = new TypeProto { TensorType = new() { ElemType = (int)DataType.Float } },
+                    }
+                );
             }
             owner.Output.Add(name);
         }

@@ -26,9 +26,15 @@ public sealed record TensorRef(int DataType, long[] Dims, string? File, long Off
         var zero = false;
         foreach (var d in dims)
         {
-            if (d < 0) return null;
-            if (d == 0) { zero = true; continue; }
-            if (n > (1L << 60) / d) return null;
+            if (d < 0)
+                return null;
+            if (d == 0)
+            {
+                zero = true;
+                continue;
+            }
+            if (n > (1L << 60) / d)
+                return null;
             n *= d;
         }
         return zero ? 0 : n;
@@ -41,38 +47,57 @@ public sealed record TensorRef(int DataType, long[] Dims, string? File, long Off
     public static TensorRef From(TensorProto tensor, string place)
     {
         var dims = tensor.Dims.ToArray();
-        var count = Count(dims) ?? throw new BadInputException($"{place}: dims [{string.Join(',', dims)}] are negative or overflow; export the model again.");
+        var count =
+            Count(dims)
+            ?? throw new BadInputException($"{place}: dims [{string.Join(',', dims)}] are negative or overflow; export the model again.");
         var bits = DataTypes.Bits(tensor.DataType);
-        if (bits > 0 && count > long.MaxValue / 128) throw new BadInputException($"{place}: dims [{string.Join(',', dims)}] overflow; export the model again.");
+        if (bits > 0 && count > long.MaxValue / 128)
+            throw new BadInputException($"{place}: dims [{string.Join(',', dims)}] overflow; export the model again.");
         var expected = checked((count * bits + 7) / 8);
         if (tensor.DataLocation != TensorProto.Types.DataLocation.External)
         {
             var stored = InlineLength(tensor);
             if (bits > 0 && stored != expected)
-                throw new BadInputException($"{place}: holds {stored} bytes of data where its dims and type need {expected}; export the model again.");
+                throw new BadInputException(
+                    $"{place}: holds {stored} bytes of data where its dims and type need {expected}; export the model again."
+                );
             return new TensorRef(tensor.DataType, dims, null, 0, stored);
         }
         string? location = null;
-        long offset = 0, length = -1;
+        long offset = 0,
+            length = -1;
         foreach (var entry in tensor.ExternalData)
         {
-            if (entry.Key == "location") location = entry.Value;
-            else if (entry.Key == "offset") offset = Parse(entry.Value);
-            else if (entry.Key == "length") length = Parse(entry.Value);
+            if (entry.Key == "location")
+                location = entry.Value;
+            else if (entry.Key == "offset")
+                offset = Parse(entry.Value);
+            else if (entry.Key == "length")
+                length = Parse(entry.Value);
         }
-        if (location is null) throw new BadInputException($"{place}: external data names no location; save the model again.");
+        if (location is null)
+            throw new BadInputException($"{place}: external data names no location; save the model again.");
         location = Storage.StorePath.Normal(location);
         if (Storage.StorePath.WhyUnsafe(location) is { } why)
             throw new BadInputException($"{place}: the external data path '{Shown(location)}' {why}; keep external data beside the model.");
-        if (bits == 0) throw new BadInputException($"{place}: external data of type {DataTypes.Name(tensor.DataType)} is not supported; store it inline.");
-        if (length < 0) length = expected;
+        if (bits == 0)
+            throw new BadInputException(
+                $"{place}: external data of type {DataTypes.Name(tensor.DataType)} is not supported; store it inline."
+            );
+        if (length < 0)
+            length = expected;
         if (length != expected)
-            throw new BadInputException($"{place}: external data is {length} bytes where its dims and type need {expected}; save the model again.");
+            throw new BadInputException(
+                $"{place}: external data is {length} bytes where its dims and type need {expected}; save the model again."
+            );
         return new TensorRef(tensor.DataType, dims, location, offset, length);
 
-        long Parse(string text) => long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var v)
-            ? v
-            : throw new BadInputException($"{place}: external data offset or length '{Shown(text)}' is not a whole number; save the model again.");
+        long Parse(string text) =>
+            long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var v)
+                ? v
+                : throw new BadInputException(
+                    $"{place}: external data offset or length '{Shown(text)}' is not a whole number; save the model again."
+                );
     }
 
     /// <summary>Makes the tensor point at a byte range of a file.</summary>
@@ -92,30 +117,39 @@ public sealed record TensorRef(int DataType, long[] Dims, string? File, long Off
     /// <summary>The bytes of an inline tensor in <c>raw_data</c> form, decoded from whichever field holds them.</summary>
     public static ReadOnlyMemory<byte> InlineBytes(TensorProto tensor)
     {
-        if (tensor.HasRawData && tensor.RawData.Length > 0) return tensor.RawData.Memory;
-        if (tensor.FloatData.Count > 0) return MemoryMarshal.AsBytes<float>(tensor.FloatData.ToArray()).ToArray();
-        if (tensor.DoubleData.Count > 0) return MemoryMarshal.AsBytes<double>(tensor.DoubleData.ToArray()).ToArray();
-        if (tensor.Int64Data.Count > 0) return MemoryMarshal.AsBytes<long>(tensor.Int64Data.ToArray()).ToArray();
+        if (tensor.HasRawData && tensor.RawData.Length > 0)
+            return tensor.RawData.Memory;
+        if (tensor.FloatData.Count > 0)
+            return MemoryMarshal.AsBytes<float>(tensor.FloatData.ToArray()).ToArray();
+        if (tensor.DoubleData.Count > 0)
+            return MemoryMarshal.AsBytes<double>(tensor.DoubleData.ToArray()).ToArray();
+        if (tensor.Int64Data.Count > 0)
+            return MemoryMarshal.AsBytes<long>(tensor.Int64Data.ToArray()).ToArray();
         var width = DataTypes.Bits(tensor.DataType) / 8;
         if (tensor.Uint64Data.Count > 0)
             return width == 4
                 ? MemoryMarshal.AsBytes<uint>(tensor.Uint64Data.Select(v => (uint)v).ToArray()).ToArray()
                 : MemoryMarshal.AsBytes<ulong>(tensor.Uint64Data.ToArray()).ToArray();
-        if (tensor.Int32Data.Count == 0) return ReadOnlyMemory<byte>.Empty;
+        if (tensor.Int32Data.Count == 0)
+            return ReadOnlyMemory<byte>.Empty;
         var bytes = new byte[tensor.Int32Data.Count * Math.Max(1, width)];
         for (var i = 0; i < tensor.Int32Data.Count; i++)
         {
             var v = tensor.Int32Data[i];
-            if (width == 4) BinaryPrimitives.WriteInt32LittleEndian(bytes.AsSpan(i * 4), v);
-            else if (width == 2) BinaryPrimitives.WriteUInt16LittleEndian(bytes.AsSpan(i * 2), (ushort)v);
-            else bytes[i] = (byte)v;
+            if (width == 4)
+                BinaryPrimitives.WriteInt32LittleEndian(bytes.AsSpan(i * 4), v);
+            else if (width == 2)
+                BinaryPrimitives.WriteUInt16LittleEndian(bytes.AsSpan(i * 2), (ushort)v);
+            else
+                bytes[i] = (byte)v;
         }
         return bytes;
     }
 
     private static long InlineLength(TensorProto t)
     {
-        if (t.HasRawData && t.RawData.Length > 0) return t.RawData.Length;
+        if (t.HasRawData && t.RawData.Length > 0)
+            return t.RawData.Length;
         var width = DataTypes.Bits(t.DataType) / 8;
         long n = t.FloatData.Count * 4L + t.DoubleData.Count * 8L + t.Int64Data.Count * 8L;
         n += t.Uint64Data.Count * (width == 4 ? 4L : 8L);

@@ -12,8 +12,15 @@ namespace Serverless.Core.Onnx;
 /// <param name="Uses">Nodes that compute with it; empty when <paramref name="LeftAlone"/>.</param>
 /// <param name="LeftAlone">Why it is not compressed, or null.</param>
 public sealed record Weight(
-    string Name, GraphScope Scope, string Value, TensorProto Tensor, NodeProto? Constant, TensorRef Reference,
-    IReadOnlyList<WeightUse> Uses, string? LeftAlone)
+    string Name,
+    GraphScope Scope,
+    string Value,
+    TensorProto Tensor,
+    NodeProto? Constant,
+    TensorRef Reference,
+    IReadOnlyList<WeightUse> Uses,
+    string? LeftAlone
+)
 {
     /// <summary>Element type of the value, as uses see it.</summary>
     public int Type { get; private init; }
@@ -27,7 +34,10 @@ public sealed record Weight(
         get
         {
             var kind = Constant is null ? "initializer" : "Constant node";
-            var scope = Scope.Function is not null ? " in function" : Scope.Parent is not null ? " in subgraph" : "";
+            var scope =
+                Scope.Function is not null ? " in function"
+                : Scope.Parent is not null ? " in subgraph"
+                : "";
             return kind + scope;
         }
     }
@@ -43,42 +53,64 @@ public sealed record Weight(
         var numbers = new Dictionary<string, int>(StringComparer.Ordinal);
         foreach (var scope in scopes)
         {
-            var overridable = model.IrVersion >= 4 && scope.Parent is null && scope.Graph is not null
-                ? scope.Graph.Input.Select(v => v.Name).ToHashSet(StringComparer.Ordinal)
-                : [];
-            foreach (var t in scope.Graph?.Initializer ?? []) Add(scope, t.Name, t, null, overridable.Contains(t.Name));
+            var overridable =
+                model.IrVersion >= 4 && scope.Parent is null && scope.Graph is not null
+                    ? scope.Graph.Input.Select(v => v.Name).ToHashSet(StringComparer.Ordinal)
+                    : [];
+            foreach (var t in scope.Graph?.Initializer ?? [])
+                Add(scope, t.Name, t, null, overridable.Contains(t.Name));
             foreach (var n in scope.Nodes)
-                if (ConstantTensor(n) is { } t) Add(scope, n.Output[0], t, n, false);
+                if (ConstantTensor(n) is { } t)
+                    Add(scope, n.Output[0], t, n, false);
         }
         return found;
 
         void Add(GraphScope scope, string value, TensorProto tensor, NodeProto? constant, bool overridable)
         {
-            if (!DataTypes.IsWeightType(tensor.DataType)) return;
+            if (!DataTypes.IsWeightType(tensor.DataType))
+                return;
             var reference = TensorRef.From(tensor, value);
-            if (reference.Elements == 0) return;
+            if (reference.Elements == 0)
+                return;
             var cast = constant is null ? finder.Widening(scope, value, tensor.DataType) : null;
             var (uses, why) = finder.Find(scope, cast?.Output[0] ?? value);
-            if (reference.Dims.Length < 2) why ??= WhyVector(uses);
+            if (reference.Dims.Length < 2)
+                why ??= WhyVector(uses);
             if (overridable)
-                why = "a caller may override it: it is an input of the model; '- simplify: {initializerInputs: constant}' makes it a constant";
+                why =
+                    "a caller may override it: it is an input of the model; '- simplify: {initializerInputs: constant}' makes it a constant";
             var name = value;
             if (!names.Add(value))
             {
                 var own = name = $"{scope.Path}/{value}";
-                for (var i = numbers.GetValueOrDefault(own, 2); !names.Add(name); numbers[own] = ++i) name = $"{own}#{i}";
+                for (var i = numbers.GetValueOrDefault(own, 2); !names.Add(name); numbers[own] = ++i)
+                    name = $"{own}#{i}";
             }
             var used = why is null ? cast : null;
-            found.Add(new Weight(name, scope, used?.Output[0] ?? value, tensor, constant, reference, why is null ? uses : [], why)
-            {
-                Cast = used, Type = used is null ? tensor.DataType : (int)TensorProto.Types.DataType.Float,
-            });
+            found.Add(
+                new Weight(name, scope, used?.Output[0] ?? value, tensor, constant, reference, why is null ? uses : [], why)
+                {
+                    Cast = used,
+                    Type = used is null ? tensor.DataType : (int)TensorProto.Types.DataType.Float,
+                }
+            );
         }
     }
 
     // What these operators take as a weight is none of another rank either, which is found out later.
     private static readonly HashSet<string> OfKnownRank =
-        ["MatMul", "Gemm", "Gather", "Einsum", "Conv", "ConvTranspose", "DeformConv", "LSTM", "GRU", "RNN"];
+    [
+        "MatMul",
+        "Gemm",
+        "Gather",
+        "Einsum",
+        "Conv",
+        "ConvTranspose",
+        "DeformConv",
+        "LSTM",
+        "GRU",
+        "RNN",
+    ];
 
     private static string? WhyVector(IReadOnlyList<WeightUse> uses) =>
         uses.FirstOrDefault(u => !OfKnownRank.Contains(u.Op)) is { } use ? $"a vector of {use.Op}, too small to matter" : null;
@@ -86,10 +118,13 @@ public sealed record Weight(
     /// <summary>The tensor of a Constant node in its plain form, converting <c>value_float(s)</c>; null when it has none.</summary>
     private static TensorProto? ConstantTensor(NodeProto node)
     {
-        if (node.OpType != "Constant" || node.Output.Count != 1 || node.Attribute.Count != 1) return null;
+        if (node.OpType != "Constant" || node.Output.Count != 1 || node.Attribute.Count != 1)
+            return null;
         var a = node.Attribute[0];
-        if (a.Name == "value" && a.T is not null) return a.T;
-        if (a.Name != "value_floats") return null;
+        if (a.Name == "value" && a.T is not null)
+            return a.T;
+        if (a.Name != "value_floats")
+            return null;
         var tensor = new TensorProto { DataType = (int)TensorProto.Types.DataType.Float };
         tensor.Dims.Add(a.Floats.Count);
         tensor.FloatData.AddRange(a.Floats);

@@ -9,7 +9,19 @@ namespace Serverless.Core.Onnx;
 /// <param name="Through">The Transposes, Reshapes and the like that lie between.</param>
 public sealed record WeightUse(GraphScope Scope, NodeProto Node, int Input, IReadOnlyList<NodeProto> Through)
 {
-    private static readonly HashSet<string> Layout = ["Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Slice", "Split", "Concat"];
+    private static readonly HashSet<string> Layout =
+    [
+        "Identity",
+        "Transpose",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "Cast",
+        "Slice",
+        "Split",
+        "Concat",
+    ];
 
     /// <summary>Whether nothing lies between.</summary>
     public bool Direct => Through.Count == 0;
@@ -24,11 +36,13 @@ public sealed record WeightUse(GraphScope Scope, NodeProto Node, int Input, IRea
     public float FloatAttribute(string name, float otherwise) => Node.Attribute.FirstOrDefault(a => a.Name == name)?.F ?? otherwise;
 
     /// <summary>Why the operator takes it for something else than a weight, or null.</summary>
-    internal string? WhyNoWeight => Domain(Node) is "" or Microsoft ? OperandRole.WhyNoWeight(Node, Input) : $"used by {Op}, which is not known here";
+    internal string? WhyNoWeight =>
+        Domain(Node) is "" or Microsoft ? OperandRole.WhyNoWeight(Node, Input) : $"used by {Op}, which is not known here";
 
     private const string Microsoft = "com.microsoft";
 
-    internal static bool IsLayout(NodeProto node, int input) => Domain(node).Length == 0 && (input == 0 || node.OpType == "Concat") && Layout.Contains(node.OpType);
+    internal static bool IsLayout(NodeProto node, int input) =>
+        Domain(node).Length == 0 && (input == 0 || node.OpType == "Concat") && Layout.Contains(node.OpType);
 
     internal static string Domain(NodeProto node) => node.Domain is "ai.onnx" ? "" : node.Domain;
 }

@@ -24,12 +24,15 @@ internal sealed class WireReader(ArtifactReader source, int bufferSize = 1 << 16
         ulong value = 0;
         for (var shift = 0; shift < 70; shift += 7)
         {
-            if (Position >= end) throw Malformed("ends inside a number");
-            if (Position - bufferStart >= bufferLength || Position < bufferStart) await FillAsync(cancellation);
+            if (Position >= end)
+                throw Malformed("ends inside a number");
+            if (Position - bufferStart >= bufferLength || Position < bufferStart)
+                await FillAsync(cancellation);
             var b = buffer[Position - bufferStart];
             Position++;
             value |= (ulong)(b & 0x7f) << shift;
-            if (b < 0x80) return value;
+            if (b < 0x80)
+                return value;
         }
         throw Malformed("has a number of more than ten bytes");
     }
@@ -38,7 +41,8 @@ internal sealed class WireReader(ArtifactReader source, int bufferSize = 1 << 16
     {
         while (count > 0)
         {
-            if (Position - bufferStart >= bufferLength || Position < bufferStart) await FillAsync(cancellation);
+            if (Position - bufferStart >= bufferLength || Position < bufferStart)
+                await FillAsync(cancellation);
             var at = (int)(Position - bufferStart);
             var take = (int)Math.Min(count, bufferLength - at);
             destination.Write(buffer.AsSpan(at, take));
@@ -58,7 +62,8 @@ internal sealed class WireReader(ArtifactReader source, int bufferSize = 1 << 16
     {
         bufferStart = Position;
         bufferLength = (int)Math.Min(bufferSize, Length - Position);
-        if (bufferLength <= 0) throw Malformed("ends early");
+        if (bufferLength <= 0)
+            throw Malformed("ends early");
         await source.ReadAsync(bufferStart, buffer.AsMemory(0, bufferLength), cancellation);
     }
 }

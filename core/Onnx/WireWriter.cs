@@ -18,7 +18,8 @@ internal sealed class WireWriter
     private readonly Func<ReadOnlyMemory<byte>, TensorPayload?> payloadOf;
     private readonly List<long> sizes = [];
     private readonly List<TensorPayload?> tensors = [];
-    private int nextSize, nextTensor;
+    private int nextSize,
+        nextTensor;
 
     /// <summary>Measures the message.</summary>
     /// <param name="skeleton">The model, serialised, with markers in place of payloads.</param>
@@ -44,7 +45,7 @@ internal sealed class WireWriter
             return payload is null ? message.Length : payload.Message.Length + 1 + VarintSize((ulong)payload.Length) + payload.Length;
         }
         long total = 0;
-        for (var at = 0; at < message.Length;)
+        for (var at = 0; at < message.Length; )
         {
             var field = Read(message.Span, at);
             at = field.End;
@@ -75,7 +76,7 @@ internal sealed class WireWriter
             await payload.CopyAsync(output, cancellation);
             return;
         }
-        for (var at = 0; at < message.Length;)
+        for (var at = 0; at < message.Length; )
         {
             var field = Read(message.Span, at);
             at = field.End;
@@ -92,8 +93,16 @@ internal sealed class WireWriter
     private readonly record struct Field(ulong Tag, int Start, int Body, int End);
 
     private static WireKind? Inner(WireKind parent, Field field) =>
-        (field.Tag & 7) == 2 && WireSchema.Child(parent, (int)(field.Tag >> 3)) is var kind
-            && kind is WireKind.Graph or WireKind.Node or WireKind.Attribute or WireKind.Tensor or WireKind.Sparse or WireKind.Function or WireKind.Training
+        (field.Tag & 7) == 2
+        && WireSchema.Child(parent, (int)(field.Tag >> 3)) is var kind
+        && kind
+            is WireKind.Graph
+                or WireKind.Node
+                or WireKind.Attribute
+                or WireKind.Tensor
+                or WireKind.Sparse
+                or WireKind.Function
+                or WireKind.Training
             ? kind
             : null;
 
@@ -106,8 +115,10 @@ internal sealed class WireWriter
             case 0:
                 Varint(message, ref at);
                 return new Field(tag, start, at, at);
-            case 1: return new Field(tag, start, at, at + 8);
-            case 5: return new Field(tag, start, at, at + 4);
+            case 1:
+                return new Field(tag, start, at, at + 8);
+            case 5:
+                return new Field(tag, start, at, at + 4);
             default:
                 var length = (int)Varint(message, ref at);
                 return new Field(tag, start, at, at + length);
@@ -121,7 +132,8 @@ internal sealed class WireWriter
         {
             var b = message[at++];
             value |= (ulong)(b & 0x7f) << shift;
-            if (b < 0x80) return value;
+            if (b < 0x80)
+                return value;
         }
     }
 
@@ -132,7 +144,8 @@ internal sealed class WireWriter
         foreach (var value in (ReadOnlySpan<ulong>)[first, second])
         {
             var v = value;
-            for (; v >= 0x80; v >>= 7) bytes[at++] = (byte)(v | 0x80);
+            for (; v >= 0x80; v >>= 7)
+                bytes[at++] = (byte)(v | 0x80);
             bytes[at++] = (byte)v;
         }
         return bytes;

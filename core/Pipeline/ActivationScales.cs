@@ -19,21 +19,34 @@ internal static class ActivationScales
     /// <param name="calibrated">Whether values were observed; null where that is not known.</param>
     /// <param name="cancellation">Cancels the reading.</param>
     public static async Task<IReadOnlyDictionary<string, ObservedValue>> ReadAsync(
-        IArtifactStore store, string work, ModelProto model, Func<string, ActivationRounding> how, bool? calibrated, CancellationToken cancellation)
+        IArtifactStore store,
+        string work,
+        ModelProto model,
+        Func<string, ActivationRounding> how,
+        bool? calibrated,
+        CancellationToken cancellation
+    )
     {
         var scales = new Dictionary<string, ObservedValue>(StringComparer.Ordinal);
-        if (await RunParts.ReadAsync<Calibration>(store, RunNames.Calibration(work), calibrated, cancellation) is not { } calibration) return scales;
+        if (await RunParts.ReadAsync<Calibration>(store, RunNames.Calibration(work), calibrated, cancellation) is not { } calibration)
+            return scales;
         var most = InputSpec.WhyNone(model) is null ? SyntheticInputs.MostGrowth(InputSpec.Of(model, work)) : double.PositiveInfinity;
         await using var observed = new ObservedStatistics(store, work);
         foreach (var o in calibration.Observations.Where(o => o.Views is [{ Axis: 0 }] && o.Wanted.HasFlag(Statistics.Histogram)))
         {
             var statistics = await observed.ReadAsync(o.Index, cancellation);
-            if (statistics.Samples == 0) continue;
+            if (statistics.Samples == 0)
+                continue;
             var rounding = how(o.Views[0].Value);
             var (min, max) = ActivationRange.Find(statistics, rounding.Range, rounding.Percentile);
             var growth = statistics.Quietest > 0 ? MathF.Max(-statistics.Min, statistics.Max) / statistics.Quietest : 1;
-            if (calibration.Source != Evaluator.Synthetic || growth <= most) growth = 1;
-            scales[o.Views[0].Value] = new ObservedValue(CodeScale.Of(min, max), (double)statistics.Histogram!.Counts.Sum() / statistics.Samples, growth);
+            if (calibration.Source != Evaluator.Synthetic || growth <= most)
+                growth = 1;
+            scales[o.Views[0].Value] = new ObservedValue(
+                CodeScale.Of(min, max),
+                (double)statistics.Histogram!.Counts.Sum() / statistics.Samples,
+                growth
+            );
         }
         return scales;
     }

@@ -35,13 +35,17 @@ public sealed record ActivityContext(IArtifactStore Store, MemoryGate Memory)
     /// <summary>Who hears of runs; null for nobody.</summary>
     public EventSender? Events { get; init; }
 
-    /// <summary>The most memory that this process and those it started held together, in bytes; null where the host does not measure it.</summary>
+    /// <summary>
+    /// The most memory that this process and those it started held together, in bytes; null where the host does not measure it.
+    /// </summary>
     public Func<long>? PeakMemory { get; init; }
 
     /// <summary>What this process knows of layers.</summary>
     public KnownLayers Layers { get; } = new();
 
-    /// <summary>Runs an activity within <see cref="Retries.ActivityTimeout"/>; a failure of the network is an <see cref="IOException"/>.</summary>
+    /// <summary>
+    /// Runs an activity within <see cref="Retries.ActivityTimeout"/>; a failure of the network is an <see cref="IOException"/>.
+    /// </summary>
     public async Task<TOutput> RunAsync<TActivity, TInput, TOutput>(TInput input, CancellationToken cancellation)
         where TActivity : Activity<TInput, TOutput>
     {

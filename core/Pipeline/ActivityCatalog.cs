@@ -28,10 +28,15 @@ public sealed record CatalogedActivity(string Name, Type Input, Type Output, boo
 public static class ActivityCatalog
 {
     /// <summary>Activities by name.</summary>
-    public static IReadOnlyDictionary<string, CatalogedActivity> All { get; } = Of(typeof(Activity<,>)).Select(t => new CatalogedActivity(t.Type.Name, t.Arguments[0], t.Arguments[1], t.Type.IsAssignableTo(typeof(IRunsModels)))
-    {
-        Run = typeof(ActivityContext).GetMethod(nameof(ActivityContext.RunAsync))!.MakeGenericMethod(t.Type, t.Arguments[0], t.Arguments[1]),
-    }).ToDictionary(a => a.Name, StringComparer.Ordinal);
+    public static IReadOnlyDictionary<string, CatalogedActivity> All { get; } =
+        Of(typeof(Activity<,>))
+            .Select(t => new CatalogedActivity(t.Type.Name, t.Arguments[0], t.Arguments[1], t.Type.IsAssignableTo(typeof(IRunsModels)))
+            {
+                Run = typeof(ActivityContext)
+                    .GetMethod(nameof(ActivityContext.RunAsync))!
+                    .MakeGenericMethod(t.Type, t.Arguments[0], t.Arguments[1]),
+            })
+            .ToDictionary(a => a.Name, StringComparer.Ordinal);
 
     /// <summary>Names of the orchestrations.</summary>
     public static IReadOnlyList<string> Orchestrations { get; } = [.. Of(typeof(Orchestration<,>)).Select(t => t.Type.Name)];

@@ -29,23 +29,44 @@ public sealed class CalibrateShard : Activity<CalibrateInput, ShardCalibrated>, 
     {
         var (store, request) = (context.Store, input.Request);
         var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
-        var index = await ModelIndexer.IndexAsync(store, $"{RunNames.CalibrationModel(request.Work)}/{ModelWriter.ModelName}", cancellation);
-        using var folder = await store.MaterializeAsync(index.Folder, index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
+        var index = await ModelIndexer.IndexAsync(
+            store,
+            $"{RunNames.CalibrationModel(request.Work)}/{ModelWriter.ModelName}",
+            cancellation
+        );
+        using var folder = await store.MaterializeAsync(
+            index.Folder,
+            index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag),
+            cancellation
+        );
         var first = input.Shard * calibration.ShardRuns;
         var count = Math.Min(calibration.ShardRuns, calibration.Runs - first);
         using var data = await OpenDataAsync(store, request, index, cancellation);
-        var samples = data?.Read(first, cancellation).Take(count)
+        var samples =
+            data?.Read(first, cancellation).Take(count)
             ?? (count == 0 ? [] : Synthetic(request, first, count, folder.Path, index, cancellation));
         using var observers = new Observers(calibration.Observations);
         var runs = 0;
         try
         {
-            await StatisticsSet.WriteAsync(store, RunNames.StatisticsPart(request.Work, input.Shard), async (writer, token) =>
-            {
-                runs = await ValueTap.RunAsync(
-                    folder.Path, index, observers.Names, samples, observers.See, values => observers.WriteAsync(values, writer, token), token);
-                await observers.WriteAsync([.. observers.Names], writer, token);
-            }, cancellation);
+            await StatisticsSet.WriteAsync(
+                store,
+                RunNames.StatisticsPart(request.Work, input.Shard),
+                async (writer, token) =>
+                {
+                    runs = await ValueTap.RunAsync(
+                        folder.Path,
+                        index,
+                        observers.Names,
+                        samples,
+                        observers.See,
+                        values => observers.WriteAsync(values, writer, token),
+                        token
+                    );
+                    await observers.WriteAsync([.. observers.Names], writer, token);
+                },
+                cancellation
+            );
         }
         catch (OnnxRuntimeException e)
         {
@@ -56,17 +77,44 @@ public sealed class CalibrateShard : Activity<CalibrateInput, ShardCalibrated>, 
 
     /// <summary>Some of the samples that techniques may see, all in memory.</summary>
     internal static async Task<IReadOnlyList<Sample>> SamplesAsync(
-        IArtifactStore store, RunRequest request, int first, int count, string folder, ModelIndex index, CancellationToken cancellation)
+        IArtifactStore store,
+        RunRequest request,
+        int first,
+        int count,
+        string folder,
+        ModelIndex index,
+        CancellationToken cancellation
+    )
     {
         using var data = await OpenDataAsync(store, request, index, cancellation);
-        return data is null ? Synthetic(request, first, count, folder, index, cancellation) : [.. data.Read(first, cancellation).Take(count)];
+        return data is null
+            ? Synthetic(request, first, count, folder, index, cancellation)
+            : [.. data.Read(first, cancellation).Take(count)];
     }
 
     /// <summary>The data that came with the drop, or null.</summary>
-    internal static async Task<NpzData?> OpenDataAsync(IArtifactStore store, RunRequest request, ModelIndex index, CancellationToken cancellation) =>
-        await Evaluate.OpenDataAsync(store, request, index, await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation), cancellation);
+    internal static async Task<NpzData?> OpenDataAsync(
+        IArtifactStore store,
+        RunRequest request,
+        ModelIndex index,
+        CancellationToken cancellation
+    ) =>
+        await Evaluate.OpenDataAsync(
+            store,
+            request,
+            index,
+            await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation),
+            cancellation
+        );
 
-    private static IReadOnlyList<Sample> Synthetic(RunRequest request, int first, int count, string folder, ModelIndex index, CancellationToken cancellation)
+    private static IReadOnlyList<Sample> Synthetic(
+        RunRequest request,
+        int first,
+        int count,
+        string folder,
+        ModelIndex index,
+        CancellationToken cancellation
+    )
     {
         var named = index with { Path = request.Model };
         using var runner = Evaluator.Load(folder, index, named);
@@ -76,7 +124,9 @@ public sealed class CalibrateShard : Activity<CalibrateInput, ShardCalibrated>, 
 
     private sealed class Observers : IDisposable
     {
-        private readonly Dictionary<string, List<(int Observation, int View, StatisticsObserver Observer)>> byValue = new(StringComparer.Ordinal);
+        private readonly Dictionary<string, List<(int Observation, int View, StatisticsObserver Observer)>> byValue = new(
+            StringComparer.Ordinal
+        );
         private long held;
 
         public Observers(IEnumerable<Observation> observations)
@@ -85,7 +135,8 @@ public sealed class CalibrateShard : Activity<CalibrateInput, ShardCalibrated>, 
             {
                 for (var v = 0; v < o.Views.Count; v++)
                 {
-                    if (!byValue.TryGetValue(o.Views[v].Value, out var list)) byValue[o.Views[v].Value] = list = [];
+                    if (!byValue.TryGetValue(o.Views[v].Value, out var list))
+                        byValue[o.Views[v].Value] = list = [];
                     list.Add((o.Index, v, new StatisticsObserver(o.Views[v], o.Wanted, Spill)));
                 }
             }
@@ -95,14 +146,16 @@ public sealed class CalibrateShard : Activity<CalibrateInput, ShardCalibrated>, 
 
         public void See(string name, ReadOnlySpan<float> values, ReadOnlySpan<long> shape)
         {
-            foreach (var (_, _, observer) in byValue[name]) observer.Add(values, shape);
+            foreach (var (_, _, observer) in byValue[name])
+                observer.Add(values, shape);
         }
 
         public async Task WriteAsync(IReadOnlyList<string> values, StatisticsSet.Writer writer, CancellationToken cancellation)
         {
             foreach (var name in values)
             {
-                if (!byValue.Remove(name, out var list)) continue;
+                if (!byValue.Remove(name, out var list))
+                    continue;
                 foreach (var (observation, view, observer) in list)
                 {
                     await writer.AddAsync(observation, view, stream => StatisticsFile.WriteAsync(stream, observer, cancellation));
@@ -114,12 +167,14 @@ public sealed class CalibrateShard : Activity<CalibrateInput, ShardCalibrated>, 
 
         public void Dispose()
         {
-            foreach (var (_, _, observer) in byValue.Values.SelectMany(v => v)) observer.Dispose();
+            foreach (var (_, _, observer) in byValue.Values.SelectMany(v => v))
+                observer.Dispose();
         }
 
         private bool Spill(long bytes)
         {
-            if (held + bytes > GramBytes) return true;
+            if (held + bytes > GramBytes)
+                return true;
             held += bytes;
             return false;
         }

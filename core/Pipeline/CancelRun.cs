@@ -13,7 +13,8 @@ public sealed class CancelRun : Orchestration<CancelInput, Cleared>
     /// <summary>Pause between two looks; activities hear of the cancellation within it.</summary>
     public static readonly TimeSpan Pause = TimeSpan.FromSeconds(6);
 
-    private const int QuietLooks = 2, MostLooks = 600;
+    private const int QuietLooks = 2,
+        MostLooks = 600;
 
     /// <summary>The id of the orchestration that clears a run.</summary>
     public static string IdOf(string runId) => $"cancel:{runId}";
@@ -24,7 +25,8 @@ public sealed class CancelRun : Orchestration<CancelInput, Cleared>
         var objects = 0;
         for (var (look, quiet) = (0, 0); quiet < QuietLooks && look < MostLooks; look++)
         {
-            if (look > 0) await host.SleepAsync(Pause);
+            if (look > 0)
+                await host.SleepAsync(Pause);
             var cleared = await host.CallAsync<ClearWork, ClearInput, Cleared>(new ClearInput($"work/{input.RunId}") { Look = look });
             objects += cleared.Objects;
             quiet = cleared.Objects > 0 || look == 0 ? 0 : quiet + 1;

@@ -13,15 +13,25 @@ public sealed record DropRequest(string RunId, string Model, string? Predecessor
     /// <exception cref="BadInputException">The predecessor left no recipe.</exception>
     public static async Task<DropRequest?> OfAsync(IArtifactStore store, string path, string? predecessor, CancellationToken cancellation)
     {
-        if (await StoredDrop.FindAsync(store, path, cancellation) is not { } drop) return null;
+        if (await StoredDrop.FindAsync(store, path, cancellation) is not { } drop)
+            return null;
         return new DropRequest(RunNames.Id(drop.Name, await PartsAsync(store, drop, predecessor, cancellation)), drop.Model, predecessor);
     }
 
-    internal static async Task<IReadOnlyList<Artifact>> PartsAsync(IArtifactStore store, StoredDrop drop, string? predecessor, CancellationToken cancellation)
+    internal static async Task<IReadOnlyList<Artifact>> PartsAsync(
+        IArtifactStore store,
+        StoredDrop drop,
+        string? predecessor,
+        CancellationToken cancellation
+    )
     {
-        if (predecessor is null) return drop.Parts;
-        var recipe = await store.FindAsync(RecipeOf(predecessor), cancellation)
-            ?? throw new BadInputException($"{RecipeOf(predecessor)}: the earlier run left no recipe; name a run whose result is still there.");
+        if (predecessor is null)
+            return drop.Parts;
+        var recipe =
+            await store.FindAsync(RecipeOf(predecessor), cancellation)
+            ?? throw new BadInputException(
+                $"{RecipeOf(predecessor)}: the earlier run left no recipe; name a run whose result is still there."
+            );
         return [.. drop.Parts, recipe];
     }
 
@@ -48,9 +58,11 @@ public sealed class CheckDrop : Activity<DropCheck, DropState>
     {
         var (store, input) = (context.Store, check.Drop);
         var drop = await StoredDrop.FindAsync(store, input.Model, cancellation);
-        if (drop is null) return new DropState(null, null, true, false);
+        if (drop is null)
+            return new DropState(null, null, true, false);
         var parts = await DropRequest.PartsAsync(store, drop, input.Predecessor, cancellation);
-        if (RunNames.Id(drop.Name, parts) != input.RunId) return new DropState(null, null, true, drop.IsFolder);
+        if (RunNames.Id(drop.Name, parts) != input.RunId)
+            return new DropState(null, null, true, drop.IsFolder);
         try
         {
             await ModelIndexer.IndexAsync(store, drop.Model, cancellation);
@@ -62,9 +74,15 @@ public sealed class CheckDrop : Activity<DropCheck, DropState>
         var work = $"work/{input.RunId}";
         await RunNames.WriteSnapshotAsync(store, work, parts, cancellation);
         var recipe = input.Predecessor is { } p ? DropRequest.RecipeOf(p) : drop.Recipe;
-        return new DropState(new RunRequest(drop.Name, drop.Model, recipe, drop.Data, work, StorePath.Shards, RunNames.Output(input.RunId))
-        {
-            Snapshot = RunNames.Snapshot(work), Predecessor = input.Predecessor,
-        }, null, false, drop.IsFolder);
+        return new DropState(
+            new RunRequest(drop.Name, drop.Model, recipe, drop.Data, work, StorePath.Shards, RunNames.Output(input.RunId))
+            {
+                Snapshot = RunNames.Snapshot(work),
+                Predecessor = input.Predecessor,
+            },
+            null,
+            false,
+            drop.IsFolder
+        );
     }
 }

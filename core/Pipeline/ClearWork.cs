@@ -22,7 +22,8 @@ public sealed class ClearWork : Activity<ClearInput, Cleared>
     /// <inheritdoc/>
     public override async Task<Cleared> RunAsync(ClearInput input, ActivityContext context, CancellationToken cancellation)
     {
-        if (!input.Alone) return await ClearAsync(context.Store, input.Work, cancellation);
+        if (!input.Alone)
+            return await ClearAsync(context.Store, input.Work, cancellation);
         await context.Store.DeleteAsync(input.Work, cancellation);
         return new Cleared(1);
     }
@@ -31,7 +32,8 @@ public sealed class ClearWork : Activity<ClearInput, Cleared>
     public static async Task<Cleared> ClearAsync(IArtifactStore store, string folder, CancellationToken cancellation)
     {
         var left = new List<string>();
-        await foreach (var a in store.ListAsync(folder + "/", cancellation)) left.Add(a.Path);
+        await foreach (var a in store.ListAsync(folder + "/", cancellation))
+            left.Add(a.Path);
         await Parallel.ForEachAsync(left, cancellation, async (path, token) => await store.DeleteAsync(path, token));
         return new Cleared(left.Count);
     }

@@ -33,7 +33,10 @@ public sealed class CompressLayer : Activity<CompressInput, LayerResult>
     public override async Task<LayerResult> RunAsync(CompressInput input, ActivityContext context, CancellationToken cancellation)
     {
         var task = await context.Layers.TaskAsync(context.Store, input, cancellation);
-        using var room = await context.Memory.EnterAsync(task.Plan!.WorkingBytes + Math.Min(WeightReader.Whole, task.Data.Length), cancellation);
+        using var room = await context.Memory.EnterAsync(
+            task.Plan!.WorkingBytes + Math.Min(WeightReader.Whole, task.Data.Length),
+            cancellation
+        );
         var clock = Stopwatch.StartNew();
         // Names are as long as the model's author likes; what orchestrations carry is not.
         var (name, bytes) = (Shown(task.Name), task.Data.Length);
@@ -41,15 +44,42 @@ public sealed class CompressLayer : Activity<CompressInput, LayerResult>
         {
             var (stored, reused) = await LayerShards.TakeAsync(context, input.Work, input.Shards, task, cancellation);
             var layer = stored.Layer;
-            return new LayerResult(new CompressedLayer(task.Index, name, bytes, layer.Bytes, layer.BitsPerWeight, layer.RelativeError, stored.Seconds, reused, null), stored);
+            return new LayerResult(
+                new CompressedLayer(
+                    task.Index,
+                    name,
+                    bytes,
+                    layer.Bytes,
+                    layer.BitsPerWeight,
+                    layer.RelativeError,
+                    stored.Seconds,
+                    reused,
+                    null
+                ),
+                stored
+            );
         }
         catch (LayerRefusedException e)
         {
-            return new LayerResult(new CompressedLayer(task.Index, name, bytes, bytes, DataTypes.Bits(task.Data.DataType), 0, clock.Elapsed.TotalSeconds, false, e.Message), null);
+            return new LayerResult(
+                new CompressedLayer(
+                    task.Index,
+                    name,
+                    bytes,
+                    bytes,
+                    DataTypes.Bits(task.Data.DataType),
+                    0,
+                    clock.Elapsed.TotalSeconds,
+                    false,
+                    e.Message
+                ),
+                null
+            );
         }
     }
 
-    private static string Shown(string name) => name.Length <= LongestName ? name : $"{name[..(LongestName / 2)]}…{name[^(LongestName / 2)..]}";
+    private static string Shown(string name) =>
+        name.Length <= LongestName ? name : $"{name[..(LongestName / 2)]}…{name[^(LongestName / 2)..]}";
 }
 
 /// <summary>A layer's figures and encoding; no encoding when its values could not be compressed.</summary>

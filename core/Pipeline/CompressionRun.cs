@@ -17,8 +17,11 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
 
     /// <summary>How often retrained weights are waited for.</summary>
     public const int MostRetrainings = 3;
-    private const int MostChoices = 5, MostRepeats = 5;
-    private const double TighterThan = 0.7, UnusedLoss = 0.5, LargestStep = 4;
+    private const int MostChoices = 5,
+        MostRepeats = 5;
+    private const double TighterThan = 0.7,
+        UnusedLoss = 0.5,
+        LargestStep = 4;
     private const int Slack = 32;
 
     // Less is within what a machine does differently from one day to the next.
@@ -37,10 +40,12 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             {
                 var waits = trial.Budget.RetrainHours > 0 && round <= MostRetrainings;
                 await TellAsync(host, Request(about, trial, round, waits) with { Time = host.UtcNow });
-                if (!waits) break;
+                if (!waits)
+                    break;
                 host.Log($"The loss budget is not met; waiting up to {trial.Budget.RetrainHours:0.##} hours for retrained weights.");
                 var json = await host.WaitForEventAsync(RetrainedEvent, TimeSpan.FromHours(trial.Budget.RetrainHours));
-                if (json is null) break;
+                if (json is null)
+                    break;
                 if (RetrainedModel.Read(json) is not { } model)
                 {
                     host.Log($"The event '{RetrainedEvent}' names no model; send it again as {{\"model\": \"CONTAINER/NAME.onnx\"}}.");
@@ -49,11 +54,19 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
                 trial = await TrialAsync(host, request with { Model = model, Work = $"{request.Work}/retrained-{round}", Snapshot = null });
             }
             var result = await PublishAsync(host, trial, started);
-            await TellAsync(host, about with
-            {
-                Type = RunEvent.Succeeded, Time = host.UtcNow, Status = result.Status, Output = request.Output,
-                BytesBefore = result.BytesBefore, BytesAfter = result.BytesAfter, Loss = result.Loss,
-            });
+            await TellAsync(
+                host,
+                about with
+                {
+                    Type = RunEvent.Succeeded,
+                    Time = host.UtcNow,
+                    Status = result.Status,
+                    Output = request.Output,
+                    BytesBefore = result.BytesBefore,
+                    BytesAfter = result.BytesAfter,
+                    Loss = result.Loss,
+                }
+            );
             return result;
         }
         catch (Exception e) when (e is not OperationCanceledException)
@@ -74,7 +87,8 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             try
             {
                 await host.CallAsync<Publish, PublishInput, Published>(
-                    new PublishInput(host.Id, trial.Request, status, started, trial.Inspected, trial.Budget, best) { Parts = trial.Parts });
+                    new PublishInput(host.Id, trial.Request, status, started, trial.Inspected, trial.Budget, best) { Parts = trial.Parts }
+                );
                 var figures = best.Evaluated.Figures;
                 return new RunResult(status, trial.Request.Output, bytes, best.Assembled.Bytes, figures.Cosine, figures.Loss.Loss);
             }
@@ -111,12 +125,14 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
     {
         Show(host, "Inspect", 1, null);
         var inspected = await host.CallAsync<Inspect, InspectInput, Inspected>(new InspectInput(request));
-        if (inspected.Folds) inspected = await host.CallAsync<FoldConstants, InspectInput, Inspected>(new InspectInput(request));
+        if (inspected.Folds)
+            inspected = await host.CallAsync<FoldConstants, InspectInput, Inspected>(new InspectInput(request));
         if (inspected.Rescales)
         {
             Show(host, "Rescale", 1, null);
             var rescale = await host.CallAsync<PlanRescale, PlanInput, RescalePlanned>(new PlanInput(request));
-            if (rescale.Observations > 0) await CalibrateAsync(host, PlanRescale.Before(request), rescale.Observations, null);
+            if (rescale.Observations > 0)
+                await CalibrateAsync(host, PlanRescale.Before(request), rescale.Observations, null);
             await host.CallAsync<Rescale, PlanInput, Rescaled>(new PlanInput(request));
         }
         Show(host, "Plan", 1, null);
@@ -124,16 +140,20 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
         var budget = await host.CallAsync<ReadBudget, PlanInput, Budget>(new PlanInput(request));
         var corrects = planned.CorrectsBias;
         var parts = new RunParts(planned.Observations > 0 || planned.Mixed || corrects, corrects, inspected.Rescales);
-        if (planned.Observations > 0 || planned.Mixed || corrects) await CalibrateAsync(host, request, planned.Observations, planned);
+        if (planned.Observations > 0 || planned.Mixed || corrects)
+            await CalibrateAsync(host, request, planned.Observations, planned);
         var (excess, tighter) = (0L, 1.0);
-        if (planned.Mixed) planned = await MixAsync(host, request, planned, inspected.Bytes);
+        if (planned.Mixed)
+            planned = await MixAsync(host, request, planned, inspected.Bytes);
         Attempt? best = null;
         var bestDone = new LayersDone(0, 0, 0);
         for (var attempt = 0; ; attempt++)
         {
             var done = await CompressLayers.RunAsync(
-                host, new LayersInput(request.Work, request.Shards, attempt, planned.Tasks, 0, planned.Layers, planned.Placement),
-                planned.Bytes);
+                host,
+                new LayersInput(request.Work, request.Shards, attempt, planned.Tasks, 0, planned.Layers, planned.Placement),
+                planned.Bytes
+            );
             if (corrects)
             {
                 Show(host, "Correct", attempt + 1, planned, done);
@@ -141,14 +161,16 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             }
             Show(host, "Reassemble", attempt + 1, planned, done);
             var assembled = await host.CallAsync<Reassemble, ReassembleInput, Reassembled>(
-                new ReassembleInput(request, attempt) { Parts = parts });
+                new ReassembleInput(request, attempt) { Parts = parts }
+            );
             Show(host, "Evaluate", attempt + 1, planned, done);
             var evaluated = await host.CallAsync<Evaluate, EvaluateInput, Evaluated>(new EvaluateInput(request, attempt) { Parts = parts });
             var made = new Attempt(attempt, assembled, evaluated);
             if (planned.Integers && evaluated.Figures.Latency is { RatioLow: > SlowerThan } latency && attempt + 1 < Replan.MostAttempts)
             {
                 planned = await host.CallAsync<Replan, ReplanInput, Planned>(
-                    new ReplanInput(request, attempt, assembled.Bytes, null) { Slower = latency.Ratio });
+                    new ReplanInput(request, attempt, assembled.Bytes, null) { Slower = latency.Ratio }
+                );
                 continue;
             }
             var met = budget.Meets(inspected.Bytes, made);
@@ -157,41 +179,57 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             var again = planned.Mixed && attempt < MostChoices && differs ? ChooseAgain(budget, inspected.Bytes, made) : null;
             // Of two that keep the loss, where that is all there is to keep, the smaller; else the nearer.
             var smallest = met && planned.Mixed && budget is { MaxAccuracyLoss: not null, MaxSizeRatio: null };
-            if (best is null || (met && !bestMet) || (met == bestMet && Nearer(made, best, smallest))) (best, bestDone) = (made, done);
-            if (attempt + 1 == Replan.MostAttempts) break;
+            if (best is null || (met && !bestMet) || (met == bestMet && Nearer(made, best, smallest)))
+                (best, bestDone) = (made, done);
+            if (attempt + 1 == Replan.MostAttempts)
+                break;
             if (again is var (more, factor))
             {
                 (excess, tighter) = (excess + more, tighter * factor);
                 planned = await host.CallAsync<ChooseWidths, ChooseInput, Planned>(
-                    new ChooseInput(request, attempt + 1, inspected.Bytes, excess, tighter));
+                    new ChooseInput(request, attempt + 1, inspected.Bytes, excess, tighter)
+                );
                 continue;
             }
-            if (met || bestMet && planned.Mixed) break;
-            if (!budget.OverLoss(made)) break;
+            if (met || bestMet && planned.Mixed)
+                break;
+            if (!budget.OverLoss(made))
+                break;
             long? largest = budget.MaxSizeRatio is { } ratio ? (long)(ratio * inspected.Bytes) : null;
             var next = await host.CallAsync<Replan, ReplanInput, Planned>(new ReplanInput(request, attempt, assembled.Bytes, largest));
-            if (next.Layers == 0) break;
+            if (next.Layers == 0)
+                break;
             planned = next;
         }
-        return best.Evaluated.Figures.NonFinite == 0 ? new Trial(request, inspected, planned, budget, best, parts, bestDone)
+        return best.Evaluated.Figures.NonFinite == 0
+            ? new Trial(request, inspected, planned, budget, best, parts, bestDone)
             : throw new BadInputException(
-                $"{request.Model}: an output is not finite after compression and was before, however gently it is compressed; skip the layers in front of it.");
+                $"{request.Model}: an output is not finite after compression and was before, however gently it is compressed; skip the layers in front of it."
+            );
     }
 
-    private static bool Nearer(Attempt made, Attempt best, bool smallest) => smallest
-        ? made.Assembled.Bytes < best.Assembled.Bytes
-        : Budget.Lost(made) < Budget.Lost(best);
+    private static bool Nearer(Attempt made, Attempt best, bool smallest) =>
+        smallest ? made.Assembled.Bytes < best.Assembled.Bytes : Budget.Lost(made) < Budget.Lost(best);
 
     // Statistics of what the layers get to see: of some samples each, then of all together.
     private static async Task CalibrateAsync(IOrchestration host, RunRequest request, int observations, Planned? planned)
     {
         Show(host, "Calibrate", 1, planned);
         var calibration = await host.CallAsync<PlanCalibration, PlanInput, CalibrationPlanned>(new PlanInput(request));
-        await Task.WhenAll(Enumerable.Range(0, observations == 0 ? 0 : calibration.Shards).Select(shard =>
-            host.CallAsync<CalibrateShard, CalibrateInput, ShardCalibrated>(new CalibrateInput(request, shard))));
-        await Task.WhenAll(Enumerable.Range(0, (observations + MergeStatistics.Most - 1) / MergeStatistics.Most).Select(i =>
-            host.CallAsync<MergeStatistics, MergeInput, StatisticsMerged>(new MergeInput(request.Work, i * MergeStatistics.Most))));
-        if (observations > 0) await host.CallAsync<ClearWork, ClearInput, Cleared>(new ClearInput(RunNames.StatisticsParts(request.Work)));
+        await Task.WhenAll(
+            Enumerable
+                .Range(0, observations == 0 ? 0 : calibration.Shards)
+                .Select(shard => host.CallAsync<CalibrateShard, CalibrateInput, ShardCalibrated>(new CalibrateInput(request, shard)))
+        );
+        await Task.WhenAll(
+            Enumerable
+                .Range(0, (observations + MergeStatistics.Most - 1) / MergeStatistics.Most)
+                .Select(i =>
+                    host.CallAsync<MergeStatistics, MergeInput, StatisticsMerged>(new MergeInput(request.Work, i * MergeStatistics.Most))
+                )
+        );
+        if (observations > 0)
+            await host.CallAsync<ClearWork, ClearInput, Cleared>(new ClearInput(RunNames.StatisticsParts(request.Work)));
     }
 
     // Widths are chosen again by what an attempt weighed or lost, where one of the two is to be kept: the size of what lies
@@ -203,9 +241,11 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             var over = made.Assembled.Bytes - (long)(ratio * bytes);
             return over > 0 ? (over + Slack, 1) : null;
         }
-        if (budget is not { MaxAccuracyLoss: { } most, MaxSizeRatio: null }) return null;
+        if (budget is not { MaxAccuracyLoss: { } most, MaxSizeRatio: null })
+            return null;
         var loss = Budget.Lost(made);
-        if (budget.OverLoss(made)) return (0, TighterThan * most / loss);
+        if (budget.OverLoss(made))
+            return (0, TighterThan * most / loss);
         return loss < UnusedLoss * most ? (0, Math.Min(LargestStep, TighterThan * most / Math.Max(loss, 1e-9))) : null;
     }
 
@@ -213,31 +253,60 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
     private static async Task<Planned> MixAsync(IOrchestration host, RunRequest request, Planned planned, long bytes)
     {
         Show(host, "Measure", 1, planned);
-        await Task.WhenAll(Enumerable.Range(0, planned.Layers).Chunk(MeasureLayers.Most).Select(some =>
-            host.CallAsync<MeasureLayers, MeasureInput, LayersMeasured>(new MeasureInput(request, some[0], some.Length))));
+        await Task.WhenAll(
+            Enumerable
+                .Range(0, planned.Layers)
+                .Chunk(MeasureLayers.Most)
+                .Select(some =>
+                    host.CallAsync<MeasureLayers, MeasureInput, LayersMeasured>(new MeasureInput(request, some[0], some.Length))
+                )
+        );
         return await host.CallAsync<ChooseWidths, ChooseInput, Planned>(new ChooseInput(request, 0, bytes, 0, 1));
     }
 
     // What nobody waits for is read after the run's work is cleared, from the result.
-    private static RunEvent Request(RunEvent about, Trial trial, int round, bool waits) => about with
-    {
-        Type = RunEvent.RetrainingRequested, Round = round, WaitHours = waits ? trial.Budget.RetrainHours : 0,
-        Loss = trial.Best.Evaluated.Figures.Loss.Loss, MaxLoss = trial.Budget.MaxAccuracyLoss,
-        Student = $"{(waits ? RunNames.Assembled(trial.Request.Work, trial.Best.Number) : trial.Request.Output)}/{ModelWriter.ModelName}",
-    };
+    private static RunEvent Request(RunEvent about, Trial trial, int round, bool waits) =>
+        about with
+        {
+            Type = RunEvent.RetrainingRequested,
+            Round = round,
+            WaitHours = waits ? trial.Budget.RetrainHours : 0,
+            Loss = trial.Best.Evaluated.Figures.Loss.Loss,
+            MaxLoss = trial.Budget.MaxAccuracyLoss,
+            Student =
+                $"{(waits ? RunNames.Assembled(trial.Request.Work, trial.Best.Number) : trial.Request.Output)}/{ModelWriter.ModelName}",
+        };
 
     private static async Task TellAsync(IOrchestration host, RunEvent happened)
     {
         var told = await host.CallAsync<Notify, NotifyInput, Notified>(new NotifyInput(happened));
-        foreach (var failure in told.Failures) host.Log(failure);
+        foreach (var failure in told.Failures)
+            host.Log(failure);
     }
 
-    private static void Show(IOrchestration host, string stage, int attempt, Planned? plan, LayersDone? done = null) => host.SetStatus(
-        new RunStatus(
-            stage, attempt, done?.Count ?? 0, plan?.Layers ?? 0, done?.BytesBefore ?? 0, plan?.Bytes ?? 0, done?.BytesSaved ?? 0, null));
+    private static void Show(IOrchestration host, string stage, int attempt, Planned? plan, LayersDone? done = null) =>
+        host.SetStatus(
+            new RunStatus(
+                stage,
+                attempt,
+                done?.Count ?? 0,
+                plan?.Layers ?? 0,
+                done?.BytesBefore ?? 0,
+                plan?.Bytes ?? 0,
+                done?.BytesSaved ?? 0,
+                null
+            )
+        );
 
     private sealed record Trial(
-        RunRequest Request, Inspected Inspected, Planned Planned, Budget Budget, Attempt Best, RunParts Parts, LayersDone Done);
+        RunRequest Request,
+        Inspected Inspected,
+        Planned Planned,
+        Budget Budget,
+        Attempt Best,
+        RunParts Parts,
+        LayersDone Done
+    );
 }
 
 /// <summary>Weights that were trained again.</summary>

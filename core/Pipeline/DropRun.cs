@@ -68,15 +68,18 @@ public sealed class DropRun : Orchestration<DropRequest, DropResult>
         for (var pause = FirstPause; ; pause = pause * 2 < LongestPause ? pause * 2 : LongestPause)
         {
             var state = await host.CallAsync<CheckDrop, DropCheck, DropState>(new DropCheck(input, look++));
-            if (state.Superseded) return null;
+            if (state.Superseded)
+                return null;
             if (state.Request is { } request)
             {
-                if (settled || !state.IsFolder) return request;
+                if (settled || !state.IsFolder)
+                    return request;
                 settled = true;
                 await host.SleepAsync(Settling);
                 continue;
             }
-            if (waited >= Patience) throw new BadInputException($"{state.Missing} It was waited for {Patience.TotalHours:0} hours.");
+            if (waited >= Patience)
+                throw new BadInputException($"{state.Missing} It was waited for {Patience.TotalHours:0} hours.");
             host.Log($"{state.Missing} Waiting for it.");
             await host.SleepAsync(pause);
             waited += pause;

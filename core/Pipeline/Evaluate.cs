@@ -31,22 +31,49 @@ public sealed class Evaluate : Activity<EvaluateInput, Evaluated>, IRunsModels
         var before = await ModelIndexer.IndexAsync(store, request.Model, cancellation);
         var assembled = RunNames.Assembled(request.Work, input.Attempt);
         var after = await ModelIndexer.IndexAsync(store, $"{assembled}/{ModelWriter.ModelName}", cancellation);
-        using var beforeFolder = await store.MaterializeAsync(before.Folder, before.Files.ToDictionary(f => f.Key, f => versions.GetValueOrDefault(f.Value.Path)), cancellation);
-        using var afterFolder = await store.MaterializeAsync(assembled, after.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
+        using var beforeFolder = await store.MaterializeAsync(
+            before.Folder,
+            before.Files.ToDictionary(f => f.Key, f => versions.GetValueOrDefault(f.Value.Path)),
+            cancellation
+        );
+        using var afterFolder = await store.MaterializeAsync(
+            assembled,
+            after.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag),
+            cancellation
+        );
         using var data = await OpenDataAsync(store, request, before, versions, cancellation);
         var seen = await RunParts.ReadAsync<Calibration>(store, RunNames.Calibration(request.Work), input.Parts?.Calibrated, cancellation);
         var skip = data is not null && seen is { HeldOut: > 0 } ? seen.Runs : 0;
         var time = TimeSpan.FromMinutes(ComparingShare * (await Inspect.RecipeOf(store, request, cancellation)).Evaluate.Timeout);
-        var figures = await Task.Run(() => Evaluator.Compare(beforeFolder.Path, before, afterFolder.Path, after, data, skip, time, cancellation), cancellation);
+        var figures = await Task.Run(
+            () => Evaluator.Compare(beforeFolder.Path, before, afterFolder.Path, after, data, skip, time, cancellation),
+            cancellation
+        );
         using var self = Process.GetCurrentProcess();
         return new Evaluated(figures, self.PeakWorkingSet64);
     }
 
-    internal static async Task<NpzData?> OpenDataAsync(IArtifactStore store, RunRequest request, ModelIndex model, Dictionary<string, string> versions, CancellationToken cancellation)
+    internal static async Task<NpzData?> OpenDataAsync(
+        IArtifactStore store,
+        RunRequest request,
+        ModelIndex model,
+        Dictionary<string, string> versions,
+        CancellationToken cancellation
+    )
     {
-        if (request.Data is not { } path) return null;
-        using var folder = await store.MaterializeAsync(StorePath.Parent(path), new Dictionary<string, string?> { [StorePath.Name(path)] = versions.GetValueOrDefault(path) }, cancellation);
-        var file = new FileStream(Path.Combine(folder.Path, StorePath.Name(path)), FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete);
+        if (request.Data is not { } path)
+            return null;
+        using var folder = await store.MaterializeAsync(
+            StorePath.Parent(path),
+            new Dictionary<string, string?> { [StorePath.Name(path)] = versions.GetValueOrDefault(path) },
+            cancellation
+        );
+        var file = new FileStream(
+            Path.Combine(folder.Path, StorePath.Name(path)),
+            FileMode.Open,
+            FileAccess.Read,
+            FileShare.Read | FileShare.Delete
+        );
         return new NpzData(file, path, InputSpec.Of(model.Model, model.Path));
     }
 }

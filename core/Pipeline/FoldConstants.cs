@@ -8,7 +8,8 @@ using Serverless.Core.Storage;
 namespace Serverless.Core.Pipeline;
 
 /// <summary>
-/// Inspects a model whose weights are computed from constants (<see cref="ConstantExpressions"/>), and computes them as ONNX Runtime would at
+/// Inspects a model whose weights are computed from constants (<see cref="ConstantExpressions"/>), and computes them as ONNX Runtime
+/// would at
 /// load: what it folds there is a weight here.
 /// </summary>
 public sealed class FoldConstants : Activity<InspectInput, Inspected>, IRunsModels
@@ -26,35 +27,61 @@ public sealed class FoldConstants : Activity<InspectInput, Inspected>, IRunsMode
     /// <param name="cancellation">Cancels the work.</param>
     /// <returns>What was folded; an expression that ONNX Runtime does not compute, or whose results are larger than it, is left.</returns>
     internal static async Task<IReadOnlyList<FoldedExpression>> FoldAsync(
-        IArtifactStore store, ModelIndex index, ModelEdit edit, IReadOnlyList<ConstantExpression> expressions, string target, CancellationToken cancellation)
+        IArtifactStore store,
+        ModelIndex index,
+        ModelEdit edit,
+        IReadOnlyList<ConstantExpression> expressions,
+        string target,
+        CancellationToken cancellation
+    )
     {
-        using var folder = await store.MaterializeAsync(index.Folder, index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
+        using var folder = await store.MaterializeAsync(
+            index.Folder,
+            index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag),
+            cancellation
+        );
         var folded = new List<FoldedExpression>();
         var renamed = new List<(GraphScope Scope, TensorProto Old, TensorProto Kept)>();
         using (edit.Batch())
-        await store.WriteAsync(target, async (stream, token) =>
-        {
-            foreach (var expression in expressions)
-            {
-                token.ThrowIfCancellationRequested();
-                if (Compute(index.Model, folder.Path, expression) is not { } values) continue;
-                if (!expression.Pays(values.Sum(v => (long)v.Bytes.Length))) continue;
-                var made = expression.Results.Zip(values).ToList();
-                foreach (var (name, value) in made)
+            await store.WriteAsync(
+                target,
+                async (stream, token) =>
                 {
-                    var tensor = new TensorProto { Name = name, DataType = (int)value.Type };
-                    tensor.Dims.AddRange(value.Shape);
-                    TensorRef.Point(tensor, ModelWriter.InStore(target), stream.Position, value.Bytes.Length);
-                    await stream.WriteAsync(value.Bytes, token);
-                    expression.Scope.Graph!.Initializer.Add(tensor);
-                    if (expression.Named is { } old) renamed.Add((expression.Scope, expression.Constants.First(t => t.Name == old), tensor));
-                }
-                foreach (var node in expression.Nodes) ModelEdit.Replace(expression.Scope, node, []);
-                folded.Add(new FoldedExpression(expression.Named ?? expression.Results[0], [.. expression.Nodes.Select(n => n.OpType)],
-                    DataTypes.Name((int)values[0].Type), expression.Freed, values.Sum(v => (long)v.Bytes.Length)));
-            }
-        }, cancellation);
-        foreach (var together in renamed.GroupBy(r => r.Scope)) Rename(together.Key, [.. together]);
+                    foreach (var expression in expressions)
+                    {
+                        token.ThrowIfCancellationRequested();
+                        if (Compute(index.Model, folder.Path, expression) is not { } values)
+                            continue;
+                        if (!expression.Pays(values.Sum(v => (long)v.Bytes.Length)))
+                            continue;
+                        var made = expression.Results.Zip(values).ToList();
+                        foreach (var (name, value) in made)
+                        {
+                            var tensor = new TensorProto { Name = name, DataType = (int)value.Type };
+                            tensor.Dims.AddRange(value.Shape);
+                            TensorRef.Point(tensor, ModelWriter.InStore(target), stream.Position, value.Bytes.Length);
+                            await stream.WriteAsync(value.Bytes, token);
+                            expression.Scope.Graph!.Initializer.Add(tensor);
+                            if (expression.Named is { } old)
+                                renamed.Add((expression.Scope, expression.Constants.First(t => t.Name == old), tensor));
+                        }
+                        foreach (var node in expression.Nodes)
+                            ModelEdit.Replace(expression.Scope, node, []);
+                        folded.Add(
+                            new FoldedExpression(
+                                expression.Named ?? expression.Results[0],
+                                [.. expression.Nodes.Select(n => n.OpType)],
+                                DataTypes.Name((int)values[0].Type),
+                                expression.Freed,
+                                values.Sum(v => (long)v.Bytes.Length)
+                            )
+                        );
+                    }
+                },
+                cancellation
+            );
+        foreach (var together in renamed.GroupBy(r => r.Scope))
+            Rename(together.Key, [.. together]);
         return folded;
     }
 
@@ -68,13 +95,17 @@ public sealed class FoldConstants : Activity<InspectInput, Inspected>, IRunsMode
         // Where an inner scope hides the name, the constant stands under both.
         var stay = ModelEdit.Redirect(scope, renamed.ToDictionary(r => r.Kept.Name, r => r.Old.Name, StringComparer.Ordinal));
         scope.Graph.Initializer.AddRange(renamed.Where(r => stay.Contains(r.Kept.Name)).Select(r => r.Kept.Clone()));
-        foreach (var (_, old, tensor) in renamed) tensor.Name = old.Name;
+        foreach (var (_, old, tensor) in renamed)
+            tensor.Name = old.Name;
     }
 
     private static List<TensorValue>? Compute(ModelProto whole, string folder, ConstantExpression expression)
     {
-        var part = new Segment(expression.Nodes, expression.Constants, [], expression.Results)
-            .ToModel(whole, new FunctionCalls(whole), n => new ValueInfoProto { Name = n });
+        var part = new Segment(expression.Nodes, expression.Constants, [], expression.Results).ToModel(
+            whole,
+            new FunctionCalls(whole),
+            n => new ValueInfoProto { Name = n }
+        );
         try
         {
             using var session = ModelRunner.Open(part, folder);

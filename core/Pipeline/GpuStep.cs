@@ -26,19 +26,24 @@ public sealed record GpuStep(string RunId, string Work, string Event, string Act
 
     /// <summary>Reads a message.</summary>
     /// <returns>
-    /// The step, or why the message is none: it must name a placeable activity, whose folders lie under <c>work/</c>, and a queue that can be.
+    /// The step, or why the message is none: it must name a placeable activity, whose folders lie under <c>work/</c>, and a queue that
+    /// can be.
     /// </returns>
     public static (GpuStep? Step, string? Why) Read(string body)
     {
         try
         {
             var step = JsonSerializer.Deserialize<GpuStep>(body, Json.Options);
-            if (step is not { RunId.Length: > 0, Work: not null, Event: not null, Activity: not null }) return (null, "something is missing");
+            if (step is not { RunId.Length: > 0, Work: not null, Event: not null, Activity: not null })
+                return (null, "something is missing");
             if (!ActivityCatalog.All.TryGetValue(step.Activity, out var activity) || !activity.IsPlaceable)
                 return (null, "its activity is none that runs on a GPU");
-            if (step.AnswerTo is { } to && !StepQueue.IsName(to)) return (null, "'answerTo' cannot be the name of a queue");
-            if (StorePath.WhyUnsafe(step.Event) is not null || step.Event.Contains('/')) return (null, "'event' cannot be the name of a file");
-            if (step.Input.Deserialize(activity.Input, Json.Options) is not IPlaceable input) return (null, "its input is missing");
+            if (step.AnswerTo is { } to && !StepQueue.IsName(to))
+                return (null, "'answerTo' cannot be the name of a queue");
+            if (StorePath.WhyUnsafe(step.Event) is not null || step.Event.Contains('/'))
+                return (null, "'event' cannot be the name of a file");
+            if (step.Input.Deserialize(activity.Input, Json.Options) is not IPlaceable input)
+                return (null, "its input is missing");
             return input.Folders.Append(step.Work).All(IsWork) ? (step, null) : (null, $"its folders are not under {Prefix}");
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)
@@ -47,7 +52,8 @@ public sealed record GpuStep(string RunId, string Work, string Event, string Act
         }
     }
 
-    private static bool IsWork(string? folder) => folder?.StartsWith(Prefix, StringComparison.Ordinal) == true && StorePath.WhyUnsafe(folder) is null;
+    private static bool IsWork(string? folder) =>
+        folder?.StartsWith(Prefix, StringComparison.Ordinal) == true && StorePath.WhyUnsafe(folder) is null;
 }
 
 /// <summary>The answer to a step: its output, or why there is none.</summary>
@@ -80,7 +86,8 @@ public sealed record GpuAnswer(string RunId, string Event, JsonElement? Output, 
     }
 
     /// <summary>The activity's output; null when there is none of the right shape.</summary>
-    public TOutput? OutputAs<TOutput>() where TOutput : class
+    public TOutput? OutputAs<TOutput>()
+        where TOutput : class
     {
         try
         {
@@ -107,27 +114,47 @@ public static class GpuCall
     /// <param name="placement">Where it runs.</param>
     /// <exception cref="BadInputException">The input is wrong.</exception>
     /// <exception cref="TimeoutException">No GPU did it, and the recipe allows no fallback.</exception>
-    public static async Task<TOutput> RunAsync<TActivity, TInput, TOutput>(IOrchestration host, string work, string name, TInput input, StepPlacement placement)
+    public static async Task<TOutput> RunAsync<TActivity, TInput, TOutput>(
+        IOrchestration host,
+        string work,
+        string name,
+        TInput input,
+        StepPlacement placement
+    )
         where TActivity : Activity<TInput, TOutput>
         where TInput : IPlaceable
         where TOutput : class
     {
-        if (placement.Device == StepDevice.Cpu) return await host.CallAsync<TActivity, TInput, TOutput>(input);
-        var step = new GpuStep(host.Id, work, $"gpu-{name}", typeof(TActivity).Name, JsonSerializer.SerializeToElement(input, Json.Options), null);
+        if (placement.Device == StepDevice.Cpu)
+            return await host.CallAsync<TActivity, TInput, TOutput>(input);
+        var step = new GpuStep(
+            host.Id,
+            work,
+            $"gpu-{name}",
+            typeof(TActivity).Name,
+            JsonSerializer.SerializeToElement(input, Json.Options),
+            null
+        );
         string? why = null;
         for (var send = 1; send <= MaxSends; send++)
         {
             var sent = await host.CallAsync<SendGpuStep, GpuSend, GpuSent>(new GpuSend(step with { Event = $"gpu-{name}-{send}" }));
-            if (!sent.HasQueue) return await host.CallAsync<TActivity, TInput, TOutput>(input);
+            if (!sent.HasQueue)
+                return await host.CallAsync<TActivity, TInput, TOutput>(input);
             var json = await host.WaitForEventAsync($"gpu-{name}-{send}", TimeSpan.FromMinutes(placement.Timeout));
             var answer = json is null ? null : GpuAnswer.Read(json);
-            if (answer?.OutputAs<TOutput>() is { } output) return output;
-            if (answer is { BadInput: true, Error: { } error }) throw new BadInputException(error);
+            if (answer?.OutputAs<TOutput>() is { } output)
+                return output;
+            if (answer is { BadInput: true, Error: { } error })
+                throw new BadInputException(error);
             why = json is null ? $"no answer within {placement.Timeout} minutes" : answer?.Error ?? "its answer cannot be read";
             host.Log($"{name} on a GPU, attempt {send} of {MaxSends}: {why}");
         }
-        if (placement.Fallback == GpuFallback.Cpu) return await host.CallAsync<TActivity, TInput, TOutput>(input);
-        throw new TimeoutException($"No GPU has done {name} in {MaxSends} attempts ({why}); allow 'fallback: cpu' in the recipe, or look at the GPU job.");
+        if (placement.Fallback == GpuFallback.Cpu)
+            return await host.CallAsync<TActivity, TInput, TOutput>(input);
+        throw new TimeoutException(
+            $"No GPU has done {name} in {MaxSends} attempts ({why}); allow 'fallback: cpu' in the recipe, or look at the GPU job."
+        );
     }
 }
 
@@ -143,7 +170,8 @@ public sealed class SendGpuStep : Activity<GpuSend, GpuSent>
     /// <inheritdoc/>
     public override async Task<GpuSent> RunAsync(GpuSend input, ActivityContext context, CancellationToken cancellation)
     {
-        if (context.GpuSteps is not { } queue) return new GpuSent(false);
+        if (context.GpuSteps is not { } queue)
+            return new GpuSent(false);
         await queue.SendAsync(JsonSerializer.Serialize(input.Step with { AnswerTo = context.GpuAnswers }, Json.Options), cancellation);
         return new GpuSent(true);
     }

@@ -43,10 +43,17 @@ public static class GpuWorker
     /// <param name="visibility">How long a message stays hidden should this process die.</param>
     /// <param name="cancellation">Stops the work; the message becomes visible again.</param>
     public static async Task<GpuOutcome> RunOneAsync(
-        StepQueue queue, Func<string, JsonElement, CancellationToken, Task<JsonElement>> run, IArtifactStore store, string device, TimeSpan visibility, CancellationToken cancellation)
+        StepQueue queue,
+        Func<string, JsonElement, CancellationToken, Task<JsonElement>> run,
+        IArtifactStore store,
+        string device,
+        TimeSpan visibility,
+        CancellationToken cancellation
+    )
     {
         await using var message = await queue.TryTakeAsync(visibility, cancellation);
-        if (message is null) return GpuOutcome.Nothing;
+        if (message is null)
+            return GpuOutcome.Nothing;
         var (step, why) = message.IsBase64 ? GpuStep.Read(message.Body) : (null, "it is not Base64");
         if (step is null)
         {
@@ -71,7 +78,12 @@ public static class GpuWorker
 
     // Says that the step failed, as far as that can be said: writing or sending the answer may be what fails each time.
     private static async Task<string> GiveUpAsync(
-        StepQueue queue, GpuStep step, IArtifactStore store, string device, CancellationToken cancellation)
+        StepQueue queue,
+        GpuStep step,
+        IArtifactStore store,
+        string device,
+        CancellationToken cancellation
+    )
     {
         var why = $"{step.Activity} was begun {MaxDeliveries} times and never ended";
         var path = RunNames.Event(step.Work, step.Event);
@@ -99,11 +111,17 @@ public static class GpuWorker
 
     private static async Task SendAsync(StepQueue queue, GpuStep step, GpuAnswer answer, CancellationToken cancellation)
     {
-        if (step.AnswerTo is { } to) await queue.Sibling(to).SendAsync(JsonSerializer.Serialize(answer, Json.Options), cancellation);
+        if (step.AnswerTo is { } to)
+            await queue.Sibling(to).SendAsync(JsonSerializer.Serialize(answer, Json.Options), cancellation);
     }
 
     private static async Task<GpuAnswer> AnswerAsync(
-        GpuStep step, Func<string, JsonElement, CancellationToken, Task<JsonElement>> run, string device, CancellationToken lost, CancellationToken cancellation)
+        GpuStep step,
+        Func<string, JsonElement, CancellationToken, Task<JsonElement>> run,
+        string device,
+        CancellationToken lost,
+        CancellationToken cancellation
+    )
     {
         using var either = CancellationTokenSource.CreateLinkedTokenSource(lost, cancellation);
         try

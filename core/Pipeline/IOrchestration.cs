@@ -63,20 +63,31 @@ public abstract class Orchestration<TInput, TOutput>
 /// <param name="BytesSaved">Bytes saved so far.</param>
 /// <param name="Layer">The layer that was finished last, or null.</param>
 public sealed record RunStatus(
-    string Stage, int Attempt, int LayersDone, int LayersTotal, long BytesDone, long BytesTotal, long BytesSaved, CompressedLayer? Layer)
+    string Stage,
+    int Attempt,
+    int LayersDone,
+    int LayersTotal,
+    long BytesDone,
+    long BytesTotal,
+    long BytesSaved,
+    CompressedLayer? Layer
+)
 {
     /// <summary>What the ids of the parts begin with whose own statuses say more, or null when there are none.</summary>
     public string? Parts { get; init; }
 
     /// <summary>The status of a run whose layers are compressed in parts.</summary>
     /// <param name="parts">The parts' own statuses, finished ones included, the one that changed last at the end.</param>
-    public RunStatus With(IReadOnlyCollection<RunStatus> parts) => parts.Sum(p => p.LayersDone) <= LayersDone ? this : this with
-    {
-        LayersDone = parts.Sum(p => p.LayersDone),
-        BytesDone = parts.Sum(p => p.BytesDone),
-        BytesSaved = parts.Sum(p => p.BytesSaved),
-        Layer = parts.LastOrDefault(p => p.Layer is not null)?.Layer ?? Layer,
-    };
+    public RunStatus With(IReadOnlyCollection<RunStatus> parts) =>
+        parts.Sum(p => p.LayersDone) <= LayersDone
+            ? this
+            : this with
+            {
+                LayersDone = parts.Sum(p => p.LayersDone),
+                BytesDone = parts.Sum(p => p.BytesDone),
+                BytesSaved = parts.Sum(p => p.BytesSaved),
+                Layer = parts.LastOrDefault(p => p.Layer is not null)?.Layer ?? Layer,
+            };
 }
 
 /// <summary>How often and how fast an activity is tried again when it fails for a reason that may pass.</summary>

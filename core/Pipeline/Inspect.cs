@@ -47,13 +47,19 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
         var wanted = request.Snapshot is { } s ? await store.ReadJsonAsync<Dictionary<string, string>>(s, cancellation) : [];
         var index = await ModelIndexer.IndexAsync(store, request.Model, cancellation);
         var versions = index.Files.Values.ToDictionary(f => f.Path, f => f.ETag);
-        if (request.Data is { } data) versions[data] = (await store.FindAsync(data, cancellation))?.ETag ?? throw new BadInputException($"{data}: the file does not exist; drop it again.");
+        if (request.Data is { } data)
+            versions[data] =
+                (await store.FindAsync(data, cancellation))?.ETag
+                ?? throw new BadInputException($"{data}: the file does not exist; drop it again.");
         foreach (var (path, etag) in versions)
-            if (wanted.TryGetValue(path, out var w) && w != etag) throw Changed(path);
+            if (wanted.TryGetValue(path, out var w) && w != etag)
+                throw Changed(path);
         await VerifyChecksumsAsync(store, index, cancellation);
-        using (var samples = await Evaluate.OpenDataAsync(store, request, index, versions, cancellation)) samples?.Check(cancellation);
+        using (var samples = await Evaluate.OpenDataAsync(store, request, index, versions, cancellation))
+            samples?.Check(cancellation);
         var recipe = await TakeRecipeAsync(store, request, request.Recipe is { } r ? wanted.GetValueOrDefault(r) : null, cancellation);
-        if (recipe.Whole.Simplify.InitializerInputs == InitializerInputs.Constant) FixInputs(index.Model.Graph);
+        if (recipe.Whole.Simplify.InitializerInputs == InitializerInputs.Constant)
+            FixInputs(index.Model.Graph);
         var parameters = Weight.Of(index.Model).Sum(w => w.Reference.Elements);
         var edit = new ModelEdit(index.Model);
         var extra = new ExtraWeights($"{request.Work}/weights.bin");
@@ -63,24 +69,38 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
         {
             WideningCasts.MoveLast(edit.Roots[0]);
             var expressions = ConstantExpressions.Find(edit.Roots[0], cancellation);
-            if (expressions.Count > 0 && !fold) return new Inspected(index.Bytes, parameters) { Folds = true };
-            if (expressions.Count > 0) folded = await FoldConstants.FoldAsync(store, index, edit, expressions, $"{request.Work}/folded.bin", cancellation);
+            if (expressions.Count > 0 && !fold)
+                return new Inspected(index.Bytes, parameters) { Folds = true };
+            if (expressions.Count > 0)
+                folded = await FoldConstants.FoldAsync(store, index, edit, expressions, $"{request.Work}/folded.bin", cancellation);
             edit = new ModelEdit(index.Model);
             edit.DropDead(cancellation);
         }
         await store.WriteJsonAsync(RunNames.Folded(request.Work), folded, cancellation);
         // Rules of the recipe may treat weights of one kind differently, by their names.
-        if (recipe.Layers.Count == 0) ConstantMerging.MergeShared(edit);
+        if (recipe.Layers.Count == 0)
+            ConstantMerging.MergeShared(edit);
         IReadOnlyDictionary<string, ChannelDistribution> normalized = new Dictionary<string, ChannelDistribution>();
         if (recipe.Whole.Simplify.BatchNorm)
-            normalized = await ConvFolding.ApplyAsync(edit, (t, token) => ReadAsync(store, index, extra, t, token), extra.KeepAsync, cancellation);
-        if (recipe.Whole.Simplify.HardSwish) HardSwishFolding.Apply(edit);
+            normalized = await ConvFolding.ApplyAsync(
+                edit,
+                (t, token) => ReadAsync(store, index, extra, t, token),
+                extra.KeepAsync,
+                cancellation
+            );
+        if (recipe.Whole.Simplify.HardSwish)
+            HardSwishFolding.Apply(edit);
         ConstantMerging.Apply(edit, cancellation);
         foreach (var weight in Weight.Of(index.Model))
-            if (weight.LeftAlone is null && weight.Reference.File is null) await extra.KeepAsync(weight.Tensor, TensorRef.InlineBytes(weight.Tensor), cancellation);
+            if (weight.LeftAlone is null && weight.Reference.File is null)
+                await extra.KeepAsync(weight.Tensor, TensorRef.InlineBytes(weight.Tensor), cancellation);
         await extra.WriteAsync(store, cancellation);
         await store.WriteBytesAsync(RunNames.Graph(request.Work), index.Model.ToByteArray(), cancellation);
-        await store.WriteJsonAsync(RunNames.Normalized(request.Work), normalized.Where(n => n.Value.Mean.Concat(n.Value.Deviation).All(double.IsFinite)).ToDictionary(), cancellation);
+        await store.WriteJsonAsync(
+            RunNames.Normalized(request.Work),
+            normalized.Where(n => n.Value.Mean.Concat(n.Value.Deviation).All(double.IsFinite)).ToDictionary(),
+            cancellation
+        );
         await store.WriteJsonAsync(RunNames.Files(request.Work), versions, cancellation);
         return new Inspected(index.Bytes, parameters, recipe.Whole is { Equalize: not null } or { Smooth: not null });
     }
@@ -89,7 +109,8 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
     {
         var initializers = graph.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
         for (var i = graph.Input.Count - 1; i >= 0; i--)
-            if (initializers.Contains(graph.Input[i].Name)) graph.Input.RemoveAt(i);
+            if (initializers.Contains(graph.Input[i].Name))
+                graph.Input.RemoveAt(i);
     }
 
     internal static BadInputException Changed(string path) =>
@@ -97,29 +118,52 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
 
     /// <summary>The recipe of a run, as it was when the run began.</summary>
     internal static async Task<Recipe> RecipeOf(IArtifactStore store, RunRequest request, CancellationToken cancellation) =>
-        request.Recipe is { } path ? Read(await store.ReadBytesAsync(RunNames.Recipe(request.Work), RecipeReader.LargestRecipe, cancellation), path) : Presets.Recipe(Presets.Default);
+        request.Recipe is { } path
+            ? Read(await store.ReadBytesAsync(RunNames.Recipe(request.Work), RecipeReader.LargestRecipe, cancellation), path)
+            : Presets.Recipe(Presets.Default);
 
-    private static async Task<Recipe> TakeRecipeAsync(IArtifactStore store, RunRequest request, string? etag, CancellationToken cancellation)
+    private static async Task<Recipe> TakeRecipeAsync(
+        IArtifactStore store,
+        RunRequest request,
+        string? etag,
+        CancellationToken cancellation
+    )
     {
-        if (request.Recipe is not { } path) return Presets.Recipe(Presets.Default);
+        if (request.Recipe is not { } path)
+            return Presets.Recipe(Presets.Default);
         var bytes = await store.ReadBytesAsync(path, RecipeReader.LargestRecipe, cancellation, etag);
         // As it is for this machine: every activity, wherever it runs, reads the same.
         var recipe = Read(bytes, path);
         var settled = recipe.Settled();
         var decided = JsonSerializer.Serialize(recipe, Json.Options) != JsonSerializer.Serialize(settled, Json.Options);
-        await store.WriteBytesAsync(RunNames.Recipe(request.Work), decided ? Encoding.UTF8.GetBytes(RecipeWriter.Write(settled)) : bytes, cancellation);
+        await store.WriteBytesAsync(
+            RunNames.Recipe(request.Work),
+            decided ? Encoding.UTF8.GetBytes(RecipeWriter.Write(settled)) : bytes,
+            cancellation
+        );
         return settled;
     }
 
     private static Recipe Read(byte[] bytes, string path) => RecipeReader.Read(Encoding.UTF8.GetString(bytes), path);
 
     internal static async Task<ReadOnlyMemory<byte>> ReadAsync(
-        IArtifactStore store, ModelIndex index, ExtraWeights extra, TensorProto tensor, CancellationToken cancellation)
+        IArtifactStore store,
+        ModelIndex index,
+        ExtraWeights extra,
+        TensorProto tensor,
+        CancellationToken cancellation
+    )
     {
         var reference = TensorRef.From(tensor, tensor.Name);
-        if (reference.File is not { } file) return TensorRef.InlineBytes(tensor);
-        if (extra.TryRead(reference) is { } kept) return kept;
-        await using var reader = await store.OpenAsync(ModelWriter.Resolve(index.Folder, file), index.Files.GetValueOrDefault(file)?.ETag, cancellation);
+        if (reference.File is not { } file)
+            return TensorRef.InlineBytes(tensor);
+        if (extra.TryRead(reference) is { } kept)
+            return kept;
+        await using var reader = await store.OpenAsync(
+            ModelWriter.Resolve(index.Folder, file),
+            index.Files.GetValueOrDefault(file)?.ETag,
+            cancellation
+        );
         var bytes = new byte[reference.Length];
         await reader.ReadAsync(reference.Offset, bytes, cancellation);
         return bytes;
@@ -130,7 +174,10 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
     {
         var wanted = new Dictionary<string, string>();
         foreach (var (tensor, _) in ModelIndex.Tensors(index.Model))
-            if (tensor.ExternalData.FirstOrDefault(e => e.Key == "checksum")?.Value is { Length: > 0 } sum && TensorRef.From(tensor, tensor.Name).File is { } file)
+            if (
+                tensor.ExternalData.FirstOrDefault(e => e.Key == "checksum")?.Value is { Length: > 0 } sum
+                && TensorRef.From(tensor, tensor.Name).File is { } file
+            )
                 wanted[file] = sum;
         foreach (var (file, sum) in wanted)
         {
@@ -140,7 +187,9 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
 #pragma warning restore CA5350
             await reader.ScanAsync(sha.AppendData, cancellation);
             if (!Convert.ToHexString(sha.GetHashAndReset()).Equals(sum, StringComparison.OrdinalIgnoreCase))
-                throw new BadInputException($"{index.Path}: external data file '{file}' does not match the checksum in the model; copy it again.");
+                throw new BadInputException(
+                    $"{index.Path}: external data file '{file}' does not match the checksum in the model; copy it again."
+                );
         }
     }
 }
@@ -160,7 +209,9 @@ internal sealed class ExtraWeights(string path)
     }
 
     public ReadOnlyMemory<byte>? TryRead(TensorRef reference) =>
-        reference.File == ModelWriter.InStore(path) ? bytes.WrittenMemory.Slice((int)reference.Offset, (int)reference.Length) : (ReadOnlyMemory<byte>?)null;
+        reference.File == ModelWriter.InStore(path)
+            ? bytes.WrittenMemory.Slice((int)reference.Offset, (int)reference.Length)
+            : (ReadOnlyMemory<byte>?)null;
 
     public Task WriteAsync(IArtifactStore store, CancellationToken cancellation) =>
         store.WriteBytesAsync(path, bytes.WrittenMemory, cancellation);

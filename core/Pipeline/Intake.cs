@@ -16,14 +16,17 @@ public static class Intake
     /// </exception>
     public static async Task<IntakeDecision> OfEventAsync(IArtifactStore store, string json, CancellationToken cancellation)
     {
-        if (IncomingEvent.Read(json) is not { } incoming) return IntakeDecision.Nothing;
+        if (IncomingEvent.Read(json) is not { } incoming)
+            return IntakeDecision.Nothing;
         if (incoming.Dropped is not { } path)
         {
             var model = new RetrainedModel(incoming.Retrained!, incoming.Run, incoming.Predecessor);
             return await OfRetrainedAsync(store, model, incoming.Id, cancellation);
         }
-        if (!path.StartsWith(StoredDrop.Container + "/", StringComparison.Ordinal)) return IntakeDecision.Nothing;
-        if (await DropRequest.OfAsync(store, path, null, cancellation) is { } request) return new IntakeDecision(request, null);
+        if (!path.StartsWith(StoredDrop.Container + "/", StringComparison.Ordinal))
+            return IntakeDecision.Nothing;
+        if (await DropRequest.OfAsync(store, path, null, cancellation) is { } request)
+            return new IntakeDecision(request, null);
         if (StoredDrop.IsModel(path) && await StoredDrop.FindMisplacedAsync(store, path, cancellation) is { } misplaced)
             throw await RefusedAsync(store, misplaced, cancellation);
         return IntakeDecision.Nothing;
@@ -43,9 +46,17 @@ public static class Intake
     /// <exception cref="UnauthorizedAccessException">The signature is wrong, too old, or was carried out before.</exception>
     /// <exception cref="BadInputException">The body makes no sense.</exception>
     public static async Task<IntakeDecision> OfHookAsync(
-        IArtifactStore store, string secret, string? timestamp, string? signature, ReadOnlyMemory<byte> body, DateTimeOffset now, CancellationToken cancellation)
+        IArtifactStore store,
+        string secret,
+        string? timestamp,
+        string? signature,
+        ReadOnlyMemory<byte> body,
+        DateTimeOffset now,
+        CancellationToken cancellation
+    )
     {
-        if (WebhookSignature.WhyRefused(secret, timestamp, signature, body.Span, now) is { } why) throw new UnauthorizedAccessException($"Refused: {why}.");
+        if (WebhookSignature.WhyRefused(secret, timestamp, signature, body.Span, now) is { } why)
+            throw new UnauthorizedAccessException($"Refused: {why}.");
         var id = signature![3..];
         var mark = $"{Seen}/{id}";
         if (await store.FindAsync(mark, cancellation) is not null)
@@ -64,10 +75,17 @@ public static class Intake
 
     /// <summary>Why no drop is where a blob lies, in a sentence.</summary>
     public static async Task<BadInputException> NoDropAsync(IArtifactStore store, string path, CancellationToken cancellation) =>
-        new(await StoredDrop.FindMisplacedAsync(store, path, cancellation) is { } misplaced ? misplaced.Why
-            : $"{path}: no drop is there; a drop is NAME.onnx, or a folder NAME/ that holds exactly one .onnx.");
+        new(
+            await StoredDrop.FindMisplacedAsync(store, path, cancellation) is { } misplaced
+                ? misplaced.Why
+                : $"{path}: no drop is there; a drop is NAME.onnx, or a folder NAME/ that holds exactly one .onnx."
+        );
 
-    private static async Task<BadInputException> RefusedAsync(IArtifactStore store, MisplacedModel misplaced, CancellationToken cancellation)
+    private static async Task<BadInputException> RefusedAsync(
+        IArtifactStore store,
+        MisplacedModel misplaced,
+        CancellationToken cancellation
+    )
     {
         var id = RunNames.Id(Path.GetFileNameWithoutExtension(misplaced.Root), misplaced.Parts);
         var context = new ActivityContext(store, new MemoryGate(0));
@@ -77,17 +95,29 @@ public static class Intake
     }
 
     private static async Task<IntakeDecision> OfRetrainedAsync(
-        IArtifactStore store, RetrainedModel model, string? id, CancellationToken cancellation)
+        IArtifactStore store,
+        RetrainedModel model,
+        string? id,
+        CancellationToken cancellation
+    )
     {
-        if (model?.Model is not { } path || !path.StartsWith(StoredDrop.Retrained + "/", StringComparison.Ordinal) || StorePath.WhyUnsafe(path) is not null)
-            throw new BadInputException($"'model' must be a blob in the container '{StoredDrop.Retrained}'; upload the retrained model there and name it as {StoredDrop.Retrained}/NAME.onnx.");
-        if (await store.FindAsync(path, cancellation) is null) throw new BadInputException($"{path}: there is no such blob; upload the retrained model first.");
+        if (
+            model?.Model is not { } path
+            || !path.StartsWith(StoredDrop.Retrained + "/", StringComparison.Ordinal)
+            || StorePath.WhyUnsafe(path) is not null
+        )
+            throw new BadInputException(
+                $"'model' must be a blob in the container '{StoredDrop.Retrained}'; upload the retrained model there and name it as {StoredDrop.Retrained}/NAME.onnx."
+            );
+        if (await store.FindAsync(path, cancellation) is null)
+            throw new BadInputException($"{path}: there is no such blob; upload the retrained model first.");
         if (model.Run is { Length: > 0 } run)
             return new IntakeDecision(null, RaisedEvent.Of(run, CompressionRun.RetrainedEvent, model, id));
         var predecessor = model.Predecessor is { Length: > 0 } p ? RunNames.Output(p) : null;
-        if (predecessor is not null && StorePath.WhyUnsafe(predecessor) is not null) throw new BadInputException("'predecessor' is not the id of a run.");
-        var request = await DropRequest.OfAsync(store, path, predecessor, cancellation)
-            ?? throw await NoDropAsync(store, path, cancellation);
+        if (predecessor is not null && StorePath.WhyUnsafe(predecessor) is not null)
+            throw new BadInputException("'predecessor' is not the id of a run.");
+        var request =
+            await DropRequest.OfAsync(store, path, predecessor, cancellation) ?? throw await NoDropAsync(store, path, cancellation);
         return new IntakeDecision(request, null);
     }
 }

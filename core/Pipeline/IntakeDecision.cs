@@ -28,7 +28,8 @@ public sealed record IntakeDecision(DropRequest? Start, RaisedEvent? Raise)
     public async Task<T> CarryOutAsync<T>(IArtifactStore store, Func<CancellationToken, Task<T>> act, CancellationToken cancellation)
     {
         var done = await act(cancellation);
-        if (Mark is { } mark) await store.TryCreateAsync(mark, ReadOnlyMemory<byte>.Empty, CancellationToken.None);
+        if (Mark is { } mark)
+            await store.TryCreateAsync(mark, ReadOnlyMemory<byte>.Empty, CancellationToken.None);
         return done;
     }
 }
@@ -44,7 +45,8 @@ public sealed record RaisedEvent(string RunId, string Name, string Payload)
     internal static RaisedEvent Of<T>(string runId, string name, T says, string? request)
     {
         var payload = JsonSerializer.SerializeToNode(says, Json.Options)!.AsObject();
-        if (request is not null) payload[Request] = request;
+        if (request is not null)
+            payload[Request] = request;
         return new RaisedEvent(runId, name, payload.ToJsonString(Json.Options));
     }
 }

@@ -7,12 +7,15 @@ namespace Serverless.Core.Pipeline;
 /// </summary>
 public sealed class KnownLayers : IDisposable
 {
-    private const int MostGroups = 256, MostShards = 20_000;
+    private const int MostGroups = 256,
+        MostShards = 20_000;
     private static readonly TimeSpan ListingAge = TimeSpan.FromSeconds(30);
-    private readonly SemaphoreSlim reading = new(1), listing = new(1);
+    private readonly SemaphoreSlim reading = new(1),
+        listing = new(1);
     private readonly Dictionary<string, IReadOnlyList<LayerTask>> groups = new(StringComparer.Ordinal);
     private readonly HashSet<string> shards = new(StringComparer.Ordinal);
-    private string? listed, last;
+    private string? listed,
+        last;
     private long listedAt;
 
     /// <summary>A task.</summary>
@@ -26,10 +29,12 @@ public sealed class KnownLayers : IDisposable
         {
             if (!groups.TryGetValue(path, out var group))
             {
-                if (groups.Count >= MostGroups) groups.Clear();
+                if (groups.Count >= MostGroups)
+                    groups.Clear();
                 group = groups[path] = await store.ReadJsonAsync<IReadOnlyList<LayerTask>>(path, cancellation);
             }
-            return input.Index - from < group.Count ? group[input.Index - from]
+            return input.Index - from < group.Count
+                ? group[input.Index - from]
                 : throw new DamagedWorkException($"{path} has no task {input.Index}.");
         }
         finally
@@ -44,14 +49,17 @@ public sealed class KnownLayers : IDisposable
     /// </summary>
     internal async Task<bool> HasShardAsync(IArtifactStore store, string path, CancellationToken cancellation)
     {
-        if (store is not BlobStore) return await store.FindAsync(path, cancellation) is not null;
+        if (store is not BlobStore)
+            return await store.FindAsync(path, cancellation) is not null;
         await listing.WaitAsync(cancellation);
         try
         {
             if (listed != StorePath.Parent(path) || Environment.TickCount64 - listedAt > ListingAge.TotalMilliseconds)
                 await ListAsync(store, StorePath.Parent(path), cancellation);
-            if (shards.Contains(path)) return true;
-            if (last is null || string.CompareOrdinal(path, last) < 0) return false;
+            if (shards.Contains(path))
+                return true;
+            if (last is null || string.CompareOrdinal(path, last) < 0)
+                return false;
         }
         finally
         {
@@ -74,7 +82,8 @@ public sealed class KnownLayers : IDisposable
         await foreach (var shard in store.ListAsync(folder + "/", cancellation))
         {
             shards.Add(shard.Path);
-            if (shards.Count < MostShards) continue;
+            if (shards.Count < MostShards)
+                continue;
             last = shard.Path;
             break;
         }

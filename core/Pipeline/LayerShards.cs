@@ -23,26 +23,39 @@ internal static class LayerShards
     /// <param name="cancellation">Cancels the work.</param>
     /// <exception cref="LayerRefusedException">Its values cannot be compressed so.</exception>
     public static async Task<(StoredLayer Stored, bool Reused)> TakeAsync(
-        ActivityContext context, string work, string shards, LayerTask task, CancellationToken cancellation)
+        ActivityContext context,
+        string work,
+        string shards,
+        LayerTask task,
+        CancellationToken cancellation
+    )
     {
         var (store, clock) = (context.Store, Stopwatch.StartNew());
         await using var weight = await task.Data.OpenAsync(store, cancellation);
-        await using var statistics = task.Observation is { } o ? await StatisticsSet.OpenAsync(store, RunNames.Statistics(work, o), o, cancellation) : null;
+        await using var statistics = task.Observation is { } o
+            ? await StatisticsSet.OpenAsync(store, RunNames.Statistics(work, o), o, cancellation)
+            : null;
         var shard = $"{shards}/{await KeyAsync(weight, task, statistics, cancellation)}.bin";
-        if (await FindAsync(context, shard, cancellation) is { } found) return (found, true);
+        if (await FindAsync(context, shard, cancellation) is { } found)
+            return (found, true);
         var technique = Plan.Technique(task.Step!);
         var options = Plan.Options(task.Step!);
         var layer = new LayerWork(weight, task.Plan!.Shape ?? task.Shape, task.Plan)
         {
-            Input = statistics is null ? null : await StatisticsFile.ReadAsync(statistics, cancellation), NotObserved = task.NotObserved,
+            Input = statistics is null ? null : await StatisticsFile.ReadAsync(statistics, cancellation),
+            NotObserved = task.NotObserved,
         };
         StoredLayer? stored = null;
-        await store.WriteAsync(shard, async (stream, token) =>
-        {
-            var encoded = await technique.CompressAsync(layer, options, stream, token);
-            stored = new StoredLayer(encoded, shard, clock.Elapsed.TotalSeconds);
-            await TrailingRecord.WriteAsync(stream, stored, token);
-        }, cancellation);
+        await store.WriteAsync(
+            shard,
+            async (stream, token) =>
+            {
+                var encoded = await technique.CompressAsync(layer, options, stream, token);
+                stored = new StoredLayer(encoded, shard, clock.Elapsed.TotalSeconds);
+                await TrailingRecord.WriteAsync(stream, stored, token);
+            },
+            cancellation
+        );
         return (stored!, false);
     }
 
@@ -51,7 +64,8 @@ internal static class LayerShards
     {
         try
         {
-            if (!await context.Layers.HasShardAsync(context.Store, shard, cancellation)) return null;
+            if (!await context.Layers.HasShardAsync(context.Store, shard, cancellation))
+                return null;
             await using var reader = await context.Store.OpenAsync(shard, null, cancellation);
             return await TrailingRecord.ReadAsync<StoredLayer>(reader, cancellation) with { Shard = shard };
         }
@@ -61,13 +75,37 @@ internal static class LayerShards
         }
     }
 
-    private static async Task<string> KeyAsync(WeightReader weight, LayerTask task, ArtifactReader? statistics, CancellationToken cancellation)
+    private static async Task<string> KeyAsync(
+        WeightReader weight,
+        LayerTask task,
+        ArtifactReader? statistics,
+        CancellationToken cancellation
+    )
     {
         using var sha = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        var step = new { task.Step!.Step, task.Step.Method, task.Step.Options };
-        sha.AppendData(JsonSerializer.SerializeToUtf8Bytes(new { Version, task.Data.DataType, task.Shape, Step = step, task.Plan, task.NotObserved }, Json.Options));
+        var step = new
+        {
+            task.Step!.Step,
+            task.Step.Method,
+            task.Step.Options,
+        };
+        sha.AppendData(
+            JsonSerializer.SerializeToUtf8Bytes(
+                new
+                {
+                    Version,
+                    task.Data.DataType,
+                    task.Shape,
+                    Step = step,
+                    task.Plan,
+                    task.NotObserved,
+                },
+                Json.Options
+            )
+        );
         await weight.ScanAsync(bytes => sha.AppendData(bytes.Span), cancellation);
-        if (statistics is not null) await statistics.ScanAsync(sha.AppendData, cancellation);
+        if (statistics is not null)
+            await statistics.ScanAsync(sha.AppendData, cancellation);
         return Convert.ToHexStringLower(sha.GetHashAndReset().AsSpan(0, 16));
     }
 }

@@ -18,16 +18,18 @@ public static class LocalPaths
     public static string Hide(string text, IArtifactStore store)
     {
         // The longest first: the folder of a container may lie in the current one.
-        foreach (var (folder, container) in Known(store).OrderByDescending(k => k.Folder.Length)) text = Replace(text, folder, container);
+        foreach (var (folder, container) in Known(store).OrderByDescending(k => k.Folder.Length))
+            text = Replace(text, folder, container);
         return text;
     }
 
     /// <summary>A report whose sentences hold no absolute paths of this machine.</summary>
-    public static Report Hide(Report report, IArtifactStore store) => report with
-    {
-        BiasCorrection = report.BiasCorrection is { } bias ? bias with { Skipped = Hidden(bias.Skipped, store) } : null,
-        Layers = [.. report.Layers.Select(l => l with { Note = Hidden(l.Note, store), Fallback = Hidden(l.Fallback, store) })],
-    };
+    public static Report Hide(Report report, IArtifactStore store) =>
+        report with
+        {
+            BiasCorrection = report.BiasCorrection is { } bias ? bias with { Skipped = Hidden(bias.Skipped, store) } : null,
+            Layers = [.. report.Layers.Select(l => l with { Note = Hidden(l.Note, store), Fallback = Hidden(l.Fallback, store) })],
+        };
 
     private static string? Hidden(string? text, IArtifactStore store) => text is null ? null : Hide(text, store);
 
@@ -35,22 +37,26 @@ public static class LocalPaths
     {
         if ((store is ChecksummedStore { Inner: var inner } ? inner : store) is FolderStore folders)
             foreach (var (container, root) in folders.Roots)
-                foreach (var folder in Spellings(root)) yield return (folder, container);
+            foreach (var folder in Spellings(root))
+                yield return (folder, container);
         var home = Environment.GetFolderPath(Environment.SpecialFolder.UserProfile);
         string[] others = [Path.GetTempPath(), home, Directory.GetCurrentDirectory(), AppContext.BaseDirectory];
-        foreach (var folder in others.SelectMany(Spellings)) yield return (folder, null);
+        foreach (var folder in others.SelectMany(Spellings))
+            yield return (folder, null);
     }
 
     // As it was given and as the system resolves it; the root of the file system would be everywhere.
     private static IEnumerable<string> Spellings(string folder) =>
-        folder.Length == 0 ? [] : new[] { Path.GetFullPath(folder), FileIdentity.RealPath(folder) }
-            .Select(Path.TrimEndingDirectorySeparator)
-            .Where(f => f.Length > Path.GetPathRoot(f)!.Length)
-            .Distinct(StringComparer.Ordinal);
+        folder.Length == 0
+            ? []
+            : new[] { Path.GetFullPath(folder), FileIdentity.RealPath(folder) }
+                .Select(Path.TrimEndingDirectorySeparator)
+                .Where(f => f.Length > Path.GetPathRoot(f)!.Length)
+                .Distinct(StringComparer.Ordinal);
 
     private static string Replace(string text, string folder, string? container)
     {
-        for (var at = 0; (at = text.IndexOf(folder, at, StringComparison.Ordinal)) >= 0;)
+        for (var at = 0; (at = text.IndexOf(folder, at, StringComparison.Ordinal)) >= 0; )
         {
             var end = at + folder.Length;
             var begins = at == 0 || !IsPart(text[at - 1]);
@@ -64,7 +70,8 @@ public static class LocalPaths
             if (container is null)
             {
                 var stop = end;
-                while (stop < text.Length && !char.IsWhiteSpace(text[stop]) && !Ends.Contains(text[stop])) stop++;
+                while (stop < text.Length && !char.IsWhiteSpace(text[stop]) && !Ends.Contains(text[stop]))
+                    stop++;
                 var name = text[at..stop].TrimEnd(Path.DirectorySeparatorChar, '.');
                 (shown, end) = (name[(name.LastIndexOf(Path.DirectorySeparatorChar) + 1)..], at + name.Length);
             }

@@ -27,13 +27,17 @@ public sealed class MeasureLayers : Activity<MeasureInput, LayersMeasured>, IRun
 {
     /// <summary>Layers that one activity measures.</summary>
     public const int Most = 4;
-    private const int MostRuns = 32, Decisions = 320, MeasuredBits = 4;
+    private const int MostRuns = 32,
+        Decisions = 320,
+        MeasuredBits = 4;
 
     /// <inheritdoc/>
     public override async Task<LayersMeasured> RunAsync(MeasureInput input, ActivityContext context, CancellationToken cancellation)
     {
         var (store, request) = (context.Store, input.Request);
-        var tasks = (await LayerRecords.TasksAsync(store, request.Work, 0, input.From, input.Count, cancellation)).Where(t => t.Choices.Count > 0);
+        var tasks = (await LayerRecords.TasksAsync(store, request.Work, 0, input.From, input.Count, cancellation)).Where(t =>
+            t.Choices.Count > 0
+        );
         using var original = await ModelTrial.OpenAsync(store, request, MostRuns, Decisions, cancellation);
         var measured = new List<LayerSensitivity>();
         foreach (var task in tasks)
@@ -53,11 +57,31 @@ public sealed class MeasureLayers : Activity<MeasureInput, LayersMeasured>, IRun
         return new LayersMeasured(input.Count);
     }
 
-    private static async Task<LayerSensitivity> MeasureAsync(ActivityContext context, RunRequest request, LayerTask task, ModelTrial original, CancellationToken cancellation)
+    private static async Task<LayerSensitivity> MeasureAsync(
+        ActivityContext context,
+        RunRequest request,
+        LayerTask task,
+        ModelTrial original,
+        CancellationToken cancellation
+    )
     {
         var made = new List<StoredLayer>();
         foreach (var choice in task.Choices)
-            made.Add((await LayerShards.TakeAsync(context, request.Work, request.Shards, task with { Step = choice.Step, Plan = choice.Plan }, cancellation)).Stored);
+            made.Add(
+                (
+                    await LayerShards.TakeAsync(
+                        context,
+                        request.Work,
+                        request.Shards,
+                        task with
+                        {
+                            Step = choice.Step,
+                            Plan = choice.Plan,
+                        },
+                        cancellation
+                    )
+                ).Stored
+            );
         var weighted = made.All(m => m.Layer.OutputError is not null);
         var proxies = made.Select(m => weighted ? m.Layer.OutputError!.Value : m.Layer.RelativeError * m.Layer.RelativeError).ToList();
         // Losses of the narrow widths are measured one by one: they are too large to grow as squares do. Those of the wide
@@ -66,10 +90,26 @@ public sealed class MeasureLayers : Activity<MeasureInput, LayersMeasured>, IRun
         for (var i = 0; i < made.Count && original.Runs; i++)
         {
             var width = Width(i);
-            if (width.Bits > MeasuredBits || scales.ContainsKey(width)) continue;
-            scales[width] = proxies[i] > 0 ? Times(await original.LossAsync([(task.Name, made[i])], cancellation), 1 / proxies[i]) : default;
+            if (width.Bits > MeasuredBits || scales.ContainsKey(width))
+                continue;
+            scales[width] =
+                proxies[i] > 0 ? Times(await original.LossAsync([(task.Name, made[i])], cancellation), 1 / proxies[i]) : default;
         }
-        return new LayerSensitivity(made, [.. proxies.Select((p, i) => Times(scales.Count == 0 ? new TrialLoss(1, 1) : scales.TryGetValue(Width(i), out var s) ? s : scales.Last().Value, p))], scales.Count);
+        return new LayerSensitivity(
+            made,
+            [
+                .. proxies.Select(
+                    (p, i) =>
+                        Times(
+                            scales.Count == 0 ? new TrialLoss(1, 1)
+                                : scales.TryGetValue(Width(i), out var s) ? s
+                                : scales.Last().Value,
+                            p
+                        )
+                ),
+            ],
+            scales.Count
+        );
 
         (int Bits, string Method) Width(int i) => (made[i].Layer.BitsPerWeight, task.Choices[i].Step.Method);
     }

@@ -22,7 +22,8 @@ public sealed class MemoryGate(long budget)
                 held += bytes;
                 entered.SetResult();
             }
-            else waiting.Enqueue((bytes, entered));
+            else
+                waiting.Enqueue((bytes, entered));
         }
         try
         {
@@ -30,7 +31,8 @@ public sealed class MemoryGate(long budget)
         }
         catch (OperationCanceledException)
         {
-            if (!entered.TrySetCanceled(cancellation)) Leave(bytes);
+            if (!entered.TrySetCanceled(cancellation))
+                Leave(bytes);
             throw;
         }
         return new Held(() => Leave(bytes));
@@ -44,7 +46,8 @@ public sealed class MemoryGate(long budget)
             while (waiting.TryPeek(out var next) && (held + next.Bytes <= budget || next.Entered.Task.IsCompleted))
             {
                 waiting.Dequeue();
-                if (next.Entered.TrySetResult()) held += next.Bytes;
+                if (next.Entered.TrySetResult())
+                    held += next.Bytes;
             }
         }
     }

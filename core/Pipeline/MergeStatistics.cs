@@ -11,7 +11,9 @@ public sealed record MergeInput(string Work, int From);
 /// <summary>How many observations were merged.</summary>
 public sealed record StatisticsMerged(int Observations);
 
-/// <summary>Merges the parts of some observations, in the order of the samples, so that the result does not depend on who was done first.</summary>
+/// <summary>
+/// Merges the parts of some observations, in the order of the samples, so that the result does not depend on who was done first.
+/// </summary>
 public sealed class MergeStatistics : Activity<MergeInput, StatisticsMerged>
 {
     /// <summary>Observations that one activity merges, and one object holds.</summary>
@@ -27,19 +29,26 @@ public sealed class MergeStatistics : Activity<MergeInput, StatisticsMerged>
         var parts = new List<StatisticsSet>();
         try
         {
-            for (var s = 0; s < calibration.Shards; s++) parts.Add(await StatisticsSet.OpenAsync(store, RunNames.StatisticsPart(input.Work, s), cancellation));
-            await StatisticsSet.WriteAsync(store, RunNames.Statistics(input.Work, input.From), async (writer, token) =>
-            {
-                foreach (var o in mine)
+            for (var s = 0; s < calibration.Shards; s++)
+                parts.Add(await StatisticsSet.OpenAsync(store, RunNames.StatisticsPart(input.Work, s), cancellation));
+            await StatisticsSet.WriteAsync(
+                store,
+                RunNames.Statistics(input.Work, input.From),
+                async (writer, token) =>
                 {
-                    var views = parts.SelectMany(p => Enumerable.Range(0, o.Views.Count).Select(v => p.Of(o.Index, v))).ToList();
-                    await writer.AddAsync(o.Index, 0, stream => StatisticsFile.MergeAsync(views, stream, token));
-                }
-            }, cancellation);
+                    foreach (var o in mine)
+                    {
+                        var views = parts.SelectMany(p => Enumerable.Range(0, o.Views.Count).Select(v => p.Of(o.Index, v))).ToList();
+                        await writer.AddAsync(o.Index, 0, stream => StatisticsFile.MergeAsync(views, stream, token));
+                    }
+                },
+                cancellation
+            );
         }
         finally
         {
-            foreach (var part in parts) await part.DisposeAsync();
+            foreach (var part in parts)
+                await part.DisposeAsync();
         }
         return new StatisticsMerged(mine.Count);
     }

@@ -41,12 +41,13 @@ internal enum ModelFailure
 internal sealed record ModelAnswer(JsonElement? Output, ModelFailure Failure, string? Error)
 {
     /// <summary>The failure as the exception that the activity would have thrown here.</summary>
-    public Exception ToException() => Failure switch
-    {
-        ModelFailure.BadInput => new BadInputException(Error!),
-        ModelFailure.Damaged => new DamagedWorkException(Error!),
-        ModelFailure.Transient => new IOException(Error),
-        ModelFailure.Limit => new ModelLimitException(Error!),
-        _ => new InvalidOperationException(Error),
-    };
+    public Exception ToException() =>
+        Failure switch
+        {
+            ModelFailure.BadInput => new BadInputException(Error!),
+            ModelFailure.Damaged => new DamagedWorkException(Error!),
+            ModelFailure.Transient => new IOException(Error),
+            ModelFailure.Limit => new ModelLimitException(Error!),
+            _ => new InvalidOperationException(Error),
+        };
 }

@@ -15,7 +15,9 @@ namespace Serverless.Core.Pipeline;
 /// </summary>
 public static partial class ModelProcessChild
 {
-    internal const int OutOfMemory = 71, OutOfTime = 72, Orphaned = 73;
+    internal const int OutOfMemory = 71,
+        OutOfTime = 72,
+        Orphaned = 73;
     private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(10);
     private static readonly PosixSignal[] ParentsDecision = [PosixSignal.SIGINT, PosixSignal.SIGQUIT, PosixSignal.SIGHUP];
 
@@ -26,14 +28,31 @@ public static partial class ModelProcessChild
         // A terminal sends these to both: the parent stops in order, and its end is ours.
         var ignored = ParentsDecision.Select(s => PosixSignalRegistration.Create(s, c => c.Cancel = true)).ToList();
         using var parent = new StreamReader(Console.OpenStandardInput(), Encoding.UTF8);
-        if (await parent.ReadLineAsync() is not { } line) return Orphaned;
+        if (await parent.ReadLineAsync() is not { } line)
+            return Orphaned;
         var request = JsonSerializer.Deserialize<ModelRequest>(line, Json.Options)!;
-        Start("parent", () => { while (parent.Read() >= 0) { } End(Orphaned); });
-        Start("memory", () => { while (Environment.WorkingSet <= request.MemoryLimit) Thread.Sleep(Poll); End(OutOfMemory); });
+        Start(
+            "parent",
+            () =>
+            {
+                while (parent.Read() >= 0) { }
+                End(Orphaned);
+            }
+        );
+        Start(
+            "memory",
+            () =>
+            {
+                while (Environment.WorkingSet <= request.MemoryLimit)
+                    Thread.Sleep(Poll);
+                End(OutOfMemory);
+            }
+        );
         var answer = JsonSerializer.Serialize(await AnswerAsync(request), Json.Options);
         await using var output = Console.OpenStandardOutput();
         await output.WriteAsync(Encoding.UTF8.GetBytes(answer));
-        foreach (var registration in ignored) registration.Dispose();
+        foreach (var registration in ignored)
+            registration.Dispose();
         return 0;
     }
 
@@ -45,7 +64,8 @@ public static partial class ModelProcessChild
         {
             if (!ActivityCatalog.All.TryGetValue(request.Activity, out var activity) || !activity.RunsModels)
                 throw new InvalidOperationException($"The activity '{request.Activity}' does not run in a process of its own.");
-            if (run is not null) EndAfter(await TimeOfAsync(store, run, request.Activity));
+            if (run is not null)
+                EndAfter(await TimeOfAsync(store, run, request.Activity));
             try
             {
                 var context = new ActivityContext(store, new MemoryGate(long.MaxValue));
@@ -55,7 +75,9 @@ public static partial class ModelProcessChild
             {
                 throw (Exception?)await OriginalModel.WhyNotAsync(store, run, CancellationToken.None)
                     ?? new InvalidOperationException(
-                        $"ONNX Runtime refuses a model that was made from {run.Model}: {RuntimeMessage.Of(e)}", e);
+                        $"ONNX Runtime refuses a model that was made from {run.Model}: {RuntimeMessage.Of(e)}",
+                        e
+                    );
             }
         }
         catch (Exception e)
@@ -65,10 +87,16 @@ public static partial class ModelProcessChild
             {
                 BadInputException => new ModelAnswer(null, ModelFailure.BadInput, e.Message),
                 DamagedWorkException => new ModelAnswer(null, ModelFailure.Damaged, e.Message),
-                TimeoutException => new ModelAnswer(null, ModelFailure.Limit,
-                    $"{model}: {e.Message.TrimEnd('.')}; drop a data.npz with fewer or smaller inputs."),
-                OutOfMemoryException => new ModelAnswer(null, ModelFailure.Limit,
-                    $"{model}: running the model took more memory than there is; allow more with --memory, or drop a data.npz with smaller inputs."),
+                TimeoutException => new ModelAnswer(
+                    null,
+                    ModelFailure.Limit,
+                    $"{model}: {e.Message.TrimEnd('.')}; drop a data.npz with fewer or smaller inputs."
+                ),
+                OutOfMemoryException => new ModelAnswer(
+                    null,
+                    ModelFailure.Limit,
+                    $"{model}: running the model took more memory than there is; allow more with --memory, or drop a data.npz with smaller inputs."
+                ),
                 _ when Retries.MayPass(e) => new ModelAnswer(null, ModelFailure.Transient, e.Message),
                 _ => new ModelAnswer(null, ModelFailure.Failed, $"{e.GetType().Name}: {e.Message}"),
             };
@@ -85,7 +113,15 @@ public static partial class ModelProcessChild
     private static void EndAfter(TimeSpan limit)
     {
         var clock = Stopwatch.StartNew();
-        Start("time", () => { while (clock.Elapsed < limit) Thread.Sleep(Poll); End(OutOfTime); });
+        Start(
+            "time",
+            () =>
+            {
+                while (clock.Elapsed < limit)
+                    Thread.Sleep(Poll);
+                End(OutOfTime);
+            }
+        );
     }
 
     private static void Start(string name, ThreadStart watch) => new Thread(watch) { IsBackground = true, Name = $"watch {name}" }.Start();
@@ -93,7 +129,8 @@ public static partial class ModelProcessChild
     // Without finalizers and atexit handlers, which wait for native threads.
     private static void End(int code)
     {
-        if (OperatingSystem.IsWindows()) Environment.Exit(code);
+        if (OperatingSystem.IsWindows())
+            Environment.Exit(code);
         ExitNow(code);
     }
 

@@ -16,7 +16,9 @@ public readonly record struct TrialLoss(double Outputs, double Scores)
     public double Together(double scale) => scale > 0 ? (Outputs + scale * Scores) / 2 : Outputs;
 }
 
-/// <summary>The original on a few of the samples that techniques see, and models with some of its layers compressed to compare with it.</summary>
+/// <summary>
+/// The original on a few of the samples that techniques see, and models with some of its layers compressed to compare with it.
+/// </summary>
 internal sealed class ModelTrial : IDisposable
 {
     /// <summary>Runs that choices are compared on, at most.</summary>
@@ -45,17 +47,38 @@ internal sealed class ModelTrial : IDisposable
     /// <param name="mostRuns">Runs at most.</param>
     /// <param name="decisions">Rows of the first output that are enough: fewer runs, but at least 8, hold them.</param>
     /// <param name="cancellation">Cancels the runs.</param>
-    public static async Task<ModelTrial> OpenAsync(IArtifactStore store, RunRequest request, int mostRuns, int decisions, CancellationToken cancellation)
+    public static async Task<ModelTrial> OpenAsync(
+        IArtifactStore store,
+        RunRequest request,
+        int mostRuns,
+        int decisions,
+        CancellationToken cancellation
+    )
     {
         var graph = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
-        var trial = new ModelTrial(store, request, graph, await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation));
-        var index = await ModelIndexer.IndexAsync(store, $"{RunNames.CalibrationModel(request.Work)}/{ModelWriter.ModelName}", cancellation);
+        var trial = new ModelTrial(
+            store,
+            request,
+            graph,
+            await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation)
+        );
+        var index = await ModelIndexer.IndexAsync(
+            store,
+            $"{RunNames.CalibrationModel(request.Work)}/{ModelWriter.ModelName}",
+            cancellation
+        );
         var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
-        if (index.Bytes > ModelRunner.WholeLimit || calibration.Runs == 0) return trial;
-        trial.folder = await store.MaterializeAsync(index.Folder, index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
+        if (index.Bytes > ModelRunner.WholeLimit || calibration.Runs == 0)
+            return trial;
+        trial.folder = await store.MaterializeAsync(
+            index.Folder,
+            index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag),
+            cancellation
+        );
         trial.outputs = [.. graph.Graph.Output.Select(o => o.Name)];
         trial.scores = FinalScores.Of(graph);
-        Task<IReadOnlyList<Sample>> Samples(int count) => CalibrateShard.SamplesAsync(store, request, 0, Math.Min(count, calibration.Runs), trial.folder.Path, index, cancellation);
+        Task<IReadOnlyList<Sample>> Samples(int count) =>
+            CalibrateShard.SamplesAsync(store, request, 0, Math.Min(count, calibration.Runs), trial.folder.Path, index, cancellation);
         var fidelity = new Fidelity();
         var first = await Samples(1);
         await trial.RunAsync(graph.Clone(), first, run => fidelity.Add(trial.outputs, run.Outputs, run.Outputs, null), cancellation);
@@ -73,15 +96,25 @@ internal sealed class ModelTrial : IDisposable
         var model = graph.Clone();
         var (edit, weights) = (new ModelEdit(model), Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal));
         using (edit.Batch(weights.Values.Select(w => ModelEdit.Outermost(w.Scope)).Distinct()))
-            foreach (var (name, stored) in layers) Forms.Apply(edit, weights[name], stored.Layer, stored.Shard);
+            foreach (var (name, stored) in layers)
+                Forms.Apply(edit, weights[name], stored.Layer, stored.Shard);
         var errors = outputs.Select(o => new Error(o, null)).Concat(scores.Select(f => new Error(f.Value, f.Softmax))).ToList();
         var i = 0;
-        await RunAsync(model, samples, actual =>
-        {
-            foreach (var e in errors) e.Add(expected[i].Outputs[e.Value], actual.Outputs[e.Value]);
-            i++;
-        }, cancellation);
-        return new TrialLoss(errors.Take(outputs.Count).Select(e => e.Relative).DefaultIfEmpty(0).Max(), errors.Skip(outputs.Count).Sum(e => e.Relative));
+        await RunAsync(
+            model,
+            samples,
+            actual =>
+            {
+                foreach (var e in errors)
+                    e.Add(expected[i].Outputs[e.Value], actual.Outputs[e.Value]);
+                i++;
+            },
+            cancellation
+        );
+        return new TrialLoss(
+            errors.Take(outputs.Count).Select(e => e.Relative).DefaultIfEmpty(0).Max(),
+            errors.Skip(outputs.Count).Sum(e => e.Relative)
+        );
     }
 
     /// <inheritdoc/>
@@ -90,23 +123,40 @@ internal sealed class ModelTrial : IDisposable
     // One sample's outputs are in memory at a time.
     private async Task RunAsync(ModelProto model, IReadOnlyList<Sample> runs, Action<RunOutputs> take, CancellationToken cancellation)
     {
-        if (runs.Count == 0) return;
+        if (runs.Count == 0)
+            return;
         foreach (var s in scores)
-            if (!outputs.Contains(s.Value)) model.Graph.Output.Add(new ValueInfoProto { Name = s.Value });
+            if (!outputs.Contains(s.Value))
+                model.Graph.Output.Add(new ValueInfoProto { Name = s.Value });
         var target = $"{request.Work}/trials/{Guid.NewGuid():N}";
-        await using var written = await WrittenModel.WriteAsync(store, model, StorePath.Parent(request.Model), etags, target, ModelWriter.ProtobufLimit, cancellation);
+        await using var written = await WrittenModel.WriteAsync(
+            store,
+            model,
+            StorePath.Parent(request.Model),
+            etags,
+            target,
+            ModelWriter.ProtobufLimit,
+            cancellation
+        );
         using var runner = new ModelRunner(written.Folder, written.Index);
-        foreach (var sample in runs) take(runner.Run([sample], cancellation)[0]);
+        foreach (var sample in runs)
+            take(runner.Run([sample], cancellation)[0]);
     }
 
     /// <summary>The squared relative error of a value over samples.</summary>
     private sealed class Error(string value, long? softmax)
     {
-        private double before, difference;
+        private double before,
+            difference;
 
         public string Value => value;
 
-        public double Relative => before == 0 ? difference == 0 ? 0 : 1 : difference / before;
+        public double Relative =>
+            before == 0
+                ? difference == 0
+                    ? 0
+                    : 1
+                : difference / before;
 
         public void Add(TensorValue expected, TensorValue actual)
         {
@@ -120,7 +170,8 @@ internal sealed class ModelTrial : IDisposable
                 for (var i = start; i < start + row; i++)
                 {
                     var wanted = ElementTypes.Get(expected.Bytes, expected.Type, i) - x;
-                    if (!double.IsFinite(wanted)) continue;
+                    if (!double.IsFinite(wanted))
+                        continue;
                     var got = ElementTypes.Get(actual.Bytes, actual.Type, i) - y;
                     // What became undefined counts as turned round.
                     var d = double.IsFinite(got) ? wanted - got : 2 * wanted;
@@ -133,7 +184,8 @@ internal sealed class ModelTrial : IDisposable
         private static double Mean(TensorValue value, int start, int count)
         {
             double sum = 0;
-            for (var i = start; i < start + count; i++) sum += ElementTypes.Get(value.Bytes, value.Type, i);
+            for (var i = start; i < start + count; i++)
+                sum += ElementTypes.Get(value.Bytes, value.Type, i);
             return sum / count;
         }
     }

@@ -25,7 +25,8 @@ internal sealed class ObservedStatistics(IArtifactStore store, string work) : IA
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
-        if (open is not { } last) return;
+        if (open is not { } last)
+            return;
         open = null;
         await last.Set.DisposeAsync();
     }

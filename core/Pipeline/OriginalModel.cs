@@ -25,7 +25,9 @@ internal static class OriginalModel
             try
             {
                 using var runner = new ModelRunner(folder.Path, index);
-                var sample = data is not null ? data.Read(0, cancellation).First() : SyntheticSamples.Make(runner, index, 0, 1, cancellation).First();
+                var sample = data is not null
+                    ? data.Read(0, cancellation).First()
+                    : SyntheticSamples.Make(runner, index, 0, 1, cancellation).First();
                 runner.Run([sample], cancellation);
                 return null;
             }

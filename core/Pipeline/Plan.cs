@@ -50,12 +50,34 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var mixed = tasks.Any(t => t.Choices.Count > 0);
         var corrects = recipe.Whole.CorrectBias?.Apply ?? tasks.Any(t => t.Plan?.Form == StorageForm.Qdq);
         if (observations.Count > 0 || mixed || corrects)
-            await store.WriteJsonAsync(RunNames.Calibration(request.Work), new Calibration(observations, Samples(tasks, mixed, corrects ? recipe.Whole.CorrectBias ?? new BiasCorrectionOptions() : null), 0, 0, ""), cancellation);
+            await store.WriteJsonAsync(
+                RunNames.Calibration(request.Work),
+                new Calibration(
+                    observations,
+                    Samples(tasks, mixed, corrects ? recipe.Whole.CorrectBias ?? new BiasCorrectionOptions() : null),
+                    0,
+                    0,
+                    ""
+                ),
+                cancellation
+            );
         var hash = await LayerRecords.WriteTasksAsync(
-            store, request.Work, 0, [.. tasks.Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path) } })], cancellation);
+            store,
+            request.Work,
+            0,
+            [.. tasks.Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path) } })],
+            cancellation
+        );
         var weights = Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal);
         var integers = tasks.Any(t => t.Step is { } s && Technique(s).InFloat(weights[t.Name], t.Shape, Options(s), "") is not null);
-        return Summary(tasks) with { Tasks = hash, Observations = observations.Count, Mixed = mixed, CorrectsBias = corrects, Integers = integers };
+        return Summary(tasks) with
+        {
+            Tasks = hash,
+            Observations = observations.Count,
+            Mixed = mixed,
+            CorrectsBias = corrects,
+            Integers = integers,
+        };
     }
 
     /// <summary>The tasks of a model under a recipe: those that compress first, largest first, then the rest.</summary>
@@ -66,7 +88,9 @@ public sealed class Plan : Activity<PlanInput, Planned>
     {
         var weights = Weight.Of(model);
         var tasks = Protect([.. weights.Select(w => Decide(w, recipe, folder))], weights)
-            .OrderBy(t => t.Step is null).ThenByDescending(t => t.Step is null ? 0 : t.Data.Length).ThenBy(t => t.Name, StringComparer.Ordinal);
+            .OrderBy(t => t.Step is null)
+            .ThenByDescending(t => t.Step is null ? 0 : t.Data.Length)
+            .ThenBy(t => t.Name, StringComparer.Ordinal);
         return [.. tasks.Select((t, i) => t with { Index = i })];
     }
 
@@ -75,15 +99,25 @@ public sealed class Plan : Activity<PlanInput, Planned>
     {
         var total = (double)tasks.Where(t => t.Step is not null).Sum(t => t.Data.Length);
         long taken = 0;
-        foreach (var i in Enumerable.Range(0, tasks.Count).Where(i => tasks[i].Step is not null).OrderBy(i => tasks[i].Data.Length).ThenBy(i => tasks[i].Name, StringComparer.Ordinal).ToList())
+        foreach (
+            var i in Enumerable
+                .Range(0, tasks.Count)
+                .Where(i => tasks[i].Step is not null)
+                .OrderBy(i => tasks[i].Data.Length)
+                .ThenBy(i => tasks[i].Name, StringComparer.Ordinal)
+                .ToList()
+        )
         {
             var technique = Technique(tasks[i].Step!);
             var options = tasks[i].Step!.Options.Deserialize(technique.OptionsType, Json.Options)!;
             taken += tasks[i].Data.Length;
-            if (taken > technique.Protect(options) * total) break;
-            if (technique.Gentler(options) is not { } gentler) continue;
+            if (taken > technique.Protect(options) * total)
+                break;
+            if (technique.Gentler(options) is not { } gentler)
+                continue;
             var next = WithOptions(tasks[i], weights[i], gentler);
-            if (next.Step is not null) tasks[i] = next;
+            if (next.Step is not null)
+                tasks[i] = next;
         }
         return tasks;
     }
@@ -96,7 +130,12 @@ public sealed class Plan : Activity<PlanInput, Planned>
 
     /// <summary>Numbers of layers and bytes of a plan.</summary>
     public static Planned Summary(IReadOnlyList<LayerTask> tasks) =>
-        new(tasks.Count(t => t.Step is not null), tasks.Count, tasks.Where(t => t.Step is not null).Sum(t => t.Data.Length), tasks.FirstOrDefault(t => t.Step is not null)?.Step!.Placement ?? new StepPlacement());
+        new(
+            tasks.Count(t => t.Step is not null),
+            tasks.Count,
+            tasks.Where(t => t.Step is not null).Sum(t => t.Data.Length),
+            tasks.FirstOrDefault(t => t.Step is not null)?.Step!.Placement ?? new StepPlacement()
+        );
 
     /// <summary>Re-plans one layer with other options; null when the result would be no smaller.</summary>
     internal static LayerTask WithOptions(LayerTask task, Weight weight, Treatment treatment, StepPlacement? placement = null)
@@ -104,45 +143,105 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var (technique, options) = treatment;
         var plan = technique.Plan(weight, task.Shape, options);
         if (weight.Scope.Opset < OldestDecoded && plan.Form != StorageForm.MatMulNBits)
-            return task with { Step = null, Plan = null, LeftAlone = $"ONNX Runtime decodes nothing in operator set {weight.Scope.Opset}; convert the model to 13 or later" };
+            return task with
+            {
+                Step = null,
+                Plan = null,
+                LeftAlone = $"ONNX Runtime decodes nothing in operator set {weight.Scope.Opset}; convert the model to 13 or later",
+            };
         return plan.BytesAfter >= task.Data.Length
-            ? task with { Step = null, Plan = null, LeftAlone = $"{TooSmall} to gain: {task.Data.Length} bytes, {plan.BytesAfter} after" }
-            : task with { Step = new RecipeStep(technique.Step, technique.Method, JsonSerializer.SerializeToElement(options, technique.OptionsType, Json.Options)) { Placement = task.Step?.Placement ?? placement ?? new StepPlacement() }, Plan = plan, LeftAlone = null };
+            ? task with
+            {
+                Step = null,
+                Plan = null,
+                LeftAlone = $"{TooSmall} to gain: {task.Data.Length} bytes, {plan.BytesAfter} after",
+            }
+            : task with
+            {
+                Step = new RecipeStep(
+                    technique.Step,
+                    technique.Method,
+                    JsonSerializer.SerializeToElement(options, technique.OptionsType, Json.Options)
+                )
+                {
+                    Placement = task.Step?.Placement ?? placement ?? new StepPlacement(),
+                },
+                Plan = plan,
+                LeftAlone = null,
+            };
     }
 
     private static LayerTask Decide(Weight weight, Recipe recipe, string folder)
     {
         var reference = weight.Reference;
-        var data = new WeightData(reference.File is { } f ? ModelWriter.Resolve(folder, f) : "", null, reference.Offset, reference.Length, reference.DataType);
+        var data = new WeightData(
+            reference.File is { } f ? ModelWriter.Resolve(folder, f) : "",
+            null,
+            reference.Offset,
+            reference.Length,
+            reference.DataType
+        );
         var shape = weight.Uses.Count > 0 ? LayerShape.Of(weight) : new LayerShape(1, reference.Elements, 1);
         var node = weight.Uses.Count > 0 ? weight.Uses[0].Node : null;
         var op = string.Join("+", weight.Uses.Select(u => u.Op).Distinct());
-        var task = new LayerTask(0, weight.Name, node is null ? null : node.Name.Length > 0 ? node.Name : node.Output[0], op, reference.Dims, data, shape, null, null, weight.LeftAlone);
-        if (weight.LeftAlone is not null) return task;
-        if (LayerShape.WhyUnfit(weight) is { } unfit) return task with { LeftAlone = unfit };
+        var task = new LayerTask(
+            0,
+            weight.Name,
+            node is null ? null
+                : node.Name.Length > 0 ? node.Name
+                : node.Output[0],
+            op,
+            reference.Dims,
+            data,
+            shape,
+            null,
+            null,
+            weight.LeftAlone
+        );
+        if (weight.LeftAlone is not null)
+            return task;
+        if (LayerShape.WhyUnfit(weight) is { } unfit)
+            return task with { LeftAlone = unfit };
         var rules = recipe.Layers.Where(r => Matches(r.Match, task)).ToList();
-        if (rules.LastOrDefault()?.Skip == true) return task with { LeftAlone = $"skipped by the recipe ('{rules[^1].Match}')" };
-        if (recipe.Steps.Count == 0) return task with { LeftAlone = "no step of the recipe applies" };
+        if (rules.LastOrDefault()?.Skip == true)
+            return task with { LeftAlone = $"skipped by the recipe ('{rules[^1].Match}')" };
+        if (recipe.Steps.Count == 0)
+            return task with { LeftAlone = "no step of the recipe applies" };
         var step = recipe.Steps[^1];
         var technique = Technique(step);
-        var merged = rules.Select(r => r.Overrides.GetValueOrDefault(step.Step)).Where(o => o.ValueKind == JsonValueKind.Object)
-            .Aggregate(step.Options, (options, o) => JsonSerializer.SerializeToElement(OptionBinder.Merge(technique.OptionsType, options, o), technique.OptionsType, Json.Options));
+        var merged = rules
+            .Select(r => r.Overrides.GetValueOrDefault(step.Step))
+            .Where(o => o.ValueKind == JsonValueKind.Object)
+            .Aggregate(
+                step.Options,
+                (options, o) =>
+                    JsonSerializer.SerializeToElement(
+                        OptionBinder.Merge(technique.OptionsType, options, o),
+                        technique.OptionsType,
+                        Json.Options
+                    )
+            );
         var options = merged.Deserialize(technique.OptionsType, Json.Options)!;
         var choices = technique.Choices(options).Select(c => WithOptions(task, weight, c, step.Placement)).ToList();
-        if (choices.Count == 0) return WithOptions(task, weight, new Treatment(technique, options), step.Placement);
+        if (choices.Count == 0)
+            return WithOptions(task, weight, new Treatment(technique, options), step.Placement);
         var worthwhile = choices.Where(c => c.Step is not null).Select(c => new LayerChoice(c.Step!, c.Plan!)).ToList();
         return choices.LastOrDefault(c => c.Step is not null) is { } largest ? largest with { Choices = worthwhile } : choices[0];
     }
 
     // Layers that share an input share an observation of it.
-    private static (List<LayerTask> Tasks, List<Observation> Observations) Observations(IReadOnlyList<LayerTask> tasks, IReadOnlyList<Weight> weights)
+    private static (List<LayerTask> Tasks, List<Observation> Observations) Observations(
+        IReadOnlyList<LayerTask> tasks,
+        IReadOnlyList<Weight> weights
+    )
     {
         var byName = weights.ToDictionary(w => w.Name, StringComparer.Ordinal);
         var found = new Dictionary<string, Observation>(StringComparer.Ordinal);
         var planned = new List<LayerTask>();
         foreach (var task in tasks)
         {
-            foreach (var view in task.Step is { } s ? Technique(s).Watches(byName[task.Name], Options(s)) : []) Observe([view], Statistics.Range | Statistics.Histogram);
+            foreach (var view in task.Step is { } s ? Technique(s).Watches(byName[task.Name], Options(s)) : [])
+                Observe([view], Statistics.Range | Statistics.Histogram);
             var wanted = task.Step is { } step ? Technique(step).Needs(Options(step)) : Statistics.None;
             if (wanted == Statistics.None)
             {
@@ -162,7 +261,8 @@ public sealed class Plan : Activity<PlanInput, Planned>
         int Observe(IReadOnlyList<InputView> views, Statistics wanted)
         {
             var key = JsonSerializer.Serialize(views, Json.Options);
-            if (!found.TryGetValue(key, out var observation)) observation = new Observation(found.Count, views, Statistics.None);
+            if (!found.TryGetValue(key, out var observation))
+                observation = new Observation(found.Count, views, Statistics.None);
             found[key] = observation with { Wanted = observation.Wanted | wanted };
             return observation.Index;
         }
@@ -170,12 +270,19 @@ public sealed class Plan : Activity<PlanInput, Planned>
 
     // As many as whoever wants most: a technique, the comparison of widths, or the correction of biases.
     private static int Samples(IEnumerable<LayerTask> tasks, bool mixed, BiasCorrectionOptions? corrects) =>
-        tasks.Where(t => t.Step is not null).Select(t => Technique(t.Step!).Samples(Options(t.Step!))).Append(mixed ? ModelTrial.MostRuns : 0).Append(corrects?.Samples ?? 0).Max();
+        tasks
+            .Where(t => t.Step is not null)
+            .Select(t => Technique(t.Step!).Samples(Options(t.Step!)))
+            .Append(mixed ? ModelTrial.MostRuns : 0)
+            .Append(corrects?.Samples ?? 0)
+            .Max();
 
     internal static object Options(RecipeStep step) => step.Options.Deserialize(Technique(step).OptionsType, Json.Options)!;
 
-    internal static LayerTechnique Technique(RecipeStep step) => LayerTechnique.All.First(t => t.Step == step.Step && t.Method == step.Method);
+    internal static LayerTechnique Technique(RecipeStep step) =>
+        LayerTechnique.All.First(t => t.Step == step.Step && t.Method == step.Method);
 
     private static bool Matches(string glob, LayerTask task) =>
-        FileSystemName.MatchesSimpleExpression(glob, task.Name, ignoreCase: false) || (task.Node is { } n && FileSystemName.MatchesSimpleExpression(glob, n, ignoreCase: false));
+        FileSystemName.MatchesSimpleExpression(glob, task.Name, ignoreCase: false)
+        || (task.Node is { } n && FileSystemName.MatchesSimpleExpression(glob, n, ignoreCase: false));
 }

@@ -40,7 +40,8 @@ public sealed class PlanCalibration : Activity<PlanInput, CalibrationPlanned>
     /// <summary>Runs that one activity observes.</summary>
     public const int ShardRuns = 32;
 
-    // Each activity unpacks the compressed samples before its own: so many of them unpack the data 32 times on the whole, however long it is.
+    // Each activity unpacks the compressed samples before its own: so many of them unpack the data 32 times on the whole, however long it
+    // is.
     private const int MostUnpacking = 64;
     private const int SyntheticRuns = 32;
 
@@ -51,21 +52,37 @@ public sealed class PlanCalibration : Activity<PlanInput, CalibrationPlanned>
         var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
         var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
-        using var data = await Evaluate.OpenDataAsync(store, request, new ModelIndex(request.Model, model, new Dictionary<string, Artifact>()), etags, cancellation);
+        using var data = await Evaluate.OpenDataAsync(
+            store,
+            request,
+            new ModelIndex(request.Model, model, new Dictionary<string, Artifact>()),
+            etags,
+            cancellation
+        );
         var none = data is null && InputSpec.WhyNone(model) is not null;
         var synthetic = none ? 0 : SyntheticRuns;
         var runs = data is null ? synthetic : (int)Math.Min(calibration.MostSamples, Math.Max(1, data.Runs / 2));
         var heldOut = data is null || data.Runs == runs ? 0 : data.Runs - runs;
         calibration = calibration with { Runs = runs, HeldOut = heldOut, Source = Source(none, data) };
-        if (data is { Compressed: true }) calibration = calibration with { ShardRuns = Math.Max(ShardRuns, (runs + MostUnpacking - 1) / MostUnpacking) };
-        await ModelWriter.WriteAsync(store, model, StorePath.Parent(request.Model), etags, RunNames.CalibrationModel(request.Work), 0, cancellation);
+        if (data is { Compressed: true })
+            calibration = calibration with { ShardRuns = Math.Max(ShardRuns, (runs + MostUnpacking - 1) / MostUnpacking) };
+        await ModelWriter.WriteAsync(
+            store,
+            model,
+            StorePath.Parent(request.Model),
+            etags,
+            RunNames.CalibrationModel(request.Work),
+            0,
+            cancellation
+        );
         await store.WriteJsonAsync(RunNames.Calibration(request.Work), calibration, cancellation);
         return new CalibrationPlanned(calibration.Shards, runs, calibration.Source);
     }
 
     private static string Source(bool none, NpzData? data)
     {
-        if (data is not null) return Evaluator.Data;
+        if (data is not null)
+            return Evaluator.Data;
         return none ? Evaluator.None : Evaluator.Synthetic;
     }
 }

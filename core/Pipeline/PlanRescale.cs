@@ -20,10 +20,22 @@ public sealed class PlanRescale : Activity<PlanInput, RescalePlanned>
         var graph = await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation);
         foreach (var name in new Func<string, string>[] { RunNames.Graph, RunNames.Files, RunNames.Recipe, RunNames.Normalized })
             if (name != RunNames.Recipe || request.Recipe is not null)
-                await store.WriteBytesAsync(name(before.Work), await store.ReadBytesAsync(name(request.Work), int.MaxValue, cancellation), cancellation);
-        if (recipe.Whole.Smooth is not { } smooth) return new RescalePlanned(0);
-        var observations = ChannelScaling.Of(ModelProto.Parser.ParseFrom(graph)).Select((v, i) => new Observation(i, [View(v)], Statistics.Channels)).ToList();
-        await store.WriteJsonAsync(RunNames.Calibration(before.Work), new Calibration(observations, smooth.Samples, 0, 0, ""), cancellation);
+                await store.WriteBytesAsync(
+                    name(before.Work),
+                    await store.ReadBytesAsync(name(request.Work), int.MaxValue, cancellation),
+                    cancellation
+                );
+        if (recipe.Whole.Smooth is not { } smooth)
+            return new RescalePlanned(0);
+        var observations = ChannelScaling
+            .Of(ModelProto.Parser.ParseFrom(graph))
+            .Select((v, i) => new Observation(i, [View(v)], Statistics.Channels))
+            .ToList();
+        await store.WriteJsonAsync(
+            RunNames.Calibration(before.Work),
+            new Calibration(observations, smooth.Samples, 0, 0, ""),
+            cancellation
+        );
         return new RescalePlanned(observations.Count);
     }
 

@@ -19,7 +19,14 @@ namespace Serverless.Core.Pipeline;
 /// <param name="Budget">The budget.</param>
 /// <param name="Best">The attempt to publish.</param>
 public sealed record PublishInput(
-    string RunId, RunRequest Request, string Status, DateTime Started, Inspected Inspected, Budget Budget, Attempt Best)
+    string RunId,
+    RunRequest Request,
+    string Status,
+    DateTime Started,
+    Inspected Inspected,
+    Budget Budget,
+    Attempt Best
+)
 {
     /// <summary>What the run has written; null where that is not known.</summary>
     public RunParts? Parts { get; init; }
@@ -40,7 +47,8 @@ public sealed class Publish : Activity<PublishInput, Published>
         if (!await AnyAsync(store, $"{from}/", cancellation) && await IsPublishedAsync(store, input, cancellation))
             return new Published(request.Output);
         if (await store.FindAsync($"{from}/{ModelWriter.ModelName}", cancellation) is null)
-            return await IsPublishedAsync(store, input, cancellation) ? new Published(request.Output)
+            return await IsPublishedAsync(store, input, cancellation)
+                ? new Published(request.Output)
                 : throw new DamagedWorkException($"{from}/{ModelWriter.ModelName} is missing.");
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
         var yaml = RecipeWriter.Write(recipe);
@@ -51,10 +59,15 @@ public sealed class Publish : Activity<PublishInput, Published>
         var widths = await RunParts.ReadAsync<WidthChoice>(store, RunNames.Widths(work, attempt), null, cancellation);
         var report = Describe(input, context.PeakMemory?.Invoke() ?? 0, await LayersAsync(store, work, attempt, cancellation)) with
         {
-            Folded = [.. (await store.ReadJsonAsync<IReadOnlyList<FoldedExpression>>(RunNames.Folded(work), cancellation))
-                .Select(f => new ReportFolded(f.Name, f.Operators, f.Type, f.BytesBefore, f.BytesAfter))],
+            Folded =
+            [
+                .. (await store.ReadJsonAsync<IReadOnlyList<FoldedExpression>>(RunNames.Folded(work), cancellation)).Select(
+                    f => new ReportFolded(f.Name, f.Operators, f.Type, f.BytesBefore, f.BytesAfter)
+                ),
+            ],
             Calibration = calibration is { } c
-                ? new ReportCalibration(c.Source, c.Runs, c.Source != Evaluation.Evaluator.Data || c.HeldOut > 0) : null,
+                ? new ReportCalibration(c.Source, c.Runs, c.Source != Evaluation.Evaluator.Data || c.HeldOut > 0)
+                : null,
             Rescaling = rescaled is { } s ? new ReportRescaling(s.Equalized, s.Smoothed, s.NotScaled, s.Inserted, s.Unchanged) : null,
             BiasCorrection = biases is { } b ? new ReportBiasCorrection(b.Layers.Count, b.Samples, b.Skipped) : null,
             Widths = widths is { } w ? Describe(w) : null,
@@ -73,8 +86,11 @@ public sealed class Publish : Activity<PublishInput, Published>
             await store.WriteBytesAsync($"{from}/{name}", bytes, cancellation);
             files.Add(new ReportFile(name, bytes.Length, Convert.ToHexStringLower(SHA256.HashData(bytes))));
         }
-        await store.WriteBytesAsync($"{from}/report.json",
-            JsonSerializer.SerializeToUtf8Bytes(report with { Files = files }, Json.Indented), cancellation);
+        await store.WriteBytesAsync(
+            $"{from}/report.json",
+            JsonSerializer.SerializeToUtf8Bytes(report with { Files = files }, Json.Indented),
+            cancellation
+        );
         await store.PublishAsync(from, request.Output, cancellation);
         return new Published(request.Output);
     }
@@ -89,14 +105,19 @@ public sealed class Publish : Activity<PublishInput, Published>
 
     private static ReportPoint Point(WidthPoint p) => new(p.SizeRatio, p.RelativeError);
 
-    private static ReportWidths Describe(WidthChoice w) => new([.. w.Curve.Select(Point)], Point(w.Chosen), w.LowerBound, w.LayersMeasured)
-    {
-        Tried = [.. w.Tried.Select(t => new ReportTried(t.LeastBits, t.Predicted.SizeRatio, t.Predicted.RelativeError, t.RelativeError))],
-    };
+    private static ReportWidths Describe(WidthChoice w) =>
+        new([.. w.Curve.Select(Point)], Point(w.Chosen), w.LowerBound, w.LayersMeasured)
+        {
+            Tried =
+            [
+                .. w.Tried.Select(t => new ReportTried(t.LeastBits, t.Predicted.SizeRatio, t.Predicted.RelativeError, t.RelativeError)),
+            ],
+        };
 
     private static async Task<bool> AnyAsync(IArtifactStore store, string prefix, CancellationToken cancellation)
     {
-        await foreach (var _ in store.ListAsync(prefix, cancellation)) return true;
+        await foreach (var _ in store.ListAsync(prefix, cancellation))
+            return true;
         return false;
     }
 
@@ -111,28 +132,63 @@ public sealed class Publish : Activity<PublishInput, Published>
         var (measure, loss) = figures.Loss;
         using var self = Process.GetCurrentProcess();
         return new Report(
-            input.Status, input.RunId, StorePath.Name(request.Model),
+            input.Status,
+            input.RunId,
+            StorePath.Name(request.Model),
             new ReportSize(input.Inspected.Bytes, best.Assembled.Bytes, (double)best.Assembled.Bytes / input.Inspected.Bytes),
             new ReportParameters(input.Inspected.Parameters, best.Assembled.Parameters, best.Assembled.Nonzero),
             new ReportFidelity(figures.Source, figures.Samples, figures.Cosine, figures.RelativeError, figures.Top1Agreement)
             {
-                NotCompared = figures.NotCompared, RepeatError = figures.RepeatError,
-                Outputs = [.. figures.Outputs.Select(o => new ReportOutput(
-                    o.Name, o.Type, o.Cosine, o.RelativeError, o.Compared, o.ChangedShapes, o.ElementsBefore, o.ElementsAfter))],
+                NotCompared = figures.NotCompared,
+                RepeatError = figures.RepeatError,
+                Outputs =
+                [
+                    .. figures.Outputs.Select(o => new ReportOutput(
+                        o.Name,
+                        o.Type,
+                        o.Cosine,
+                        o.RelativeError,
+                        o.Compared,
+                        o.ChangedShapes,
+                        o.ElementsBefore,
+                        o.ElementsAfter
+                    )),
+                ],
             },
             figures.AccuracyBefore is { } before ? new ReportAccuracy(before, figures.AccuracyAfter!.Value, figures.Labelled) : null,
-            figures.Latency is not { } l ? null : new ReportLatency(l.BeforeMs, l.AfterMs, l.Ratio, l.Segments)
-            {
-                RatioLow = l.RatioLow, RatioHigh = l.RatioHigh, Conclusive = l.Conclusive,
-            },
-            input.Budget is { MaxAccuracyLoss: null, MaxSizeRatio: null } ? null
-                : new ReportBudget(input.Budget.MaxAccuracyLoss, input.Budget.MaxSizeRatio, measure, loss, input.Status == RunResult.Succeeded),
-            layers, best.Number + 1, Math.Max(0, (DateTime.UtcNow - input.Started).TotalSeconds),
-            Math.Max(peakTogether, Math.Max(self.PeakWorkingSet64, best.Evaluated.PeakBytes))) { Predecessor = request.Predecessor };
+            figures.Latency is not { } l
+                ? null
+                : new ReportLatency(l.BeforeMs, l.AfterMs, l.Ratio, l.Segments)
+                {
+                    RatioLow = l.RatioLow,
+                    RatioHigh = l.RatioHigh,
+                    Conclusive = l.Conclusive,
+                },
+            input.Budget is { MaxAccuracyLoss: null, MaxSizeRatio: null }
+                ? null
+                : new ReportBudget(
+                    input.Budget.MaxAccuracyLoss,
+                    input.Budget.MaxSizeRatio,
+                    measure,
+                    loss,
+                    input.Status == RunResult.Succeeded
+                ),
+            layers,
+            best.Number + 1,
+            Math.Max(0, (DateTime.UtcNow - input.Started).TotalSeconds),
+            Math.Max(peakTogether, Math.Max(self.PeakWorkingSet64, best.Evaluated.PeakBytes))
+        )
+        {
+            Predecessor = request.Predecessor,
+        };
     }
 
     private static async Task<IReadOnlyList<ReportLayer>> LayersAsync(
-        IArtifactStore store, string work, int attempt, CancellationToken cancellation)
+        IArtifactStore store,
+        string work,
+        int attempt,
+        CancellationToken cancellation
+    )
     {
         var tasks = await LayerRecords.TasksAsync(store, work, attempt, cancellation);
         var results = (await LayerRecords.ResultsAsync(store, work, attempt, tasks, cancellation)).ToDictionary(r => r.Figures.Index);
@@ -143,11 +199,45 @@ public sealed class Publish : Activity<PublishInput, Published>
     {
         if (result?.Stored is not { } stored)
             return new ReportLayer(
-                task.Name, task.Node, task.Op, task.Dims, [], DataTypes.Bits(task.Data.DataType), 0, null, task.Data.Length, task.Data.Length, 0, 0, null, null, false, task.LeftAlone ?? result?.Figures.Note);
+                task.Name,
+                task.Node,
+                task.Op,
+                task.Dims,
+                [],
+                DataTypes.Bits(task.Data.DataType),
+                0,
+                null,
+                task.Data.Length,
+                task.Data.Length,
+                0,
+                0,
+                null,
+                null,
+                false,
+                task.LeftAlone ?? result?.Figures.Note
+            );
         var (layer, figures) = (stored.Layer, result.Figures);
         var sparsity = 1 - (double)layer.Nonzero / Math.Max(1, task.Shape.Elements);
         return new ReportLayer(
-            task.Name, task.Node, task.Op, task.Dims, [$"{task.Step!.Step}: {task.Step.Method}"], layer.BitsPerWeight, sparsity, null,
-            figures.BytesBefore, figures.BytesAfter, figures.Error, figures.Seconds, layer.Form.ToString(), layer.Block, figures.Reused, null) { Fallback = layer.Fallback };
+            task.Name,
+            task.Node,
+            task.Op,
+            task.Dims,
+            [$"{task.Step!.Step}: {task.Step.Method}"],
+            layer.BitsPerWeight,
+            sparsity,
+            null,
+            figures.BytesBefore,
+            figures.BytesAfter,
+            figures.Error,
+            figures.Seconds,
+            layer.Form.ToString(),
+            layer.Block,
+            figures.Reused,
+            null
+        )
+        {
+            Fallback = layer.Fallback,
+        };
     }
 }

@@ -11,7 +11,8 @@ public sealed record Budget(double? MaxAccuracyLoss, double? MaxSizeRatio, doubl
 
     /// <summary>Whether an attempt is within the budget. One whose loss cannot be told is not.</summary>
     public bool Meets(long bytesBefore, Attempt attempt) =>
-        !OverLoss(attempt) && (MaxAccuracyLoss is null || attempt.Evaluated.Figures.Loss.Loss is not null)
+        !OverLoss(attempt)
+        && (MaxAccuracyLoss is null || attempt.Evaluated.Figures.Loss.Loss is not null)
         && !(MaxSizeRatio is { } ratio && attempt.Assembled.Bytes > ratio * bytesBefore);
 
     /// <summary>What an attempt loses: infinitely much where its outputs are no numbers any more; 0 where it cannot be told.</summary>

@@ -32,28 +32,66 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
     {
         var (store, request) = (context.Store, input.Request);
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
-        var biases = await RunParts.ReadAsync<BiasCorrections>(store, RunNames.Biases(request.Work, input.Attempt), input.Parts?.Corrected, cancellation);
+        var biases = await RunParts.ReadAsync<BiasCorrections>(
+            store,
+            RunNames.Biases(request.Work, input.Attempt),
+            input.Parts?.Corrected,
+            cancellation
+        );
         var built = await AssembledGraph.BuildAsync(
-            store, request, input.Attempt, biases is { Layers.Count: > 0 } ? biases.Layers : null, input.Parts?.Calibrated, cancellation);
+            store,
+            request,
+            input.Attempt,
+            biases is { Layers.Count: > 0 } ? biases.Layers : null,
+            input.Parts?.Calibrated,
+            cancellation
+        );
         await NoteAsync(store, input, built.Floats, cancellation);
-        if (recipe.Whole.Simplify.Names == NameStyle.Short) ShortenWhereWorthwhile(built.Model);
-        var bytes = await ModelWriter.WriteAsync(store, built.Model, built.Folder, built.ETags, RunNames.Assembled(request.Work, input.Attempt), ModelWriter.ProtobufLimit, cancellation);
+        if (recipe.Whole.Simplify.Names == NameStyle.Short)
+            ShortenWhereWorthwhile(built.Model);
+        var bytes = await ModelWriter.WriteAsync(
+            store,
+            built.Model,
+            built.Folder,
+            built.ETags,
+            RunNames.Assembled(request.Work, input.Attempt),
+            ModelWriter.ProtobufLimit,
+            cancellation
+        );
         return new Reassembled(bytes, built.Parameters, built.Nonzero);
     }
 
     // Where the graph decided otherwise than the plan, the report says so.
-    private static async Task NoteAsync(IArtifactStore store, ReassembleInput input, IReadOnlyDictionary<string, string> floats, CancellationToken cancellation)
+    private static async Task NoteAsync(
+        IArtifactStore store,
+        ReassembleInput input,
+        IReadOnlyDictionary<string, string> floats,
+        CancellationToken cancellation
+    )
     {
-        if (floats.Count == 0) return;
+        if (floats.Count == 0)
+            return;
         var (work, attempt) = (input.Request.Work, input.Attempt);
-        var results = await LayerRecords.ResultsAsync(store, work, attempt, await LayerRecords.TasksAsync(store, work, attempt, cancellation), cancellation);
+        var results = await LayerRecords.ResultsAsync(
+            store,
+            work,
+            attempt,
+            await LayerRecords.TasksAsync(store, work, attempt, cancellation),
+            cancellation
+        );
         foreach (var together in results.Chunk(LayerRecords.ResultsTogether).Where(g => g.Any(r => floats.ContainsKey(r.Figures.Name))))
             await LayerRecords.WriteResultsAsync(store, work, attempt, [.. together.Select(Note)], cancellation);
 
-        LayerResult Note(LayerResult result) => !floats.TryGetValue(result.Figures.Name, out var why) ? result : result with
-        {
-            Stored = result.Stored! with { Layer = result.Stored.Layer with { Form = StorageForm.Folded, Fallback = $"weights only: {why}" } },
-        };
+        LayerResult Note(LayerResult result) =>
+            !floats.TryGetValue(result.Figures.Name, out var why)
+                ? result
+                : result with
+                {
+                    Stored = result.Stored! with
+                    {
+                        Layer = result.Stored.Layer with { Form = StorageForm.Folded, Fallback = $"weights only: {why}" },
+                    },
+                };
     }
 
     /// <summary>Shortens the names inside a graph where that saves a percent or more.</summary>
@@ -62,7 +100,10 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
         long before = model.CalculateSize();
         var trial = model.Clone();
         NameShortening.Apply(trial);
-        var payload = ModelIndex.Tensors(model).Sum(t => t.Tensor.DataLocation == TensorProto.Types.DataLocation.External ? TensorRef.From(t.Tensor, t.Place).Length : 0);
-        if (before - trial.CalculateSize() >= NamesWorthwhile * (before + payload)) NameShortening.Apply(model);
+        var payload = ModelIndex
+            .Tensors(model)
+            .Sum(t => t.Tensor.DataLocation == TensorProto.Types.DataLocation.External ? TensorRef.From(t.Tensor, t.Place).Length : 0);
+        if (before - trial.CalculateSize() >= NamesWorthwhile * (before + payload))
+            NameShortening.Apply(model);
     }
 }

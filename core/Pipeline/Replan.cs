@@ -40,29 +40,44 @@ public sealed class Replan : Activity<ReplanInput, Planned>
         var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
         var weights = Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal);
         var tasks = (await LayerRecords.TasksAsync(store, request.Work, input.Attempt, cancellation)).ToList();
-        if (input.Slower is { } slower) return await WriteAsync(store, input, InFloat(tasks, weights, slower), cancellation);
+        if (input.Slower is { } slower)
+            return await WriteAsync(store, input, InFloat(tasks, weights, slower), cancellation);
         var results = (await LayerRecords.ResultsAsync(store, request.Work, input.Attempt, tasks, cancellation)).Select(r => r.Figures);
-        var candidates = results.Where(r => r.Note is null)
-            .OrderByDescending(r => r.Error / Math.Max(1, r.BytesBefore - r.BytesAfter)).ThenBy(r => r.Index).ToList();
+        var candidates = results
+            .Where(r => r.Note is null)
+            .OrderByDescending(r => r.Error / Math.Max(1, r.BytesBefore - r.BytesAfter))
+            .ThenBy(r => r.Index)
+            .ToList();
         var share = Math.Max(1, (int)Math.Ceiling(candidates.Count * Math.Pow(2, input.Attempt) / FirstShare));
         var (moved, bytes) = (0, input.Bytes);
         foreach (var r in candidates)
         {
-            if (moved == share) break;
+            if (moved == share)
+                break;
             var next = Gentler(tasks[r.Index], weights[r.Name]);
             var grown = bytes - r.BytesAfter + (next.Plan?.BytesAfter ?? next.Data.Length);
-            if (input.LargestBytes is { } most && grown > most) continue;
+            if (input.LargestBytes is { } most && grown > most)
+                continue;
             (tasks[r.Index], bytes) = (next, grown);
             moved++;
         }
-        if (moved == 0 || tasks.All(t => t.Step is null)) return new Planned(0, tasks.Count, 0, new Recipes.StepPlacement());
+        if (moved == 0 || tasks.All(t => t.Step is null))
+            return new Planned(0, tasks.Count, 0, new Recipes.StepPlacement());
         return await WriteAsync(store, input, tasks, cancellation);
     }
 
-    private static async Task<Planned> WriteAsync(IArtifactStore store, ReplanInput input, IReadOnlyList<LayerTask> tasks, CancellationToken cancellation)
+    private static async Task<Planned> WriteAsync(
+        IArtifactStore store,
+        ReplanInput input,
+        IReadOnlyList<LayerTask> tasks,
+        CancellationToken cancellation
+    )
     {
         var ordered = tasks.OrderBy(t => t.Step is null).ThenBy(t => t.Index).Select((t, i) => t with { Index = i }).ToList();
-        return Plan.Summary(ordered) with { Tasks = await LayerRecords.WriteTasksAsync(store, input.Request.Work, input.Attempt + 1, ordered, cancellation) };
+        return Plan.Summary(ordered) with
+        {
+            Tasks = await LayerRecords.WriteTasksAsync(store, input.Request.Work, input.Attempt + 1, ordered, cancellation),
+        };
     }
 
     // The layers that integer kernels compute, in float with their weights in as many bits.
@@ -80,7 +95,12 @@ public sealed class Replan : Activity<ReplanInput, Planned>
         var technique = Plan.Technique(task.Step!);
         var gentler = technique.Gentler(task.Step!.Options.Deserialize(technique.OptionsType, Json.Options)!);
         return gentler is null
-            ? task with { Step = null, Plan = null, LeftAlone = "left as it was to meet the loss budget" }
+            ? task with
+            {
+                Step = null,
+                Plan = null,
+                LeftAlone = "left as it was to meet the loss budget",
+            }
             : Plan.WithOptions(task, weight, gentler);
     }
 }

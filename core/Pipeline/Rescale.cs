@@ -39,14 +39,21 @@ public sealed class Rescale : Activity<PlanInput, Rescaled>
         var divided = new double[]?[values.Count];
         if (recipe.Whole.Equalize is { } equalize)
         {
-            var small = values.Where(v => v.FromLayer && v.Takers.Append(v.Makers[0]).All(t => t.Tensor.Dims.Aggregate(1L, (a, b) => a * b) <= LargestEqualized)).ToList();
+            var small = values
+                .Where(v =>
+                    v.FromLayer && v.Takers.Append(v.Makers[0]).All(t => t.Tensor.Dims.Aggregate(1L, (a, b) => a * b) <= LargestEqualized)
+                )
+                .ToList();
             var widest = new Dictionary<TensorProto, float[,]>(ReferenceEqualityComparer.Instance);
-            foreach (var t in small.SelectMany(v => v.Takers.Append(v.Makers[0]))) widest[t.Tensor] = widest.GetValueOrDefault(t.Tensor) ?? await constants.WidestAsync(t.Tensor, cancellation);
+            foreach (var t in small.SelectMany(v => v.Takers.Append(v.Makers[0])))
+                widest[t.Tensor] = widest.GetValueOrDefault(t.Tensor) ?? await constants.WidestAsync(t.Tensor, cancellation);
             var scales = Equalization.Solve(small, t => widest[t.Tensor], equalize);
             var solved = new Dictionary<ChannelScaling, double[]?>(ReferenceEqualityComparer.Instance);
-            for (var i = 0; i < small.Count; i++) solved[small[i]] = scales[i];
+            for (var i = 0; i < small.Count; i++)
+                solved[small[i]] = scales[i];
             for (var i = 0; i < values.Count; i++)
-                if (solved.TryGetValue(values[i], out var by)) Divide(values[i], divided[i] = by!);
+                if (solved.TryGetValue(values[i], out var by))
+                    Divide(values[i], divided[i] = by!);
         }
         var equalized = divided.Count(d => d is not null);
         var (smoothed, unchanged, inserted) = (0, 0, new List<(ChannelScaling Value, double[] Scales)>());
@@ -56,15 +63,21 @@ public sealed class Rescale : Activity<PlanInput, Rescaled>
             for (var i = 0; i < values.Count; i++)
             {
                 // Between layers the largest magnitude of a channel says little of most samples: rectified, it is silent in many.
-                if (values[i].NeedsNode && !smooth.Insert || values[i].FromLayer && smooth.Strength is null) continue;
-                if ((await observed.ReadAsync(i, cancellation)).Channels is not { Count: > 0 } seen || seen.Channels != values[i].Channels) continue;
-                if (await StrengthAsync(values[i], new SmoothingSearch(seen, divided[i]), constants, smooth.Strength, cancellation) is not { } scales)
+                if (values[i].NeedsNode && !smooth.Insert || values[i].FromLayer && smooth.Strength is null)
+                    continue;
+                if ((await observed.ReadAsync(i, cancellation)).Channels is not { Count: > 0 } seen || seen.Channels != values[i].Channels)
+                    continue;
+                if (
+                    await StrengthAsync(values[i], new SmoothingSearch(seen, divided[i]), constants, smooth.Strength, cancellation)
+                    is not { } scales
+                )
                 {
                     (unchanged, divided[i]) = (unchanged + 1, divided[i] ?? []);
                     continue;
                 }
                 Divide(values[i], divided[i] = scales);
-                if (values[i].NeedsNode) inserted.Add((values[i], scales));
+                if (values[i].NeedsNode)
+                    inserted.Add((values[i], scales));
                 smoothed++;
             }
         }
@@ -73,7 +86,13 @@ public sealed class Rescale : Activity<PlanInput, Rescaled>
         await store.WriteJsonAsync(RunNames.Normalized(request.Work), normalized, cancellation);
         await store.WriteJsonAsync(RunNames.Files(request.Work), etags, cancellation);
         var layers = Weight.Of(model).Count(w => w.Uses.Any(u => u is { Op: "Conv" or "MatMul" or "Gemm", Input: 1 }));
-        var rescaled = new Rescaled(equalized, smoothed, layers - values.Where((_, i) => divided[i] is not null).Sum(v => v.Takers.Count), inserted.Count, unchanged);
+        var rescaled = new Rescaled(
+            equalized,
+            smoothed,
+            layers - values.Where((_, i) => divided[i] is not null).Sum(v => v.Takers.Count),
+            inserted.Count,
+            unchanged
+        );
         await store.WriteJsonAsync(RunNames.Rescaled(request.Work), rescaled, cancellation);
         return rescaled;
 
@@ -82,24 +101,38 @@ public sealed class Rescale : Activity<PlanInput, Rescaled>
         {
             var first = new Dictionary<string, NodeProto>(StringComparer.Ordinal);
             foreach (var n in model.Graph.Node)
-                if (n is { OpType: "Conv", Input.Count: > 1 }) first.TryAdd(n.Input[1], n);
+                if (n is { OpType: "Conv", Input.Count: > 1 })
+                    first.TryAdd(n.Input[1], n);
             return first;
         }
 
         void Divide(ChannelScaling value, double[] by)
         {
-            foreach (var maker in value.Makers) constants.Multiply(maker, c => 1 / by[c]);
-            if (value.FromLayer && convolutions.GetValueOrDefault(value.Makers[0].Tensor.Name) is { } conv && normalized.TryGetValue(conv.Output[0], out var made))
+            foreach (var maker in value.Makers)
+                constants.Multiply(maker, c => 1 / by[c]);
+            if (
+                value.FromLayer
+                && convolutions.GetValueOrDefault(value.Makers[0].Tensor.Name) is { } conv
+                && normalized.TryGetValue(conv.Output[0], out var made)
+            )
                 normalized[conv.Output[0]] = made.DividedBy(by);
-            foreach (var taker in value.Takers) constants.Multiply(taker, c => by[c]);
+            foreach (var taker in value.Takers)
+                constants.Multiply(taker, c => by[c]);
         }
     }
 
     // Null when the value is best as it is.
-    private static async Task<double[]?> StrengthAsync(ChannelScaling value, SmoothingSearch search, ScaledConstants constants, double? strength, CancellationToken cancellation)
+    private static async Task<double[]?> StrengthAsync(
+        ChannelScaling value,
+        SmoothingSearch search,
+        ScaledConstants constants,
+        double? strength,
+        CancellationToken cancellation
+    )
     {
         var layers = value.Takers.Select(t => (t.Tensor, Seen: search.Of(t))).ToList();
-        foreach (var (tensor, seen) in layers) await EachAsync(tensor, seen.SeeChannels);
+        foreach (var (tensor, seen) in layers)
+            await EachAsync(tensor, seen.SeeChannels);
         // NaN and infinite weights have no scales.
         if (strength is { } given)
             return search.Scales(given) is var scales && scales.All(s => double.IsFinite(s) && s > 0) ? scales : null;
@@ -110,52 +143,78 @@ public sealed class Rescale : Activity<PlanInput, Rescaled>
         }
         return search.Best(value.NeedsNode ? WorthANode : 1);
 
-        Task EachAsync(TensorProto tensor, Action<long, ReadOnlySpan<float>> see) => constants.ReadAsync(tensor, (first, floats) =>
-        {
-            see(first, floats.Span);
-            return Task.CompletedTask;
-        }, cancellation);
+        Task EachAsync(TensorProto tensor, Action<long, ReadOnlySpan<float>> see) =>
+            constants.ReadAsync(
+                tensor,
+                (first, floats) =>
+                {
+                    see(first, floats.Span);
+                    return Task.CompletedTask;
+                },
+                cancellation
+            );
     }
 
     private static void Insert(ModelProto model, List<(ChannelScaling Value, double[] Scales)> inserted)
     {
-        if (inserted.Count == 0) return;
+        if (inserted.Count == 0)
+            return;
         var edit = new ModelEdit(model);
         var byInput = edit.Roots[0].Nodes.Where(n => n.Input.Count > 1).ToLookup(n => n.Input[0], StringComparer.Ordinal);
         using var batch = edit.Batch();
         foreach (var (value, scales) in inserted)
         {
-            var by = edit.AddConstant(edit.Roots[0], value.Value + "_s", ModelEdit.Tensor([.. scales.Select(s => (float)(1 / s))], scales.Length));
+            var by = edit.AddConstant(
+                edit.Roots[0],
+                value.Value + "_s",
+                ModelEdit.Tensor([.. scales.Select(s => (float)(1 / s))], scales.Length)
+            );
             var divided = edit.FreshName(value.Value + "_d");
             var takers = value.Takers.Select(t => t.Tensor.Name).ToHashSet(StringComparer.Ordinal);
             var products = byInput[value.Value].Where(n => takers.Contains(n.Input[1])).ToList();
-            foreach (var p in products) p.Input[0] = divided;
+            foreach (var p in products)
+                p.Input[0] = divided;
             ModelEdit.Replace(edit.Roots[0], products[0], [ModelEdit.Node("Mul", [value.Value, by], [divided]), products[0]]);
         }
     }
 
     // The changed constants stream into one object, and the graph that points there is written last.
-    private static async Task WriteAsync(IArtifactStore store, RunRequest request, ModelProto model, ScaledConstants constants, CancellationToken cancellation)
+    private static async Task WriteAsync(
+        IArtifactStore store,
+        RunRequest request,
+        ModelProto model,
+        ScaledConstants constants,
+        CancellationToken cancellation
+    )
     {
         var path = $"{request.Work}/rescaled.bin";
         var places = new List<(TensorProto Tensor, long Offset, long Length)>();
-        await store.WriteAsync(path, async (stream, token) =>
-        {
-            places.Clear();
-            long at = 0;
-            foreach (var tensor in constants.Changed)
+        await store.WriteAsync(
+            path,
+            async (stream, token) =>
             {
-                var start = at;
-                await constants.ReadAsync(tensor, async (_, floats) =>
+                places.Clear();
+                long at = 0;
+                foreach (var tensor in constants.Changed)
                 {
-                    var bytes = MemoryMarshal.AsBytes(floats.Span).ToArray();
-                    await stream.WriteAsync(bytes, token);
-                    at += bytes.Length;
-                }, token);
-                places.Add((tensor, start, at - start));
-            }
-        }, cancellation);
-        foreach (var (tensor, offset, length) in places) TensorRef.Point(tensor, ModelWriter.InStore(path), offset, length);
+                    var start = at;
+                    await constants.ReadAsync(
+                        tensor,
+                        async (_, floats) =>
+                        {
+                            var bytes = MemoryMarshal.AsBytes(floats.Span).ToArray();
+                            await stream.WriteAsync(bytes, token);
+                            at += bytes.Length;
+                        },
+                        token
+                    );
+                    places.Add((tensor, start, at - start));
+                }
+            },
+            cancellation
+        );
+        foreach (var (tensor, offset, length) in places)
+            TensorRef.Point(tensor, ModelWriter.InStore(path), offset, length);
         await store.WriteBytesAsync(RunNames.Graph(request.Work), model.ToByteArray(), cancellation);
     }
 }

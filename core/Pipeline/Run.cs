@@ -51,7 +51,17 @@ public sealed record RunResult(string Status, string Output, long BytesBefore, l
 /// <param name="Plan">What the technique will do.</param>
 /// <param name="LeftAlone">Why nothing is done, or null.</param>
 public sealed record LayerTask(
-    int Index, string Name, string? Node, string Op, long[] Dims, WeightData Data, LayerShape Shape, RecipeStep? Step, LayerPlan? Plan, string? LeftAlone)
+    int Index,
+    string Name,
+    string? Node,
+    string Op,
+    long[] Dims,
+    WeightData Data,
+    LayerShape Shape,
+    RecipeStep? Step,
+    LayerPlan? Plan,
+    string? LeftAlone
+)
 {
     /// <summary>The observation of its input, or null.</summary>
     public int? Observation { get; init; }
@@ -79,7 +89,16 @@ public sealed record LayerChoice(RecipeStep Step, LayerPlan Plan);
 /// <param name="Reused">Taken from an earlier run.</param>
 /// <param name="Note">Why it was left alone, or null.</param>
 public sealed record CompressedLayer(
-    int Index, string Name, long BytesBefore, long BytesAfter, int Bits, double Error, double Seconds, bool Reused, string? Note);
+    int Index,
+    string Name,
+    long BytesBefore,
+    long BytesAfter,
+    int Bits,
+    double Error,
+    double Seconds,
+    bool Reused,
+    string? Note
+);
 
 /// <summary>Ids and places of a run.</summary>
 public static class RunNames
@@ -89,7 +108,8 @@ public static class RunNames
 
     // Bytes of UTF-8. Twice in a path, of which blob storage takes 1,024 characters; once in a file name, of 255 bytes.
     private const int LongestName = 120;
-    private const string AgainPrefix = "again-", Forbidden = "/\\:#?";
+    private const string AgainPrefix = "again-",
+        Forbidden = "/\\:#?";
 
     /// <summary>
     /// The drop's name (its first 120 bytes of UTF-8, whole characters) plus 12 hex digits of SHA-256 over its parts' paths and
@@ -100,7 +120,8 @@ public static class RunNames
         var text = string.Join('\n', parts.OrderBy(p => p.Path, StringComparer.Ordinal).Select(p => $"{p.Path}|{p.ETag}"));
         // What an orchestration's id may not hold, and names that a path has another use for.
         name = string.Concat(StorePath.Cut(Printable.Plain(name, '-'), LongestName).Select(c => Forbidden.Contains(c) ? '-' : c));
-        if (name.Trim('.').Length == 0) name = "model";
+        if (name.Trim('.').Length == 0)
+            name = "model";
         return $"{name}-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)))[..12]}";
     }
 
@@ -172,7 +193,8 @@ public static class RunNames
     public static string StatisticsPart(string work, int shard) => $"{StatisticsParts(work)}/{shard:D6}.statistics";
 
     /// <summary>Statistics of all samples, of some observations together.</summary>
-    public static string Statistics(string work, int observation) => $"{work}/calibration/{observation / MergeStatistics.Most * MergeStatistics.Most:D6}.statistics";
+    public static string Statistics(string work, int observation) =>
+        $"{work}/calibration/{observation / MergeStatistics.Most * MergeStatistics.Most:D6}.statistics";
 
     /// <summary>What each choice for some layers costs, from one layer on.</summary>
     public static string Sensitivities(string work, int from) => $"{work}/widths/{from:D6}.json";

@@ -15,6 +15,7 @@ public sealed record RunParts(bool Calibrated, bool Corrected, bool Rescaled)
     /// <param name="cancellation">Cancels the read.</param>
     /// <returns>Null where it was not written.</returns>
     /// <exception cref="DamagedWorkException">It was written, and is gone or damaged.</exception>
-    internal static async Task<T?> ReadAsync<T>(IArtifactStore store, string path, bool? written, CancellationToken cancellation) where T : class =>
+    internal static async Task<T?> ReadAsync<T>(IArtifactStore store, string path, bool? written, CancellationToken cancellation)
+        where T : class =>
         written ?? await store.FindAsync(path, cancellation) is not null ? await store.ReadJsonAsync<T>(path, cancellation) : null;
 }

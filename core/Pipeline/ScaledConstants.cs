@@ -22,9 +22,12 @@ internal sealed class ScaledConstants(IArtifactStore store, string folder, IRead
     /// <summary>Multiplies channels, besides what they are multiplied by already.</summary>
     public void Multiply(ChannelConstant constant, Func<int, double> by)
     {
-        if (!factors.TryGetValue(constant.Tensor, out var axes)) factors[constant.Tensor] = axes = [];
-        if (!axes.TryGetValue(constant.Axis, out var f)) axes[constant.Axis] = f = Enumerable.Repeat(1.0, (int)constant.Tensor.Dims[constant.Axis]).ToArray();
-        for (var c = 0; c < f.Length; c++) f[c] *= by(c);
+        if (!factors.TryGetValue(constant.Tensor, out var axes))
+            factors[constant.Tensor] = axes = [];
+        if (!axes.TryGetValue(constant.Axis, out var f))
+            axes[constant.Axis] = f = Enumerable.Repeat(1.0, (int)constant.Tensor.Dims[constant.Axis]).ToArray();
+        for (var c = 0; c < f.Length; c++)
+            f[c] *= by(c);
     }
 
     /// <summary>Reads a constant as it is to be.</summary>
@@ -44,7 +47,13 @@ internal sealed class ScaledConstants(IArtifactStore store, string folder, IRead
             return;
         }
         var path = ModelWriter.Resolve(folder, file);
-        await using var reader = await new WeightData(path, etags.GetValueOrDefault(path), reference.Offset, reference.Length, reference.DataType).OpenAsync(store, cancellation);
+        await using var reader = await new WeightData(
+            path,
+            etags.GetValueOrDefault(path),
+            reference.Offset,
+            reference.Length,
+            reference.DataType
+        ).OpenAsync(store, cancellation);
         var floats = ArrayPool<float>.Shared.Rent(Chunk);
         try
         {
@@ -63,7 +72,8 @@ internal sealed class ScaledConstants(IArtifactStore store, string folder, IRead
 
         void Scale(Span<float> part, long first)
         {
-            if (axes is null) return;
+            if (axes is null)
+                return;
             for (var i = 0; i < part.Length; i++)
             {
                 var (row, column) = layout.Place(first + i);
@@ -77,15 +87,19 @@ internal sealed class ScaledConstants(IArtifactStore store, string folder, IRead
     {
         var layout = ChannelLayout.Of(tensor);
         var most = new float[tensor.Dims[0], layout.Width];
-        await ReadAsync(tensor, (first, floats) =>
-        {
-            for (var i = 0; i < floats.Length; i++)
+        await ReadAsync(
+            tensor,
+            (first, floats) =>
             {
-                var (row, column) = layout.Place(first + i);
-                most[row, column] = Math.Max(most[row, column], MathF.Abs(floats.Span[i]));
-            }
-            return Task.CompletedTask;
-        }, cancellation);
+                for (var i = 0; i < floats.Length; i++)
+                {
+                    var (row, column) = layout.Place(first + i);
+                    most[row, column] = Math.Max(most[row, column], MathF.Abs(floats.Span[i]));
+                }
+                return Task.CompletedTask;
+            },
+            cancellation
+        );
         return most;
     }
 }

@@ -28,11 +28,14 @@ public sealed record StoredDrop(string Name, string Model, string? Recipe, strin
     {
         var (drops, misplaced) = (new List<StoredDrop>(), new List<MisplacedModel>());
         var blobs = new List<Artifact>();
-        await foreach (var a in store.ListAsync(container + "/", cancellation)) blobs.Add(a);
+        await foreach (var a in store.ListAsync(container + "/", cancellation))
+            blobs.Add(a);
         foreach (var group in blobs.GroupBy(b => Root(b.Path) ?? b.Path))
         {
-            if (Of(group.Key, [.. group]) is { } drop) drops.Add(drop);
-            else if (MisplacedModel.Of(group.Key, [.. group]) is { } other) misplaced.Add(other);
+            if (Of(group.Key, [.. group]) is { } drop)
+                drops.Add(drop);
+            else if (MisplacedModel.Of(group.Key, [.. group]) is { } other)
+                misplaced.Add(other);
         }
         return new DropListing(drops, misplaced);
     }
@@ -40,10 +43,13 @@ public sealed record StoredDrop(string Name, string Model, string? Recipe, strin
     /// <summary>The drop that a blob belongs to; null when it holds no model, or not exactly one.</summary>
     public static async Task<StoredDrop?> FindAsync(IArtifactStore store, string path, CancellationToken cancellation)
     {
-        if (Root(path) is not { } root) return null;
-        if (root == path) return await store.FindAsync(path, cancellation) is { } single ? Of(root, [single]) : null;
+        if (Root(path) is not { } root)
+            return null;
+        if (root == path)
+            return await store.FindAsync(path, cancellation) is { } single ? Of(root, [single]) : null;
         var parts = new List<Artifact>();
-        await foreach (var a in store.ListAsync(root + "/", cancellation)) parts.Add(a);
+        await foreach (var a in store.ListAsync(root + "/", cancellation))
+            parts.Add(a);
         return Of(root, parts);
     }
 
@@ -52,15 +58,19 @@ public sealed record StoredDrop(string Name, string Model, string? Recipe, strin
     {
         var root = Root(path) ?? path;
         var parts = new List<Artifact>();
-        if (root == path) parts.Add(new Artifact(path, 0, ""));
-        else await foreach (var a in store.ListAsync(root + "/", cancellation)) parts.Add(a);
+        if (root == path)
+            parts.Add(new Artifact(path, 0, ""));
+        else
+            await foreach (var a in store.ListAsync(root + "/", cancellation))
+                parts.Add(a);
         return Of(root, parts) is null ? MisplacedModel.Of(root, parts) : null;
     }
 
     private static StoredDrop? Of(string root, IReadOnlyList<Artifact> parts)
     {
         var models = parts.Where(p => IsModel(p.Path) && IsInPlace(root, p.Path)).ToList();
-        if (models.Count != 1 || Root(models[0].Path) is null) return null;
+        if (models.Count != 1 || Root(models[0].Path) is null)
+            return null;
         var name = models[0].Path == root ? Path.GetFileNameWithoutExtension(root) : StorePath.Name(root);
         return new StoredDrop(name, models[0].Path, Beside("recipe.yaml"), Beside("data.npz"), parts);
 
@@ -68,9 +78,11 @@ public sealed record StoredDrop(string Name, string Model, string? Recipe, strin
     }
 
     // CONTAINER/NAME.onnx, or CONTAINER/NAME of what lies under it.
-    private static string? Root(string path) => path.Split('/') is [var container, var name, ..] && name.Length > 0 ? $"{container}/{name}" : null;
+    private static string? Root(string path) =>
+        path.Split('/') is [var container, var name, ..] && name.Length > 0 ? $"{container}/{name}" : null;
 
     internal static bool IsInPlace(string root, string path) => path == root || StorePath.Parent(path) == root;
 
-    internal static bool IsModel(string path) => path.EndsWith(".onnx", StringComparison.OrdinalIgnoreCase) && StorePath.Name(path) != Student;
+    internal static bool IsModel(string path) =>
+        path.EndsWith(".onnx", StringComparison.OrdinalIgnoreCase) && StorePath.Name(path) != Student;
 }

@@ -14,8 +14,10 @@ internal sealed record WidthTrial(WidthCandidate Candidate, TrialLoss Loss);
 /// <param name="tryOut">Tries a choice.</param>
 internal sealed class WidthSearch(WidthSpace space, long target, Func<WidthCandidate, Task<TrialLoss>> tryOut)
 {
-    private const int Drawn = 8, Elite = 3;
-    private const double Spread = 1, LeastSpread = 0.25;
+    private const int Drawn = 8,
+        Elite = 3;
+    private const double Spread = 1,
+        LeastSpread = 0.25;
     private readonly Dictionary<string, WidthTrial> tried = new(StringComparer.Ordinal);
 
     /// <summary>Tries candidates, then draws more.</summary>
@@ -24,7 +26,8 @@ internal sealed class WidthSearch(WidthSpace space, long target, Func<WidthCandi
     /// <returns>All that were tried, best first.</returns>
     public async Task<IReadOnlyList<WidthTrial>> RunAsync(IReadOnlyList<WidthCandidate> start, int rounds)
     {
-        foreach (var candidate in start) await TryAsync(candidate);
+        foreach (var candidate in start)
+            await TryAsync(candidate);
         var random = new Random(1);
         var (mean, spread) = (new double[space.Open.Count], Enumerable.Repeat(Spread, space.Open.Count).ToArray());
         var drawn = new List<(double[] Weights, double Loss)>();
@@ -35,7 +38,8 @@ internal sealed class WidthSearch(WidthSpace space, long target, Func<WidthCandi
             for (var i = 0; i < Drawn; i++)
             {
                 var weights = mean.Select((m, layer) => m + (spread[layer] * Normal(random))).ToArray();
-                if (space.Fit(floors[i % floors.Count], target, [.. weights.Select(Math.Exp)]) is { } candidate) drawn.Add((weights, Cost(await TryAsync(candidate))));
+                if (space.Fit(floors[i % floors.Count], target, [.. weights.Select(Math.Exp)]) is { } candidate)
+                    drawn.Add((weights, Cost(await TryAsync(candidate))));
             }
             var elite = drawn.OrderBy(d => d.Loss).Take(Elite).ToList();
             for (var layer = 0; layer < mean.Length && elite.Count > 1; layer++)
@@ -56,5 +60,6 @@ internal sealed class WidthSearch(WidthSpace space, long target, Func<WidthCandi
     }
 
     // Box and Muller 1958.
-    private static double Normal(Random random) => Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble());
+    private static double Normal(Random random) =>
+        Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble());
 }

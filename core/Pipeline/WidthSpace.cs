@@ -17,7 +17,9 @@ internal sealed record WidthCandidate(int LeastBits, int[] Chosen, long Bytes, d
 /// <summary>The layers whose width is open, with what each choice takes and costs, and the model around them.</summary>
 internal sealed class WidthSpace
 {
-    private const int ReferenceBits = 4, MostFits = 7, DrawnSteps = 2000;
+    private const int ReferenceBits = 4,
+        MostFits = 7,
+        DrawnSteps = 2000;
     private const double CloseEnough = 0.001;
     private readonly ModelProto graph;
     private readonly NameStyle names;
@@ -35,7 +37,21 @@ internal sealed class WidthSpace
         referenceBytes = new Lazy<long>(() => Weigh(Reference));
         var reference = Reference.Select((c, i) => measured[i].Losses[c]).ToList();
         ScoreScale = reference.Sum(l => l.Scores) is > 0 and var scores ? reference.Sum(l => l.Outputs) / scores : 0;
-        Items = [.. measured.Select((m, i) => m.Losses.Select((l, c) => new KnapsackChoice(m.Made.Count == 0 ? Open[i].Data.Length : Open[i].Choices[c].Plan.BytesAfter, l.Together(ScoreScale))).ToList())];
+        Items =
+        [
+            .. measured.Select(
+                (m, i) =>
+                    m
+                        .Losses.Select(
+                            (l, c) =>
+                                new KnapsackChoice(
+                                    m.Made.Count == 0 ? Open[i].Data.Length : Open[i].Choices[c].Plan.BytesAfter,
+                                    l.Together(ScoreScale)
+                                )
+                        )
+                        .ToList()
+            ),
+        ];
     }
 
     /// <summary>The layers.</summary>
@@ -60,17 +76,35 @@ internal sealed class WidthSpace
     public int Measured => measured.Count(m => m.Measured > 0);
 
     /// <summary>Reads what was measured.</summary>
-    public static async Task<WidthSpace> ReadAsync(IArtifactStore store, RunRequest request, IReadOnlyList<LayerTask> tasks, NameStyle names, CancellationToken cancellation)
+    public static async Task<WidthSpace> ReadAsync(
+        IArtifactStore store,
+        RunRequest request,
+        IReadOnlyList<LayerTask> tasks,
+        NameStyle names,
+        CancellationToken cancellation
+    )
     {
         var measured = new List<LayerSensitivity>();
         foreach (var together in tasks.Where(t => t.Choices.Count > 0).GroupBy(t => t.Index / MeasureLayers.Most * MeasureLayers.Most))
-            measured.AddRange(await store.ReadJsonAsync<IReadOnlyList<LayerSensitivity>>(RunNames.Sensitivities(request.Work, together.Key), cancellation));
-        return new WidthSpace(ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation)), names, tasks, measured);
+            measured.AddRange(
+                await store.ReadJsonAsync<IReadOnlyList<LayerSensitivity>>(RunNames.Sensitivities(request.Work, together.Key), cancellation)
+            );
+        return new WidthSpace(
+            ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation)),
+            names,
+            tasks,
+            measured
+        );
     }
 
     /// <summary>The encodings of a choice; layers that cannot be compressed are left out.</summary>
     public IReadOnlyList<(string Name, StoredLayer Stored)> Layers(int[] chosen) =>
-        [.. chosen.Select((c, i) => (i, c)).Where(x => measured[x.i].Made.Count > 0).Select(x => (Open[x.i].Name, measured[x.i].Made[x.c]))];
+        [
+            .. chosen
+                .Select((c, i) => (i, c))
+                .Where(x => measured[x.i].Made.Count > 0)
+                .Select(x => (Open[x.i].Name, measured[x.i].Made[x.c])),
+        ];
 
     /// <summary>Bytes of the model with a choice in place, as it would be written: with its weights in the place of references.</summary>
     public long Weigh(int[] chosen)
@@ -78,10 +112,17 @@ internal sealed class WidthSpace
         var model = graph.Clone();
         var (edit, weights) = (new ModelEdit(model), Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal));
         using (edit.Batch(weights.Values.Select(w => ModelEdit.Outermost(w.Scope)).Distinct()))
-            foreach (var (name, stored) in Layers(chosen)) Forms.Apply(edit, weights[name], stored.Layer, stored.Shard);
-        if (names == NameStyle.Short) Reassemble.ShortenWhereWorthwhile(model);
+            foreach (var (name, stored) in Layers(chosen))
+                Forms.Apply(edit, weights[name], stored.Layer, stored.Shard);
+        if (names == NameStyle.Short)
+            Reassemble.ShortenWhereWorthwhile(model);
         long payload = 0;
-        foreach (var (tensor, place) in ModelIndex.Tensors(model).Where(t => t.Tensor.DataLocation == TensorProto.Types.DataLocation.External).ToList())
+        foreach (
+            var (tensor, place) in ModelIndex
+                .Tensors(model)
+                .Where(t => t.Tensor.DataLocation == TensorProto.Types.DataLocation.External)
+                .ToList()
+        )
         {
             var length = TensorRef.From(tensor, place).Length;
             tensor.ExternalData.Clear();
@@ -105,15 +146,22 @@ internal sealed class WidthSpace
     {
         var found = new List<WidthCandidate>();
         foreach (var bits in Widths)
-            if (Fit(bits, target, null) is { } s) found.Add(s);
+            if (Fit(bits, target, null) is { } s)
+                found.Add(s);
         // One width throughout, the widest that fits.
-        if (Widths.Select(bits => Candidate(bits, [.. Open.Select(t => From(t, bits))])).LastOrDefault(u => u.Bytes <= target) is { } uniform) found.Add(uniform);
-        if (found.Count == 0) found.Add(Candidate(0, Knapsack.Least(Items, Items.Sum(i => i.Min(c => c.Bytes)))!.Chosen));
+        if (
+            Widths.Select(bits => Candidate(bits, [.. Open.Select(t => From(t, bits))])).LastOrDefault(u => u.Bytes <= target) is
+            { } uniform
+        )
+            found.Add(uniform);
+        if (found.Count == 0)
+            found.Add(Candidate(0, Knapsack.Least(Items, Items.Sum(i => i.Min(c => c.Bytes)))!.Chosen));
         return [.. found.DistinctBy(f => string.Join(',', f.Chosen))];
     }
 
     /// <summary>A choice with its figures.</summary>
-    public WidthCandidate Candidate(int leastBits, int[] chosen) => new(leastBits, chosen, Weigh(chosen), chosen.Select((c, i) => Items[i][c].Loss).Sum());
+    public WidthCandidate Candidate(int leastBits, int[] chosen) =>
+        new(leastBits, chosen, Weigh(chosen), chosen.Select((c, i) => Items[i][c].Loss).Sum());
 
     /// <summary>
     /// The best choice of a size at most, or null when none fits. What lies around the layers depends on the choice: it is
@@ -127,7 +175,10 @@ internal sealed class WidthSpace
         WidthCandidate? best = null;
         var least = double.PositiveInfinity;
         var from = Open.Select(t => From(t, leastBits)).ToList();
-        IReadOnlyList<IReadOnlyList<KnapsackChoice>> items = [.. Items.Select((c, i) => c.Skip(from[i]).Select(x => x with { Loss = x.Loss * (weights?[i] ?? 1) }).ToList())];
+        IReadOnlyList<IReadOnlyList<KnapsackChoice>> items =
+        [
+            .. Items.Select((c, i) => c.Skip(from[i]).Select(x => x with { Loss = x.Loss * (weights?[i] ?? 1) }).ToList()),
+        ];
         var (smallest, largest) = (items.Sum(i => i.Min(c => c.Bytes)), items.Sum(i => i.Max(c => c.Bytes)));
         var room = Math.Max(smallest, target - ReferenceBytes + Reference.Select((c, i) => Items[i][c].Bytes).Sum());
         var (fits, exceeds) = (smallest - 1, long.MaxValue);
@@ -136,16 +187,21 @@ internal sealed class WidthSpace
             var found = Knapsack.Least(items, room, weights is null ? Knapsack.Steps : DrawnSteps)!;
             var candidate = Candidate(leastBits, [.. found.Chosen.Select((c, layer) => c + from[layer])]);
             var off = candidate.Bytes - target;
-            if (off <= 0 && found.Loss < least) (best, least) = (candidate, found.Loss);
-            if (off <= 0 && -off <= CloseEnough * target) break;
-            if (off > 0 && room == smallest) break;
+            if (off <= 0 && found.Loss < least)
+                (best, least) = (candidate, found.Loss);
+            if (off <= 0 && -off <= CloseEnough * target)
+                break;
+            if (off > 0 && room == smallest)
+                break;
             (fits, exceeds) = off <= 0 ? (room, exceeds) : (fits, room);
             var next = Math.Max(smallest, room - off);
             room = next > fits && next < exceeds ? next : fits + (exceeds - fits) / 2;
-            if (room == fits || exceeds == long.MaxValue && room >= largest) break;
+            if (room == fits || exceeds == long.MaxValue && room >= largest)
+                break;
         }
         return best;
     }
 
-    private static int From(LayerTask task, int bits) => Math.Min(task.Choices.TakeWhile(c => c.Plan.Bits < bits).Count(), task.Choices.Count - 1);
+    private static int From(LayerTask task, int bits) =>
+        Math.Min(task.Choices.TakeWhile(c => c.Plan.Bits < bits).Count(), task.Choices.Count - 1);
 }

@@ -19,7 +19,13 @@ public sealed class WriteFailure : Activity<FailureInput, FailureWritten>
     public override async Task<FailureWritten> RunAsync(FailureInput input, ActivityContext context, CancellationToken cancellation)
     {
         var path = RunNames.Failure(input.RunId);
-        var failure = new { status = "failed", runId = input.RunId, model = Shown(input.Model), error = Shown(input.Error) };
+        var failure = new
+        {
+            status = "failed",
+            runId = input.RunId,
+            model = Shown(input.Model),
+            error = Shown(input.Error),
+        };
         var body = JsonSerializer.SerializeToUtf8Bytes(failure, Json.Indented);
         await context.Store.WriteBytesAsync(path, body, cancellation);
         return new FailureWritten(path);

@@ -10,7 +10,8 @@ internal sealed class WrittenModel : IAsyncDisposable
     private readonly IArtifactStore store;
     private readonly LocalFolder folder;
 
-    private WrittenModel(IArtifactStore store, ModelIndex index, LocalFolder folder) => (this.store, Index, this.folder) = (store, index, folder);
+    private WrittenModel(IArtifactStore store, ModelIndex index, LocalFolder folder) =>
+        (this.store, Index, this.folder) = (store, index, folder);
 
     /// <summary>The model as it was written.</summary>
     public ModelIndex Index { get; }
@@ -27,17 +28,29 @@ internal sealed class WrittenModel : IAsyncDisposable
     /// <param name="inline">Bytes up to which weights go into the model's own file.</param>
     /// <param name="cancellation">Cancels the writing.</param>
     public static async Task<WrittenModel> WriteAsync(
-        IArtifactStore store, ModelProto model, string source, IReadOnlyDictionary<string, string> etags, string target, long inline, CancellationToken cancellation)
+        IArtifactStore store,
+        ModelProto model,
+        string source,
+        IReadOnlyDictionary<string, string> etags,
+        string target,
+        long inline,
+        CancellationToken cancellation
+    )
     {
         await ModelWriter.WriteAsync(store, model, source, etags, target, inline, cancellation);
         var index = await ModelIndexer.IndexAsync(store, $"{target}/{ModelWriter.ModelName}", cancellation);
-        return new WrittenModel(store, index, await store.MaterializeAsync(target, index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation));
+        return new WrittenModel(
+            store,
+            index,
+            await store.MaterializeAsync(target, index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation)
+        );
     }
 
     /// <summary>Deletes it.</summary>
     public async ValueTask DisposeAsync()
     {
         folder.Dispose();
-        foreach (var file in Index.Files.Values) await store.DeleteAsync(file.Path, CancellationToken.None);
+        foreach (var file in Index.Files.Values)
+            await store.DeleteAsync(file.Path, CancellationToken.None);
     }
 }

@@ -8,6 +8,8 @@ public sealed record EvaluateOptions
     /// </summary>
     [Techniques.Option(
         "Minutes that comparing the models may take, on as many samples as fit (default 10); other steps that run the model get three times that.",
-        Min = 0.05, Max = 60)]
+        Min = 0.05,
+        Max = 60
+    )]
     public double Timeout { get; init; } = 10;
 }

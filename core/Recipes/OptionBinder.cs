@@ -20,25 +20,40 @@ internal static class OptionBinder
     /// <exception cref="RecipeException">It is not a value of the option.</exception>
     public static JsonNode? Parse(YamlNode node, string key, PropertyInfo property, OptionAttribute option)
     {
-        if (node is not YamlScalarNode { Value: { } text }) throw new RecipeException(node, $"'{key}' takes one value");
+        if (node is not YamlScalarNode { Value: { } text })
+            throw new RecipeException(node, $"'{key}' takes one value");
         var type = Nullable.GetUnderlyingType(property.PropertyType) ?? property.PropertyType;
         if (type == typeof(bool))
-            return text switch { "true" => true, "false" => false, _ => throw Wrong("true or false") };
+            return text switch
+            {
+                "true" => true,
+                "false" => false,
+                _ => throw Wrong("true or false"),
+            };
         if (type.IsEnum)
         {
             var words = Enum.GetNames(type).Select(JsonNamingPolicy.CamelCase.ConvertName).ToList();
             return words.Contains(text) ? text : throw Wrong(string.Join(", ", words));
         }
-        if (option.Word is { } word && text == word) return option.WordValue;
+        if (option.Word is { } word && text == word)
+            return option.WordValue;
         if (type == typeof(int))
         {
-            if (RecipeNumber.ReadWhole(text) is not { } i) throw Wrong($"a whole number; {RecipeNumber.About}");
-            if (option.Values.Length > 0 && !option.Values.Contains(i)) throw Wrong(string.Join(", ", option.Values.Where(v => option.Word is null || v != option.WordValue)) + (option.Word is null ? "" : $" or {option.Word}"));
-            if (i < option.Min || i > option.Max) throw Wrong($"{option.Min} to {option.Max}");
+            if (RecipeNumber.ReadWhole(text) is not { } i)
+                throw Wrong($"a whole number; {RecipeNumber.About}");
+            if (option.Values.Length > 0 && !option.Values.Contains(i))
+                throw Wrong(
+                    string.Join(", ", option.Values.Where(v => option.Word is null || v != option.WordValue))
+                        + (option.Word is null ? "" : $" or {option.Word}")
+                );
+            if (i < option.Min || i > option.Max)
+                throw Wrong($"{option.Min} to {option.Max}");
             return i;
         }
-        if (RecipeNumber.Read(text) is not { } d) throw Wrong($"a number; {RecipeNumber.About}");
-        if (d < option.Min || d > option.Max) throw Wrong($"{option.Min} to {option.Max}");
+        if (RecipeNumber.Read(text) is not { } d)
+            throw Wrong($"a number; {RecipeNumber.About}");
+        if (d < option.Min || d > option.Max)
+            throw Wrong($"{option.Min} to {option.Max}");
         return d;
 
         RecipeException Wrong(string allowed) => new(node, $"'{key}: {text}' is not allowed; it takes {allowed}");
@@ -48,14 +63,18 @@ internal static class OptionBinder
     public static JsonObject Bind(YamlMappingNode? map, Type type, IReadOnlyCollection<string> alsoKnown)
     {
         var bound = new JsonObject();
-        if (map is null) return bound;
+        if (map is null)
+            return bound;
         var known = Of(type).ToDictionary(o => o.Key);
         foreach (var (keyNode, value) in map.Children)
         {
             var key = RecipeReader.Key(keyNode);
-            if (alsoKnown.Contains(key)) continue;
-            if (key.All(char.IsAsciiDigit)) throw new RecipeException(keyNode, $"'{key}' behind a comma is no key; {RecipeNumber.About}");
-            if (!known.TryGetValue(key, out var o)) throw RecipeException.Unknown(keyNode, key, known.Keys.Concat(alsoKnown));
+            if (alsoKnown.Contains(key))
+                continue;
+            if (key.All(char.IsAsciiDigit))
+                throw new RecipeException(keyNode, $"'{key}' behind a comma is no key; {RecipeNumber.About}");
+            if (!known.TryGetValue(key, out var o))
+                throw RecipeException.Unknown(keyNode, key, known.Keys.Concat(alsoKnown));
             bound[key] = Parse(value, key, o.Property, o.Option);
         }
         return bound;
@@ -67,7 +86,8 @@ internal static class OptionBinder
         var bound = new JsonObject();
         var known = Of(type).ToDictionary(o => o.Key);
         foreach (var (keyNode, value) in map?.Children.AsEnumerable() ?? [])
-            if (known.TryGetValue(RecipeReader.Key(keyNode), out var o)) bound[o.Key] = Parse(value, o.Key, o.Property, o.Option);
+            if (known.TryGetValue(RecipeReader.Key(keyNode), out var o))
+                bound[o.Key] = Parse(value, o.Key, o.Property, o.Option);
         return bound;
     }
 
@@ -76,7 +96,8 @@ internal static class OptionBinder
     {
         var merged = JsonObject.Create(options) ?? [];
         if (overrides is { } o)
-            foreach (var property in o.EnumerateObject()) merged[property.Name] = JsonNode.Parse(property.Value.GetRawText());
+            foreach (var property in o.EnumerateObject())
+                merged[property.Name] = JsonNode.Parse(property.Value.GetRawText());
         return merged.Deserialize(type, Json.Options)!;
     }
 }

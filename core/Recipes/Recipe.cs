@@ -10,7 +10,12 @@ namespace Serverless.Core.Recipes;
 /// <param name="Budget">What the result may cost, or null for anything.</param>
 /// <param name="Layers">Rules; the last that matches a layer and says something wins.</param>
 public sealed record Recipe(
-    string? Preset, IReadOnlyList<RecipeStep> Steps, ModelSteps Whole, RecipeBudget? Budget, IReadOnlyList<LayerRule> Layers)
+    string? Preset,
+    IReadOnlyList<RecipeStep> Steps,
+    ModelSteps Whole,
+    RecipeBudget? Budget,
+    IReadOnlyList<LayerRule> Layers
+)
 {
     /// <summary>What to do about a loss over the budget that compressing alone cannot mend.</summary>
     public RetrainOptions Retrain { get; init; } = new();
@@ -18,16 +23,21 @@ public sealed record Recipe(
     /// <summary>How the result is compared with the original.</summary>
     public EvaluateOptions Evaluate { get; init; } = new();
 
-    /// <summary>The recipe with the options decided that depend on this machine, in steps and rules (<see cref="LayerTechnique.Settled(object)"/>).</summary>
-    public Recipe Settled() => this with
-    {
-        Steps = [.. Steps.Select(s => s with { Options = Settled(s, null) })],
-        Layers = [.. Layers.Select(r => r with { Overrides = r.Overrides.ToDictionary(o => o.Key, o => Settled(o.Key, o.Value)) })],
-    };
+    /// <summary>
+    /// The recipe with the options decided that depend on this machine, in steps and rules (<see
+    /// cref="LayerTechnique.Settled(object)"/>).
+    /// </summary>
+    public Recipe Settled() =>
+        this with
+        {
+            Steps = [.. Steps.Select(s => s with { Options = Settled(s, null) })],
+            Layers = [.. Layers.Select(r => r with { Overrides = r.Overrides.ToDictionary(o => o.Key, o => Settled(o.Key, o.Value)) })],
+        };
 
     private JsonElement Settled(string step, JsonElement overrides)
     {
-        if (Steps.FirstOrDefault(s => s.Step == step) is not { } named) return overrides;
+        if (Steps.FirstOrDefault(s => s.Step == step) is not { } named)
+            return overrides;
         var settled = Settled(named, overrides);
         return JsonSerializer.SerializeToElement(overrides.EnumerateObject().ToDictionary(p => p.Name, p => settled.GetProperty(p.Name)));
     }
@@ -57,7 +67,9 @@ public sealed record ModelSteps
 
     /// <summary>The steps: recipe key, property.</summary>
     public static IEnumerable<(string Key, System.Reflection.PropertyInfo Property)> All =>
-        typeof(ModelSteps).GetProperties(System.Reflection.BindingFlags.Public | System.Reflection.BindingFlags.Instance).Select(p => (JsonNamingPolicy.CamelCase.ConvertName(p.Name), p));
+        typeof(ModelSteps)
+            .GetProperties(System.Reflection.BindingFlags.Public | System.Reflection.BindingFlags.Instance)
+            .Select(p => (JsonNamingPolicy.CamelCase.ConvertName(p.Name), p));
 }
 
 /// <summary>
@@ -67,7 +79,9 @@ public sealed record ModelSteps
 public sealed record BiasCorrectionOptions
 {
     /// <summary>Whether it is done.</summary>
-    [Techniques.Option("Let biases make up for the shift that rounding gives each channel's mean, measured on data (default true; without this step only for static int8).")]
+    [Techniques.Option(
+        "Let biases make up for the shift that rounding gives each channel's mean, measured on data (default true; without this step only for static int8)."
+    )]
     public bool Apply { get; init; } = true;
 
     /// <summary>Samples measured on.</summary>
@@ -79,7 +93,11 @@ public sealed record BiasCorrectionOptions
 public sealed record RetrainOptions
 {
     /// <summary>Hours to wait for the retrained weights.</summary>
-    [Techniques.Option("Hours to wait for retrained weights once they were requested (default 0: publish the best attempt at once).", Min = 0, Max = 720)]
+    [Techniques.Option(
+        "Hours to wait for retrained weights once they were requested (default 0: publish the best attempt at once).",
+        Min = 0,
+        Max = 720
+    )]
     public double Wait { get; init; }
 }
 
@@ -94,7 +112,8 @@ public sealed record RecipeStep(string Step, string Method, JsonElement Options)
 }
 
 /// <summary>What the result may cost.</summary>
-/// <param name="MaxAccuracyLoss">Largest loss, a fraction: of accuracy when the data has labels, of top-1 agreement when it has none, of cosine on synthetic inputs.</param>
+/// <param name="MaxAccuracyLoss">Largest loss, a fraction: of accuracy when the data has labels, of top-1 agreement when it has none, of
+/// cosine on synthetic inputs.</param>
 /// <param name="MaxSizeRatio">Largest size after over size before.</param>
 public sealed record RecipeBudget(double? MaxAccuracyLoss, double? MaxSizeRatio);
 
@@ -112,17 +131,23 @@ public sealed record SimplifyOptions
     public NameStyle Names { get; init; } = NameStyle.Short;
 
     /// <summary>Compute what depends on constants alone.</summary>
-    [Techniques.Option("Compute expressions of constants in front of weights once, as weight normalization, transposed weights and fake "
-        + "quantization are (default true).")]
+    [Techniques.Option(
+        "Compute expressions of constants in front of weights once, as weight normalization, transposed weights and fake "
+            + "quantization are (default true)."
+    )]
     public bool Constants { get; init; } = true;
 
     /// <summary>Fold BatchNormalization and constant factors and offsets into the Conv before them.</summary>
-    [Techniques.Option("Fold BatchNormalization, and factors and offsets that are constants, into the convolution before it (default true).")]
+    [Techniques.Option(
+        "Fold BatchNormalization, and factors and offsets that are constants, into the convolution before it (default true)."
+    )]
     public bool BatchNorm { get; init; } = true;
 
     /// <summary>What becomes of inputs of the model that have an initializer.</summary>
-    [Techniques.Option("Inputs of the model that are initializers too, which a caller may override: keep (default: they and their weights "
-        + "stay as they are) or constant (they are no inputs any more).")]
+    [Techniques.Option(
+        "Inputs of the model that are initializers too, which a caller may override: keep (default: they and their weights "
+            + "stay as they are) or constant (they are no inputs any more)."
+    )]
     public InitializerInputs InitializerInputs { get; init; } = InitializerInputs.Keep;
 
     /// <summary>Write the hard swish in two operators.</summary>

@@ -5,7 +5,8 @@ namespace Serverless.Core.Recipes;
 /// <summary>Something in a recipe is wrong, and where.</summary>
 internal sealed class RecipeException(long line, string what) : Exception(what)
 {
-    public RecipeException(YamlNode node, string what) : this(node.Start.Line, what) { }
+    public RecipeException(YamlNode node, string what)
+        : this(node.Start.Line, what) { }
 
     public long Line => line;
 
@@ -14,9 +15,10 @@ internal sealed class RecipeException(long line, string what) : Exception(what)
     {
         var all = known.Order(StringComparer.Ordinal).ToList();
         var nearest = all.MinBy(k => Distance(key, k));
-        var hint = nearest is not null && Distance(key, nearest) <= Math.Max(2, key.Length / 2)
-            ? $"did you mean '{nearest}'?"
-            : $"known are {string.Join(", ", all)}";
+        var hint =
+            nearest is not null && Distance(key, nearest) <= Math.Max(2, key.Length / 2)
+                ? $"did you mean '{nearest}'?"
+                : $"known are {string.Join(", ", all)}";
         return new RecipeException(node, $"unknown key '{key}'; {hint}");
     }
 

@@ -14,7 +14,9 @@ internal static partial class RecipeNumber
 
     /// <summary>Reads a number; null when it is none, or could be read in two ways.</summary>
     public static double? Read(string text) =>
-        Plain().IsMatch(text) && double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var d) && double.IsFinite(d) ? d : null;
+        Plain().IsMatch(text) && double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var d) && double.IsFinite(d)
+            ? d
+            : null;
 
     /// <summary>Reads a whole number; null when it is none, or could be read in two ways.</summary>
     public static int? ReadWhole(string text) =>

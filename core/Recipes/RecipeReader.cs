@@ -25,7 +25,8 @@ public static class RecipeReader
     {
         try
         {
-            if (text.Length > LargestRecipe) throw new RecipeException(1, $"is longer than {LargestRecipe} characters");
+            if (text.Length > LargestRecipe)
+                throw new RecipeException(1, $"is longer than {LargestRecipe} characters");
             return Parse(text);
         }
         catch (RecipeException e)
@@ -34,51 +35,73 @@ public static class RecipeReader
         }
         catch (YamlException e)
         {
-            throw new BadInputException($"{file}, line {e.Start.Line}: not valid YAML: {e.Message.Split('\n')[0].TrimEnd('.')}; check the indentation and brackets there.", e);
+            throw new BadInputException(
+                $"{file}, line {e.Start.Line}: not valid YAML: {e.Message.Split('\n')[0].TrimEnd('.')}; check the indentation and brackets there.",
+                e
+            );
         }
     }
 
-    internal static string Key(YamlNode node) => node is YamlScalarNode { Value: { } v } ? v : throw new RecipeException(node, "a key must be a word");
+    internal static string Key(YamlNode node) =>
+        node is YamlScalarNode { Value: { } v } ? v : throw new RecipeException(node, "a key must be a word");
 
     private static Recipe Parse(string text)
     {
         CheckNesting(text);
         var stream = new YamlStream();
         stream.Load(new StringReader(text));
-        if (stream.Documents.Count == 0) throw new RecipeException(1, "is empty; give at least 'version: 1' and a preset or steps");
-        if (stream.Documents.Count > 1) throw new RecipeException(stream.Documents[1].RootNode, "a second document begins here; a recipe is one");
-        if (stream.Documents[0].RootNode is not YamlMappingNode root) throw new RecipeException(1, "is not a map of keys");
+        if (stream.Documents.Count == 0)
+            throw new RecipeException(1, "is empty; give at least 'version: 1' and a preset or steps");
+        if (stream.Documents.Count > 1)
+            throw new RecipeException(stream.Documents[1].RootNode, "a second document begins here; a recipe is one");
+        if (stream.Documents[0].RootNode is not YamlMappingNode root)
+            throw new RecipeException(1, "is not a map of keys");
         foreach (var k in root.Children.Keys)
-            if (!TopKeys.Contains(Key(k))) throw RecipeException.Unknown(k, Key(k), TopKeys);
-        if (Child(root, "version") is not { } version) throw new RecipeException(1, "has no 'version: 1'");
-        if (version is not YamlScalarNode { Value: "1" }) throw new RecipeException(version, "only 'version: 1' is known");
+            if (!TopKeys.Contains(Key(k)))
+                throw RecipeException.Unknown(k, Key(k), TopKeys);
+        if (Child(root, "version") is not { } version)
+            throw new RecipeException(1, "has no 'version: 1'");
+        if (version is not YamlScalarNode { Value: "1" })
+            throw new RecipeException(version, "only 'version: 1' is known");
 
         var (preset, steps) = (Child(root, "preset"), Child(root, "steps"));
-        if (preset is not null && steps is not null) throw new RecipeException(steps, "give either 'preset' or 'steps', not both");
+        if (preset is not null && steps is not null)
+            throw new RecipeException(steps, "give either 'preset' or 'steps', not both");
         var whole = new JsonObject();
         IReadOnlyList<RecipeStep> parsed;
         string? name = null;
         if (preset is not null)
         {
             name = preset is YamlScalarNode { Value: { } v } ? v : throw new RecipeException(preset, "'preset' takes one name");
-            parsed = Presets.Steps(name) ?? throw new RecipeException(preset, $"unknown preset '{name}'; known are {string.Join(", ", Presets.Names)}");
+            parsed =
+                Presets.Steps(name)
+                ?? throw new RecipeException(preset, $"unknown preset '{name}'; known are {string.Join(", ", Presets.Names)}");
         }
         else
         {
-            if (steps is not YamlSequenceNode list || list.Children.Count == 0) throw new RecipeException(steps ?? root, "give a 'preset' or a list of 'steps'");
+            if (steps is not YamlSequenceNode list || list.Children.Count == 0)
+                throw new RecipeException(steps ?? root, "give a 'preset' or a list of 'steps'");
             parsed = [.. list.Children.Select(s => ParseStep(s, whole)).OfType<RecipeStep>()];
             if (parsed.GroupBy(s => s.Step).FirstOrDefault(g => g.Count() > 1) is { } twice)
                 throw new RecipeException(list, $"has two '{twice.Key}' steps; give one, and rules under 'layers' for what differs");
         }
-        return new Recipe(name, parsed, whole.Deserialize<ModelSteps>(Json.Options)!, ParseBudget(Child(root, "budget")), ParseLayers(Child(root, "layers"), parsed))
+        return new Recipe(
+            name,
+            parsed,
+            whole.Deserialize<ModelSteps>(Json.Options)!,
+            ParseBudget(Child(root, "budget")),
+            ParseLayers(Child(root, "layers"), parsed)
+        )
         {
-            Retrain = Bound<RetrainOptions>(Child(root, "retrain"), "retrain"), Evaluate = Bound<EvaluateOptions>(Child(root, "evaluate"), "evaluate"),
+            Retrain = Bound<RetrainOptions>(Child(root, "retrain"), "retrain"),
+            Evaluate = Bound<EvaluateOptions>(Child(root, "evaluate"), "evaluate"),
         };
     }
 
     private static RecipeStep? ParseStep(YamlNode node, JsonObject whole)
     {
-        if (node is not YamlMappingNode { Children.Count: 1 } single) throw new RecipeException(node, "a step is one key with its options, as '- quantize: {bits: 8}'");
+        if (node is not YamlMappingNode { Children.Count: 1 } single)
+            throw new RecipeException(node, "a step is one key with its options, as '- quantize: {bits: 8}'");
         var (keyNode, value) = single.Children.First();
         var step = Key(keyNode);
         var options = value switch
@@ -89,44 +112,63 @@ public static class RecipeReader
         };
         if (ModelSteps.All.FirstOrDefault(s => s.Key == step).Property is { } property)
         {
-            if (!whole.TryAdd(step, OptionBinder.Bind(options, property.PropertyType, []))) throw new RecipeException(keyNode, $"has two '{step}' steps; give one");
+            if (!whole.TryAdd(step, OptionBinder.Bind(options, property.PropertyType, [])))
+                throw new RecipeException(keyNode, $"has two '{step}' steps; give one");
             return null;
         }
         var methods = LayerTechnique.All.Where(t => t.Step == step).ToList();
-        if (methods.Count == 0) throw RecipeException.Unknown(keyNode, step, LayerTechnique.All.Select(t => t.Step).Concat(ModelSteps.All.Select(s => s.Key)).Distinct());
+        if (methods.Count == 0)
+            throw RecipeException.Unknown(
+                keyNode,
+                step,
+                LayerTechnique.All.Select(t => t.Step).Concat(ModelSteps.All.Select(s => s.Key)).Distinct()
+            );
         var methodNode = options is null ? null : Child(options, "method");
         var method = methodNode is null ? methods.First(m => m.IsDefault).Method : (methodNode as YamlScalarNode)?.Value ?? "";
-        var technique = methods.FirstOrDefault(t => t.Method == method)
-            ?? throw new RecipeException(methodNode!, $"unknown method '{method}' of {step}; known are {string.Join(", ", methods.Select(t => t.Method))}");
+        var technique =
+            methods.FirstOrDefault(t => t.Method == method)
+            ?? throw new RecipeException(
+                methodNode!,
+                $"unknown method '{method}' of {step}; known are {string.Join(", ", methods.Select(t => t.Method))}"
+            );
         var typed = OptionBinder.Bind(options, technique.OptionsType, CommonKeys).Deserialize(technique.OptionsType, Json.Options)!;
-        if (technique.WhyInvalid(typed) is { } why) throw new RecipeException(keyNode, why);
+        if (technique.WhyInvalid(typed) is { } why)
+            throw new RecipeException(keyNode, why);
         var placement = OptionBinder.BindKnown(options, typeof(StepPlacement)).Deserialize<StepPlacement>(Json.Options)!;
-        return new RecipeStep(step, method, JsonSerializer.SerializeToElement(typed, technique.OptionsType, Json.Options)) { Placement = placement };
+        return new RecipeStep(step, method, JsonSerializer.SerializeToElement(typed, technique.OptionsType, Json.Options))
+        {
+            Placement = placement,
+        };
     }
 
     private static T Bound<T>(YamlNode? node, string key)
     {
-        if (node is not (null or YamlMappingNode)) throw new RecipeException(node, $"'{key}' takes a map of options");
+        if (node is not (null or YamlMappingNode))
+            throw new RecipeException(node, $"'{key}' takes a map of options");
         return OptionBinder.Bind(node as YamlMappingNode, typeof(T), []).Deserialize<T>(Json.Options)!;
     }
 
     private static RecipeBudget? ParseBudget(YamlNode? node)
     {
-        if (node is null) return null;
-        if (node is not YamlMappingNode map) throw new RecipeException(node, "'budget' takes {maxAccuracyLoss, maxSizeRatio}");
+        if (node is null)
+            return null;
+        if (node is not YamlMappingNode map)
+            throw new RecipeException(node, "'budget' takes {maxAccuracyLoss, maxSizeRatio}");
         string[] known = ["maxAccuracyLoss", "maxSizeRatio"];
         foreach (var k in map.Children.Keys)
         {
             // {maxAccuracyLoss: 0,01} is a map of two keys.
             if (Key(k).All(char.IsAsciiDigit))
                 throw new RecipeException(k, $"'{Key(k)}' behind a comma is no key; {RecipeNumber.About}");
-            if (!known.Contains(Key(k))) throw RecipeException.Unknown(k, Key(k), known);
+            if (!known.Contains(Key(k)))
+                throw RecipeException.Unknown(k, Key(k), known);
         }
         return new RecipeBudget(Fraction("maxAccuracyLoss"), Fraction("maxSizeRatio"));
 
         double? Fraction(string key)
         {
-            if (Child(map, key) is not { } n) return null;
+            if (Child(map, key) is not { } n)
+                return null;
             return n is YamlScalarNode { Value: { } v } && RecipeNumber.Read(v) is { } d and >= 0 and <= 1
                 ? d
                 : throw new RecipeException(n, $"'{key}' takes a fraction from 0 to 1; {RecipeNumber.About}");
@@ -135,48 +177,68 @@ public static class RecipeReader
 
     private static IReadOnlyList<LayerRule> ParseLayers(YamlNode? node, IReadOnlyList<RecipeStep> steps)
     {
-        if (node is null) return [];
-        if (node is not YamlSequenceNode list) throw new RecipeException(node, "'layers' takes a list of rules, as '- {match: \"*head*\", skip: true}'");
+        if (node is null)
+            return [];
+        if (node is not YamlSequenceNode list)
+            throw new RecipeException(node, "'layers' takes a list of rules, as '- {match: \"*head*\", skip: true}'");
         return [.. list.Children.Select(n => ParseRule(n, steps))];
     }
 
     private static LayerRule ParseRule(YamlNode node, IReadOnlyList<RecipeStep> steps)
     {
-        if (node is not YamlMappingNode map) throw new RecipeException(node, "a rule is a map with 'match'");
-        if (Child(map, "match") is not YamlScalarNode { Value: { Length: > 0 } match }) throw new RecipeException(node, "a rule needs 'match', a glob of layer names");
+        if (node is not YamlMappingNode map)
+            throw new RecipeException(node, "a rule is a map with 'match'");
+        if (Child(map, "match") is not YamlScalarNode { Value: { Length: > 0 } match })
+            throw new RecipeException(node, "a rule needs 'match', a glob of layer names");
         var skip = false;
         var overrides = new Dictionary<string, JsonObject>();
         foreach (var (keyNode, value) in map.Children)
         {
             var key = Key(keyNode);
-            if (key == "match") continue;
+            if (key == "match")
+                continue;
             if (key == "skip")
             {
-                skip = value is YamlScalarNode { Value: "true" or "false" } s ? s.Value == "true" : throw new RecipeException(value, "'skip' takes true or false");
+                skip = value is YamlScalarNode { Value: "true" or "false" } s
+                    ? s.Value == "true"
+                    : throw new RecipeException(value, "'skip' takes true or false");
             }
             else if (steps.FirstOrDefault(s => s.Step == key) is { } named)
             {
-                if (value is not YamlMappingNode options) throw new RecipeException(value, $"'{key}' takes a map of options");
-                foreach (var (name, bound) in OptionBinder.Bind(options, Options(named), [])) Add(named.Step, name, bound);
+                if (value is not YamlMappingNode options)
+                    throw new RecipeException(value, $"'{key}' takes a map of options");
+                foreach (var (name, bound) in OptionBinder.Bind(options, Options(named), []))
+                    Add(named.Step, name, bound);
             }
             else
             {
                 var found = steps.SelectMany(s => OptionBinder.Of(Options(s)).Where(o => o.Key == key).Select(o => (s, o))).ToList();
                 if (found.Count == 0)
-                    throw RecipeException.Unknown(keyNode, key, steps.Select(s => s.Step).Concat(steps.SelectMany(s => OptionBinder.Of(Options(s)).Select(o => o.Key))).Concat(["match", "skip"]).Distinct());
-                foreach (var (s, o) in found) Add(s.Step, key, OptionBinder.Parse(value, key, o.Property, o.Option));
+                    throw RecipeException.Unknown(
+                        keyNode,
+                        key,
+                        steps
+                            .Select(s => s.Step)
+                            .Concat(steps.SelectMany(s => OptionBinder.Of(Options(s)).Select(o => o.Key)))
+                            .Concat(["match", "skip"])
+                            .Distinct()
+                    );
+                foreach (var (s, o) in found)
+                    Add(s.Step, key, OptionBinder.Parse(value, key, o.Property, o.Option));
             }
         }
         return new LayerRule(match, skip, overrides.ToDictionary(o => o.Key, o => JsonSerializer.SerializeToElement(o.Value)));
 
         void Add(string step, string name, JsonNode? value)
         {
-            if (!overrides.TryGetValue(step, out var o)) overrides[step] = o = [];
+            if (!overrides.TryGetValue(step, out var o))
+                overrides[step] = o = [];
             o[name] = value?.DeepClone();
         }
     }
 
-    private static Type Options(RecipeStep step) => LayerTechnique.All.First(t => t.Step == step.Step && t.Method == step.Method).OptionsType;
+    private static Type Options(RecipeStep step) =>
+        LayerTechnique.All.First(t => t.Step == step.Step && t.Method == step.Method).OptionsType;
 
     private static YamlNode? Child(YamlMappingNode map, string key) =>
         map.Children.FirstOrDefault(c => c.Key is YamlScalarNode { Value: { } v } && v == key).Value;
@@ -188,9 +250,11 @@ public static class RecipeReader
         var depth = 0;
         while (parser.MoveNext())
         {
-            if (parser.Current is AnchorAlias alias) throw new RecipeException(alias.Start.Line, "aliases are not supported; write the value out");
+            if (parser.Current is AnchorAlias alias)
+                throw new RecipeException(alias.Start.Line, "aliases are not supported; write the value out");
             depth += parser.Current!.NestingIncrease;
-            if (depth > DeepestNesting) throw new RecipeException(parser.Current.Start.Line, $"nests more than {DeepestNesting} deep");
+            if (depth > DeepestNesting)
+                throw new RecipeException(parser.Current.Start.Line, $"nests more than {DeepestNesting} deep");
         }
     }
 }

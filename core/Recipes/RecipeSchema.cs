@@ -13,37 +13,77 @@ public static class RecipeSchema
     {
         var steps = new JsonArray();
         foreach (var group in LayerTechnique.All.GroupBy(t => t.Step))
-            steps.Add(Object(new JsonObject { [group.Key] = new JsonObject { ["anyOf"] = new JsonArray([.. group.Select(t => Options(t.OptionsType, t))]) } }, group.Key));
-        foreach (var (key, property) in ModelSteps.All) steps.Add(Object(new JsonObject { [key] = Options(property.PropertyType, null) }, key));
-        var rule = new JsonObject { ["match"] = Text("Glob of weight or node names: * any characters, ? one."), ["skip"] = new JsonObject { ["type"] = "boolean", ["description"] = "Leave the layers alone." } };
+            steps.Add(
+                Object(
+                    new JsonObject
+                    {
+                        [group.Key] = new JsonObject { ["anyOf"] = new JsonArray([.. group.Select(t => Options(t.OptionsType, t))]) },
+                    },
+                    group.Key
+                )
+            );
+        foreach (var (key, property) in ModelSteps.All)
+            steps.Add(Object(new JsonObject { [key] = Options(property.PropertyType, null) }, key));
+        var rule = new JsonObject
+        {
+            ["match"] = Text("Glob of weight or node names: * any characters, ? one."),
+            ["skip"] = new JsonObject { ["type"] = "boolean", ["description"] = "Leave the layers alone." },
+        };
         foreach (var group in LayerTechnique.All.GroupBy(t => t.Step))
         {
             rule[group.Key] = new JsonObject { ["anyOf"] = new JsonArray([.. group.Select(t => Options(t.OptionsType, null))]) };
-            foreach (var o in group.SelectMany(t => OptionBinder.Of(t.OptionsType))) rule[o.Key] ??= Option(o.Property, o.Option);
+            foreach (var o in group.SelectMany(t => OptionBinder.Of(t.OptionsType)))
+                rule[o.Key] ??= Option(o.Property, o.Option);
         }
-        var fraction = new JsonObject { ["type"] = "number", ["minimum"] = 0, ["maximum"] = 1 };
-        var schema = Object(new JsonObject
+        var fraction = new JsonObject
         {
-            ["version"] = new JsonObject { ["const"] = 1 },
-            ["preset"] = new JsonObject { ["enum"] = new JsonArray([.. Presets.Names.Select(n => JsonValue.Create(n))]) },
-            ["steps"] = new JsonObject { ["type"] = "array", ["minItems"] = 1, ["items"] = new JsonObject { ["oneOf"] = steps } },
-            ["budget"] = Object(new JsonObject { ["maxAccuracyLoss"] = fraction.DeepClone(), ["maxSizeRatio"] = fraction }),
-            ["retrain"] = Options(typeof(RetrainOptions), null),
-            ["evaluate"] = Options(typeof(EvaluateOptions), null),
-            ["layers"] = new JsonObject { ["type"] = "array", ["items"] = Object(rule, "match") },
-        }, "version");
+            ["type"] = "number",
+            ["minimum"] = 0,
+            ["maximum"] = 1,
+        };
+        var schema = Object(
+            new JsonObject
+            {
+                ["version"] = new JsonObject { ["const"] = 1 },
+                ["preset"] = new JsonObject { ["enum"] = new JsonArray([.. Presets.Names.Select(n => JsonValue.Create(n))]) },
+                ["steps"] = new JsonObject
+                {
+                    ["type"] = "array",
+                    ["minItems"] = 1,
+                    ["items"] = new JsonObject { ["oneOf"] = steps },
+                },
+                ["budget"] = Object(new JsonObject { ["maxAccuracyLoss"] = fraction.DeepClone(), ["maxSizeRatio"] = fraction }),
+                ["retrain"] = Options(typeof(RetrainOptions), null),
+                ["evaluate"] = Options(typeof(EvaluateOptions), null),
+                ["layers"] = new JsonObject { ["type"] = "array", ["items"] = Object(rule, "match") },
+            },
+            "version"
+        );
         schema["$schema"] = "https://json-schema.org/draft/2020-12/schema";
         schema["title"] = "Serverless recipe";
-        schema["oneOf"] = new JsonArray(new JsonObject { ["required"] = new JsonArray("preset") }, new JsonObject { ["required"] = new JsonArray("steps") });
-        return schema.ToJsonString(new JsonSerializerOptions { WriteIndented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping }).ReplaceLineEndings("\n") + "\n";
+        schema["oneOf"] = new JsonArray(
+            new JsonObject { ["required"] = new JsonArray("preset") },
+            new JsonObject { ["required"] = new JsonArray("steps") }
+        );
+        return schema
+                .ToJsonString(
+                    new JsonSerializerOptions
+                    {
+                        WriteIndented = true,
+                        Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+                    }
+                )
+                .ReplaceLineEndings("\n") + "\n";
     }
 
     private static JsonObject Options(Type type, LayerTechnique? technique)
     {
         var properties = new JsonObject();
-        if (technique is not null) properties["method"] = new JsonObject { ["const"] = technique.Method, ["description"] = technique.About };
+        if (technique is not null)
+            properties["method"] = new JsonObject { ["const"] = technique.Method, ["description"] = technique.About };
         var placement = technique is null ? [] : OptionBinder.Of(typeof(StepPlacement));
-        foreach (var o in OptionBinder.Of(type).Concat(placement)) properties[o.Key] = Option(o.Property, o.Option);
+        foreach (var o in OptionBinder.Of(type).Concat(placement))
+            properties[o.Key] = Option(o.Property, o.Option);
         return Object(properties);
     }
 
@@ -51,15 +91,24 @@ public static class RecipeSchema
     {
         var type = Nullable.GetUnderlyingType(property.PropertyType) ?? property.PropertyType;
         var schema = new JsonObject { ["description"] = option.About };
-        if (type == typeof(bool)) schema["type"] = "boolean";
-        else if (type.IsEnum) schema["enum"] = new JsonArray([.. Enum.GetNames(type).Select(n => JsonValue.Create(JsonNamingPolicy.CamelCase.ConvertName(n)))]);
+        if (type == typeof(bool))
+            schema["type"] = "boolean";
+        else if (type.IsEnum)
+            schema["enum"] = new JsonArray([
+                .. Enum.GetNames(type).Select(n => JsonValue.Create(JsonNamingPolicy.CamelCase.ConvertName(n))),
+            ]);
         else if (option.Values.Length > 0)
-            schema["enum"] = new JsonArray([.. option.Values.Select(v => JsonValue.Create(v)), .. option.Word is { } word ? [JsonValue.Create(word)] : Array.Empty<JsonNode?>()]);
+            schema["enum"] = new JsonArray([
+                .. option.Values.Select(v => JsonValue.Create(v)),
+                .. option.Word is { } word ? [JsonValue.Create(word)] : Array.Empty<JsonNode?>(),
+            ]);
         else
         {
             schema["type"] = type == typeof(int) ? "integer" : "number";
-            if (double.IsFinite(option.Min)) schema["minimum"] = option.Min;
-            if (double.IsFinite(option.Max)) schema["maximum"] = option.Max;
+            if (double.IsFinite(option.Min))
+                schema["minimum"] = option.Min;
+            if (double.IsFinite(option.Max))
+                schema["maximum"] = option.Max;
         }
         return schema;
     }
@@ -68,8 +117,14 @@ public static class RecipeSchema
 
     private static JsonObject Object(JsonObject properties, params string[] required)
     {
-        var schema = new JsonObject { ["type"] = "object", ["properties"] = properties, ["additionalProperties"] = false };
-        if (required.Length > 0) schema["required"] = new JsonArray([.. required.Select(r => JsonValue.Create(r))]);
+        var schema = new JsonObject
+        {
+            ["type"] = "object",
+            ["properties"] = properties,
+            ["additionalProperties"] = false,
+        };
+        if (required.Length > 0)
+            schema["required"] = new JsonArray([.. required.Select(r => JsonValue.Create(r))]);
         return schema;
     }
 }

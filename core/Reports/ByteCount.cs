@@ -20,7 +20,8 @@ public static class ByteCount
     {
         var unit = Unit(Math.Max(before, after));
         var smaller = Math.Min(before, after);
-        while (unit > 0 && smaller > 0 && smaller < 0.1 * Size(unit)) unit--;
+        while (unit > 0 && smaller > 0 && smaller < 0.1 * Size(unit))
+            unit--;
         return $"{Number(before, unit)} → {Number(after, unit)}";
     }
 
@@ -30,7 +31,8 @@ public static class ByteCount
     private static int Unit(long bytes)
     {
         var unit = 0;
-        while (unit < Names.Length - 1 && Math.Abs(bytes) >= LargestMantissa * Size(unit)) unit++;
+        while (unit < Names.Length - 1 && Math.Abs(bytes) >= LargestMantissa * Size(unit))
+            unit++;
         return unit;
     }
 

@@ -6,16 +6,19 @@ namespace Serverless.Core.Reports;
 internal static class HtmlLayers
 {
     private const int MostBars = 40;
-    private const string Head = "<h2>Layers</h2><div class=\"scroll\"><table><thead><tr><th>Weight<th>Used by<th>Shape<th>Steps"
+    private const string Head =
+        "<h2>Layers</h2><div class=\"scroll\"><table><thead><tr><th>Weight<th>Used by<th>Shape<th>Steps"
         + "<th class=\"n\">Bits<th class=\"n\">Group<th>Form"
         + "<th class=\"n\">Before<th class=\"n\">After<th class=\"n\">Error<th>Note</tr></thead><tbody>";
 
     public static void AppendCharts(StringBuilder html, IReadOnlyList<ReportLayer> layers)
     {
         var done = layers.Where(l => l.Note is null).OrderByDescending(l => l.BytesBefore).ToList();
-        if (done.Count == 0) return;
+        if (done.Count == 0)
+            return;
         html.Append("<h2>Bytes and error of each layer</h2>");
-        if (done.Count > MostBars) html.Append("<p>The ").Append(MostBars).Append(" largest layers.</p>");
+        if (done.Count > MostBars)
+            html.Append("<p>The ").Append(MostBars).Append(" largest layers.</p>");
         List<ReportLayer> largest = [.. done.Take(MostBars)];
         foreach (var chart in new[] { ReportCharts.Bytes(largest), ReportCharts.Errors(largest) })
             html.Append("<figure>").Append(chart).Append("</figure>");
@@ -24,16 +27,33 @@ internal static class HtmlLayers
     public static void AppendTable(StringBuilder html, IReadOnlyList<ReportLayer> layers)
     {
         html.Append(Head);
-        foreach (var layer in layers) AppendRow(html, layer);
+        foreach (var layer in layers)
+            AppendRow(html, layer);
         html.Append("</tbody></table></div>");
     }
 
-    private static void AppendRow(StringBuilder html, ReportLayer l) => html
-        .Append("<tr><td>").Append(HtmlText.Escape(l.Name)).Append("<td>").Append(HtmlText.Escape(l.Op))
-        .Append("<td>").AppendJoin('×', l.Shape).Append("<td>").Append(HtmlText.Escape(string.Join(", ", l.Steps)))
-        .Append("<td class=\"n\">").Append(l.Bits).Append("<td class=\"n\">").Append(l.Group)
-        .Append("<td>").Append(HtmlText.Escape(l.Form ?? ""))
-        .Append("<td class=\"n\">").Append(ByteCount.Text(l.BytesBefore)).Append("<td class=\"n\">").Append(ByteCount.Text(l.BytesAfter))
-        .Append("<td class=\"n\">").Append(l.Note is null ? ReportText.Error(l.Error) : "")
-        .Append("<td>").Append(HtmlText.Escape(l.Note ?? l.Fallback ?? "")).Append("</tr>");
+    private static void AppendRow(StringBuilder html, ReportLayer l) =>
+        html.Append("<tr><td>")
+            .Append(HtmlText.Escape(l.Name))
+            .Append("<td>")
+            .Append(HtmlText.Escape(l.Op))
+            .Append("<td>")
+            .AppendJoin('×', l.Shape)
+            .Append("<td>")
+            .Append(HtmlText.Escape(string.Join(", ", l.Steps)))
+            .Append("<td class=\"n\">")
+            .Append(l.Bits)
+            .Append("<td class=\"n\">")
+            .Append(l.Group)
+            .Append("<td>")
+            .Append(HtmlText.Escape(l.Form ?? ""))
+            .Append("<td class=\"n\">")
+            .Append(ByteCount.Text(l.BytesBefore))
+            .Append("<td class=\"n\">")
+            .Append(ByteCount.Text(l.BytesAfter))
+            .Append("<td class=\"n\">")
+            .Append(l.Note is null ? ReportText.Error(l.Error) : "")
+            .Append("<td>")
+            .Append(HtmlText.Escape(l.Note ?? l.Fallback ?? ""))
+            .Append("</tr>");
 }

@@ -10,8 +10,12 @@ namespace Serverless.Core.Reports;
 /// </summary>
 internal sealed class LayerAxis
 {
-    private const int Longest = 26, FontSize = 11, Gap = 15, Angle = 60;
+    private const int Longest = 26,
+        FontSize = 11,
+        Gap = 15,
+        Angle = 60;
     private const double CellWidth = 6.2;
+
     // From here on characters may take two cells.
     private const char Wide = '\u1100';
     private readonly IReadOnlyList<string> names;
@@ -37,7 +41,8 @@ internal sealed class LayerAxis
         plot.Axes.Bottom.SetTicks([], []);
         plot.Axes.Bottom.MinimumSize = Room;
         // A steep name begins to the left of its bar.
-        if (!level) plot.Axes.Left.MinimumSize = (float)(widest * Math.Cos(Angle * Math.PI / 180));
+        if (!level)
+            plot.Axes.Left.MinimumSize = (float)(widest * Math.Cos(Angle * Math.PI / 180));
     }
 
     /// <summary>Writes the names into the SVG of a plot that was rendered last.</summary>

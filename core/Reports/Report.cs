@@ -2,8 +2,20 @@ namespace Serverless.Core.Reports;
 
 /// <summary>The contents of <c>report.json</c>. Names are a contract: fields are added, never renamed.</summary>
 public sealed record Report(
-    string Status, string RunId, string Model, ReportSize Size, ReportParameters Parameters, ReportFidelity Fidelity, ReportAccuracy? Accuracy,
-    ReportLatency? Latency, ReportBudget? Budget, IReadOnlyList<ReportLayer> Layers, int Attempts, double ElapsedSeconds, long PeakMemoryBytes)
+    string Status,
+    string RunId,
+    string Model,
+    ReportSize Size,
+    ReportParameters Parameters,
+    ReportFidelity Fidelity,
+    ReportAccuracy? Accuracy,
+    ReportLatency? Latency,
+    ReportBudget? Budget,
+    IReadOnlyList<ReportLayer> Layers,
+    int Attempts,
+    double ElapsedSeconds,
+    long PeakMemoryBytes
+)
 {
     /// <summary>Layers whose weights and options were those of an earlier run, and were taken from it.</summary>
     public int LayersReused => Layers.Count(l => l.Reused);
@@ -36,16 +48,24 @@ public sealed record Report(
 /// <summary>A published file: its bytes and, for text files, the SHA-256 of what was written.</summary>
 public sealed record ReportFile(string Name, long Bytes, string? Sha256);
 
-/// <summary>Samples that techniques saw; source is <c>data</c> or <c>synthetic</c>; held out says that none of them was compared on, as when there is more than one.</summary>
+/// <summary>
+/// Samples that techniques saw; source is <c>data</c> or <c>synthetic</c>; held out says that none of them was compared on, as when there
+/// is more than one.
+/// </summary>
 public sealed record ReportCalibration(string Source, int Samples, bool HeldOut);
 
-/// <summary>Values whose channels were equalized between layers, those smoothed by their activations, layers whose inputs could not be, smoothed values that a Mul divides, and values that are best as they are.</summary>
+/// <summary>
+/// Values whose channels were equalized between layers, those smoothed by their activations, layers whose inputs could not be, smoothed
+/// values that a Mul divides, and values that are best as they are.
+/// </summary>
 public sealed record ReportRescaling(int Equalized, int Smoothed, int NotScaled, int Inserted, int Unchanged);
 
 /// <summary>Layers whose biases were corrected, the samples that was measured on, and why there are none, or null.</summary>
 public sealed record ReportBiasCorrection(int Layers, int Samples, string? Skipped);
 
-/// <summary>The least predicted relative error of the outputs at each size, the point taken, and a bound that no choice of its size goes below.</summary>
+/// <summary>
+/// The least predicted relative error of the outputs at each size, the point taken, and a bound that no choice of its size goes below.
+/// </summary>
 public sealed record ReportWidths(IReadOnlyList<ReportPoint> Curve, ReportPoint Chosen, double LowerBound, int LayersMeasured)
 {
     /// <summary>The choices compared on the model itself, best first.</summary>
@@ -81,11 +101,20 @@ public sealed record ReportFidelity(string Source, int Samples, double? Cosine, 
 }
 
 /// <summary>
-/// One output: figures as in <see cref="ReportFidelity"/>, elements compared, samples in which its shape is another, and its elements in both
+/// One output: figures as in <see cref="ReportFidelity"/>, elements compared, samples in which its shape is another, and its elements in
+/// both
 /// models, all samples together.
 /// </summary>
 public sealed record ReportOutput(
-    string Name, string Type, double? Cosine, double? RelativeError, long Compared, int ChangedShapes, long ElementsBefore, long ElementsAfter);
+    string Name,
+    string Type,
+    double? Cosine,
+    double? RelativeError,
+    long Compared,
+    int ChangedShapes,
+    long ElementsBefore,
+    long ElementsAfter
+);
 
 /// <summary>An expression of constants that was computed once, and the constant that stands for it.</summary>
 public sealed record ReportFolded(string Name, IReadOnlyList<string> Operators, string Type, long BytesBefore, long BytesAfter);
@@ -109,13 +138,30 @@ public sealed record ReportLatency(double BeforeMs, double AfterMs, double Ratio
     public bool Conclusive { get; init; }
 }
 
-/// <summary>The budget and how the result stands to it; measure says what loss is about, which is null where it could not be told.</summary>
+/// <summary>
+/// The budget and how the result stands to it; measure says what loss is about, which is null where it could not be told.
+/// </summary>
 public sealed record ReportBudget(double? MaxAccuracyLoss, double? MaxSizeRatio, string Measure, double? Loss, bool Met);
 
 /// <summary>What became of one weight. Error is relative (Frobenius); note says why it was left alone.</summary>
 public sealed record ReportLayer(
-    string Name, string? Node, string Op, long[] Shape, IReadOnlyList<string> Steps, int Bits, double Sparsity, int? Rank, long BytesBefore, long BytesAfter,
-    double Error, double Seconds, string? Form, int? Group, bool Reused, string? Note)
+    string Name,
+    string? Node,
+    string Op,
+    long[] Shape,
+    IReadOnlyList<string> Steps,
+    int Bits,
+    double Sparsity,
+    int? Rank,
+    long BytesBefore,
+    long BytesAfter,
+    double Error,
+    double Seconds,
+    string? Form,
+    int? Group,
+    bool Reused,
+    string? Note
+)
 {
     /// <summary>Why the method asked for was not used on this layer and what was in its place, or null.</summary>
     public string? Fallback { get; init; }

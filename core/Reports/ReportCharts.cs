@@ -5,8 +5,12 @@ namespace Serverless.Core.Reports;
 /// <summary>The charts of the HTML report, as SVG.</summary>
 internal static class ReportCharts
 {
-    private const int Width = 960, Height = 220, Frame = 90;
-    private static readonly Color Before = Color.FromHex("#9aa7b5"), After = Color.FromHex("#1f6feb"), Error = Color.FromHex("#c2410c");
+    private const int Width = 960,
+        Height = 220,
+        Frame = 90;
+    private static readonly Color Before = Color.FromHex("#9aa7b5"),
+        After = Color.FromHex("#1f6feb"),
+        Error = Color.FromHex("#c2410c");
 
     /// <summary>Bytes of layers before and after.</summary>
     public static string Bytes(IReadOnlyList<ReportLayer> layers)
@@ -28,7 +32,8 @@ internal static class ReportCharts
     public static string Errors(IReadOnlyList<ReportLayer> layers)
     {
         using var plot = new Plot();
-        for (var i = 0; i < layers.Count; i++) plot.Add.Bar(Bar(i, layers[i].Error, 0.7, Error));
+        for (var i = 0; i < layers.Count; i++)
+            plot.Add.Bar(Bar(i, layers[i].Error, 0.7, Error));
         return Bars(plot, layers, "relative error");
     }
 
@@ -47,7 +52,14 @@ internal static class ReportCharts
     }
 
     private static Bar Bar(double position, double value, double size, Color color) =>
-        new() { Position = position, Value = value, Size = size, FillColor = color, LineWidth = 0 };
+        new()
+        {
+            Position = position,
+            Value = value,
+            Size = size,
+            FillColor = color,
+            LineWidth = 0,
+        };
 
     private static string Bars(Plot plot, IReadOnlyList<ReportLayer> layers, string y)
     {

@@ -17,13 +17,14 @@ public static class ReportText
     /// <summary>The samples that the outputs were compared on, or why they were not compared.</summary>
     /// <param name="fidelity">The comparison.</param>
     /// <param name="data">Name of the data, where the samples come from any.</param>
-    public static string Compared(ReportFidelity fidelity, string data) => fidelity switch
-    {
-        { NotCompared: { } why } => $"not compared: {why}",
-        { Source: "none" } => "not compared",
-        { Source: "synthetic" } => $"on {Count(fidelity.Samples, "synthetic input")}",
-        _ => $"on {Count(fidelity.Samples, "sample")} of {data}",
-    };
+    public static string Compared(ReportFidelity fidelity, string data) =>
+        fidelity switch
+        {
+            { NotCompared: { } why } => $"not compared: {why}",
+            { Source: "none" } => "not compared",
+            { Source: "synthetic" } => $"on {Count(fidelity.Samples, "synthetic input")}",
+            _ => $"on {Count(fidelity.Samples, "sample")} of {data}",
+        };
 
     /// <summary>Whether there are figures at all.</summary>
     public static bool IsCompared(ReportFidelity fidelity) => fidelity is { NotCompared: null, Source: not "none" };
@@ -31,7 +32,12 @@ public static class ReportText
     /// <summary>Milliseconds before and after.</summary>
     public static string Change(ReportLatency latency)
     {
-        var digits = Math.Max(latency.BeforeMs, latency.AfterMs) switch { < 1 => "0.000", < 100 => "0.00", _ => "0" };
+        var digits = Math.Max(latency.BeforeMs, latency.AfterMs) switch
+        {
+            < 1 => "0.000",
+            < 100 => "0.00",
+            _ => "0",
+        };
         return $"{Number(latency.BeforeMs, digits)} ms → {Number(latency.AfterMs, digits)} ms";
     }
 
@@ -43,8 +49,8 @@ public static class ReportText
     public static string Spread(ReportLatency latency) => Ratio(latency) + (latency.Conclusive ? "" : ", no difference beyond the noise");
 
     /// <summary>How the result stands to its budget; null when it is met or there is none.</summary>
-    public static string? OverBudget(ReportBudget? budget) => budget is not { Met: false } ? null
-        : $"Over the recipe's budget ({Loss(budget)}): this is the best attempt.";
+    public static string? OverBudget(ReportBudget? budget) =>
+        budget is not { Met: false } ? null : $"Over the recipe's budget ({Loss(budget)}): this is the best attempt.";
 
     /// <summary>A count of something, one or several.</summary>
     public static string Count(int count, string noun) => $"{Number(count, "0")} {noun}{(count == 1 ? "" : "s")}";
@@ -52,6 +58,6 @@ public static class ReportText
     /// <summary>A number, the same in every culture.</summary>
     public static string Number(double value, string format) => value.ToString(format, CultureInfo.InvariantCulture);
 
-    private static string Loss(ReportBudget budget) => budget.Loss is { } loss
-        ? $"loss {Number(loss, "0.######")}" : "the loss could not be told";
+    private static string Loss(ReportBudget budget) =>
+        budget.Loss is { } loss ? $"loss {Number(loss, "0.######")}" : "the loss could not be told";
 }

@@ -10,7 +10,8 @@ internal sealed class ArtifactRange(ArtifactReader source, long offset, long len
 {
     /// <inheritdoc/>
     public override ValueTask ReadAsync(long at, Memory<byte> destination, CancellationToken cancellation) =>
-        at >= 0 && at + destination.Length <= length ? source.ReadAsync(offset + at, destination, cancellation)
+        at >= 0 && at + destination.Length <= length
+            ? source.ReadAsync(offset + at, destination, cancellation)
             : throw new EndOfStreamException($"{Artifact.Path} ends at {length}.");
 
     /// <inheritdoc/>

@@ -18,19 +18,25 @@ internal static class BlobCopy
         string fromPath,
         BlockBlobClient to,
         string toPath,
-        CancellationToken cancellation)
+        CancellationToken cancellation
+    )
     {
         try
         {
             var container = to.BlobContainerName;
             var copy = await calls.ExecuteAsync(
-                token => to.StartCopyFromUriAsync(from.Uri, cancellationToken: token), cancellation, container, Refusal);
+                token => to.StartCopyFromUriAsync(from.Uri, cancellationToken: token),
+                cancellation,
+                container,
+                Refusal
+            );
             while (!copy.HasCompleted)
             {
                 await Task.Delay(Poll, cancellation);
                 await calls.ExecuteAsync(async token => await copy.UpdateStatusAsync(token), cancellation, container, Refusal);
             }
-            if (copy.HasValue) return;
+            if (copy.HasValue)
+                return;
         }
         catch (RequestFailedException e) when (Refusal(e))
         {

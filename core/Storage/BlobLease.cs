@@ -7,8 +7,12 @@ namespace Serverless.Core.Storage;
 public sealed class BlobLease : IAsyncDisposable
 {
     private static readonly TimeSpan Poll = TimeSpan.FromSeconds(1);
-    private static readonly HoldTimes Usual =
-        new(Duration: TimeSpan.FromSeconds(60), Interval: TimeSpan.FromSeconds(20), Pause: TimeSpan.FromSeconds(1), Grace: TimeSpan.FromSeconds(5));
+    private static readonly HoldTimes Usual = new(
+        Duration: TimeSpan.FromSeconds(60),
+        Interval: TimeSpan.FromSeconds(20),
+        Pause: TimeSpan.FromSeconds(1),
+        Grace: TimeSpan.FromSeconds(5)
+    );
     private readonly BlobLeaseClient lease;
     private readonly StorageCalls calls;
     private readonly HoldTimes times;
@@ -33,7 +37,12 @@ public sealed class BlobLease : IAsyncDisposable
 
     /// <summary>Waits for the lease on a blob that exists.</summary>
     internal static async Task<BlobLease> TakeAsync(
-        BlockBlobClient blob, StorageCalls calls, Action waiting, CancellationToken cancellation, HoldTimes? times = null)
+        BlockBlobClient blob,
+        StorageCalls calls,
+        Action waiting,
+        CancellationToken cancellation,
+        HoldTimes? times = null
+    )
     {
         times ??= Usual;
         // A fixed id makes an attempt whose answer was lost acquire the same lease again.
@@ -43,12 +52,17 @@ public sealed class BlobLease : IAsyncDisposable
             try
             {
                 await calls.ExecuteAsync(
-                    token => lease.AcquireAsync(times.Duration, cancellationToken: token), cancellation, blob.BlobContainerName, IsHeld);
+                    token => lease.AcquireAsync(times.Duration, cancellationToken: token),
+                    cancellation,
+                    blob.BlobContainerName,
+                    IsHeld
+                );
                 return new BlobLease(lease, calls, times, said);
             }
             catch (RequestFailedException e) when (IsHeld(e))
             {
-                if (!said) waiting();
+                if (!said)
+                    waiting();
                 await Task.Delay(Poll, cancellation);
             }
         }

@@ -15,10 +15,13 @@ internal sealed class BlobReader(Artifact artifact, BlockBlobClient blob, Storag
     /// <summary>Largest blob that is fetched at once, and the longest range that is fetched ahead.</summary>
     public const int Whole = MostHeld;
 
-    private const int FirstAhead = 64 << 10, LargestGap = 64 << 10;
+    private const int FirstAhead = 64 << 10,
+        LargestGap = 64 << 10;
     private byte[]? window;
-    private long windowStart, next = -1;
-    private int windowLength, ahead;
+    private long windowStart,
+        next = -1;
+    private int windowLength,
+        ahead;
 
     /// <summary>Opens whatever version there is, or one that this process has not seen, and fetches its first bytes: one call.</summary>
     /// <param name="path">The blob.</param>
@@ -30,27 +33,38 @@ internal sealed class BlobReader(Artifact artifact, BlockBlobClient blob, Storag
     /// <returns>The reader; null when the blob is empty, of which no range can be asked.</returns>
     /// <exception cref="BadInputException">Missing, or another version.</exception>
     public static async Task<BlobReader?> OpenAsync(
-        string path, string? etag, BlockBlobClient blob, StorageCalls calls, ServerSideRanges ranges, CancellationToken cancellation)
+        string path,
+        string? etag,
+        BlockBlobClient blob,
+        StorageCalls calls,
+        ServerSideRanges ranges,
+        CancellationToken cancellation
+    )
     {
         try
         {
-            return await calls.ExecuteAsync(async token =>
-            {
-                var response = await blob.DownloadStreamingAsync(Options(0, Whole, etag), token);
-                await using var content = response.Value.Content;
-                var details = response.Value.Details;
-                var reader = new BlobReader(new Artifact(path, LengthOf(details), BlobStore.Tag(details.ETag)), blob, calls, ranges);
-                try
+            return await calls.ExecuteAsync(
+                async token =>
                 {
-                    await reader.FillAsync(0, (int)details.ContentLength, content, token);
-                    return reader;
-                }
-                catch
-                {
-                    await reader.DisposeAsync();
-                    throw;
-                }
-            }, cancellation, blob.BlobContainerName, e => e.Status is 404 or 412 or 416);
+                    var response = await blob.DownloadStreamingAsync(Options(0, Whole, etag), token);
+                    await using var content = response.Value.Content;
+                    var details = response.Value.Details;
+                    var reader = new BlobReader(new Artifact(path, LengthOf(details), BlobStore.Tag(details.ETag)), blob, calls, ranges);
+                    try
+                    {
+                        await reader.FillAsync(0, (int)details.ContentLength, content, token);
+                        return reader;
+                    }
+                    catch
+                    {
+                        await reader.DisposeAsync();
+                        throw;
+                    }
+                },
+                cancellation,
+                blob.BlobContainerName,
+                e => e.Status is 404 or 412 or 416
+            );
         }
         catch (RequestFailedException e) when (e.Status == 404)
         {
@@ -68,14 +82,17 @@ internal sealed class BlobReader(Artifact artifact, BlockBlobClient blob, Storag
 
     public override async ValueTask ReadAsync(long offset, Memory<byte> destination, CancellationToken cancellation)
     {
-        if (destination.Length == 0) return;
-        if (offset < 0 || offset + destination.Length > Artifact.Length) throw new EndOfStreamException($"{Artifact.Path} ends at {Artifact.Length}.");
+        if (destination.Length == 0)
+            return;
+        if (offset < 0 || offset + destination.Length > Artifact.Length)
+            throw new EndOfStreamException($"{Artifact.Path} ends at {Artifact.Length}.");
         if (offset < windowStart || offset + destination.Length > windowStart + windowLength)
         {
             ahead = next >= 0 && offset >= next && offset - next <= LargestGap ? Math.Clamp(2 * ahead, FirstAhead, Whole) : 0;
-            var (start, length) = Artifact.Length <= Whole
-                ? (0, Artifact.Length)
-                : (offset, Math.Max(destination.Length, Math.Min(ahead, Artifact.Length - offset)));
+            var (start, length) =
+                Artifact.Length <= Whole
+                    ? (0, Artifact.Length)
+                    : (offset, Math.Max(destination.Length, Math.Min(ahead, Artifact.Length - offset)));
             next = offset + destination.Length;
             if (length == destination.Length)
             {
@@ -90,39 +107,49 @@ internal sealed class BlobReader(Artifact artifact, BlockBlobClient blob, Storag
 
     public override async Task CopyToAsync(long offset, long length, Stream output, CancellationToken cancellation)
     {
-        if (offset < 0 || offset + length > Artifact.Length) throw new EndOfStreamException($"{Artifact.Path} ends at {Artifact.Length}.");
+        if (offset < 0 || offset + length > Artifact.Length)
+            throw new EndOfStreamException($"{Artifact.Path} ends at {Artifact.Length}.");
         if (output is not BlockStream blocks || !await ranges.TryAppendAsync(blocks, blob, Artifact, offset, length, cancellation))
             await base.CopyToAsync(offset, length, output, cancellation);
     }
 
     public override ValueTask DisposeAsync()
     {
-        if (window is { } buffer) ArrayPool<byte>.Shared.Return(buffer);
+        if (window is { } buffer)
+            ArrayPool<byte>.Shared.Return(buffer);
         (window, windowLength) = (null, 0);
         return ValueTask.CompletedTask;
     }
 
-    private static BlobDownloadOptions Options(long offset, long length, string? etag) => new()
-    {
-        Range = new HttpRange(offset, length), Conditions = etag is null ? null : new BlobRequestConditions { IfMatch = new ETag(etag) },
-    };
+    private static BlobDownloadOptions Options(long offset, long length, string? etag) =>
+        new()
+        {
+            Range = new HttpRange(offset, length),
+            Conditions = etag is null ? null : new BlobRequestConditions { IfMatch = new ETag(etag) },
+        };
 
     // Content-Range: bytes 0-99/1000
-    private static long LengthOf(BlobDownloadDetails details) => details.ContentRange is { } range && range.IndexOf('/') is var slash and >= 0
-        ? long.Parse(range.AsSpan(slash + 1), System.Globalization.CultureInfo.InvariantCulture)
-        : details.ContentLength;
+    private static long LengthOf(BlobDownloadDetails details) =>
+        details.ContentRange is { } range && range.IndexOf('/') is var slash and >= 0
+            ? long.Parse(range.AsSpan(slash + 1), System.Globalization.CultureInfo.InvariantCulture)
+            : details.ContentLength;
 
     private async Task FetchAsync(long offset, long length, Func<Stream, CancellationToken, ValueTask> read, CancellationToken cancellation)
     {
         try
         {
-            await calls.ExecuteAsync(async token =>
-            {
-                var response = await blob.DownloadStreamingAsync(Options(offset, length, Artifact.ETag), token);
-                await using var content = response.Value.Content;
-                await read(content, token);
-                return true;
-            }, cancellation, blob.BlobContainerName, IsAnother);
+            await calls.ExecuteAsync(
+                async token =>
+                {
+                    var response = await blob.DownloadStreamingAsync(Options(offset, length, Artifact.ETag), token);
+                    await using var content = response.Value.Content;
+                    await read(content, token);
+                    return true;
+                },
+                cancellation,
+                blob.BlobContainerName,
+                IsAnother
+            );
         }
         catch (RequestFailedException e) when (IsAnother(e))
         {
@@ -137,7 +164,8 @@ internal sealed class BlobReader(Artifact artifact, BlockBlobClient blob, Storag
         windowLength = 0;
         if (window is null || window.Length < length)
         {
-            if (window is { } old) ArrayPool<byte>.Shared.Return(old);
+            if (window is { } old)
+                ArrayPool<byte>.Shared.Return(old);
             window = null;
             window = ArrayPool<byte>.Shared.Rent(length);
         }

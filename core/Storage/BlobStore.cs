@@ -34,10 +34,12 @@ public sealed class BlobStore : IArtifactStore
     /// Connects by account URL with the default Azure credential, or by connection string (for development).
     /// </summary>
     /// <exception cref="BadInputException">It is neither.</exception>
-    public static BlobStore Connect(string storage, NetworkOptions? options = null) => StorageAccount.Connect(
-        storage,
-        (url, credential) => new BlobStore(new BlobServiceClient(url, credential, ClientOptions()), options, credential),
-        text => new BlobStore(new BlobServiceClient(text, ClientOptions()), options));
+    public static BlobStore Connect(string storage, NetworkOptions? options = null) =>
+        StorageAccount.Connect(
+            storage,
+            (url, credential) => new BlobStore(new BlobServiceClient(url, credential, ClientOptions()), options, credential),
+            text => new BlobStore(new BlobServiceClient(text, ClientOptions()), options)
+        );
 
     /// <summary>Client options with the SDK's retries off; <see cref="NetworkResilience"/> retries instead.</summary>
     public static BlobClientOptions ClientOptions()
@@ -53,7 +55,11 @@ public sealed class BlobStore : IArtifactStore
     public async Task EnsureContainersAsync(IEnumerable<string> names, CancellationToken cancellation)
     {
         foreach (var name in names)
-            await calls.ExecuteAsync(token => service.GetBlobContainerClient(name).CreateIfNotExistsAsync(cancellationToken: token), cancellation, name);
+            await calls.ExecuteAsync(
+                token => service.GetBlobContainerClient(name).CreateIfNotExistsAsync(cancellationToken: token),
+                cancellation,
+                name
+            );
     }
 
     /// <summary>Holds a lock blob, made when it is not there, until the result is disposed.</summary>
@@ -83,9 +89,11 @@ public sealed class BlobStore : IArtifactStore
     /// <inheritdoc/>
     public async Task<ArtifactReader> OpenAsync(string path, string? etag, CancellationToken cancellation)
     {
-        if (etag is null && seen.Kept(path) is { } kept) return kept;
+        if (etag is null && seen.Kept(path) is { } kept)
+            return kept;
         var blob = Blob(path);
-        if (etag is not null && seen.Find(path, etag) is { } known) return new BlobReader(known, blob, calls, ranges);
+        if (etag is not null && seen.Find(path, etag) is { } known)
+            return new BlobReader(known, blob, calls, ranges);
         if (await BlobReader.OpenAsync(path, etag, blob, calls, ranges, cancellation) is { } reader)
         {
             seen.Note(reader.Artifact);
@@ -109,10 +117,19 @@ public sealed class BlobStore : IArtifactStore
     public async Task<bool> TryCreateAsync(string path, ReadOnlyMemory<byte> bytes, CancellationToken cancellation)
     {
         var id = Guid.NewGuid().ToString("N");
-        var options = new BlobUploadOptions { Conditions = new BlobRequestConditions { IfNoneMatch = ETag.All }, Metadata = new Dictionary<string, string> { ["writer"] = id } };
+        var options = new BlobUploadOptions
+        {
+            Conditions = new BlobRequestConditions { IfNoneMatch = ETag.All },
+            Metadata = new Dictionary<string, string> { ["writer"] = id },
+        };
         try
         {
-            await CallAsync(path, (blob, token) => blob.UploadAsync(BinaryData.FromBytes(bytes).ToStream(), options, token), cancellation, IsThere);
+            await CallAsync(
+                path,
+                (blob, token) => blob.UploadAsync(BinaryData.FromBytes(bytes).ToStream(), options, token),
+                cancellation,
+                IsThere
+            );
             return true;
         }
         catch (RequestFailedException e) when (IsThere(e))
@@ -131,13 +148,27 @@ public sealed class BlobStore : IArtifactStore
         string? next = null;
         do
         {
-            var page = await calls.ExecuteAsync(async token =>
-            {
-                await foreach (var p in service.GetBlobContainerClient(container).GetBlobsAsync(new GetBlobsOptions { Prefix = name }, token).AsPages(next)) return p;
-                return null;
-            }, cancellation, container);
+            var page = await calls.ExecuteAsync(
+                async token =>
+                {
+                    await foreach (
+                        var p in service
+                            .GetBlobContainerClient(container)
+                            .GetBlobsAsync(new GetBlobsOptions { Prefix = name }, token)
+                            .AsPages(next)
+                    )
+                        return p;
+                    return null;
+                },
+                cancellation,
+                container
+            );
             foreach (var blob in page?.Values ?? [])
-                yield return new Artifact($"{container}/{blob.Name}", blob.Properties.ContentLength ?? 0, Tag(blob.Properties.ETag ?? default));
+                yield return new Artifact(
+                    $"{container}/{blob.Name}",
+                    blob.Properties.ContentLength ?? 0,
+                    Tag(blob.Properties.ETag ?? default)
+                );
             next = page?.ContinuationToken;
         } while (!string.IsNullOrEmpty(next));
     }
@@ -150,28 +181,42 @@ public sealed class BlobStore : IArtifactStore
     public async Task PublishAsync(string fromPrefix, string toPrefix, CancellationToken cancellation)
     {
         var names = new List<string>();
-        await foreach (var a in ListAsync(fromPrefix + "/", cancellation)) names.Add(a.Path[(fromPrefix.Length + 1)..]);
+        await foreach (var a in ListAsync(fromPrefix + "/", cancellation))
+            names.Add(a.Path[(fromPrefix.Length + 1)..]);
         foreach (var name in names.OrderBy(n => n == "report.json").ThenBy(n => n, StringComparer.Ordinal))
         {
             var (from, to) = ($"{fromPrefix}/{name}", $"{toPrefix}/{name}");
             await BlobCopy.CopyAsync(this, calls, Blob(from), from, Blob(to), to, cancellation);
         }
-        foreach (var name in names) await DeleteAsync($"{fromPrefix}/{name}", cancellation);
+        foreach (var name in names)
+            await DeleteAsync($"{fromPrefix}/{name}", cancellation);
     }
 
     /// <inheritdoc/>
-    public async Task<LocalFolder> MaterializeAsync(string folder, IReadOnlyDictionary<string, string?> files, CancellationToken cancellation)
+    public async Task<LocalFolder> MaterializeAsync(
+        string folder,
+        IReadOnlyDictionary<string, string?> files,
+        CancellationToken cancellation
+    )
     {
         var local = new LocalFolder(Directory.CreateTempSubdirectory("serverless-").FullName, temporary: true);
         try
         {
             foreach (var (name, etag) in files)
             {
-                if (StorePath.WhyUnsafe(name) is { } why) throw new BadInputException($"{folder}/{name}: the path {why}; keep files inside the drop.");
+                if (StorePath.WhyUnsafe(name) is { } why)
+                    throw new BadInputException($"{folder}/{name}: the path {why}; keep files inside the drop.");
                 var target = Path.Combine(local.Path, name);
                 Directory.CreateDirectory(Path.GetDirectoryName(target)!);
                 await using var reader = await OpenAsync($"{folder}/{name}", etag, cancellation);
-                await using var file = new FileStream(target, FileMode.CreateNew, FileAccess.Write, FileShare.None, 1 << 16, FileOptions.Asynchronous);
+                await using var file = new FileStream(
+                    target,
+                    FileMode.CreateNew,
+                    FileAccess.Write,
+                    FileShare.None,
+                    1 << 16,
+                    FileOptions.Asynchronous
+                );
                 await reader.CopyToAsync(0, reader.Artifact.Length, file, cancellation);
             }
             return local;
@@ -187,14 +232,16 @@ public sealed class BlobStore : IArtifactStore
         new($"{path}: the blob changed while it was being compressed; start again when it is whole.");
 
     // What a run has written can be made again; what was dropped cannot.
-    internal static Exception Missing(string path) => path.StartsWith(ChecksummedStore.Container + "/", StringComparison.Ordinal)
-        ? new DamagedWorkException($"{path} is missing.")
-        : new BadInputException($"{path}: the blob does not exist; put it beside the model.");
+    internal static Exception Missing(string path) =>
+        path.StartsWith(ChecksummedStore.Container + "/", StringComparison.Ordinal)
+            ? new DamagedWorkException($"{path} is missing.")
+            : new BadInputException($"{path}: the blob does not exist; put it beside the model.");
 
     private BlockBlobClient Blob(string path)
     {
         var (container, name) = Split(path);
-        if (StorePath.WhyUnsafe(name) is { } why) throw new BadInputException($"{path}: the path {why}; keep blobs inside the drop.");
+        if (StorePath.WhyUnsafe(name) is { } why)
+            throw new BadInputException($"{path}: the path {why}; keep blobs inside the drop.");
         return service.GetBlobContainerClient(container).GetBlockBlobClient(name);
     }
 
@@ -219,7 +266,8 @@ public sealed class BlobStore : IArtifactStore
         string path,
         Func<BlockBlobClient, CancellationToken, Task<T>> call,
         CancellationToken cancellation,
-        Func<RequestFailedException, bool>? mine = null)
+        Func<RequestFailedException, bool>? mine = null
+    )
     {
         var blob = Blob(path);
         return calls.ExecuteAsync(token => call(blob, token), cancellation, blob.BlobContainerName, mine);
@@ -227,5 +275,6 @@ public sealed class BlobStore : IArtifactStore
 
     private static bool Absent(RequestFailedException e) => e.Status == 404;
 
-    private static (string Container, string Name) Split(string path) => path.IndexOf('/') is var i and >= 0 ? (path[..i], path[(i + 1)..]) : (path, "");
+    private static (string Container, string Name) Split(string path) =>
+        path.IndexOf('/') is var i and >= 0 ? (path[..i], path[(i + 1)..]) : (path, "");
 }

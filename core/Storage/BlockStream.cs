@@ -7,7 +7,8 @@ namespace Serverless.Core.Storage;
 
 /// <summary>
 /// Stages what is written to it as blocks of a blob, several at a time; nothing is visible until it is committed
-/// (Put Block, Put Block List; Put Blob for what fits one block). A write may go back and forth within the block not yet staged, which is all that
+/// (Put Block, Put Block List; Put Blob for what fits one block). A write may go back and forth within the block not yet staged, which is
+/// all that
 /// <see cref="Stream.Position"/> and <see cref="Stream.SetLength"/> serve here: to start over, or to go on at the end.
 /// </summary>
 internal sealed class BlockStream(BlockBlobClient blob, StorageCalls calls, CancellationToken cancellation) : Stream
@@ -18,9 +19,11 @@ internal sealed class BlockStream(BlockBlobClient blob, StorageCalls calls, Canc
     private const int Parallel = 4;
     private readonly SemaphoreSlim room = new(Parallel);
     private readonly List<string> blocks = [];
-    private readonly List<Task> staging = [], abandoned = [];
+    private readonly List<Task> staging = [],
+        abandoned = [];
     private byte[] buffer = ArrayPool<byte>.Shared.Rent(BlockSize);
     private CancellationTokenSource content = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+
     // Ids must be new for each content: blocks of an earlier, uncommitted one may still be there, or on their way.
     private string prefix = Guid.NewGuid().ToString("N");
     private int held;
@@ -37,7 +40,8 @@ internal sealed class BlockStream(BlockBlobClient blob, StorageCalls calls, Canc
         get => length;
         set
         {
-            if (value != length) throw new NotSupportedException("A blob is written from start to end.");
+            if (value != length)
+                throw new NotSupportedException("A blob is written from start to end.");
         }
     }
 
@@ -48,7 +52,8 @@ internal sealed class BlockStream(BlockBlobClient blob, StorageCalls calls, Canc
             var take = Math.Min(source.Length, BlockSize - held);
             source[..take].CopyTo(buffer.AsMemory(held));
             (held, length, source) = (held + take, length + take, source[take..]);
-            if (held == BlockSize) await StageAsync();
+            if (held == BlockSize)
+                await StageAsync();
         }
     }
 
@@ -63,16 +68,23 @@ internal sealed class BlockStream(BlockBlobClient blob, StorageCalls calls, Canc
         HttpRange range,
         Func<CancellationToken, ValueTask<StageBlockFromUriOptions>> options,
         Func<RequestFailedException, bool> mine,
-        CancellationToken token)
+        CancellationToken token
+    )
     {
-        if (held > 0) await StageAsync();
+        if (held > 0)
+            await StageAsync();
         var id = NextId();
-        await calls.ExecuteAsync(async t =>
-        {
-            var fresh = await options(t);
-            fresh.SourceRange = range;
-            return await blob.StageBlockFromUriAsync(source, id, fresh, t);
-        }, token, blob.BlobContainerName, mine);
+        await calls.ExecuteAsync(
+            async t =>
+            {
+                var fresh = await options(t);
+                fresh.SourceRange = range;
+                return await blob.StageBlockFromUriAsync(source, id, fresh, t);
+            },
+            token,
+            blob.BlobContainerName,
+            mine
+        );
         blocks.Add(id);
         length += range.Length!.Value;
     }
@@ -83,7 +95,8 @@ internal sealed class BlockStream(BlockBlobClient blob, StorageCalls calls, Canc
     /// <summary>Forgets what was written; its uploads are cancelled, its blocks are never committed, and the service drops them.</summary>
     public override void SetLength(long value)
     {
-        if (value != 0) throw new NotSupportedException("A blob is written from start to end.");
+        if (value != 0)
+            throw new NotSupportedException("A blob is written from start to end.");
         Abandon();
         content = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         prefix = Guid.NewGuid().ToString("N");
@@ -98,13 +111,20 @@ internal sealed class BlockStream(BlockBlobClient blob, StorageCalls calls, Canc
         if (blocks.Count == 0)
         {
             var only = await calls.ExecuteAsync(
-                t => blob.UploadAsync(new MemoryStream(buffer, 0, held, writable: false), cancellationToken: t), token, blob.BlobContainerName);
+                t => blob.UploadAsync(new MemoryStream(buffer, 0, held, writable: false), cancellationToken: t),
+                token,
+                blob.BlobContainerName
+            );
             return only.Value.ETag;
         }
-        if (held > 0) await StageAsync();
+        if (held > 0)
+            await StageAsync();
         await Task.WhenAll(staging);
         var committed = await calls.ExecuteAsync(
-            t => blob.CommitBlockListAsync(blocks, cancellationToken: t), token, blob.BlobContainerName);
+            t => blob.CommitBlockListAsync(blocks, cancellationToken: t),
+            token,
+            blob.BlobContainerName
+        );
         return committed.Value.ETag;
     }
 
@@ -120,7 +140,8 @@ internal sealed class BlockStream(BlockBlobClient blob, StorageCalls calls, Canc
 
     public override async ValueTask DisposeAsync()
     {
-        if (disposed) return;
+        if (disposed)
+            return;
         disposed = true;
         Abandon();
         // Buffers go back to the pool only when no upload reads them any more.
@@ -145,7 +166,8 @@ internal sealed class BlockStream(BlockBlobClient blob, StorageCalls calls, Canc
     private async Task StageAsync()
     {
         // An upload that failed ends the write here rather than at its end.
-        foreach (var done in staging.Where(t => t.IsFaulted).ToList()) await done;
+        foreach (var done in staging.Where(t => t.IsFaulted).ToList())
+            await done;
         staging.RemoveAll(t => t.IsCompletedSuccessfully);
         await room.WaitAsync(cancellation);
         var id = NextId();
@@ -161,11 +183,15 @@ internal sealed class BlockStream(BlockBlobClient blob, StorageCalls calls, Canc
     {
         try
         {
-            await calls.ExecuteAsync(async t =>
-            {
-                using var body = new MemoryStream(block, 0, count, writable: false);
-                return await blob.StageBlockAsync(id, body, cancellationToken: t);
-            }, token, blob.BlobContainerName);
+            await calls.ExecuteAsync(
+                async t =>
+                {
+                    using var body = new MemoryStream(block, 0, count, writable: false);
+                    return await blob.StageBlockAsync(id, body, cancellationToken: t);
+                },
+                token,
+                blob.BlobContainerName
+            );
         }
         finally
         {

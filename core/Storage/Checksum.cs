@@ -30,7 +30,8 @@ internal sealed record Checksum(long Length, string Hash)
     public static Checksum? Parse(ReadOnlySpan<byte> bytes)
     {
         var parts = Encoding.ASCII.GetString(bytes).Split(' ');
-        return parts is [var length, { Length: 32 } hash] && long.TryParse(length, NumberStyles.None, CultureInfo.InvariantCulture, out var n)
+        return
+            parts is [var length, { Length: 32 } hash] && long.TryParse(length, NumberStyles.None, CultureInfo.InvariantCulture, out var n)
             ? new Checksum(n, hash)
             : null;
     }

@@ -16,18 +16,27 @@ internal sealed class CutLogs(ILoggerFactory inner) : ILoggerFactory
 
     private sealed class CutLogger(ILogger inner) : ILogger
     {
-        public IDisposable? BeginScope<TState>(TState state) where TState : notnull => inner.BeginScope(state);
+        public IDisposable? BeginScope<TState>(TState state)
+            where TState : notnull => inner.BeginScope(state);
 
         public bool IsEnabled(LogLevel logLevel) => logLevel >= LogLevel.Warning && inner.IsEnabled(logLevel);
 
         public void Log<TState>(
-            LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+            LogLevel logLevel,
+            EventId eventId,
+            TState state,
+            Exception? exception,
+            Func<TState, Exception?, string> formatter
+        )
         {
-            if (!IsEnabled(logLevel)) return;
+            if (!IsEnabled(logLevel))
+                return;
             var why = exception is null ? "" : $" ({exception.GetType().Name}: {exception.Message})";
             var line = SecretText.Cut(formatter(state, exception) + why);
             var fields = state as IEnumerable<KeyValuePair<string, object?>> ?? [];
-            var cut = fields.Select(f => KeyValuePair.Create(f.Key, f.Value is null ? null : (object?)SecretText.Cut($"{f.Value}"))).ToList();
+            var cut = fields
+                .Select(f => KeyValuePair.Create(f.Key, f.Value is null ? null : (object?)SecretText.Cut($"{f.Value}")))
+                .ToList();
             inner.Log(logLevel, eventId, cut, null, (_, _) => line);
         }
     }

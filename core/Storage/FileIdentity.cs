@@ -40,8 +40,10 @@ public readonly record struct FileIdentity(FileKind Kind, ulong Device, ulong In
     /// <param name="follow">Whether the last part may be a link to what is meant.</param>
     public static FileIdentity Of(string path, bool follow = true)
     {
-        if (HasStat) return Posix.Stat(path, follow);
-        if (!follow && LinkTarget(path) is not null) return new FileIdentity(FileKind.Link, 0, 0, Path.GetFullPath(path), 0);
+        if (HasStat)
+            return Posix.Stat(path, follow);
+        if (!follow && LinkTarget(path) is not null)
+            return new FileIdentity(FileKind.Link, 0, 0, Path.GetFullPath(path), 0);
         var kind = Directory.Exists(path) ? FileKind.Folder : FileKind.Absent;
         if (kind == FileKind.Absent && File.Exists(path))
             kind = (File.GetAttributes(path) & FileAttributes.Device) != 0 ? FileKind.Special : FileKind.Regular;
@@ -50,7 +52,9 @@ public readonly record struct FileIdentity(FileKind Kind, ulong Device, ulong In
 
     /// <summary>Whether both are there and the same.</summary>
     public bool IsSame(FileIdentity other) =>
-        Kind != FileKind.Absent && Kind == other.Kind && (Device, Inode) == (other.Device, other.Inode)
+        Kind != FileKind.Absent
+        && Kind == other.Kind
+        && (Device, Inode) == (other.Device, other.Inode)
         && Resolved.Equals(other.Resolved, OperatingSystem.IsLinux() ? StringComparison.Ordinal : StringComparison.OrdinalIgnoreCase);
 
     /// <summary>The absolute path without links; parts that do not exist are kept as they are.</summary>
@@ -59,7 +63,8 @@ public readonly record struct FileIdentity(FileKind Kind, ulong Device, ulong In
         var at = Path.GetFullPath(path);
         for (var hops = 0; hops < InsideLinks.MostHops; hops++)
         {
-            if (Unlinked(at) is not { } next) return Path.TrimEndingDirectorySeparator(at);
+            if (Unlinked(at) is not { } next)
+                return Path.TrimEndingDirectorySeparator(at);
             at = next;
         }
         return at;
@@ -77,7 +82,8 @@ public readonly record struct FileIdentity(FileKind Kind, ulong Device, ulong In
         for (var i = 0; i < parts.Length; i++)
         {
             var next = Path.Combine(at, parts[i]);
-            if (LinkTarget(next) is { } target) return Path.GetFullPath(Path.Combine([at, target, .. parts[(i + 1)..]]));
+            if (LinkTarget(next) is { } target)
+                return Path.GetFullPath(Path.Combine([at, target, .. parts[(i + 1)..]]));
             at = next;
         }
         return null;

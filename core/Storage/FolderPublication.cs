@@ -11,7 +11,10 @@ namespace Serverless.Core.Storage;
 /// </summary>
 internal static class FolderPublication
 {
-    private const string Partial = ".partial", Filling = ".filling", Whole = ".whole", Old = ".old";
+    private const string Partial = ".partial",
+        Filling = ".filling",
+        Whole = ".whole",
+        Old = ".old";
 
     /// <summary>Publishes a folder, which is gone afterwards.</summary>
     /// <param name="from">The finished folder.</param>
@@ -21,8 +24,10 @@ internal static class FolderPublication
     {
         var parent = Path.GetDirectoryName(to)!;
         Directory.CreateDirectory(parent);
-        if (!StaysInPlace(to)) ClearLeftovers(to);
-        if (StaysInPlace(to) || !TryReplace(from, to, cancellation)) InPlacePublication.Publish(from, to, cancellation);
+        if (!StaysInPlace(to))
+            ClearLeftovers(to);
+        if (StaysInPlace(to) || !TryReplace(from, to, cancellation))
+            InPlacePublication.Publish(from, to, cancellation);
         Retire(from);
     }
 
@@ -33,10 +38,12 @@ internal static class FolderPublication
         foreach (var file in Directory.EnumerateFiles(from, "*", SearchOption.AllDirectories))
         {
             cancellation.ThrowIfCancellationRequested();
-            if (file.EndsWith(Partial, StringComparison.Ordinal)) continue;
+            if (file.EndsWith(Partial, StringComparison.Ordinal))
+                continue;
             var name = Path.Combine(folder, Path.GetRelativePath(from, file));
             Directory.CreateDirectory(Path.GetDirectoryName(name)!);
-            if (!Posix.TryLink(file, name)) Copy(file, name);
+            if (!Posix.TryLink(file, name))
+                Copy(file, name);
             using var written = File.OpenHandle(name, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
             RandomAccess.FlushToDisk(written);
         }
@@ -51,8 +58,11 @@ internal static class FolderPublication
         }
         catch (IOException e)
         {
-            throw new IOException($"{Path.GetFileName(file)} could not be copied to "
-                + $"{Path.GetDirectoryName(Path.GetDirectoryName(name))}: {e.Message.Split(" : ")[0].TrimEnd('.')}", e);
+            throw new IOException(
+                $"{Path.GetFileName(file)} could not be copied to "
+                    + $"{Path.GetDirectoryName(Path.GetDirectoryName(name))}: {e.Message.Split(" : ")[0].TrimEnd('.')}",
+                e
+            );
         }
     }
 
@@ -79,9 +89,12 @@ internal static class FolderPublication
         }
         try
         {
-            if (Directory.Exists(to)) Posix.CopyAccess(to, whole);
-            if (!Directory.Exists(to)) Directory.Move(whole, to);
-            else if (!TryExchange(whole, to)) return false;
+            if (Directory.Exists(to))
+                Posix.CopyAccess(to, whole);
+            if (!Directory.Exists(to))
+                Directory.Move(whole, to);
+            else if (!TryExchange(whole, to))
+                return false;
             Posix.SyncFolder(Path.GetDirectoryName(to)!);
         }
         finally
@@ -96,9 +109,11 @@ internal static class FolderPublication
         if (OperatingSystem.IsLinux())
         {
             var error = Posix.Swap(whole, to);
-            if (error == 0) return true;
+            if (error == 0)
+                return true;
             // A mount, or a folder that may be written to but not moved.
-            if (error is Posix.EBUSY or Posix.EXDEV or Posix.EACCES or Posix.EPERM) return false;
+            if (error is Posix.EBUSY or Posix.EXDEV or Posix.EACCES or Posix.EPERM)
+                return false;
         }
         // Where the file system cannot exchange: two steps, and back when the second fails.
         var old = Path.ChangeExtension(whole, null) + Old;
@@ -121,17 +136,23 @@ internal static class FolderPublication
     {
         foreach (var left in Directory.EnumerateDirectories(Path.GetDirectoryName(to)!, Path.GetFileName(Mark(to)) + "-*").ToList())
         {
-            if (left.EndsWith(Filling, StringComparison.Ordinal)) Delete(left);
-            else if (left.EndsWith(Old, StringComparison.Ordinal) && !Directory.Exists(to)) Directory.Move(left, to);
-            else Discard(left, to);
+            if (left.EndsWith(Filling, StringComparison.Ordinal))
+                Delete(left);
+            else if (left.EndsWith(Old, StringComparison.Ordinal) && !Directory.Exists(to))
+                Directory.Move(left, to);
+            else
+                Discard(left, to);
         }
     }
 
     private static void Discard(string folder, string to)
     {
-        if (!Directory.Exists(folder)) return;
-        if (PublishedFolder.WhyForeign(folder) is null) Delete(folder);
-        else Directory.Move(folder, PublishedFolder.AsideName(to));
+        if (!Directory.Exists(folder))
+            return;
+        if (PublishedFolder.WhyForeign(folder) is null)
+            Delete(folder);
+        else
+            Directory.Move(folder, PublishedFolder.AsideName(to));
     }
 
     // Renamed first: half of it must never look finished.
@@ -145,10 +166,14 @@ internal static class FolderPublication
 
     private static void Delete(string folder)
     {
-        if (Directory.Exists(folder)) Directory.Delete(folder, recursive: true);
+        if (Directory.Exists(folder))
+            Directory.Delete(folder, recursive: true);
     }
 
     // Names beside the target that are known to belong to it.
-    private static string Mark(string to) => Path.Combine(Path.GetDirectoryName(to)!,
-        $".serverless-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(Path.GetFileName(to))).AsSpan(0, 8))}");
+    private static string Mark(string to) =>
+        Path.Combine(
+            Path.GetDirectoryName(to)!,
+            $".serverless-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(Path.GetFileName(to))).AsSpan(0, 8))}"
+        );
 }

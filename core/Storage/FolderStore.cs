@@ -14,8 +14,11 @@ namespace Serverless.Core.Storage;
 public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, IReadOnlyCollection<string>? followed = null)
     : IArtifactStore
 {
-    private readonly Dictionary<string, string> roots =
-        containers.ToDictionary(c => c.Key, c => Path.GetFullPath(c.Value), StringComparer.Ordinal);
+    private readonly Dictionary<string, string> roots = containers.ToDictionary(
+        c => c.Key,
+        c => Path.GetFullPath(c.Value),
+        StringComparer.Ordinal
+    );
 
     private readonly ConcurrentDictionary<string, string> realRoots = new(StringComparer.Ordinal);
 
@@ -28,10 +31,13 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
     {
         var slash = path.IndexOf('/');
         var container = slash < 0 ? path : path[..slash];
-        if (!roots.TryGetValue(container, out var root)) throw new BadInputException($"{path}: there is no container '{container}'.");
-        if (slash < 0) return root;
+        if (!roots.TryGetValue(container, out var root))
+            throw new BadInputException($"{path}: there is no container '{container}'.");
+        if (slash < 0)
+            return root;
         var relative = path[(slash + 1)..];
-        if (StorePath.WhyUnsafe(relative.TrimEnd('/')) is { } why) throw new BadInputException($"{path}: the path {why}; rename the file, and keep it inside the drop.");
+        if (StorePath.WhyUnsafe(relative.TrimEnd('/')) is { } why)
+            throw new BadInputException($"{path}: the path {why}; rename the file, and keep it inside the drop.");
         return Path.Combine(root, relative);
     }
 
@@ -45,7 +51,8 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
     /// <inheritdoc/>
     public async Task<ArtifactReader> OpenAsync(string path, string? etag, CancellationToken cancellation)
     {
-        var artifact = await FindAsync(path, cancellation)
+        var artifact =
+            await FindAsync(path, cancellation)
             ?? throw new BadInputException($"{path}: the file does not exist; put it beside the model.");
         if (etag is not null && etag != artifact.ETag)
             throw new BadInputException($"{path}: the file changed while it was being compressed; start again when it is whole.");
@@ -61,7 +68,9 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
         var aside = Aside(target);
         try
         {
-            await using (var stream = new FileStream(aside, FileMode.CreateNew, FileAccess.Write, FileShare.None, 1 << 16, FileOptions.Asynchronous))
+            await using (
+                var stream = new FileStream(aside, FileMode.CreateNew, FileAccess.Write, FileShare.None, 1 << 16, FileOptions.Asynchronous)
+            )
             {
                 await write(stream, cancellation);
                 await stream.FlushAsync(cancellation);
@@ -116,7 +125,8 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
         var slash = prefix.LastIndexOf('/');
         var folder = slash < 0 ? prefix : prefix[..slash];
         var root = FullPath(folder);
-        if (!Directory.Exists(root)) yield break;
+        if (!Directory.Exists(root))
+            yield break;
         var paths = FilesBelow(root)
             .Where(f => !f.EndsWith(".partial", StringComparison.Ordinal))
             .Select(f => $"{folder}/{Path.GetRelativePath(root, f).Replace(Path.DirectorySeparatorChar, '/')}")
@@ -126,8 +136,10 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
         {
             cancellation.ThrowIfCancellationRequested();
             // Nobody can name these, so nobody can ask for them either.
-            if (StorePath.WhyUnsafe(path) is not null) continue;
-            if (Listed(path) is { } artifact) yield return artifact;
+            if (StorePath.WhyUnsafe(path) is not null)
+                continue;
+            if (Listed(path) is { } artifact)
+                yield return artifact;
         }
     }
 
@@ -136,7 +148,8 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
     {
         cancellation.ThrowIfCancellationRequested();
         var full = FullPath(path);
-        if (File.Exists(full)) File.Delete(full);
+        if (File.Exists(full))
+            File.Delete(full);
         return Task.CompletedTask;
     }
 
@@ -144,20 +157,27 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
     public async Task PublishAsync(string fromPrefix, string toPrefix, CancellationToken cancellation)
     {
         var (from, to) = (FullPath(fromPrefix), FullPath(toPrefix));
-        if (Directory.Exists(from)) await Task.Run(() => FolderPublication.Publish(from, to, cancellation), cancellation);
+        if (Directory.Exists(from))
+            await Task.Run(() => FolderPublication.Publish(from, to, cancellation), cancellation);
     }
 
     /// <inheritdoc/>
-    public async Task<LocalFolder> MaterializeAsync(string folder, IReadOnlyDictionary<string, string?> files, CancellationToken cancellation)
+    public async Task<LocalFolder> MaterializeAsync(
+        string folder,
+        IReadOnlyDictionary<string, string?> files,
+        CancellationToken cancellation
+    )
     {
-        foreach (var (name, etag) in files) await using (await OpenAsync($"{folder}/{name}", etag, cancellation)) { }
+        foreach (var (name, etag) in files)
+            await using (await OpenAsync($"{folder}/{name}", etag, cancellation)) { }
         return new LocalFolder(FullPath(folder), temporary: false);
     }
 
     // A folder in the place of an object of the work is damage.
     private static void Put(string aside, string target, string container)
     {
-        if (container == "work" && FileIdentity.Of(target, follow: false).Kind == FileKind.Folder) Directory.Delete(target, recursive: true);
+        if (container == "work" && FileIdentity.Of(target, follow: false).Kind == FileKind.Folder)
+            Directory.Delete(target, recursive: true);
         File.Move(aside, target, overwrite: true);
     }
 
@@ -165,8 +185,10 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
     private static string Aside(string target)
     {
         var mark = $".{Environment.ProcessId:x}{Guid.NewGuid():N}.partial";
-        return Path.Combine(Path.GetDirectoryName(target)!,
-            StorePath.Cut(Path.GetFileName(target), StorePath.LongestName - mark.Length) + mark);
+        return Path.Combine(
+            Path.GetDirectoryName(target)!,
+            StorePath.Cut(Path.GetFileName(target), StorePath.LongestName - mark.Length) + mark
+        );
     }
 
     private static string Container(string path) => path.IndexOf('/') is var slash and >= 0 ? path[..slash] : path;
@@ -180,7 +202,8 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
     private string? Located(string path)
     {
         var full = FullPath(path);
-        if (IsFollowed(path)) return FileIdentity.RealPath(full);
+        if (IsFollowed(path))
+            return FileIdentity.RealPath(full);
         var container = Container(path);
         return container.Length == path.Length ? full : InsideLinks.Resolve(roots[container], path[(container.Length + 1)..], path);
     }
@@ -200,8 +223,11 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
 
     // Folders that are links are not gone into: what they lead to has a path of its own, or is outside.
     private static FileSystemEnumerable<string> FilesBelow(string root) =>
-        new(root, (ref FileSystemEntry e) => e.ToFullPath(),
-            new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = FileAttributes.None })
+        new(
+            root,
+            (ref FileSystemEntry e) => e.ToFullPath(),
+            new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = FileAttributes.None }
+        )
         {
             ShouldIncludePredicate = (ref FileSystemEntry e) => !e.IsDirectory,
             ShouldRecursePredicate = (ref FileSystemEntry e) => (e.Attributes & FileAttributes.ReparsePoint) == 0,
@@ -210,7 +236,8 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
     private static Artifact? Describe(string path, string file)
     {
         var found = FileIdentity.Of(file);
-        if (found.Kind == FileKind.Special || found.Loops || found.Error == Posix.EACCES) RegularFile.Require(found, path);
+        if (found.Kind == FileKind.Special || found.Loops || found.Error == Posix.EACCES)
+            RegularFile.Require(found, path);
         var info = new FileInfo(file);
         return info.Exists ? new Artifact(path, info.Length, FileVersion.Of(info)) : null;
     }
@@ -222,7 +249,8 @@ public sealed class FolderStore(IReadOnlyDictionary<string, string> containers, 
             while (destination.Length > 0)
             {
                 var read = await RandomAccess.ReadAsync(handle, destination, offset, cancellation);
-                if (read == 0) throw new EndOfStreamException($"{Artifact.Path} ends at {offset}.");
+                if (read == 0)
+                    throw new EndOfStreamException($"{Artifact.Path} ends at {offset}.");
                 offset += read;
                 destination = destination[read..];
             }

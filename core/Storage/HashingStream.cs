@@ -21,7 +21,8 @@ internal sealed class HashingStream(Stream inner) : Stream
         get => length;
         set
         {
-            if (value != length) throw new NotSupportedException("A checksummed object is written from start to end.");
+            if (value != length)
+                throw new NotSupportedException("A checksummed object is written from start to end.");
         }
     }
 
@@ -40,7 +41,8 @@ internal sealed class HashingStream(Stream inner) : Stream
 
     public override void SetLength(long value)
     {
-        if (value != 0) throw new NotSupportedException("A checksummed object is written from start to end.");
+        if (value != 0)
+            throw new NotSupportedException("A checksummed object is written from start to end.");
         inner.SetLength(0);
         hash.Reset();
         length = 0;

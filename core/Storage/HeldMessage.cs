@@ -5,7 +5,8 @@ namespace Serverless.Core.Storage;
 /// <summary>A message that this process holds: kept hidden from others until it is completed, set aside, or disposed.</summary>
 public sealed class HeldMessage : IAsyncDisposable
 {
-    private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(1), Grace = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(1),
+        Grace = TimeSpan.FromSeconds(5);
     private readonly StepQueue queue;
     private readonly QueueMessage message;
     private readonly Renewal renewal;
@@ -22,7 +23,8 @@ public sealed class HeldMessage : IAsyncDisposable
         var interval = visibility / 3;
         renewal = new Renewal(
             async token => receipt = await queue.HideAsync(message, receipt, visibility, token),
-            new HoldTimes(visibility, interval, interval < LongestPause ? interval : LongestPause, Grace));
+            new HoldTimes(visibility, interval, interval < LongestPause ? interval : LongestPause, Grace)
+        );
         ending = new Lazy<Task>(EndAsync);
     }
 
@@ -62,7 +64,8 @@ public sealed class HeldMessage : IAsyncDisposable
     private async Task EndAsync()
     {
         await renewal.DisposeAsync();
-        if (done) return;
+        if (done)
+            return;
         using var limit = new CancellationTokenSource(Grace);
         try
         {

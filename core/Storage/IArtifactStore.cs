@@ -75,7 +75,7 @@ public abstract class ArtifactReader(Artifact artifact) : IAsyncDisposable
         var buffer = ArrayPool<byte>.Shared.Rent((int)Math.Clamp(Artifact.Length, 1, LongestRead));
         try
         {
-            for (long at = 0; at < Artifact.Length;)
+            for (long at = 0; at < Artifact.Length; )
             {
                 var chunk = buffer.AsMemory(0, (int)Math.Min(buffer.Length, Artifact.Length - at));
                 await ReadAsync(at, chunk, cancellation);
@@ -96,7 +96,7 @@ public abstract class ArtifactReader(Artifact artifact) : IAsyncDisposable
         var buffer = ArrayPool<byte>.Shared.Rent((int)Math.Clamp(length, 1, LongestRead));
         try
         {
-            for (long done = 0; done < length;)
+            for (long done = 0; done < length; )
             {
                 var chunk = buffer.AsMemory(0, (int)Math.Min(buffer.Length, length - done));
                 await ReadAsync(offset + done, chunk, cancellation);
@@ -123,6 +123,7 @@ public sealed class LocalFolder(string path, bool temporary) : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        if (temporary) Directory.Delete(Path, recursive: true);
+        if (temporary)
+            Directory.Delete(Path, recursive: true);
     }
 }

@@ -13,17 +13,22 @@ internal static class InPlacePublication
         if (PublishedFolder.WhyForeign(to) is { } why)
             throw new BadInputException($"{to}: holds {why}, and cannot be moved aside; give --out a folder in it.");
         var staging = Path.Combine(to, PublishedFolder.Unfinished);
-        if (Directory.Exists(staging)) Directory.Delete(staging, recursive: true);
+        if (Directory.Exists(staging))
+            Directory.Delete(staging, recursive: true);
         FolderPublication.Fill(from, staging, cancellation);
         foreach (var name in Ordered(to).Reverse())
             if (PublishedFolder.IsOurs(name))
                 File.Delete(Path.Combine(to, name));
-        foreach (var name in Ordered(staging)) File.Move(Path.Combine(staging, name), Path.Combine(to, name));
+        foreach (var name in Ordered(staging))
+            File.Move(Path.Combine(staging, name), Path.Combine(to, name));
         Directory.Delete(staging, recursive: true);
         Posix.SyncFolder(to);
     }
 
     private static IEnumerable<string> Ordered(string folder) =>
-        Directory.GetFiles(folder).Select(f => Path.GetFileName(f)!)
-            .OrderBy(n => n == PublishedFolder.Report).ThenBy(n => n, StringComparer.Ordinal);
+        Directory
+            .GetFiles(folder)
+            .Select(f => Path.GetFileName(f)!)
+            .OrderBy(n => n == PublishedFolder.Report)
+            .ThenBy(n => n, StringComparer.Ordinal);
 }

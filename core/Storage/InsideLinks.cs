@@ -22,10 +22,12 @@ internal static class InsideLinks
         Push(relative);
         while (ahead.TryPop(out var part))
         {
-            if (part is "" or ".") continue;
+            if (part is "" or ".")
+                continue;
             if (part == "..")
             {
-                if (at.Length <= root.Length) return null;
+                if (at.Length <= root.Length)
+                    return null;
                 at = Path.GetDirectoryName(at)!;
                 continue;
             }
@@ -35,10 +37,12 @@ internal static class InsideLinks
                 at = next;
                 continue;
             }
-            if (++hops > MostHops) throw new BadInputException($"{name}: its links lead round in a circle; copy the file in their place.");
+            if (++hops > MostHops)
+                throw new BadInputException($"{name}: its links lead round in a circle; copy the file in their place.");
             if (Path.IsPathRooted(target))
             {
-                if ((Below(root, target) ?? Below(real ??= FileIdentity.RealPath(root), target)) is not { } inside) return null;
+                if ((Below(root, target) ?? Below(real ??= FileIdentity.RealPath(root), target)) is not { } inside)
+                    return null;
                 (at, target) = (root, inside);
             }
             Push(target);
@@ -48,7 +52,8 @@ internal static class InsideLinks
         void Push(string path)
         {
             var parts = path.Split('/', Path.DirectorySeparatorChar);
-            for (var i = parts.Length - 1; i >= 0; i--) ahead.Push(parts[i]);
+            for (var i = parts.Length - 1; i >= 0; i--)
+                ahead.Push(parts[i]);
         }
     }
 

@@ -41,43 +41,50 @@ public static class NetworkResilience
     public static ResiliencePipeline Build(NetworkOptions options, TimeProvider? time = null, string name = "storage")
     {
         return new ResiliencePipelineBuilder { Name = name, TimeProvider = time }
-            .AddRetry(new RetryStrategyOptions
-            {
-                MaxRetryAttempts = Math.Max(1, options.MaxAttempts - 1),
-                Delay = options.FirstPause,
-                MaxDelay = options.LongestPause,
-                BackoffType = DelayBackoffType.Exponential,
-                UseJitter = true,
-                ShouldHandle = args => ValueTask.FromResult(
-                    MayPass(args.Outcome.Exception, args.Context) || args.Outcome.Exception is BrokenCircuitException),
-            })
-            .AddCircuitBreaker(new CircuitBreakerStrategyOptions
-            {
-                FailureRatio = MostlyFailing,
-                MinimumThroughput = FewestCalls,
-                BreakDuration = options.BreakDuration,
-                ShouldHandle = args => ValueTask.FromResult(MayPass(args.Outcome.Exception, args.Context)),
-            })
+            .AddRetry(
+                new RetryStrategyOptions
+                {
+                    MaxRetryAttempts = Math.Max(1, options.MaxAttempts - 1),
+                    Delay = options.FirstPause,
+                    MaxDelay = options.LongestPause,
+                    BackoffType = DelayBackoffType.Exponential,
+                    UseJitter = true,
+                    ShouldHandle = args =>
+                        ValueTask.FromResult(
+                            MayPass(args.Outcome.Exception, args.Context) || args.Outcome.Exception is BrokenCircuitException
+                        ),
+                }
+            )
+            .AddCircuitBreaker(
+                new CircuitBreakerStrategyOptions
+                {
+                    FailureRatio = MostlyFailing,
+                    MinimumThroughput = FewestCalls,
+                    BreakDuration = options.BreakDuration,
+                    ShouldHandle = args => ValueTask.FromResult(MayPass(args.Outcome.Exception, args.Context)),
+                }
+            )
             .AddTimeout(new TimeoutStrategyOptions { Timeout = options.AttemptTimeout })
             .ConfigureTelemetry(new CutLogs(options.Logs))
             .Build();
     }
 
     /// <summary>Whether trying again can help: throttling, server errors, timeouts and cut connections.</summary>
-    public static bool MayPass(Exception e) => e switch
-    {
-        RequestFailedException { Status: 0 or 408 or 429 or (>= 500 and not 501) } => true,
-        // A webhook into a private network stays there.
-        HttpRequestException { InnerException: BadInputException } => false,
-        TimeoutRejectedException or IOException or HttpRequestException or TimeoutException => true,
-        // Where there is a managed identity, its endpoint may be late.
-        CredentialUnavailableException => Environment.GetEnvironmentVariable("IDENTITY_ENDPOINT") is { Length: > 0 },
-        AuthenticationFailedException { InnerException: { } inner } => StorageFailure.Cause<HttpRequestException>(inner) is not null
-            || StorageFailure.Cause<IOException>(inner) is not null
-            || StorageFailure.Cause<RequestFailedException>(inner) is { } answer && MayPass(answer),
-        AggregateException a => a.InnerExceptions.All(MayPass),
-        _ => false,
-    };
+    public static bool MayPass(Exception e) =>
+        e switch
+        {
+            RequestFailedException { Status: 0 or 408 or 429 or (>= 500 and not 501) } => true,
+            // A webhook into a private network stays there.
+            HttpRequestException { InnerException: BadInputException } => false,
+            TimeoutRejectedException or IOException or HttpRequestException or TimeoutException => true,
+            // Where there is a managed identity, its endpoint may be late.
+            CredentialUnavailableException => Environment.GetEnvironmentVariable("IDENTITY_ENDPOINT") is { Length: > 0 },
+            AuthenticationFailedException { InnerException: { } inner } => StorageFailure.Cause<HttpRequestException>(inner) is not null
+                || StorageFailure.Cause<IOException>(inner) is not null
+                || StorageFailure.Cause<RequestFailedException>(inner) is { } answer && MayPass(answer),
+            AggregateException a => a.InnerExceptions.All(MayPass),
+            _ => false,
+        };
 
     // A client's own time limit is a cancellation that nobody asked for.
     private static bool MayPass(Exception? e, ResilienceContext context) =>

@@ -10,11 +10,35 @@ namespace Serverless.Core.Storage;
 /// </summary>
 internal static unsafe partial class Posix
 {
-    internal const int EPERM = 1, ENOENT = 2, EACCES = 13, EBUSY = 16, EXDEV = 18, ENOTDIR = 20, ENOSPC = 28, ENAMETOOLONG = 36, ELOOP = 40;
-    private const int AtCwd = -100, AtNoFollow = 0x100, AtEmptyPath = 0x1000, BasicStats = 0x7ff, Exchange = 2;
-    private const int OPath = 0x200000, OCloseOnExec = 0x80000, ONoFollow = 0x20000;
-    private const int StatSize = 256, UserAt = 20, GroupAt = 24, ModeAt = 28, InodeAt = 32, ChangedAt = 96, MajorAt = 136, MinorAt = 140;
-    private const int TypeMask = 0xf000, Regular = 0x8000, Folder = 0x4000, Link = 0xa000;
+    internal const int EPERM = 1,
+        ENOENT = 2,
+        EACCES = 13,
+        EBUSY = 16,
+        EXDEV = 18,
+        ENOTDIR = 20,
+        ENOSPC = 28,
+        ENAMETOOLONG = 36,
+        ELOOP = 40;
+    private const int AtCwd = -100,
+        AtNoFollow = 0x100,
+        AtEmptyPath = 0x1000,
+        BasicStats = 0x7ff,
+        Exchange = 2;
+    private const int OPath = 0x200000,
+        OCloseOnExec = 0x80000,
+        ONoFollow = 0x20000;
+    private const int StatSize = 256,
+        UserAt = 20,
+        GroupAt = 24,
+        ModeAt = 28,
+        InodeAt = 32,
+        ChangedAt = 96,
+        MajorAt = 136,
+        MinorAt = 140;
+    private const int TypeMask = 0xf000,
+        Regular = 0x8000,
+        Folder = 0x4000,
+        Link = 0xa000;
 
     /// <summary>What a path stands for, by its device and inode.</summary>
     /// <returns>The kind and identity; on failure <see cref="FileKind.Absent"/> and the error number.</returns>
@@ -26,21 +50,26 @@ internal static unsafe partial class Posix
     /// <summary>Nanoseconds from 1970 to the last change of a file's bytes or attributes; 0 where that is not known.</summary>
     public static long ChangeTime(string path)
     {
-        if (!OperatingSystem.IsLinux()) return 0;
+        if (!OperatingSystem.IsLinux())
+            return 0;
         var stat = stackalloc byte[StatSize];
-        return Statx(AtCwd, path, 0, BasicStats, stat) != 0 ? 0 : unchecked((*(long*)(stat + ChangedAt) * 1_000_000_000) + *(uint*)(stat + ChangedAt + 8));
+        return Statx(AtCwd, path, 0, BasicStats, stat) != 0
+            ? 0
+            : unchecked((*(long*)(stat + ChangedAt) * 1_000_000_000) + *(uint*)(stat + ChangedAt + 8));
     }
 
     /// <summary>Gives a folder the owner, group and permissions of another, as far as that is allowed.</summary>
     public static void CopyAccess(string from, string to)
     {
-        if (OperatingSystem.IsWindows()) return;
+        if (OperatingSystem.IsWindows())
+            return;
         var stat = stackalloc byte[StatSize];
         if (OperatingSystem.IsLinux() && Statx(AtCwd, from, 0, BasicStats, stat) == 0)
         {
             // The group alone may be ours to give.
             var (user, group) = (*(uint*)(stat + UserAt), *(uint*)(stat + GroupAt));
-            if (ChangeOwner(to, user, group) != 0) _ = ChangeOwner(to, uint.MaxValue, group);
+            if (ChangeOwner(to, user, group) != 0)
+                _ = ChangeOwner(to, uint.MaxValue, group);
         }
         // Changing the owner clears the set-group-ID bit.
         File.SetUnixFileMode(to, File.GetUnixFileMode(from));
@@ -64,10 +93,12 @@ internal static unsafe partial class Posix
     /// <summary>Makes the names in a folder durable.</summary>
     public static void SyncFolder(string path)
     {
-        if (OperatingSystem.IsWindows()) return;
+        if (OperatingSystem.IsWindows())
+            return;
         using var folder = new SafeFileHandle(Open(path, OCloseOnExec), ownsHandle: true);
         // Some file systems have no such call for folders, and need none.
-        if (!folder.IsInvalid) _ = Sync((int)folder.DangerousGetHandle());
+        if (!folder.IsInvalid)
+            _ = Sync((int)folder.DangerousGetHandle());
     }
 
     /// <summary>The system's words for an error number.</summary>

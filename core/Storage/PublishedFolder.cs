@@ -31,8 +31,10 @@ public static class PublishedFolder
         var entries = new DirectoryInfo(folder).GetFileSystemInfos();
         var unfinished = entries.Any(e => e.Name == Unfinished);
         foreach (var entry in entries)
-            if (entry.Name != Unfinished
-                && (!Names.Contains(entry.Name) || FileIdentity.Of(entry.FullName, follow: false).Kind != FileKind.Regular))
+            if (
+                entry.Name != Unfinished
+                && (!Names.Contains(entry.Name) || FileIdentity.Of(entry.FullName, follow: false).Kind != FileKind.Regular)
+            )
                 return $"'{entry.Name}', which no run published there";
         return entries.Length == 0 || unfinished ? null : WhyChanged(folder, entries);
     }
@@ -45,29 +47,35 @@ public static class PublishedFolder
         for (var i = 1; ; i++)
         {
             var mark = $".old-{i}";
-            var name = Path.Combine(Path.GetDirectoryName(folder)!,
-                StorePath.Cut(Path.GetFileName(folder), StorePath.LongestName - mark.Length) + mark);
-            if (FileIdentity.Of(name, follow: false) is { Kind: FileKind.Absent, Error: 0 or Posix.ENOENT }) return name;
+            var name = Path.Combine(
+                Path.GetDirectoryName(folder)!,
+                StorePath.Cut(Path.GetFileName(folder), StorePath.LongestName - mark.Length) + mark
+            );
+            if (FileIdentity.Of(name, follow: false) is { Kind: FileKind.Absent, Error: 0 or Posix.ENOENT })
+                return name;
         }
     }
 
     private static string? WhyChanged(string folder, FileSystemInfo[] entries)
     {
         var file = new FileInfo(Path.Combine(folder, Report));
-        if (!file.Exists || file.Length > LargestReport) return $"'{entries[0].Name}' without the report of a run";
+        if (!file.Exists || file.Length > LargestReport)
+            return $"'{entries[0].Name}' without the report of a run";
         try
         {
             using var report = JsonDocument.Parse(File.ReadAllBytes(file.FullName));
             var root = report.RootElement;
-            if (root.GetProperty("runId").GetString() is not { Length: > 0 }) return $"a '{Report}' that is no run's";
+            if (root.GetProperty("runId").GetString() is not { Length: > 0 })
+                return $"a '{Report}' that is no run's";
             if (root.TryGetProperty("files", out var files) && files.ValueKind == JsonValueKind.Array)
                 return WhyChanged(folder, entries, files.EnumerateArray().ToDictionary(f => f.GetProperty("name").GetString()!));
             var bytes = entries.OfType<FileInfo>().Where(e => Models.Contains(e.Name)).Sum(e => e.Length);
-            return bytes == root.GetProperty("size").GetProperty("after").GetInt64() ? null
+            return bytes == root.GetProperty("size").GetProperty("after").GetInt64()
+                ? null
                 : $"a model that is not the one of its '{Report}'";
         }
-        catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException
-            or ArgumentException or FormatException)
+        catch (Exception e)
+            when (e is JsonException or KeyNotFoundException or InvalidOperationException or ArgumentException or FormatException)
         {
             return $"a '{Report}' that is no run's";
         }
@@ -79,8 +87,11 @@ public static class PublishedFolder
         {
             if (!files.TryGetValue(entry.Name, out var known) || known.GetProperty("bytes").GetInt64() != entry.Length)
                 return $"'{entry.Name}', which changed after it was published";
-            if (known.TryGetProperty("sha256", out var sum) && sum.GetString() is { } hash
-                && hash != Hash(Path.Combine(folder, entry.Name)))
+            if (
+                known.TryGetProperty("sha256", out var sum)
+                && sum.GetString() is { } hash
+                && hash != Hash(Path.Combine(folder, entry.Name))
+            )
                 return $"'{entry.Name}', which changed after it was published";
         }
         return null;

@@ -36,13 +36,24 @@ internal static class QueueText
     /// <summary>A message that is set aside, with the reason; cut to what fits a message.</summary>
     public static string Wrap(string reason, long deliveries, string body)
     {
-        if (reason.Length > LongestReason) reason = Start(reason, LongestReason) + "…";
-        for (var kept = body.Length; ;)
+        if (reason.Length > LongestReason)
+            reason = Start(reason, LongestReason) + "…";
+        for (var kept = body.Length; ; )
         {
             var note = kept < body.Length ? $"the first {kept} of {body.Length} characters; the rest did not fit" : null;
-            var text = JsonSerializer.Serialize(new { reason, deliveries, message = Start(body, kept), note }, Json.Options);
+            var text = JsonSerializer.Serialize(
+                new
+                {
+                    reason,
+                    deliveries,
+                    message = Start(body, kept),
+                    note,
+                },
+                Json.Options
+            );
             var bytes = Encoding.UTF8.GetByteCount(text);
-            if (bytes <= Largest) return text;
+            if (bytes <= Largest)
+                return text;
             // Escaping makes at most 6 bytes of a character; the first guess is by the share that fits.
             kept = Math.Max(0, Math.Min(kept - 64, (int)((long)kept * Largest / bytes) - 64));
         }

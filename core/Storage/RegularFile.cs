@@ -25,12 +25,15 @@ internal static class RegularFile
             var (found, error) = Posix.OpenPath(path, follow: root is null);
             using (found)
             {
-                if (found.IsInvalid) throw Unopened(name, error);
+                if (found.IsInvalid)
+                    throw Unopened(name, error);
                 Require(Posix.Stat(found), name);
                 var self = $"/proc/self/fd/{found.DangerousGetHandle()}";
                 // Without /proc, as in some sandboxes, the path has to do.
-                if (FileIdentity.LinkTarget(self) is not { } at) return Read(path);
-                if (root is not null && InsideLinks.Below(root, at) is null) throw LeadsOut(name);
+                if (FileIdentity.LinkTarget(self) is not { } at)
+                    return Read(path);
+                if (root is not null && InsideLinks.Below(root, at) is null)
+                    throw LeadsOut(name);
                 return Read(self);
             }
         }
@@ -43,22 +46,26 @@ internal static class RegularFile
     /// <summary>Refuses what is no regular file.</summary>
     public static void Require(FileIdentity file, string name)
     {
-        if (file.Kind is FileKind.Regular) return;
-        if (file.Kind is FileKind.Absent) throw Unopened(name, file.Error);
-        throw new BadInputException($"{name}: is {(file.Kind == FileKind.Folder ? "a folder" : "a pipe, a socket or a device")}; "
-            + $"only regular files are read.");
+        if (file.Kind is FileKind.Regular)
+            return;
+        if (file.Kind is FileKind.Absent)
+            throw Unopened(name, file.Error);
+        throw new BadInputException(
+            $"{name}: is {(file.Kind == FileKind.Folder ? "a folder" : "a pipe, a socket or a device")}; " + $"only regular files are read."
+        );
     }
 
     /// <summary>The one answer for a link that leads out, whatever is there.</summary>
     public static BadInputException LeadsOut(string name) => new($"{name}: a link leads out of the drop; copy the data into it.");
 
-    private static BadInputException Unopened(string name, int error) => error switch
-    {
-        Posix.ELOOP => new BadInputException($"{name}: its links lead round in a circle; copy the file in their place."),
-        Posix.EACCES => new BadInputException($"{name}: it may not be read; check the permissions of the file and its folder."),
-        Posix.ENAMETOOLONG => new BadInputException($"{name}: the name is too long for this file system; rename it."),
-        _ => new BadInputException($"{name}: the file does not exist; put it beside the model."),
-    };
+    private static BadInputException Unopened(string name, int error) =>
+        error switch
+        {
+            Posix.ELOOP => new BadInputException($"{name}: its links lead round in a circle; copy the file in their place."),
+            Posix.EACCES => new BadInputException($"{name}: it may not be read; check the permissions of the file and its folder."),
+            Posix.ENAMETOOLONG => new BadInputException($"{name}: the name is too long for this file system; rename it."),
+            _ => new BadInputException($"{name}: the file does not exist; put it beside the model."),
+        };
 
     private static SafeFileHandle Read(string path) =>
         File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, FileOptions.Asynchronous);

@@ -17,7 +17,9 @@ internal sealed class Renewal : IAsyncDisposable
 {
     private readonly Func<CancellationToken, Task> renew;
     private readonly HoldTimes times;
-    private readonly CancellationTokenSource stop = new(), abort = new(), lost = new();
+    private readonly CancellationTokenSource stop = new(),
+        abort = new(),
+        lost = new();
     private readonly Task renewing;
 
     /// <summary>Begins.</summary>
@@ -32,7 +34,9 @@ internal sealed class Renewal : IAsyncDisposable
     /// <summary>Cancelled when the hold is lost.</summary>
     public CancellationToken Lost { get; }
 
-    /// <summary>Stops renewing; a renewal under way may come to its end within <see cref="HoldTimes.Grace"/>. May be called again.</summary>
+    /// <summary>
+    /// Stops renewing; a renewal under way may come to its end within <see cref="HoldTimes.Grace"/>. May be called again.
+    /// </summary>
     public async Task StopAsync()
     {
         if (!renewing.IsCompleted)
@@ -75,8 +79,10 @@ internal sealed class Renewal : IAsyncDisposable
                 // Whatever it was, the hold lasts until its end; asked again until then.
                 wait = times.Pause;
             }
-            if (DateTime.UtcNow + wait < end) continue;
-            if (!stop.IsCancellationRequested) await lost.CancelAsync();
+            if (DateTime.UtcNow + wait < end)
+                continue;
+            if (!stop.IsCancellationRequested)
+                await lost.CancelAsync();
             return;
         }
     }

@@ -8,7 +8,8 @@ namespace Serverless.Core.Storage;
 /// </summary>
 internal sealed class SeenBlobs
 {
-    private const int MostVersions = 8192, LargestKept = 256 << 10;
+    private const int MostVersions = 8192,
+        LargestKept = 256 << 10;
     private const long MostKept = 32 << 20;
     private readonly ConcurrentDictionary<string, Artifact> latest = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, ArtifactReader> kept = new(StringComparer.Ordinal);
@@ -18,9 +19,11 @@ internal sealed class SeenBlobs
     /// <returns>The same.</returns>
     public Artifact Note(Artifact artifact)
     {
-        if (latest.Count >= MostVersions) latest.Clear();
+        if (latest.Count >= MostVersions)
+            latest.Clear();
         // A shard that was damaged and is made anew.
-        if (kept.TryGetValue(artifact.Path, out var shard) && shard.Artifact.ETag != artifact.ETag) kept.TryRemove(artifact.Path, out _);
+        if (kept.TryGetValue(artifact.Path, out var shard) && shard.Artifact.ETag != artifact.ETag)
+            kept.TryRemove(artifact.Path, out _);
         return latest[artifact.Path] = artifact;
     }
 
@@ -30,7 +33,8 @@ internal sealed class SeenBlobs
     /// <summary>Keeps the bytes of a small shard.</summary>
     public async Task KeepAsync(ArtifactReader shard, CancellationToken cancellation)
     {
-        if (shard.Artifact.Length is 0 or > LargestKept || StorePath.Parent(shard.Artifact.Path) != StorePath.Shards) return;
+        if (shard.Artifact.Length is 0 or > LargestKept || StorePath.Parent(shard.Artifact.Path) != StorePath.Shards)
+            return;
         var content = new byte[shard.Artifact.Length];
         await shard.ReadAsync(0, content, cancellation);
         if (Interlocked.Add(ref bytes, content.Length) > MostKept)

@@ -25,16 +25,30 @@ internal sealed class ServerSideRanges(TokenCredential? credential)
 
     /// <summary>Appends a range; false when it must be streamed instead, with nothing of it appended.</summary>
     /// <exception cref="BadInputException">The source is another version by now.</exception>
-    public async Task<bool> TryAppendAsync(BlockStream blocks, BlockBlobClient source, Artifact version, long offset, long length, CancellationToken cancellation)
+    public async Task<bool> TryAppendAsync(
+        BlockStream blocks,
+        BlockBlobClient source,
+        Artifact version,
+        long offset,
+        long length,
+        CancellationToken cancellation
+    )
     {
-        if (refused || length < Smallest || (credential is null && !source.CanGenerateSasUri)) return false;
-        for (long done = 0; done < length;)
+        if (refused || length < Smallest || (credential is null && !source.CanGenerateSasUri))
+            return false;
+        for (long done = 0; done < length; )
         {
             var part = Math.Min(Largest, length - done);
             try
             {
                 var range = new HttpRange(offset + done, part);
-                await blocks.AppendFromAsync(SourceOf(source), range, OptionsAsync, e => Another(e) || (done == 0 && Refusal(e)), cancellation);
+                await blocks.AppendFromAsync(
+                    SourceOf(source),
+                    range,
+                    OptionsAsync,
+                    e => Another(e) || (done == 0 && Refusal(e)),
+                    cancellation
+                );
             }
             catch (RequestFailedException e) when (Another(e))
             {
@@ -51,8 +65,12 @@ internal sealed class ServerSideRanges(TokenCredential? credential)
 
         async ValueTask<StageBlockFromUriOptions> OptionsAsync(CancellationToken token)
         {
-            var options = new StageBlockFromUriOptions { SourceConditions = new BlobRequestConditions { IfMatch = new ETag(version.ETag) } };
-            if (credential is null) return options;
+            var options = new StageBlockFromUriOptions
+            {
+                SourceConditions = new BlobRequestConditions { IfMatch = new ETag(version.ETag) },
+            };
+            if (credential is null)
+                return options;
             options.SourceAuthentication = new HttpAuthorization("Bearer", (await credential.GetTokenAsync(Scope, token)).Token);
             return options;
         }

@@ -66,7 +66,9 @@ public sealed class StepQueue
     {
         try
         {
-            var message = (await calls.ExecuteAsync(token => queue.ReceiveMessageAsync(visibility, token), cancellation, Name, Absent)).Value;
+            var message = (
+                await calls.ExecuteAsync(token => queue.ReceiveMessageAsync(visibility, token), cancellation, Name, Absent)
+            ).Value;
             return message is null ? null : new HeldMessage(this, message, visibility);
         }
         catch (RequestFailedException e) when (Absent(e))
@@ -86,23 +88,28 @@ public sealed class StepQueue
         var service = StorageAccount.Connect(
             storage.Replace(".blob.", ".queue.", StringComparison.OrdinalIgnoreCase),
             (url, credential) => new QueueServiceClient(url, credential, client),
-            _ => new QueueServiceClient(storage, client));
+            _ => new QueueServiceClient(storage, client)
+        );
         return new StepQueue(service, name, new StorageCalls(NetworkResilience.Build(options ?? new NetworkOptions()), service.Uri));
     }
 
     internal async Task<string> HideAsync(QueueMessage message, string receipt, TimeSpan visibility, CancellationToken cancellation) =>
-        (await calls.ExecuteAsync(
-            token => queue.UpdateMessageAsync(message.MessageId, receipt, visibilityTimeout: visibility, cancellationToken: token),
-            cancellation,
-            Name,
-            IsAnothers)).Value.PopReceipt;
+        (
+            await calls.ExecuteAsync(
+                token => queue.UpdateMessageAsync(message.MessageId, receipt, visibilityTimeout: visibility, cancellationToken: token),
+                cancellation,
+                Name,
+                IsAnothers
+            )
+        )
+            .Value
+            .PopReceipt;
 
     internal async Task DeleteAsync(QueueMessage message, string receipt, CancellationToken cancellation)
     {
         try
         {
-            await calls.ExecuteAsync(
-                token => queue.DeleteMessageAsync(message.MessageId, receipt, token), cancellation, Name, IsAnothers);
+            await calls.ExecuteAsync(token => queue.DeleteMessageAsync(message.MessageId, receipt, token), cancellation, Name, IsAnothers);
         }
         catch (RequestFailedException e) when (IsAnothers(e))
         {

@@ -15,17 +15,25 @@ internal static class StorageAccount
     {
         try
         {
-            if (!Uri.TryCreate(storage, UriKind.Absolute, out var url) || url.Scheme is not ("https" or "http")) return byString(storage);
+            if (!Uri.TryCreate(storage, UriKind.Absolute, out var url) || url.Scheme is not ("https" or "http"))
+                return byString(storage);
             if (url.Query.Length > 0 || url.UserInfo.Length > 0)
-                throw new BadInputException($"--storage: the URL of {SecretText.Host(url)} carries a secret; give it without a query and sign in, "
-                    + "or put the signature into a connection string (BlobEndpoint=…;QueueEndpoint=…;SharedAccessSignature=…).");
+                throw new BadInputException(
+                    $"--storage: the URL of {SecretText.Host(url)} carries a secret; give it without a query and sign in, "
+                        + "or put the signature into a connection string (BlobEndpoint=…;QueueEndpoint=…;SharedAccessSignature=…)."
+                );
             if (url.Scheme != "https")
-                throw new BadInputException($"--storage: {SecretText.Host(url)} is not https; give the https URL of the account, or a connection string.");
+                throw new BadInputException(
+                    $"--storage: {SecretText.Host(url)} is not https; give the https URL of the account, or a connection string."
+                );
             return byUrl(url, new DefaultAzureCredential());
         }
         catch (Exception e) when (e is FormatException or ArgumentException)
         {
-            throw new BadInputException("--storage: neither an account URL (https://NAME.blob.core.windows.net) nor a connection string.", e);
+            throw new BadInputException(
+                "--storage: neither an account URL (https://NAME.blob.core.windows.net) nor a connection string.",
+                e
+            );
         }
     }
 }

@@ -19,7 +19,8 @@ internal sealed class StorageCalls(ResiliencePipeline network, Uri account)
         Func<CancellationToken, Task<T>> call,
         CancellationToken cancellation,
         string? container = null,
-        Func<RequestFailedException, bool>? mine = null)
+        Func<RequestFailedException, bool>? mine = null
+    )
     {
         try
         {
@@ -30,8 +31,9 @@ internal sealed class StorageCalls(ResiliencePipeline network, Uri account)
             throw failure;
         }
 
-        bool IsCallers(Exception e) => e is RequestFailedException answer
-            ? mine?.Invoke(answer) == true
-            : e is OperationCanceledException && cancellation.IsCancellationRequested;
+        bool IsCallers(Exception e) =>
+            e is RequestFailedException answer
+                ? mine?.Invoke(answer) == true
+                : e is OperationCanceledException && cancellation.IsCancellationRequested;
     }
 }

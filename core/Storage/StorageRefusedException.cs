@@ -7,5 +7,6 @@ namespace Serverless.Core.Storage;
 public sealed class StorageRefusedException : IOException
 {
     /// <summary>Creates the exception with the sentence shown to the user and what caused it.</summary>
-    public StorageRefusedException(string message, Exception inner) : base(message, inner) { }
+    public StorageRefusedException(string message, Exception inner)
+        : base(message, inner) { }
 }

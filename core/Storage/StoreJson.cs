@@ -12,10 +12,17 @@ public static class StoreJson
     /// <param name="cancellation">Cancels the call.</param>
     /// <param name="etag">The version expected, or null for whatever is there.</param>
     /// <exception cref="BadInputException">It is larger than <paramref name="limit"/>, absent, or another version.</exception>
-    public static async Task<byte[]> ReadBytesAsync(this IArtifactStore store, string path, long limit, CancellationToken cancellation, string? etag = null)
+    public static async Task<byte[]> ReadBytesAsync(
+        this IArtifactStore store,
+        string path,
+        long limit,
+        CancellationToken cancellation,
+        string? etag = null
+    )
     {
         await using var reader = await store.OpenAsync(path, etag, cancellation);
-        if (reader.Artifact.Length > limit) throw new BadInputException($"{path}: {reader.Artifact.Length} bytes is more than the {limit} allowed here.");
+        if (reader.Artifact.Length > limit)
+            throw new BadInputException($"{path}: {reader.Artifact.Length} bytes is more than the {limit} allowed here.");
         var bytes = new byte[reader.Artifact.Length];
         await reader.ReadAsync(0, bytes, cancellation);
         return bytes;
@@ -30,6 +37,10 @@ public static class StoreJson
         store.WriteBytesAsync(path, JsonSerializer.SerializeToUtf8Bytes(value, Json.Options), cancellation);
 
     /// <summary>Writes an object.</summary>
-    public static Task<Artifact> WriteBytesAsync(this IArtifactStore store, string path, ReadOnlyMemory<byte> bytes, CancellationToken cancellation) =>
-        store.WriteAsync(path, async (stream, token) => await stream.WriteAsync(bytes, token), cancellation);
+    public static Task<Artifact> WriteBytesAsync(
+        this IArtifactStore store,
+        string path,
+        ReadOnlyMemory<byte> bytes,
+        CancellationToken cancellation
+    ) => store.WriteAsync(path, async (stream, token) => await stream.WriteAsync(bytes, token), cancellation);
 }

@@ -13,7 +13,8 @@ public static class StorePath
         foreach (var s in segments)
         {
             var trimmed = s.Trim('/');
-            if (trimmed.Length > 0) parts.Add(trimmed);
+            if (trimmed.Length > 0)
+                parts.Add(trimmed);
         }
         return string.Join('/', parts);
     }
@@ -35,13 +36,16 @@ public static class StorePath
         var (length, used) = (0, 0);
         foreach (var rune in name.EnumerateRunes())
         {
-            if ((used += rune.Utf8SequenceLength) > bytes) return name[..length];
+            if ((used += rune.Utf8SequenceLength) > bytes)
+                return name[..length];
             length += rune.Utf16SequenceLength;
         }
         return name;
     }
 
-    /// <summary>A relative path without its <c>.</c> and empty segments: <c>./a//b</c> is <c>a/b</c>. An absolute one stays as it is.</summary>
+    /// <summary>
+    /// A relative path without its <c>.</c> and empty segments: <c>./a//b</c> is <c>a/b</c>. An absolute one stays as it is.
+    /// </summary>
     public static string Normal(string relative) =>
         relative.StartsWith('/') ? relative : string.Join('/', relative.Split('/').Where(s => s is not ("" or ".")));
 
@@ -51,13 +55,19 @@ public static class StorePath
     /// </summary>
     public static string? WhyUnsafe(string relative)
     {
-        if (relative.Length == 0) return "is empty";
-        if (relative.Length > 1024) return "is longer than 1024 characters";
-        if (relative[0] == '/') return "is absolute";
-        if (relative.Contains('\\') || relative.Contains(':')) return "has a backslash or a colon";
-        if (relative.Any(char.IsControl)) return "has a control character";
+        if (relative.Length == 0)
+            return "is empty";
+        if (relative.Length > 1024)
+            return "is longer than 1024 characters";
+        if (relative[0] == '/')
+            return "is absolute";
+        if (relative.Contains('\\') || relative.Contains(':'))
+            return "has a backslash or a colon";
+        if (relative.Any(char.IsControl))
+            return "has a control character";
         foreach (var range in relative.AsSpan().Split('/'))
-            if (relative.AsSpan(range) is "" or "." or "..") return "has an empty, '.' or '..' segment";
+            if (relative.AsSpan(range) is "" or "." or "..")
+                return "has an empty, '.' or '..' segment";
         return null;
     }
 }

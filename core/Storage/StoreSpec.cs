@@ -11,11 +11,14 @@ public sealed record StoreSpec(IReadOnlyDictionary<string, string> Folders, stri
     /// <summary>A store in blob storage.</summary>
     public static StoreSpec Of(string storage) => new(new Dictionary<string, string>(), storage);
 
-    /// <summary>Opens the store. Blob storage guards its objects against damage itself; those in folders get a <see cref="ChecksummedStore"/>.</summary>
+    /// <summary>
+    /// Opens the store. Blob storage guards its objects against damage itself; those in folders get a <see cref="ChecksummedStore"/>.
+    /// </summary>
     /// <exception cref="BadInputException"><see cref="Storage"/> is neither a URL nor a connection string.</exception>
     public IArtifactStore Open()
     {
-        if (Storage is { } s) return BlobStore.Connect(s);
+        if (Storage is { } s)
+            return BlobStore.Connect(s);
         var folders = new FolderStore(Folders, Followed);
         return Folders.ContainsKey(ChecksummedStore.Container) ? new ChecksummedStore(folders) : folders;
     }
@@ -24,7 +27,8 @@ public sealed record StoreSpec(IReadOnlyDictionary<string, string> Folders, stri
     public StoreSpec With(params (string Container, string Directory)[] more)
     {
         var folders = Folders.ToDictionary();
-        foreach (var (container, directory) in more) folders[container] = directory;
+        foreach (var (container, directory) in more)
+            folders[container] = directory;
         return this with { Folders = folders };
     }
 

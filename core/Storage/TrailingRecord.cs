@@ -23,14 +23,17 @@ internal static class TrailingRecord
 
     /// <summary>Reads the record.</summary>
     /// <exception cref="DamagedWorkException">There is none.</exception>
-    public static async Task<T> ReadAsync<T>(ArtifactReader reader, CancellationToken cancellation) where T : class
+    public static async Task<T> ReadAsync<T>(ArtifactReader reader, CancellationToken cancellation)
+        where T : class
     {
         var end = reader.Artifact.Length - sizeof(int);
-        if (end < 0) throw Damaged();
+        if (end < 0)
+            throw Damaged();
         var length = new byte[sizeof(int)];
         await reader.ReadAsync(end, length, cancellation);
         var count = BinaryPrimitives.ReadInt32LittleEndian(length);
-        if (count <= 0 || count > Math.Min(end, Largest)) throw Damaged();
+        if (count <= 0 || count > Math.Min(end, Largest))
+            throw Damaged();
         var json = new byte[count];
         await reader.ReadAsync(end - count, json, cancellation);
         try

@@ -20,12 +20,15 @@ public sealed record BiasPlace(string Values, string? Scales)
         {
             var codes = MemoryMarshal.Cast<byte, int>(bytes.AsSpan());
             var scales = MemoryMarshal.Cast<byte, float>(initializers[name].RawData.Span);
-            for (var c = 0; c < codes.Length; c++) codes[c] = (int)Math.Clamp(codes[c] + Math.Round((double)by[c] / scales[c], MidpointRounding.ToEven), -int.MaxValue, int.MaxValue);
+            for (var c = 0; c < codes.Length; c++)
+                codes[c] = (int)
+                    Math.Clamp(codes[c] + Math.Round((double)by[c] / scales[c], MidpointRounding.ToEven), -int.MaxValue, int.MaxValue);
         }
         else
         {
             var floats = MemoryMarshal.Cast<byte, float>(bytes.AsSpan());
-            for (var c = 0; c < floats.Length; c++) floats[c] += by[c];
+            for (var c = 0; c < floats.Length; c++)
+                floats[c] += by[c];
         }
         tensor.RawData = ByteString.CopyFrom(bytes);
     }

@@ -9,7 +9,14 @@ internal static class CastForm
     public static void Apply(ModelEdit edit, Weight weight, EncodedLayer layer, string shard)
     {
         ModelEdit.RemoveDefinition(weight);
-        var halves = edit.AddConstant(weight.Scope, weight.Value + "_h", Forms.Tensor(shard, layer.Codes, (DataType)layer.CastType, weight.Reference.Dims));
-        ModelEdit.InsertFirst(weight.Scope, [ModelEdit.Node("Cast", [halves], [weight.Value], ModelEdit.Attribute("to", (long)weight.Type))]);
+        var halves = edit.AddConstant(
+            weight.Scope,
+            weight.Value + "_h",
+            Forms.Tensor(shard, layer.Codes, (DataType)layer.CastType, weight.Reference.Dims)
+        );
+        ModelEdit.InsertFirst(
+            weight.Scope,
+            [ModelEdit.Node("Cast", [halves], [weight.Value], ModelEdit.Attribute("to", (long)weight.Type))]
+        );
     }
 }

@@ -15,7 +15,8 @@ public sealed record ChannelConstant(TensorProto Tensor, int Axis);
 public readonly record struct ChannelLayout(long Width, long Inner)
 {
     /// <summary>Of a constant.</summary>
-    public static ChannelLayout Of(TensorProto tensor) => new(tensor.Dims.Count > 1 ? tensor.Dims[1] : 1, tensor.Dims.Skip(2).Aggregate(1L, (a, b) => a * b));
+    public static ChannelLayout Of(TensorProto tensor) =>
+        new(tensor.Dims.Count > 1 ? tensor.Dims[1] : 1, tensor.Dims.Skip(2).Aggregate(1L, (a, b) => a * b));
 
     /// <summary>Indexes of an element along both.</summary>
     public (int Row, int Column) Place(long element)
@@ -33,13 +34,31 @@ public readonly record struct ChannelLayout(long Width, long Inner)
 /// </summary>
 /// <param name="Value">The value that layers take.</param>
 /// <param name="Channels">Its channels.</param>
-/// <param name="Makers">Constants to divide; the weight first where a layer makes the value; none where only a node of its own can divide it.</param>
+/// <param name="Makers">Constants to divide; the weight first where a layer makes the value; none where only a node of its own can divide
+/// it.</param>
 /// <param name="FromLayer">Whether a layer's weight makes the value, not a normalization or a product.</param>
 /// <param name="Takers">Weights to multiply.</param>
 /// <param name="First">A layer that takes it.</param>
-public sealed record ChannelScaling(string Value, int Channels, IReadOnlyList<ChannelConstant> Makers, bool FromLayer, IReadOnlyList<ChannelConstant> Takers, Weight First)
+public sealed record ChannelScaling(
+    string Value,
+    int Channels,
+    IReadOnlyList<ChannelConstant> Makers,
+    bool FromLayer,
+    IReadOnlyList<ChannelConstant> Takers,
+    Weight First
+)
 {
-    private static readonly HashSet<string> Homogeneous = ["Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Identity", "Dropout"];
+    private static readonly HashSet<string> Homogeneous =
+    [
+        "Relu",
+        "LeakyRelu",
+        "MaxPool",
+        "AveragePool",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "Identity",
+        "Dropout",
+    ];
 
     /// <summary>Whether a node has to be put in to divide it.</summary>
     public bool NeedsNode => Makers.Count == 0;
@@ -47,36 +66,73 @@ public sealed record ChannelScaling(string Value, int Channels, IReadOnlyList<Ch
     /// <summary>All such values of a model's main graph, in the order of its nodes.</summary>
     public static IReadOnlyList<ChannelScaling> Of(ModelProto model)
     {
-        var weights = Weight.Of(model).Where(w => w.LeftAlone is null && w.Scope is { Parent: null, Function: null } && w.Reference.DataType == (int)DataType.Float).ToList();
-        if (weights.Count == 0) return [];
+        var weights = Weight
+            .Of(model)
+            .Where(w => w.LeftAlone is null && w.Scope is { Parent: null, Function: null } && w.Reference.DataType == (int)DataType.Float)
+            .ToList();
+        if (weights.Count == 0)
+            return [];
         var main = weights[0].Scope;
         var layers = new Dictionary<NodeProto, Weight>(ReferenceEqualityComparer.Instance);
-        foreach (var w in weights.Where(w => w.Uses is [{ Direct: true, Input: 1, Op: "Conv" or "MatMul" or "Gemm" } u] && u.Scope == main)) layers[w.Uses[0].Node] = w;
-        var users = main.Nodes.SelectMany(n => n.Input.Concat(GraphScope.Captures(n)).Select(i => (i, n))).ToLookup(p => p.i, p => p.n, StringComparer.Ordinal);
-        var graph = new Surroundings(main, layers, users, main.Nodes.SelectMany(n => n.Output.Select(o => (o, n))).ToDictionary(p => p.o, p => p.n, StringComparer.Ordinal),
-            main.Graph!.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal), main.Constants.ToDictionary(t => t.Name, StringComparer.Ordinal));
-        return [.. main.Nodes.Where(layers.ContainsKey).Select(n => n.Input[0]).Distinct().Select(v => graph.Find(v) ?? graph.OnTheWay(v)).OfType<ChannelScaling>()];
+        foreach (var w in weights.Where(w => w.Uses is [{ Direct: true, Input: 1, Op: "Conv" or "MatMul" or "Gemm" } u] && u.Scope == main))
+            layers[w.Uses[0].Node] = w;
+        var users = main
+            .Nodes.SelectMany(n => n.Input.Concat(GraphScope.Captures(n)).Select(i => (i, n)))
+            .ToLookup(p => p.i, p => p.n, StringComparer.Ordinal);
+        var graph = new Surroundings(
+            main,
+            layers,
+            users,
+            main.Nodes.SelectMany(n => n.Output.Select(o => (o, n))).ToDictionary(p => p.o, p => p.n, StringComparer.Ordinal),
+            main.Graph!.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal),
+            main.Constants.ToDictionary(t => t.Name, StringComparer.Ordinal)
+        );
+        return
+        [
+            .. main
+                .Nodes.Where(layers.ContainsKey)
+                .Select(n => n.Input[0])
+                .Distinct()
+                .Select(v => graph.Find(v) ?? graph.OnTheWay(v))
+                .OfType<ChannelScaling>(),
+        ];
     }
 
     private sealed record Surroundings(
-        GraphScope Main, Dictionary<NodeProto, Weight> Layers, ILookup<string, NodeProto> Users, Dictionary<string, NodeProto> MakerOf, HashSet<string> Outputs, Dictionary<string, TensorProto> Initializers)
+        GraphScope Main,
+        Dictionary<NodeProto, Weight> Layers,
+        ILookup<string, NodeProto> Users,
+        Dictionary<string, NodeProto> MakerOf,
+        HashSet<string> Outputs,
+        Dictionary<string, TensorProto> Initializers
+    )
     {
         public ChannelScaling? Find(string value)
         {
             var takers = new List<ChannelConstant>();
             foreach (var user in Users[value])
             {
-                if (!Layers.TryGetValue(user, out var w) || user.Input.Count(i => i == value) != 1 || Taken(user, w) is not { } taker) return null;
+                if (!Layers.TryGetValue(user, out var w) || user.Input.Count(i => i == value) != 1 || Taken(user, w) is not { } taker)
+                    return null;
                 takers.Add(taker);
             }
             var channels = takers.Select(t => t.Tensor.Dims[t.Axis]).Distinct().ToList();
-            if (channels.Count != 1 || Outputs.Contains(value)) return null;
+            if (channels.Count != 1 || Outputs.Contains(value))
+                return null;
             var makers = new List<ChannelConstant>();
             // The last axis holds the channels of a matrix product, the second those of a convolution.
             var convolution = Users[value].All(u => u.OpType == "Conv");
-            if (!convolution && Users[value].Any(u => u.OpType == "Conv")) return null;
+            if (!convolution && Users[value].Any(u => u.OpType == "Conv"))
+                return null;
             return Made(value, channels[0], convolution, makers) is { } layer
-                ? new ChannelScaling(value, (int)channels[0], layer ? [makers[^1], .. makers.SkipLast(1)] : makers, layer, takers, Layers[Users[value].First()])
+                ? new ChannelScaling(
+                    value,
+                    (int)channels[0],
+                    layer ? [makers[^1], .. makers.SkipLast(1)] : makers,
+                    layer,
+                    takers,
+                    Layers[Users[value].First()]
+                )
                 : null;
         }
 
@@ -84,32 +140,52 @@ public sealed record ChannelScaling(string Value, int Channels, IReadOnlyList<Ch
         // wake channels that are silent otherwise, scaling by the largest magnitude was measured to lose more than it gains.
         public ChannelScaling? OnTheWay(string value)
         {
-            if (!Normalized(value)) return null;
-            var products = Users[value].Where(u => u.OpType != "Conv" && Layers.ContainsKey(u) && u.Input.Count(i => i == value) == 1).Distinct().ToList();
+            if (!Normalized(value))
+                return null;
+            var products = Users[value]
+                .Where(u => u.OpType != "Conv" && Layers.ContainsKey(u) && u.Input.Count(i => i == value) == 1)
+                .Distinct()
+                .ToList();
             var takers = products.Select(u => Taken(u, Layers[u])).OfType<ChannelConstant>().ToList();
-            if (takers.Count == 0 || takers.Count < products.Count || takers.Select(t => t.Tensor.Dims[t.Axis]).Distinct().Count() > 1) return null;
+            if (takers.Count == 0 || takers.Count < products.Count || takers.Select(t => t.Tensor.Dims[t.Axis]).Distinct().Count() > 1)
+                return null;
             return new ChannelScaling(value, (int)takers[0].Tensor.Dims[takers[0].Axis], [], false, takers, Layers[products[0]]);
         }
 
-        private bool Normalized(string value) => MakerOf.GetValueOrDefault(value) switch
-        {
-            { OpType: "LayerNormalization" or "SimplifiedLayerNormalization" or "SkipLayerNormalization" or "SkipSimplifiedLayerNormalization" or "RMSNormalization" } n => n.Output[0] == value,
-            { OpType: "Mul", Domain: "" } n => n.Input.Any(IsVector),
-            { OpType: "Add", Domain: "" } n => n.Input.FirstOrDefault(i => !IsVector(i)) is { } other && n.Input.Any(IsVector) && MakerOf.GetValueOrDefault(other) is { OpType: "Mul", Domain: "" } m && m.Input.Any(IsVector),
-            _ => false,
-        };
+        private bool Normalized(string value) =>
+            MakerOf.GetValueOrDefault(value) switch
+            {
+                {
+                    OpType: "LayerNormalization"
+                        or "SimplifiedLayerNormalization"
+                        or "SkipLayerNormalization"
+                        or "SkipSimplifiedLayerNormalization"
+                        or "RMSNormalization"
+                } n => n.Output[0] == value,
+                { OpType: "Mul", Domain: "" } n => n.Input.Any(IsVector),
+                { OpType: "Add", Domain: "" } n => n.Input.FirstOrDefault(i => !IsVector(i)) is { } other
+                    && n.Input.Any(IsVector)
+                    && MakerOf.GetValueOrDefault(other) is { OpType: "Mul", Domain: "" } m
+                    && m.Input.Any(IsVector),
+                _ => false,
+            };
 
-        private bool IsVector(string name) => Initializers.GetValueOrDefault(name) is { DataType: (int)DataType.Float, Dims.Count: 1 } t && t.Dims[0] > 1;
+        private bool IsVector(string name) =>
+            Initializers.GetValueOrDefault(name) is { DataType: (int)DataType.Float, Dims.Count: 1 } t && t.Dims[0] > 1;
 
-        private static ChannelConstant? Taken(NodeProto node, Weight w) => node.OpType switch
-        {
-            "Conv" when w.Reference.Dims.Length is not (3 or 4) => null,
-            "Conv" when Groups(node) == 1 => new ChannelConstant(w.Tensor, 1),
-            "Conv" when Groups(node) == w.Reference.Dims[0] && w.Reference.Dims[1] == 1 => new ChannelConstant(w.Tensor, 0),
-            "MatMul" when w.Reference.Dims.Length == 2 => new ChannelConstant(w.Tensor, 0),
-            "Gemm" when Flag(node, "transA") == 0 && w.Reference.Dims.Length == 2 => new ChannelConstant(w.Tensor, Flag(node, "transB") == 0 ? 0 : 1),
-            _ => null,
-        };
+        private static ChannelConstant? Taken(NodeProto node, Weight w) =>
+            node.OpType switch
+            {
+                "Conv" when w.Reference.Dims.Length is not (3 or 4) => null,
+                "Conv" when Groups(node) == 1 => new ChannelConstant(w.Tensor, 1),
+                "Conv" when Groups(node) == w.Reference.Dims[0] && w.Reference.Dims[1] == 1 => new ChannelConstant(w.Tensor, 0),
+                "MatMul" when w.Reference.Dims.Length == 2 => new ChannelConstant(w.Tensor, 0),
+                "Gemm" when Flag(node, "transA") == 0 && w.Reference.Dims.Length == 2 => new ChannelConstant(
+                    w.Tensor,
+                    Flag(node, "transB") == 0 ? 0 : 1
+                ),
+                _ => null,
+            };
 
         // Null when the value cannot be scaled where it is made; else whether a layer makes it.
         private bool? Made(string value, long channels, bool convolution, List<ChannelConstant> makers)
@@ -117,29 +193,44 @@ public sealed record ChannelScaling(string Value, int Channels, IReadOnlyList<Ch
             NodeProto? node;
             while (true)
             {
-                if (Outputs.Contains(value) || !MakerOf.TryGetValue(value, out node) || node.Output[0] != value || node.Domain is not ("" or "com.microsoft")) return null;
-                if (Layers.ContainsKey(node) || !Homogeneous.Contains(node.OpType)) break;
-                if (!Alone(node.Input[0])) return null;
+                if (
+                    Outputs.Contains(value)
+                    || !MakerOf.TryGetValue(value, out node)
+                    || node.Output[0] != value
+                    || node.Domain is not ("" or "com.microsoft")
+                )
+                    return null;
+                if (Layers.ContainsKey(node) || !Homogeneous.Contains(node.OpType))
+                    break;
+                if (!Alone(node.Input[0]))
+                    return null;
                 value = node.Input[0];
             }
             if (Layers.TryGetValue(node, out var w))
             {
                 var axis = node.OpType == "Conv" || node.OpType == "Gemm" && Flag(node, "transB") != 0 ? 0 : 1;
-                if (convolution != (node.OpType == "Conv") || w.Reference.Dims.Length < 2 || w.Reference.Dims[axis] != channels) return null;
-                if (node.OpType == "MatMul" && w.Reference.Dims.Length != 2) return null;
-                if (node.Input.Count > 2 && node.Input[2].Length > 0 && !Vector(node.Input[2], channels, makers)) return null;
+                if (convolution != (node.OpType == "Conv") || w.Reference.Dims.Length < 2 || w.Reference.Dims[axis] != channels)
+                    return null;
+                if (node.OpType == "MatMul" && w.Reference.Dims.Length != 2)
+                    return null;
+                if (node.Input.Count > 2 && node.Input[2].Length > 0 && !Vector(node.Input[2], channels, makers))
+                    return null;
                 makers.Add(new ChannelConstant(w.Tensor, axis));
                 return true;
             }
-            if (convolution) return null;
+            if (convolution)
+                return null;
             switch (node.OpType)
             {
                 case "Add" when Initializers.ContainsKey(node.Input[1]) != Initializers.ContainsKey(node.Input[0]):
                     var other = node.Input[Initializers.ContainsKey(node.Input[1]) ? 0 : 1];
-                    return Alone(other) && Vector(node.Input[other == node.Input[0] ? 1 : 0], channels, makers) ? Made(other, channels, convolution, makers) : null;
+                    return Alone(other) && Vector(node.Input[other == node.Input[0] ? 1 : 0], channels, makers)
+                        ? Made(other, channels, convolution, makers)
+                        : null;
                 case "Mul" when Initializers.ContainsKey(node.Input[1]) != Initializers.ContainsKey(node.Input[0]):
                     return Vector(node.Input[Initializers.ContainsKey(node.Input[1]) ? 1 : 0], channels, makers) ? false : null;
-                case "LayerNormalization" or "SimplifiedLayerNormalization" when (node.Attribute.FirstOrDefault(a => a.Name == "axis")?.I ?? -1) == -1:
+                case "LayerNormalization"
+                or "SimplifiedLayerNormalization" when (node.Attribute.FirstOrDefault(a => a.Name == "axis")?.I ?? -1) == -1:
                     return node.Input.Skip(1).Where(i => i.Length > 0).All(i => Vector(i, channels, makers)) ? false : null;
                 default:
                     return null;
@@ -150,7 +241,13 @@ public sealed record ChannelScaling(string Value, int Channels, IReadOnlyList<Ch
 
         private bool Vector(string name, long channels, List<ChannelConstant> makers)
         {
-            if (!Initializers.TryGetValue(name, out var t) || t is not { DataType: (int)DataType.Float, Dims.Count: 1 } || t.Dims[0] != channels || Users[name].Take(2).Count() != 1) return false;
+            if (
+                !Initializers.TryGetValue(name, out var t)
+                || t is not { DataType: (int)DataType.Float, Dims.Count: 1 }
+                || t.Dims[0] != channels
+                || Users[name].Take(2).Count() != 1
+            )
+                return false;
             makers.Add(new ChannelConstant(t, 0));
             return true;
         }

@@ -12,9 +12,25 @@ namespace Serverless.Core.Techniques;
 /// <param name="edit">The edit; the graph's operator set is at least 11.</param>
 internal sealed class DepthwisePadding(ModelEdit edit)
 {
-    private const int Multiple = 16, Fewest = 17;
+    private const int Multiple = 16,
+        Fewest = 17;
     private static readonly HashSet<string> Unary =
-        ["Relu", "Clip", "HardSigmoid", "Sigmoid", "LeakyRelu", "Tanh", "HardSwish", "QuantizeLinear", "DequantizeLinear", "MaxPool", "AveragePool", "GlobalAveragePool", "Squeeze", "Unsqueeze"];
+    [
+        "Relu",
+        "Clip",
+        "HardSigmoid",
+        "Sigmoid",
+        "LeakyRelu",
+        "Tanh",
+        "HardSwish",
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "MaxPool",
+        "AveragePool",
+        "GlobalAveragePool",
+        "Squeeze",
+        "Unsqueeze",
+    ];
 
     private readonly GraphScope main = edit.Roots[0];
     private readonly HashSet<string> constants = edit.Roots[0].Constants.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
@@ -25,14 +41,18 @@ internal sealed class DepthwisePadding(ModelEdit edit)
     public int Apply(IReadOnlyDictionary<NodeProto, int> convolutions)
     {
         var makers = main.Nodes.SelectMany(n => n.Output.Select(o => (o, n))).ToDictionary(p => p.o, p => p.n, StringComparer.Ordinal);
-        var users = main.Nodes.SelectMany(n => n.Input.Concat(GraphScope.Captures(n)).Distinct().Select(i => (i, n))).ToLookup(p => p.i, p => p.n, StringComparer.Ordinal);
+        var users = main
+            .Nodes.SelectMany(n => n.Input.Concat(GraphScope.Captures(n)).Distinct().Select(i => (i, n)))
+            .ToLookup(p => p.i, p => p.n, StringComparer.Ordinal);
         var outputs = main.Graph!.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
         var done = new HashSet<NodeProto>(ReferenceEqualityComparer.Instance);
         using var batch = edit.Batch();
         foreach (var (conv, channels) in convolutions)
         {
-            if (channels < Fewest || channels % Multiple == 0 || Groups(conv) != channels || done.Contains(conv)) continue;
-            if (Region.Around(conv, channels, makers, users, outputs, constants) is not { } region) continue;
+            if (channels < Fewest || channels % Multiple == 0 || Groups(conv) != channels || done.Contains(conv))
+                continue;
+            if (Region.Around(conv, channels, makers, users, outputs, constants) is not { } region)
+                continue;
             done.UnionWith(region.Depthwise);
             Pad(region, Multiple - channels % Multiple, makers);
         }
@@ -46,10 +66,13 @@ internal sealed class DepthwisePadding(ModelEdit edit)
             conv.Attribute.First(a => a.Name == "group").I += by;
             Rows(conv, by, makers);
         }
-        foreach (var node in region.Makers) Rows(node, by, makers);
-        foreach (var node in region.Takers) node.Input[1] = Padded(node.Input[1], node.OpType == "Gemm" ? 2 : 4, 1, by, makers);
+        foreach (var node in region.Makers)
+            Rows(node, by, makers);
+        foreach (var node in region.Takers)
+            node.Input[1] = Padded(node.Input[1], node.OpType == "Gemm" ? 2 : 4, 1, by, makers);
         for (var i = main.Graph!.ValueInfo.Count - 1; i >= 0; i--)
-            if (region.Values.Contains(main.Graph.ValueInfo[i].Name)) main.Graph.ValueInfo.RemoveAt(i);
+            if (region.Values.Contains(main.Graph.ValueInfo[i].Name))
+                main.Graph.ValueInfo.RemoveAt(i);
     }
 
     private void Rows(NodeProto node, int by, Dictionary<string, NodeProto> makers)
@@ -57,7 +80,8 @@ internal sealed class DepthwisePadding(ModelEdit edit)
         node.Input[1] = Padded(node.Input[1], node.OpType == "Gemm" ? 2 : 4, 0, by, makers);
         // A bias has the scale of the products: that of the input times the weight's, which is 1 for what is added.
         var scale = makers.GetValueOrDefault(node.Input[0]) is { OpType: "DequantizeLinear" } input ? input.Input[1] : One();
-        if (node.Input.Count > 2 && node.Input[2].Length > 0) node.Input[2] = Padded(node.Input[2], 1, 0, by, makers, scale);
+        if (node.Input.Count > 2 && node.Input[2].Length > 0)
+            node.Input[2] = Padded(node.Input[2], 1, 0, by, makers, scale);
     }
 
     // Codes are padded in front of the operator that decodes them, which integer kernels want next to themselves.
@@ -88,7 +112,9 @@ internal sealed class DepthwisePadding(ModelEdit edit)
             var pads = new long[of * 2];
             pads[of + at] = by;
             var output = edit.FreshName(input + "_p");
-            nodes.Add(ModelEdit.Node("Pad", with.Length > 0 ? [input, edit.Int64s(main, pads), with] : [input, edit.Int64s(main, pads)], [output]));
+            nodes.Add(
+                ModelEdit.Node("Pad", with.Length > 0 ? [input, edit.Int64s(main, pads), with] : [input, edit.Int64s(main, pads)], [output])
+            );
             return output;
         }
 
@@ -107,22 +133,35 @@ internal sealed class DepthwisePadding(ModelEdit edit)
     private sealed record Region(List<NodeProto> Depthwise, List<NodeProto> Makers, List<NodeProto> Takers, HashSet<string> Values)
     {
         public static Region? Around(
-            NodeProto conv, int channels, Dictionary<string, NodeProto> makers, ILookup<string, NodeProto> users, HashSet<string> outputs, HashSet<string> constants)
+            NodeProto conv,
+            int channels,
+            Dictionary<string, NodeProto> makers,
+            ILookup<string, NodeProto> users,
+            HashSet<string> outputs,
+            HashSet<string> constants
+        )
         {
             var region = new Region([], [], [], new HashSet<string>(StringComparer.Ordinal));
             var open = new Queue<string>();
             See(conv.Input[0]);
             while (open.TryDequeue(out var value))
             {
-                if (outputs.Contains(value) || !makers.TryGetValue(value, out var maker) || !region.Pass(maker, value, made: true, channels, constants, See)) return null;
+                if (
+                    outputs.Contains(value)
+                    || !makers.TryGetValue(value, out var maker)
+                    || !region.Pass(maker, value, made: true, channels, constants, See)
+                )
+                    return null;
                 foreach (var user in users[value])
-                    if (!region.Pass(user, value, made: false, channels, constants, See)) return null;
+                    if (!region.Pass(user, value, made: false, channels, constants, See))
+                        return null;
             }
             return region;
 
             void See(string value)
             {
-                if (region.Values.Add(value)) open.Enqueue(value);
+                if (region.Values.Add(value))
+                    open.Enqueue(value);
             }
         }
 
@@ -130,7 +169,8 @@ internal sealed class DepthwisePadding(ModelEdit edit)
         private bool Pass(NodeProto node, string value, bool made, int channels, HashSet<string> constants, Action<string> see)
         {
             var domain = node.Domain.Length == 0 || node is { Domain: Forms.Microsoft, OpType: "QuantizeLinear" or "DequantizeLinear" };
-            if (!domain || node.Output.Count != 1 || !made && node.Input.Skip(1).Contains(value) && node.OpType is not ("Mul" or "Add")) return false;
+            if (!domain || node.Output.Count != 1 || !made && node.Input.Skip(1).Contains(value) && node.OpType is not ("Mul" or "Add"))
+                return false;
             switch (node.OpType)
             {
                 case "Conv" when Groups(node) == channels && channels > 1:
@@ -143,12 +183,15 @@ internal sealed class DepthwisePadding(ModelEdit edit)
                     AddOnce(made ? Makers : Takers, node);
                     return true;
                 case "Mul" or "Add":
-                    if (node.Input.Any(constants.Contains)) return false;
-                    foreach (var other in node.Input) see(other);
+                    if (node.Input.Any(constants.Contains))
+                        return false;
+                    foreach (var other in node.Input)
+                        see(other);
                     see(node.Output[0]);
                     return true;
                 default:
-                    if (!Unary.Contains(node.OpType)) return false;
+                    if (!Unary.Contains(node.OpType))
+                        return false;
                     see(node.Input[0]);
                     see(node.Output[0]);
                     return true;
@@ -157,7 +200,8 @@ internal sealed class DepthwisePadding(ModelEdit edit)
 
         private static void AddOnce(List<NodeProto> nodes, NodeProto node)
         {
-            if (!nodes.Any(n => ReferenceEquals(n, node))) nodes.Add(node);
+            if (!nodes.Any(n => ReferenceEquals(n, node)))
+                nodes.Add(node);
         }
     }
 }

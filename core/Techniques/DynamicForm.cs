@@ -22,14 +22,16 @@ public sealed class DynamicForm(ModelEdit edit)
         }
         edit.Import(Forms.Microsoft, 1);
         // The kernel takes [inputs, outputs]; torch.nn.Linear has [outputs, inputs]. Folded at load.
-        var (codes, scales, zeros) = weight.Uses[0].IntAttribute("transB", 0) != 0
-            ? Turned(weight, layer, shard, [1, 0], layer.Shape.Rows)
-            : Constants(weight, layer, shard, layer.Shape.Rows);
+        var (codes, scales, zeros) =
+            weight.Uses[0].IntAttribute("transB", 0) != 0
+                ? Turned(weight, layer, shard, [1, 0], layer.Shape.Rows)
+                : Constants(weight, layer, shard, layer.Shape.Rows);
         foreach (var use in weight.Uses)
         {
             var old = use.Node;
             var node = ModelEdit.Node($"{Forms.Microsoft}:DynamicQuantizeMatMul", [old.Input[0], codes, scales, zeros], [old.Output[0]]);
-            if (old.HasName) node.Name = old.Name;
+            if (old.HasName)
+                node.Name = old.Name;
             var bias = old.OpType == "Gemm" && old.Input.Count > 2 ? old.Input[2] : "";
             if (bias.Length == 0)
             {
@@ -47,8 +49,10 @@ public sealed class DynamicForm(ModelEdit edit)
         foreach (var pair in recurrent.GroupBy(r => r.Weight.Uses[0].Node, ReferenceEqualityComparer.Instance))
         {
             var parts = pair.OrderBy(r => r.Weight.Uses[0].Input).ToList();
-            if (parts.Count == 2) Lstm(parts[0], parts[1]);
-            else FoldedForm.Apply(edit, parts[0].Weight, parts[0].Layer, parts[0].Shard);
+            if (parts.Count == 2)
+                Lstm(parts[0], parts[1]);
+            else
+                FoldedForm.Apply(edit, parts[0].Weight, parts[0].Layer, parts[0].Shard);
         }
     }
 
@@ -59,10 +63,28 @@ public sealed class DynamicForm(ModelEdit edit)
         var old = use.Node;
         var (x, h) = (Gates(w), Gates(r));
         string Optional(int i) => i < old.Input.Count ? old.Input[i] : "";
-        var node = ModelEdit.Node($"{Forms.Microsoft}:DynamicQuantizeLSTM",
-            [old.Input[0], x.Codes, h.Codes, Optional(3), Optional(4), Optional(5), Optional(6), Optional(7), x.Scales, x.Zeros, h.Scales, h.Zeros], old.Output);
-        if (old.HasName) node.Name = old.Name;
-        foreach (var a in old.Attribute.Where(a => a.Name != "layout")) node.Attribute.Add(a);
+        var node = ModelEdit.Node(
+            $"{Forms.Microsoft}:DynamicQuantizeLSTM",
+            [
+                old.Input[0],
+                x.Codes,
+                h.Codes,
+                Optional(3),
+                Optional(4),
+                Optional(5),
+                Optional(6),
+                Optional(7),
+                x.Scales,
+                x.Zeros,
+                h.Scales,
+                h.Zeros,
+            ],
+            old.Output
+        );
+        if (old.HasName)
+            node.Name = old.Name;
+        foreach (var a in old.Attribute.Where(a => a.Name != "layout"))
+            node.Attribute.Add(a);
         ModelEdit.Replace(use.Scope, old, [node]);
     }
 
@@ -70,7 +92,13 @@ public sealed class DynamicForm(ModelEdit edit)
     private (string Codes, string Scales, string Zeros) Gates((Weight Weight, EncodedLayer Layer, string Shard) part) =>
         Turned(part.Weight, part.Layer, part.Shard, [0, 2, 1], part.Weight.Reference.Dims[0], part.Weight.Reference.Dims[1]);
 
-    private (string Codes, string Scales, string Zeros) Turned(Weight weight, EncodedLayer layer, string shard, long[] order, params long[] scaleDims)
+    private (string Codes, string Scales, string Zeros) Turned(
+        Weight weight,
+        EncodedLayer layer,
+        string shard,
+        long[] order,
+        params long[] scaleDims
+    )
     {
         var (codes, scales, zeros) = Constants(weight, layer, shard, scaleDims);
         var turned = edit.FreshName(weight.Value + "_t");
@@ -81,8 +109,10 @@ public sealed class DynamicForm(ModelEdit edit)
     private (string Codes, string Scales, string Zeros) Constants(Weight weight, EncodedLayer layer, string shard, params long[] scaleDims)
     {
         ModelEdit.RemoveDefinition(weight);
-        return (edit.AddConstant(weight.Scope, weight.Value + "_q", Forms.Tensor(shard, layer.Codes, DataType.Int8, weight.Reference.Dims)),
+        return (
+            edit.AddConstant(weight.Scope, weight.Value + "_q", Forms.Tensor(shard, layer.Codes, DataType.Int8, weight.Reference.Dims)),
             edit.AddConstant(weight.Scope, weight.Value + "_s", Forms.Tensor(shard, layer.Scales, DataType.Float, scaleDims)),
-            edit.Share(weight.Scope, "int8_zero", ModelEdit.Tensor(DataType.Int8, new byte[layer.Shape.Rows], scaleDims)));
+            edit.Share(weight.Scope, "int8_zero", ModelEdit.Tensor(DataType.Int8, new byte[layer.Shape.Rows], scaleDims))
+        );
     }
 }

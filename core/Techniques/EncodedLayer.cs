@@ -3,7 +3,9 @@ namespace Serverless.Core.Techniques;
 /// <summary>How a compressed weight stands in the model (DESIGN.md, "Storage forms").</summary>
 public enum StorageForm
 {
-    /// <summary>Codes and scales decoded by a subgraph that ONNX Runtime folds to a plain weight at load. Any operator, any opset.</summary>
+    /// <summary>
+    /// Codes and scales decoded by a subgraph that ONNX Runtime folds to a plain weight at load. Any operator, any opset.
+    /// </summary>
     Folded,
 
     /// <summary>One <c>com.microsoft.MatMulNBits</c> node in place of a MatMul or Gemm, with int8 arithmetic.</summary>
@@ -42,8 +44,19 @@ public sealed record ShardRange(long Offset, long Length);
 /// <param name="RelativeError">‖w − ŵ‖ / ‖w‖ (Frobenius).</param>
 /// <param name="Nonzero">Weights that are not zero after decoding.</param>
 public sealed record EncodedLayer(
-    StorageForm Form, LayerShape Shape, int Bits, int Block, int BlocksPerRow, bool Symmetric, bool HalfScales,
-    ShardRange Codes, ShardRange Scales, ShardRange? Zeros, double RelativeError, long Nonzero)
+    StorageForm Form,
+    LayerShape Shape,
+    int Bits,
+    int Block,
+    int BlocksPerRow,
+    bool Symmetric,
+    bool HalfScales,
+    ShardRange Codes,
+    ShardRange Scales,
+    ShardRange? Zeros,
+    double RelativeError,
+    long Nonzero
+)
 {
     /// <summary>The weight is the sum of this many terms, each with codes and scales of its own (residual binarisation).</summary>
     public int Terms { get; init; } = 1;
@@ -63,10 +76,15 @@ public sealed record EncodedLayer(
     /// <summary>How the layer's input and output are rounded, when they are.</summary>
     public ActivationRounding? Activation { get; init; }
 
-    /// <summary>Mean squared error of the layer's outputs over the calibration's rows, Σ ‖(w − ŵ)·x‖² / rows; null when not known.</summary>
+    /// <summary>
+    /// Mean squared error of the layer's outputs over the calibration's rows, Σ ‖(w − ŵ)·x‖² / rows; null when not known.
+    /// </summary>
     public double? OutputError { get; init; }
 
-    /// <summary>What the layer's input, channel by channel, or the decoded weight is to be multiplied by: FLOAT16 in a folded layer, else FLOAT. Null for nothing.</summary>
+    /// <summary>
+    /// What the layer's input, channel by channel, or the decoded weight is to be multiplied by: FLOAT16 in a folded layer, else FLOAT.
+    /// Null for nothing.
+    /// </summary>
     public ShardRange? InputFactors { get; init; }
 
     /// <summary>Codes a row, padding included.</summary>

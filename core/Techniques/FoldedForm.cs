@@ -29,14 +29,21 @@ internal static class FoldedForm
         long[] scaleDims = plain ? ScaleDims(dims, layer.Shape.Outer) : [rows, blocks, 1];
 
         var value = Term(0);
-        for (var t = 1; t < layer.Terms; t++) value = Add("Add", [value, Term(t)]);
-        if (!plain) value = Shape(value);
+        for (var t = 1; t < layer.Terms; t++)
+            value = Add("Add", [value, Term(t)]);
+        if (!plain)
+            value = Shape(value);
         if (layer.InputFactors is { } factors)
         {
-            var each = edit.AddConstant(scope, weight.Value + "_f", Forms.Tensor(shard, factors, DataType.Float16, FactorDims(dims, layer.Shape, factors.Length / 2)));
+            var each = edit.AddConstant(
+                scope,
+                weight.Value + "_f",
+                Forms.Tensor(shard, factors, DataType.Float16, FactorDims(dims, layer.Shape, factors.Length / 2))
+            );
             value = Add("Mul", [value, Add("Cast", [each], To(DataType.Float))]);
         }
-        if (weight.Type != (int)DataType.Float) Add("Cast", [value], To((DataType)weight.Type));
+        if (weight.Type != (int)DataType.Float)
+            Add("Cast", [value], To((DataType)weight.Type));
         nodes[^1].Output[0] = weight.Value;
         ModelEdit.InsertFirst(scope, nodes);
 
@@ -45,18 +52,38 @@ internal static class FoldedForm
             var value = layer.Bits >= 8 ? Whole() : Packed(term);
             if (layer.Zeros is { } z)
             {
-                var zeros = edit.AddConstant(scope, weight.Value + "_z", Forms.Tensor(shard, z, layer.HalfZeros ? DataType.Float16 : DataType.Uint8, scaleDims));
+                var zeros = edit.AddConstant(
+                    scope,
+                    weight.Value + "_z",
+                    Forms.Tensor(shard, z, layer.HalfZeros ? DataType.Float16 : DataType.Uint8, scaleDims)
+                );
                 value = Add("Sub", [value, Add("Cast", [zeros], To(DataType.Float))]);
             }
             var range = Part(layer.Scales, term, layer.Terms);
-            var scale = edit.AddConstant(scope, weight.Value + "_s", Forms.Tensor(shard, range, layer.HalfScales ? DataType.Float16 : DataType.Float, scaleDims));
-            if (layer.HalfScales) scale = Add("Cast", [scale], To(DataType.Float));
+            var scale = edit.AddConstant(
+                scope,
+                weight.Value + "_s",
+                Forms.Tensor(shard, range, layer.HalfScales ? DataType.Float16 : DataType.Float, scaleDims)
+            );
+            if (layer.HalfScales)
+                scale = Add("Cast", [scale], To(DataType.Float));
             return Add("Mul", [value, scale]);
         }
 
         string Whole()
         {
-            var codes = edit.AddConstant(scope, weight.Value + "_q", Forms.Tensor(shard, layer.Codes, layer.Bits == 16 ? DataType.Int16 : layer.Symmetric ? DataType.Int8 : DataType.Uint8, codeDims));
+            var codes = edit.AddConstant(
+                scope,
+                weight.Value + "_q",
+                Forms.Tensor(
+                    shard,
+                    layer.Codes,
+                    layer.Bits == 16 ? DataType.Int16
+                        : layer.Symmetric ? DataType.Int8
+                        : DataType.Uint8,
+                    codeDims
+                )
+            );
             return Add("Cast", [codes], To(DataType.Float));
         }
 
@@ -70,7 +97,11 @@ internal static class FoldedForm
                 var plane = new ShardRange(offset, BitPacking.Bytes(count, width));
                 offset += plane.Length;
                 var codes = edit.AddConstant(scope, weight.Value + "_q", Forms.Tensor(shard, plane, DataType.Uint8, plane.Length));
-                var decoded = Add("Cast", [Add("Gather", [Table(edit, scope, layer, width, shift), Add("Cast", [codes], To(DataType.Int32))])], To(DataType.Float));
+                var decoded = Add(
+                    "Cast",
+                    [Add("Gather", [Table(edit, scope, layer, width, shift), Add("Cast", [codes], To(DataType.Int32))])],
+                    To(DataType.Float)
+                );
                 if (plane.Length * (8 / width) != count)
                     decoded = Slice(Add("Reshape", [decoded, edit.Int64s(scope, -1)]), 0, count);
                 decoded = Add("Reshape", [decoded, edit.Int64s(scope, codeDims)]);
@@ -84,11 +115,21 @@ internal static class FoldedForm
             var padded = layer.PaddedAxis != layer.Shape.Axis;
             if (padded)
                 input = Slice(Add("Reshape", [input, edit.Int64s(scope, rows, layer.PaddedAxis)]), 1, layer.Shape.Axis);
-            if (layer.Shape.Inner == 1) return Add("Reshape", [input, edit.Int64s(scope, dims)]);
+            if (layer.Shape.Inner == 1)
+                return Add("Reshape", [input, edit.Int64s(scope, dims)]);
             var matrix = dims.Length == 2 && layer.Shape.Outer == 1;
             if (!(matrix && padded))
-                input = Add("Reshape", [input, matrix ? edit.Int64s(scope, rows, layer.Shape.Axis) : edit.Int64s(scope, layer.Shape.Outer, layer.Shape.Inner, layer.Shape.Axis)]);
-            if (matrix) return Add("Transpose", [input], ModelEdit.Attribute("perm", [1L, 0L]));
+                input = Add(
+                    "Reshape",
+                    [
+                        input,
+                        matrix
+                            ? edit.Int64s(scope, rows, layer.Shape.Axis)
+                            : edit.Int64s(scope, layer.Shape.Outer, layer.Shape.Inner, layer.Shape.Axis),
+                    ]
+                );
+            if (matrix)
+                return Add("Transpose", [input], ModelEdit.Attribute("perm", [1L, 0L]));
             input = Add("Transpose", [input], ModelEdit.Attribute("perm", [0L, 2L, 1L]));
             return Add("Reshape", [input, edit.Int64s(scope, dims)]);
         }
@@ -96,7 +137,13 @@ internal static class FoldedForm
         string Slice(string input, long axis, long end) =>
             scope.Opset >= SliceWithInputs
                 ? Add("Slice", [input, edit.Int64s(scope, 0), edit.Int64s(scope, end), edit.Int64s(scope, axis)])
-                : Add("Slice", [input], ModelEdit.Attribute("axes", [axis]), ModelEdit.Attribute("ends", [end]), ModelEdit.Attribute("starts", [0L]));
+                : Add(
+                    "Slice",
+                    [input],
+                    ModelEdit.Attribute("axes", [axis]),
+                    ModelEdit.Attribute("ends", [end]),
+                    ModelEdit.Attribute("starts", [0L])
+                );
 
         string Add(string op, string[] inputs, params AttributeProto[] attributes)
         {
@@ -120,7 +167,8 @@ internal static class FoldedForm
     {
         long product = 1;
         var split = 0;
-        while (split < dims.Length && product < outer) product *= dims[split++];
+        while (split < dims.Length && product < outer)
+            product *= dims[split++];
         return [.. dims.Select((d, i) => i < split ? d : 1)];
     }
 
@@ -134,11 +182,17 @@ internal static class FoldedForm
     {
         var (per, mask) = (8 / width, (1 << width) - 1);
         var (step, middle) = (1 << shift, layer.Symmetric && shift == 0 ? 1 << (layer.Bits - 1) : 0);
-        if (layer.Symmetric && layer.Bits == 1) (step, middle) = (2, 1);
+        if (layer.Symmetric && layer.Bits == 1)
+            (step, middle) = (2, 1);
         // A byte an entry: seven tables of floats would be a twentieth of a small model.
         var values = new sbyte[256 * per];
         for (var b = 0; b < 256; b++)
-            for (var k = 0; k < per; k++) values[b * per + k] = (sbyte)(step * (b >> (width * k) & mask) - middle);
-        return edit.Share(scope, $"bits{width}_table", ModelEdit.Tensor(DataType.Int8, System.Runtime.InteropServices.MemoryMarshal.AsBytes<sbyte>(values), 256, per));
+        for (var k = 0; k < per; k++)
+            values[b * per + k] = (sbyte)(step * (b >> (width * k) & mask) - middle);
+        return edit.Share(
+            scope,
+            $"bits{width}_table",
+            ModelEdit.Tensor(DataType.Int8, System.Runtime.InteropServices.MemoryMarshal.AsBytes<sbyte>(values), 256, per)
+        );
     }
 }

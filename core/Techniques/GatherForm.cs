@@ -15,18 +15,34 @@ internal static class GatherForm
         edit.Import(Forms.Microsoft, 1);
         var (rows, axis) = (layer.Shape.Rows, layer.Shape.Axis);
         ModelEdit.RemoveDefinition(weight);
-        var codes = edit.AddConstant(weight.Scope, weight.Value + "_q", Forms.Tensor(shard, layer.Codes, DataType.Uint8, rows, axis * layer.Bits / 8));
-        var scales = edit.AddConstant(weight.Scope, weight.Value + "_s", Forms.Tensor(shard, layer.Scales, DataType.Float, rows, layer.BlocksPerRow));
+        var codes = edit.AddConstant(
+            weight.Scope,
+            weight.Value + "_q",
+            Forms.Tensor(shard, layer.Codes, DataType.Uint8, rows, axis * layer.Bits / 8)
+        );
+        var scales = edit.AddConstant(
+            weight.Scope,
+            weight.Value + "_s",
+            Forms.Tensor(shard, layer.Scales, DataType.Float, rows, layer.BlocksPerRow)
+        );
         var zeros = layer.Zeros is { } z
             ? edit.AddConstant(weight.Scope, weight.Value + "_z", Forms.Tensor(shard, z, DataType.Uint8, rows, z.Length / rows))
             : null;
         foreach (var use in weight.Uses)
         {
-            var node = ModelEdit.Node($"{Forms.Microsoft}:GatherBlockQuantized", [codes, use.Node.Input[1], scales], [use.Node.Output[0]],
-                ModelEdit.Attribute("bits", layer.Bits), ModelEdit.Attribute("block_size", layer.Block),
-                ModelEdit.Attribute("gather_axis", 0), ModelEdit.Attribute("quantize_axis", 1));
-            if (use.Node.HasName) node.Name = use.Node.Name;
-            if (zeros is not null) node.Input.Add(zeros);
+            var node = ModelEdit.Node(
+                $"{Forms.Microsoft}:GatherBlockQuantized",
+                [codes, use.Node.Input[1], scales],
+                [use.Node.Output[0]],
+                ModelEdit.Attribute("bits", layer.Bits),
+                ModelEdit.Attribute("block_size", layer.Block),
+                ModelEdit.Attribute("gather_axis", 0),
+                ModelEdit.Attribute("quantize_axis", 1)
+            );
+            if (use.Node.HasName)
+                node.Name = use.Node.Name;
+            if (zeros is not null)
+                node.Input.Add(zeros);
             ModelEdit.Replace(use.Scope, use.Node, [node]);
         }
     }

@@ -17,7 +17,8 @@ internal static class InputScaling
     public static string Apply(ModelEdit edit, WeightUse use, string factors)
     {
         var (scope, input) = (use.Scope, use.Node.Input[0]);
-        if (Fold(edit, scope, input, factors)) return input;
+        if (Fold(edit, scope, input, factors))
+            return input;
         var scaled = edit.FreshName(input + "_f");
         ModelEdit.Replace(scope, use.Node, [ModelEdit.Node("Mul", [input, factors], [scaled]), use.Node]);
         return scaled;
@@ -25,17 +26,21 @@ internal static class InputScaling
 
     private static bool Fold(ModelEdit edit, GraphScope scope, string value, string factors)
     {
-        if (scope.Index.Users(value).Take(2).Count() != 1 || scope.Index.IsOutput(value) || scope.Index.Maker(value) is not { } maker) return false;
+        if (scope.Index.Users(value).Take(2).Count() != 1 || scope.Index.IsOutput(value) || scope.Index.Maker(value) is not { } maker)
+            return false;
         switch (maker)
         {
-            case { OpType: "LayerNormalization" or "SimplifiedLayerNormalization", Output.Count: 1 } when maker.Input.Skip(1).All(i => i.Length == 0 || IsVector(scope, i)) && LastAxis(maker):
+            case { OpType: "LayerNormalization" or "SimplifiedLayerNormalization", Output.Count: 1 }
+                when maker.Input.Skip(1).All(i => i.Length == 0 || IsVector(scope, i)) && LastAxis(maker):
                 for (var i = 1; i < maker.Input.Count; i++)
-                    if (maker.Input[i].Length > 0) maker.Input[i] = Times(edit, scope, maker, maker.Input[i], factors);
+                    if (maker.Input[i].Length > 0)
+                        maker.Input[i] = Times(edit, scope, maker, maker.Input[i], factors);
                 return true;
             case { OpType: "Mul", Domain: "" } when Constant(scope, maker) is var c and >= 0:
                 maker.Input[c] = Times(edit, scope, maker, maker.Input[c], factors);
                 return true;
-            case { OpType: "Add", Domain: "" } when Constant(scope, maker) is var c and >= 0 && Fold(edit, scope, maker.Input[1 - c], factors):
+            case { OpType: "Add", Domain: "" }
+                when Constant(scope, maker) is var c and >= 0 && Fold(edit, scope, maker.Input[1 - c], factors):
                 maker.Input[c] = Times(edit, scope, maker, maker.Input[c], factors);
                 return true;
             default:
@@ -45,7 +50,11 @@ internal static class InputScaling
 
     private static bool LastAxis(NodeProto norm) => (norm.Attribute.FirstOrDefault(a => a.Name == "axis")?.I ?? -1) == -1;
 
-    private static int Constant(GraphScope scope, NodeProto node) => node.Input.Count != 2 ? -1 : IsVector(scope, node.Input[1]) ? 1 : IsVector(scope, node.Input[0]) ? 0 : -1;
+    private static int Constant(GraphScope scope, NodeProto node) =>
+        node.Input.Count != 2 ? -1
+        : IsVector(scope, node.Input[1]) ? 1
+        : IsVector(scope, node.Input[0]) ? 0
+        : -1;
 
     private static bool IsVector(GraphScope scope, string name) => scope.Index.Constant(name) is { Dims.Count: 1 } t && t.Dims[0] > 1;
 

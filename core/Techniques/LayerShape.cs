@@ -21,7 +21,8 @@ public sealed record LayerShape(long Outer, long Axis, long Inner)
     public static LayerShape Of(Weight weight)
     {
         var dims = weight.Reference.Dims;
-        if (dims.Length < 2) return new LayerShape(1, weight.Reference.Elements, 1);
+        if (dims.Length < 2)
+            return new LayerShape(1, weight.Reference.Elements, 1);
         var use = weight.Uses[0];
         var reduced = (use.Direct, use.Op, use.Input) switch
         {
@@ -49,12 +50,14 @@ public sealed record LayerShape(long Outer, long Axis, long Inner)
         {
             var fits = use.Op switch
             {
-                "Conv" or "ConvTranspose" or "DeformConv" or "com.microsoft.FusedConv" => dims.Length >= 3 && Divides(use.IntAttribute("group", 1), dims[0]),
+                "Conv" or "ConvTranspose" or "DeformConv" or "com.microsoft.FusedConv" => dims.Length >= 3
+                    && Divides(use.IntAttribute("group", 1), dims[0]),
                 "Gemm" or "com.microsoft.FusedGemm" => dims.Length == 2,
                 "LSTM" or "GRU" or "RNN" => dims.Length == 3,
                 _ => true,
             };
-            if (!fits) return $"no weight of {use.Op}: its dims are [{string.Join(',', dims)}]";
+            if (!fits)
+                return $"no weight of {use.Op}: its dims are [{string.Join(',', dims)}]";
         }
         return null;
 

@@ -55,10 +55,12 @@ public abstract class LayerTechnique
     /// <summary>Every technique of this assembly, by step and method.</summary>
     public static IReadOnlyList<LayerTechnique> All { get; } =
     [
-        .. typeof(LayerTechnique).Assembly.GetTypes()
+        .. typeof(LayerTechnique)
+            .Assembly.GetTypes()
             .Where(t => t.IsSubclassOf(typeof(LayerTechnique)) && !t.IsAbstract)
             .Select(t => (LayerTechnique)Activator.CreateInstance(t)!)
-            .OrderBy(t => t.Step, StringComparer.Ordinal).ThenBy(t => t.Method, StringComparer.Ordinal),
+            .OrderBy(t => t.Step, StringComparer.Ordinal)
+            .ThenBy(t => t.Method, StringComparer.Ordinal),
     ];
 
     /// <summary>The recipe's key: <c>quantize</c>.</summary>
@@ -127,7 +129,8 @@ public abstract class LayerTechnique
 
 /// <summary>A technique whose options are a <typeparamref name="TOptions"/>.</summary>
 /// <typeparam name="TOptions">The options record.</typeparam>
-public abstract class LayerTechnique<TOptions> : LayerTechnique where TOptions : notnull, new()
+public abstract class LayerTechnique<TOptions> : LayerTechnique
+    where TOptions : notnull, new()
 {
     /// <inheritdoc/>
     public sealed override Type OptionsType => typeof(TOptions);
@@ -160,7 +163,8 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique where TOptions :
     public sealed override LayerPlan Plan(Weight weight, LayerShape shape, object options) => Plan(weight, shape, (TOptions)options);
 
     /// <inheritdoc/>
-    public sealed override LayerPlan? InFloat(Weight weight, LayerShape shape, object options, string why) => InFloat(weight, shape, (TOptions)options, why);
+    public sealed override LayerPlan? InFloat(Weight weight, LayerShape shape, object options, string why) =>
+        InFloat(weight, shape, (TOptions)options, why);
 
     /// <inheritdoc/>
     public sealed override Task<EncodedLayer> CompressAsync(LayerWork work, object options, Stream shard, CancellationToken cancellation) =>

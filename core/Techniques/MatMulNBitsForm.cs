@@ -18,7 +18,11 @@ internal static class MatMulNBitsForm
         edit.Import(Forms.Microsoft, 1);
         var (n, blocks) = (layer.Shape.Rows, (long)layer.BlocksPerRow);
         ModelEdit.RemoveDefinition(weight);
-        var codes = edit.AddConstant(weight.Scope, weight.Value + "_q", Forms.Tensor(shard, layer.Codes, DataType.Uint8, n, blocks, (long)layer.Block * layer.Bits / 8));
+        var codes = edit.AddConstant(
+            weight.Scope,
+            weight.Value + "_q",
+            Forms.Tensor(shard, layer.Codes, DataType.Uint8, n, blocks, (long)layer.Block * layer.Bits / 8)
+        );
         var scales = edit.AddConstant(weight.Scope, weight.Value + "_s", Forms.Tensor(shard, layer.Scales, DataType.Float, n, blocks));
         var zeros = layer.Zeros is { } z
             ? edit.AddConstant(weight.Scope, weight.Value + "_z", Forms.Tensor(shard, z, DataType.Uint8, n, z.Length / n))
@@ -30,16 +34,29 @@ internal static class MatMulNBitsForm
             var (alpha, beta) = gemm ? (use.FloatAttribute("alpha", 1), use.FloatAttribute("beta", 1)) : (1f, 0f);
             var bias = gemm && old.Input.Count > 2 && beta != 0 ? old.Input[2] : "";
             var fused = bias.Length > 0 && alpha == 1 && beta == 1 && IsVector(use.Scope, bias, n);
-            var input = layer.InputFactors is { } f ? InputScaling.Apply(edit, use, edit.Share(weight.Scope, "factors", Forms.Tensor(shard, f, DataType.Float, f.Length / 4))) : old.Input[0];
-            var node = ModelEdit.Node($"{Forms.Microsoft}:MatMulNBits", [input, codes, scales], [old.Output[0]],
-                ModelEdit.Attribute("K", layer.Shape.Axis), ModelEdit.Attribute("N", n), ModelEdit.Attribute("bits", layer.Bits),
-                ModelEdit.Attribute("block_size", layer.Block), ModelEdit.Attribute("accuracy_level", Int8Compute));
-            if (old.HasName) node.Name = old.Name;
-            if (zeros.Length > 0) node.Input.Add(zeros);
-            if (fused) node.Input.Add(zeros.Length > 0 ? ["", bias] : ["", "", bias]);
+            var input = layer.InputFactors is { } f
+                ? InputScaling.Apply(edit, use, edit.Share(weight.Scope, "factors", Forms.Tensor(shard, f, DataType.Float, f.Length / 4)))
+                : old.Input[0];
+            var node = ModelEdit.Node(
+                $"{Forms.Microsoft}:MatMulNBits",
+                [input, codes, scales],
+                [old.Output[0]],
+                ModelEdit.Attribute("K", layer.Shape.Axis),
+                ModelEdit.Attribute("N", n),
+                ModelEdit.Attribute("bits", layer.Bits),
+                ModelEdit.Attribute("block_size", layer.Block),
+                ModelEdit.Attribute("accuracy_level", Int8Compute)
+            );
+            if (old.HasName)
+                node.Name = old.Name;
+            if (zeros.Length > 0)
+                node.Input.Add(zeros);
+            if (fused)
+                node.Input.Add(zeros.Length > 0 ? ["", bias] : ["", "", bias]);
 
             var product = new List<NodeProto> { node };
-            if (alpha != 1) Then("Mul", Scalar(edit, use.Scope, alpha));
+            if (alpha != 1)
+                Then("Mul", Scalar(edit, use.Scope, alpha));
             if (bias.Length > 0 && !fused)
             {
                 if (beta != 1)

@@ -15,7 +15,9 @@ public readonly record struct CodeScale(float Scale, byte Zero)
     public static CodeScale Of(float min, float max)
     {
         var scale = max / 255 - min / 255;
-        return float.IsNormal(scale) ? new CodeScale(scale, (byte)Math.Clamp(Math.Round(-(double)min / scale, MidpointRounding.ToEven), 0, 255)) : new CodeScale(1, 0);
+        return float.IsNormal(scale)
+            ? new CodeScale(scale, (byte)Math.Clamp(Math.Round(-(double)min / scale, MidpointRounding.ToEven), 0, 255))
+            : new CodeScale(1, 0);
     }
 }
 
@@ -29,10 +31,27 @@ public readonly record struct CodeScale(float Scale, byte Zero)
 /// <param name="edit">The edit.</param>
 /// <param name="observed">What is known of a value, or null when no sample reached it.</param>
 /// <param name="read">Reads a small constant.</param>
-public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observed, Func<TensorProto, CancellationToken, Task<ReadOnlyMemory<byte>>> read)
+public sealed class QdqGraph(
+    ModelEdit edit,
+    Func<string, ObservedValue?> observed,
+    Func<TensorProto, CancellationToken, Task<ReadOnlyMemory<byte>>> read
+)
 {
     private const long AxisSince = 13;
-    private static readonly HashSet<string> IntegerToo = ["Add", "Mul", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten"];
+    private static readonly HashSet<string> IntegerToo =
+    [
+        "Add",
+        "Mul",
+        "MaxPool",
+        "AveragePool",
+        "GlobalAveragePool",
+        "Concat",
+        "Reshape",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+    ];
     private readonly List<(Weight Weight, EncodedLayer Layer, string Shard, float[] Scales)> layers = [];
     private readonly HashSet<string> gated = new(StringComparer.Ordinal);
     private readonly GraphScope main = edit.Roots[0];
@@ -51,7 +70,8 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
     private static string? Unbounded(WeightUse use)
     {
         var output = use.Node.Output[0];
-        if (use.Scope.Index.Users(output).Take(2).ToList() is [{ OpType: "Add", Domain: "", Output: [var sum] }]) output = sum;
+        if (use.Scope.Index.Users(output).Take(2).ToList() is [{ OpType: "Add", Domain: "", Output: [var sum] }])
+            output = sum;
         return use.Scope.Index.Users(output).Any(n => n is { OpType: "Relu" or "Clip", Domain: "" }) ? null : use.Node.Output[0];
     }
 
@@ -66,9 +86,12 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
         for (var steps = 0; steps < 8; steps++)
         {
             var maker = scope.Index.Maker(name);
-            if (maker is null) return false;
-            if (maker.OpType is "GlobalAveragePool" or "GlobalMaxPool") return true;
-            if (maker.OpType is not ("Conv" or "Relu" or "HardSigmoid" or "Sigmoid" or "Clip") || maker.Input.Count == 0) return false;
+            if (maker is null)
+                return false;
+            if (maker.OpType is "GlobalAveragePool" or "GlobalMaxPool")
+                return true;
+            if (maker.OpType is not ("Conv" or "Relu" or "HardSigmoid" or "Sigmoid" or "Clip") || maker.Input.Count == 0)
+                return false;
             name = maker.Input[0];
         }
         return false;
@@ -84,10 +107,12 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
     /// <returns>Layers that stay in float with their weights in 8 bits, and why.</returns>
     public async Task<IReadOnlyDictionary<string, string>> ApplyAsync(CancellationToken cancellation)
     {
-        if (layers.Count == 0) return new Dictionary<string, string>();
+        if (layers.Count == 0)
+            return new Dictionary<string, string>();
         OpsetRaise.To11(edit);
         var microsoft = main.Opset < AxisSince;
-        if (microsoft) edit.Import(Forms.Microsoft, 1);
+        if (microsoft)
+            edit.Import(Forms.Microsoft, 1);
         var prefix = microsoft ? Forms.Microsoft + ":" : "";
         var outputs = main.Graph!.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
         var own = new HashSet<NodeProto>(ReferenceEqualityComparer.Instance);
@@ -95,8 +120,12 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
         var made = new HashSet<string>(StringComparer.Ordinal);
         var products = new HashSet<string>(StringComparer.Ordinal);
         var taken = new HashSet<string>(StringComparer.Ordinal);
-        var floats = new Dictionary<string, string>(IntegerPlacement.Floats([.. layers.Select(l => l.Weight)], main, observed), StringComparer.Ordinal);
-        foreach (var t in main.Constants) constants.TryAdd(t.Name, t);
+        var floats = new Dictionary<string, string>(
+            IntegerPlacement.Floats([.. layers.Select(l => l.Weight)], main, observed),
+            StringComparer.Ordinal
+        );
+        foreach (var t in main.Constants)
+            constants.TryAdd(t.Name, t);
         using var weights = edit.Batch(layers.Select(l => ModelEdit.Outermost(l.Weight.Scope)).Distinct());
         foreach (var (weight, layer, shard, scales) in layers)
         {
@@ -105,15 +134,20 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
             foreach (var use in floats.ContainsKey(weight.Name) ? [] : weight.Uses)
             {
                 var (input, output) = (use.Node.Input[0], Output(use));
-                if (Scale(input) is not { } x || Scale(output) is null || !await BiasAsync(use, x, scales, prefix, cancellation)) continue;
+                if (Scale(input) is not { } x || Scale(output) is null || !await BiasAsync(use, x, scales, prefix, cancellation))
+                    continue;
                 integers++;
                 own.Add(use.Node);
-                if (use.Op == "Conv" && weight.Reference.Dims.Length == 4) convolutions[use.Node] = (int)weight.Reference.Dims[0];
+                if (use.Op == "Conv" && weight.Reference.Dims.Length == 4)
+                    convolutions[use.Node] = (int)weight.Reference.Dims[0];
                 taken.Add(input);
-                if (!outputs.Contains(output)) made.Add(output);
-                if (use.Op != "Conv" && made.Contains(output) && output == Unbounded(use)) products.Add(output);
+                if (!outputs.Contains(output))
+                    made.Add(output);
+                if (use.Op != "Conv" && made.Contains(output) && output == Unbounded(use))
+                    products.Add(output);
             }
-            if (integers > 0) Weight(weight, layer, shard, prefix);
+            if (integers > 0)
+                Weight(weight, layer, shard, prefix);
             else
             {
                 floats.TryAdd(weight.Name, "its bias is not a constant that 32 bits hold");
@@ -126,14 +160,20 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
         made.RemoveWhere(products.Contains);
         made.UnionWith(main.Nodes.Where(own.Contains).SelectMany(n => n.Input).Where(products.Contains));
         // Gates first: what they read is redirected with the other uses of it.
-        var (makers, users) = (new Dictionary<string, NodeProto>(StringComparer.Ordinal), new Dictionary<string, List<NodeProto>>(StringComparer.Ordinal));
+        var (makers, users) = (
+            new Dictionary<string, NodeProto>(StringComparer.Ordinal),
+            new Dictionary<string, List<NodeProto>>(StringComparer.Ordinal)
+        );
         foreach (var node in main.Nodes)
         {
-            foreach (var o in node.Output) makers.TryAdd(o, node);
-            foreach (var i in node.Input.Distinct()) Use(users, i, node);
+            foreach (var o in node.Output)
+                makers.TryAdd(o, node);
+            foreach (var i in node.Input.Distinct())
+                Use(users, i, node);
         }
         using (edit.Batch())
-            foreach (var value in made.Union(taken).OrderBy(v => !gated.Contains(v)).ToList()) Quantize(value, made, own, prefix, makers, users);
+            foreach (var value in made.Union(taken).OrderBy(v => !gated.Contains(v)).ToList())
+                Quantize(value, made, own, prefix, makers, users);
         PooledVectors.Apply(edit);
         new DepthwisePadding(edit).Apply(convolutions);
         // Biases in float; with fresh scopes, since other layers' edits are known to theirs alone.
@@ -150,19 +190,25 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
         // In topological order two rounds are enough: values follow from values before them.
         var order = GraphCheck.TopologicalOrder(main.Nodes)!.Select(i => main.Nodes[i]).ToList();
         gated.UnionWith(main.Nodes.Where(n => n is { OpType: "HardSigmoid" or "Sigmoid", Domain: "" }).Select(n => n.Output[0]));
-        for (var grown = true; grown;)
+        for (var grown = true; grown; )
         {
             grown = false;
             foreach (var node in order.Where(n => n.Domain.Length == 0 && IntegerToo.Contains(n.OpType) && n.Output.Count == 1))
             {
                 var value = node.Output[0];
-                if (made.Contains(value) || !taken.Contains(value) || outputs.Contains(value)) continue;
-                if (node.OpType is "Add" or "Mul" && node.Input.Any(initializers.Contains)) continue;
+                if (made.Contains(value) || !taken.Contains(value) || outputs.Contains(value))
+                    continue;
+                if (node.OpType is "Add" or "Mul" && node.Input.Any(initializers.Contains))
+                    continue;
                 // A gate between 0 and 1 needs no observation to be rounded.
-                var gates = node.OpType == "Mul" ? node.Input.Where(i => gated.Contains(i) && !outputs.Contains(i) && !IsOneVector(main, i)).ToList() : [];
+                var gates =
+                    node.OpType == "Mul"
+                        ? node.Input.Where(i => gated.Contains(i) && !outputs.Contains(i) && !IsOneVector(main, i)).ToList()
+                        : [];
                 var sources = node.Input.Where(i => !initializers.Contains(i) && !gates.Contains(i)).ToList();
                 // A sum takes what was rounded for an integer kernel anyway.
-                if (!sources.All(i => made.Contains(i) || node.OpType == "Add" && taken.Contains(i)) || !sources.Any(made.Contains)) continue;
+                if (!sources.All(i => made.Contains(i) || node.OpType == "Add" && taken.Contains(i)) || !sources.Any(made.Contains))
+                    continue;
                 own.Add(node);
                 made.UnionWith(gates);
                 made.Add(value);
@@ -179,7 +225,10 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
         var codes = edit.AddConstant(main, weight.Value + "_q", Forms.Tensor(shard, layer.Codes, DataType.Int8, weight.Reference.Dims));
         var scales = edit.AddConstant(main, weight.Value + "_s", Forms.Tensor(shard, layer.Scales, DataType.Float, layer.Shape.Rows));
         var zeros = edit.Share(main, "int8_zero", ModelEdit.Tensor(DataType.Int8, new byte[layer.Shape.Rows], layer.Shape.Rows));
-        ModelEdit.InsertFirst(main, [ModelEdit.Node(prefix + "DequantizeLinear", [codes, scales, zeros], [weight.Value], ModelEdit.Attribute("axis", axis))]);
+        ModelEdit.InsertFirst(
+            main,
+            [ModelEdit.Node(prefix + "DequantizeLinear", [codes, scales, zeros], [weight.Value], ModelEdit.Attribute("axis", axis))]
+        );
     }
 
     // Codes lie in the weight's own order, which is that of rows only where these are not columns.
@@ -194,39 +243,61 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
         var codes = edit.AddConstant(main, weight.Value + "_q", Forms.Tensor(shard, layer.Codes, DataType.Int8, weight.Reference.Dims));
         var scales = edit.AddConstant(main, weight.Value + "_s", Forms.Tensor(shard, layer.Scales, DataType.Float, layer.Shape.Rows));
         var floats = edit.FreshName(weight.Value + "_d");
-        ModelEdit.InsertFirst(main,
-        [
-            ModelEdit.Node("Cast", [codes], [floats], ModelEdit.Attribute("to", (long)DataType.Float)),
-            ModelEdit.Node("Mul", [floats, scales], [weight.Value]),
-        ]);
+        ModelEdit.InsertFirst(
+            main,
+            [
+                ModelEdit.Node("Cast", [codes], [floats], ModelEdit.Attribute("to", (long)DataType.Float)),
+                ModelEdit.Node("Mul", [floats, scales], [weight.Value]),
+            ]
+        );
     }
 
     // Integer kernels add an int32 bias whose scale is that of the products. False when it cannot be one.
     private async Task<bool> BiasAsync(WeightUse use, CodeScale x, float[] scales, string prefix, CancellationToken cancellation)
     {
-        if (use.Node.Input.Count < 3 || use.Node.Input[2].Length == 0) return true;
+        if (use.Node.Input.Count < 3 || use.Node.Input[2].Length == 0)
+            return true;
         var name = use.Node.Input[2];
-        if (constants.GetValueOrDefault(name) is not { DataType: (int)DataType.Float, Dims.Count: 1 } tensor || tensor.Dims[0] != scales.Length) return false;
+        if (
+            constants.GetValueOrDefault(name) is not { DataType: (int)DataType.Float, Dims.Count: 1 } tensor
+            || tensor.Dims[0] != scales.Length
+        )
+            return false;
         var floats = MemoryMarshal.Cast<byte, float>((await read(tensor, cancellation)).Span).ToArray();
         var (codes, steps) = (new int[floats.Length], new float[floats.Length]);
         for (var c = 0; c < floats.Length; c++)
         {
             steps[c] = x.Scale * scales[c];
             var q = Math.Round((double)floats[c] / steps[c], MidpointRounding.ToEven);
-            if (!(Math.Abs(q) < int.MaxValue / 2)) return false;
+            if (!(Math.Abs(q) < int.MaxValue / 2))
+                return false;
             codes[c] = (int)q;
         }
-        var quantized = edit.AddConstant(main, name + "_q", ModelEdit.Tensor(DataType.Int32, MemoryMarshal.AsBytes<int>(codes), floats.Length));
+        var quantized = edit.AddConstant(
+            main,
+            name + "_q",
+            ModelEdit.Tensor(DataType.Int32, MemoryMarshal.AsBytes<int>(codes), floats.Length)
+        );
         var scale = edit.AddConstant(main, name + "_s", ModelEdit.Tensor(steps, floats.Length));
         var zeros = edit.Share(main, "int32_zero", ModelEdit.Tensor(DataType.Int32, new byte[floats.Length * 4], floats.Length));
         Biases[name] = new BiasPlace(quantized, scale);
         use.Node.Input[2] = edit.FreshName(name + "_d");
-        ModelEdit.InsertFirst(main, [ModelEdit.Node(prefix + "DequantizeLinear", [quantized, scale, zeros], [use.Node.Input[2]], ModelEdit.Attribute("axis", 0L))]);
+        ModelEdit.InsertFirst(
+            main,
+            [ModelEdit.Node(prefix + "DequantizeLinear", [quantized, scale, zeros], [use.Node.Input[2]], ModelEdit.Attribute("axis", 0L))]
+        );
         return true;
     }
 
     // All that use a value made by an integer kernel take it dequantized; of a value made otherwise only those kernels.
-    private void Quantize(string value, HashSet<string> made, HashSet<NodeProto> own, string prefix, Dictionary<string, NodeProto> makers, Dictionary<string, List<NodeProto>> users)
+    private void Quantize(
+        string value,
+        HashSet<string> made,
+        HashSet<NodeProto> own,
+        string prefix,
+        Dictionary<string, NodeProto> makers,
+        Dictionary<string, List<NodeProto>> users
+    )
     {
         var maker = makers.GetValueOrDefault(value);
         var added = new List<NodeProto>(3);
@@ -246,25 +317,27 @@ public sealed class QdqGraph(ModelEdit edit, Func<string, ObservedValue?> observ
             }
         }
         var (codes, back) = (edit.FreshName(value + "_q8"), edit.FreshName(value + "_d8"));
-        added.AddRange(
-        [
+        added.AddRange([
             ModelEdit.Node(prefix + "QuantizeLinear", [source, .. Pair(written)], [codes]),
             ModelEdit.Node(prefix + "DequantizeLinear", [codes, .. Pair(found)], [back]),
         ]);
         foreach (var node in (users.GetValueOrDefault(value) ?? []).Where(n => made.Contains(value) || own.Contains(n)))
             for (var i = 0; i < node.Input.Count; i++)
-                if (node.Input[i] == value) node.Input[i] = back;
+                if (node.Input[i] == value)
+                    node.Input[i] = back;
         ModelEdit.InsertAfter(main, maker, added);
     }
 
     private static void Use(Dictionary<string, List<NodeProto>> users, string value, NodeProto node)
     {
-        if (!users.TryGetValue(value, out var list)) users[value] = list = [];
+        if (!users.TryGetValue(value, out var list))
+            users[value] = list = [];
         list.Add(node);
     }
 
     private string[] Pair(CodeScale s) =>
         [edit.Share(main, "scale", ModelEdit.Tensor([s.Scale])), edit.Share(main, "zero", ModelEdit.Tensor(DataType.Uint8, [s.Zero]))];
 
-    private static float Attribute(NodeProto node, string name, float otherwise) => node.Attribute.FirstOrDefault(a => a.Name == name)?.F ?? otherwise;
+    private static float Attribute(NodeProto node, string name, float otherwise) =>
+        node.Attribute.FirstOrDefault(a => a.Name == name)?.F ?? otherwise;
 }

@@ -34,7 +34,8 @@ public sealed class WeightReader : IAsyncDisposable
     /// <summary>Reads a weight.</summary>
     /// <param name="data">Where it is.</param>
     /// <param name="source">The object, which is disposed with this.</param>
-    public WeightReader(WeightData data, ArtifactReader source) => (this.data, this.source, held, width) = (data, source, new Held(), DataTypes.Bits(data.DataType) / 8);
+    public WeightReader(WeightData data, ArtifactReader source) =>
+        (this.data, this.source, held, width) = (data, source, new Held(), DataTypes.Bits(data.DataType) / 8);
 
     private WeightReader(WeightReader other, float[] by, long inner) =>
         (data, source, held, width, factors, this.inner) = (other.data, other.source, other.held, other.width, by, inner);
@@ -55,7 +56,8 @@ public sealed class WeightReader : IAsyncDisposable
                 var bytes = raw.AsMemory(0, count * width);
                 await BytesAsync((first + done) * width, bytes, cancellation);
                 FloatConversion.ToFloat(bytes.Span, data.DataType, floats.Span.Slice(done, count));
-                if (factors is not null) Scale(floats.Span.Slice(done, count), first + done);
+                if (factors is not null)
+                    Scale(floats.Span.Slice(done, count), first + done);
             }
         }
         finally
@@ -75,7 +77,7 @@ public sealed class WeightReader : IAsyncDisposable
         var raw = ArrayPool<byte>.Shared.Rent((int)Math.Clamp(data.Length, 1, Whole));
         try
         {
-            for (long done = 0; done < data.Length;)
+            for (long done = 0; done < data.Length; )
             {
                 var chunk = raw.AsMemory(0, (int)Math.Min(raw.Length, data.Length - done));
                 await BytesAsync(done, chunk, cancellation);
@@ -92,8 +94,10 @@ public sealed class WeightReader : IAsyncDisposable
     /// <inheritdoc/>
     public ValueTask DisposeAsync()
     {
-        if (factors is not null) return ValueTask.CompletedTask;
-        if (held.Bytes is { } bytes) ArrayPool<byte>.Shared.Return(bytes);
+        if (factors is not null)
+            return ValueTask.CompletedTask;
+        if (held.Bytes is { } bytes)
+            ArrayPool<byte>.Shared.Return(bytes);
         held.Bytes = null;
         return source.DisposeAsync();
     }
@@ -115,7 +119,8 @@ public sealed class WeightReader : IAsyncDisposable
             }
             finally
             {
-                if (whole is not null) ArrayPool<byte>.Shared.Return(whole);
+                if (whole is not null)
+                    ArrayPool<byte>.Shared.Return(whole);
             }
         }
         held.Bytes.AsMemory(0, (int)data.Length).Slice((int)offset, bytes.Length).CopyTo(bytes);
@@ -123,7 +128,8 @@ public sealed class WeightReader : IAsyncDisposable
 
     private void Scale(Span<float> floats, long first)
     {
-        for (var i = 0; i < floats.Length; i++) floats[i] *= factors![(first + i) / inner % factors.Length];
+        for (var i = 0; i < floats.Length; i++)
+            floats[i] *= factors![(first + i) / inner % factors.Length];
     }
 
     private sealed class Held

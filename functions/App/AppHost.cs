@@ -22,19 +22,29 @@ public sealed record AppHost(ActivityContext Context, ModelProcess? Models, stri
     /// <summary>Runs that were cancelled, whose activities end.</summary>
     public CancelledRuns Cancelled { get; } = new(Context.Store);
 
-    /// <summary>Reads <c>SERVERLESS_STORAGE</c> (account URL), <c>SERVERLESS_MEMORY_MB</c>, and the settings of <see cref="EventSettings"/>.</summary>
+    /// <summary>
+    /// Reads <c>SERVERLESS_STORAGE</c> (account URL), <c>SERVERLESS_MEMORY_MB</c>, and the settings of <see cref="EventSettings"/>.
+    /// </summary>
     /// <exception cref="BadInputException">A setting is missing or makes no sense.</exception>
     public static AppHost FromEnvironment(ILoggerFactory logs)
     {
-        var storage = Environment.GetEnvironmentVariable("SERVERLESS_STORAGE") is { Length: > 0 } s ? s
+        var storage = Environment.GetEnvironmentVariable("SERVERLESS_STORAGE") is { Length: > 0 } s
+            ? s
             : throw new BadInputException("SERVERLESS_STORAGE: not set; give the URL of the storage account that models are dropped into.");
-        var memory = long.TryParse(Environment.GetEnvironmentVariable("SERVERLESS_MEMORY_MB"), out var mb) && mb > 0 ? mb << 20 : DefaultMemory;
+        var memory =
+            long.TryParse(Environment.GetEnvironmentVariable("SERVERLESS_MEMORY_MB"), out var mb) && mb > 0 ? mb << 20 : DefaultMemory;
         var network = new NetworkOptions { Logs = logs };
         var context = new ActivityContext(BlobStore.Connect(storage, network), new MemoryGate(memory))
         {
-            GpuSteps = StepQueue.Connect(storage, GpuWorker.Steps, network), GpuAnswers = GpuWorker.Answers, Events = EventSender.FromEnvironment(),
+            GpuSteps = StepQueue.Connect(storage, GpuWorker.Steps, network),
+            GpuAnswers = GpuWorker.Answers,
+            Events = EventSender.FromEnvironment(),
         };
-        return new AppHost(context, new ModelProcess(StoreSpec.Of(storage), context.Memory), Environment.GetEnvironmentVariable("SERVERLESS_HOOK_SECRET") ?? "");
+        return new AppHost(
+            context,
+            new ModelProcess(StoreSpec.Of(storage), context.Memory),
+            Environment.GetEnvironmentVariable("SERVERLESS_HOOK_SECRET") ?? ""
+        );
     }
 
     /// <summary>Says nothing of the secret.</summary>
@@ -43,7 +53,8 @@ public sealed record AppHost(ActivityContext Context, ModelProcess? Models, stri
     /// <summary>Makes the containers and queues that are not there, so that an empty account is enough.</summary>
     public async Task PrepareAsync(CancellationToken cancellation)
     {
-        if (Context.Store is not BlobStore store) return;
+        if (Context.Store is not BlobStore store)
+            return;
         await store.EnsureContainersAsync([.. RunNames.Containers, "retrained"], cancellation);
         foreach (var queue in Context.GpuSteps is { } steps ? Queues.Select(steps.Sibling) : [])
         {
@@ -54,10 +65,15 @@ public sealed record AppHost(ActivityContext Context, ModelProcess? Models, stri
 
     /// <summary>Runs an activity until its run is cancelled, in a process of its own when it runs models.</summary>
     public Task<TOutput> RunAsync<TActivity, TInput, TOutput>(TInput input, FunctionContext function)
-        where TActivity : Activity<TInput, TOutput> => Cancelled.RunAsync(
-            function.BindingContext.BindingData.TryGetValue("instanceId", out var id) && id is string orchestration ? CompressLayers.RunOf(orchestration) : null,
-            token => Models is not null && typeof(TActivity).IsAssignableTo(typeof(IRunsModels))
-                ? Models.RunAsync<TInput, TOutput>(typeof(TActivity).Name, input, token)
-                : Context.RunAsync<TActivity, TInput, TOutput>(input, token),
-            function.CancellationToken);
+        where TActivity : Activity<TInput, TOutput> =>
+        Cancelled.RunAsync(
+            function.BindingContext.BindingData.TryGetValue("instanceId", out var id) && id is string orchestration
+                ? CompressLayers.RunOf(orchestration)
+                : null,
+            token =>
+                Models is not null && typeof(TActivity).IsAssignableTo(typeof(IRunsModels))
+                    ? Models.RunAsync<TInput, TOutput>(typeof(TActivity).Name, input, token)
+                    : Context.RunAsync<TActivity, TInput, TOutput>(input, token),
+            function.CancellationToken
+        );
 }

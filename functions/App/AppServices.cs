@@ -14,9 +14,10 @@ public static class AppServices
     /// Adds the host of the pipeline and its JSON. The Durable extension reads the input of an activity and all results with
     /// <see cref="WorkerOptions.Serializer"/>, the input of an orchestration with the <see cref="JsonSerializerOptions"/> of the provider.
     /// </summary>
-    public static IServiceCollection AddApp(this IServiceCollection services) => services
-        .AddSingleton(provider => AppHost.FromEnvironment(provider.GetRequiredService<ILoggerFactory>()))
-        .AddHostedService<StorageSetup>()
-        .Configure<JsonSerializerOptions>(Json.Apply)
-        .Configure<WorkerOptions>(worker => worker.Serializer = new JsonObjectSerializer(Json.Options));
+    public static IServiceCollection AddApp(this IServiceCollection services) =>
+        services
+            .AddSingleton(provider => AppHost.FromEnvironment(provider.GetRequiredService<ILoggerFactory>()))
+            .AddHostedService<StorageSetup>()
+            .Configure<JsonSerializerOptions>(Json.Apply)
+            .Configure<WorkerOptions>(worker => worker.Serializer = new JsonObjectSerializer(Json.Options));
 }

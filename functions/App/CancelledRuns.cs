@@ -15,7 +15,8 @@ public sealed class CancelledRuns(IArtifactStore store) : IDisposable
     private readonly SemaphoreSlim looking = new(1);
     private readonly CancellationTokenSource ended = new();
     private HashSet<string> cancelled = [];
-    private long looked = long.MinValue / 2, last;
+    private long looked = long.MinValue / 2,
+        last;
     private int watching;
 
     /// <summary>How old a listing may be.</summary>
@@ -29,8 +30,10 @@ public sealed class CancelledRuns(IArtifactStore store) : IDisposable
     /// <exception cref="IOException">The storage did not answer before the activity began.</exception>
     public async Task<T> RunAsync<T>(string? run, Func<CancellationToken, Task<T>> work, CancellationToken cancellation)
     {
-        if (run is null) return await work(cancellation);
-        if (Interlocked.Exchange(ref watching, 1) == 0) _ = WatchAsync();
+        if (run is null)
+            return await work(cancellation);
+        if (Interlocked.Exchange(ref watching, 1) == 0)
+            _ = WatchAsync();
         // Whoever looks may cancel it at any moment: it is never disposed, and holds nothing.
         var stop = new CancellationTokenSource();
         using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, stop.Token);
@@ -63,7 +66,8 @@ public sealed class CancelledRuns(IArtifactStore store) : IDisposable
         {
             try
             {
-                if (!running.IsEmpty) await LookAsync(null, ended.Token);
+                if (!running.IsEmpty)
+                    await LookAsync(null, ended.Token);
             }
             catch (Exception e) when (e is not OperationCanceledException)
             {
@@ -81,11 +85,13 @@ public sealed class CancelledRuns(IArtifactStore store) : IDisposable
             if (Environment.TickCount64 - looked >= Interval.TotalMilliseconds || (about is not null && cancelled.Contains(about)))
             {
                 var found = new HashSet<string>(StringComparer.Ordinal);
-                await foreach (var mark in store.ListAsync(RunNames.Cancelled(""), cancellation)) found.Add(StorePath.Name(mark.Path));
+                await foreach (var mark in store.ListAsync(RunNames.Cancelled(""), cancellation))
+                    found.Add(StorePath.Name(mark.Path));
                 (cancelled, looked) = (found, Environment.TickCount64);
             }
             foreach (var (run, stop) in running.Values)
-                if (cancelled.Contains(run)) await stop.CancelAsync();
+                if (cancelled.Contains(run))
+                    await stop.CancelAsync();
         }
         finally
         {

@@ -9,10 +9,18 @@ namespace Serverless.App;
 /// <summary>The orchestration port on Durable Functions.</summary>
 internal sealed class DurableOrchestration(TaskOrchestrationContext context) : IOrchestration
 {
-    private static readonly TaskOptions Retry = TaskOptions.FromRetryPolicy(new RetryPolicy(Retries.MaxAttempts, Retries.FirstPause, backoffCoefficient: 2)
-    {
-        HandleFailure = failure => !failure.IsCausedBy<EndOfStreamException>() && (failure.IsCausedBy<IOException>() || failure.IsCausedBy<TimeoutException>() || failure.IsCausedBy<ModelKilledException>()),
-    });
+    private static readonly TaskOptions Retry = TaskOptions.FromRetryPolicy(
+        new RetryPolicy(Retries.MaxAttempts, Retries.FirstPause, backoffCoefficient: 2)
+        {
+            HandleFailure = failure =>
+                !failure.IsCausedBy<EndOfStreamException>()
+                && (
+                    failure.IsCausedBy<IOException>()
+                    || failure.IsCausedBy<TimeoutException>()
+                    || failure.IsCausedBy<ModelKilledException>()
+                ),
+        }
+    );
 
     private readonly TakenRequests taken = new();
     private readonly ILogger logger = context.CreateReplaySafeLogger("Serverless.Run");
@@ -43,7 +51,11 @@ internal sealed class DurableOrchestration(TaskOrchestrationContext context) : I
     {
         try
         {
-            return await context.CallSubOrchestratorAsync<TOutput>(typeof(TOrchestration).Name, input, new SubOrchestrationOptions(instanceId: id));
+            return await context.CallSubOrchestratorAsync<TOutput>(
+                typeof(TOrchestration).Name,
+                input,
+                new SubOrchestrationOptions(instanceId: id)
+            );
         }
         catch (TaskFailedException e)
         {
@@ -77,9 +89,14 @@ internal sealed class DurableOrchestration(TaskOrchestrationContext context) : I
     private static Exception Translate(TaskFailedException e)
     {
         var failure = e.FailureDetails;
-        while (failure.InnerFailure is { } inner && failure.ErrorType == typeof(TaskFailedException).FullName) failure = inner;
-        if (failure.IsCausedBy<BadInputException>()) return new BadInputException(failure.ErrorMessage, e);
-        if (failure.IsCausedBy<DamagedWorkException>()) return new DamagedWorkException(failure.ErrorMessage);
-        return failure.IsCausedBy<TimeoutException>() ? new TimeoutException(failure.ErrorMessage, e) : new IOException(failure.ErrorMessage, e);
+        while (failure.InnerFailure is { } inner && failure.ErrorType == typeof(TaskFailedException).FullName)
+            failure = inner;
+        if (failure.IsCausedBy<BadInputException>())
+            return new BadInputException(failure.ErrorMessage, e);
+        if (failure.IsCausedBy<DamagedWorkException>())
+            return new DamagedWorkException(failure.ErrorMessage);
+        return failure.IsCausedBy<TimeoutException>()
+            ? new TimeoutException(failure.ErrorMessage, e)
+            : new IOException(failure.ErrorMessage, e);
     }
 }

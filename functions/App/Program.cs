@@ -3,7 +3,8 @@ using Microsoft.Extensions.Hosting;
 using Serverless.App;
 using Serverless.Core.Pipeline;
 
-if (args is [ModelProcess.Command]) return await ModelProcessChild.ServeAsync();
+if (args is [ModelProcess.Command])
+    return await ModelProcessChild.ServeAsync();
 
 var builder = FunctionsApplication.CreateBuilder(args);
 builder.Services.AddApp();

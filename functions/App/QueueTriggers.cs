@@ -11,13 +11,18 @@ public sealed class QueueTriggers(AppHost host, ILogger<QueueTriggers> logger)
 {
     /// <summary>A blob was dropped, or a model was trained again: Event Grid puts its events into the queue <c>events</c>.</summary>
     [Function("OnEvent")]
-    public async Task OnEventAsync([QueueTrigger(AppHost.Events, Connection = "SERVERLESS_QUEUES")] string message, [DurableClient] DurableTaskClient client, CancellationToken cancellation)
+    public async Task OnEventAsync(
+        [QueueTrigger(AppHost.Events, Connection = "SERVERLESS_QUEUES")] string message,
+        [DurableClient] DurableTaskClient client,
+        CancellationToken cancellation
+    )
     {
         try
         {
             var decision = await Intake.OfEventAsync(host.Context.Store, message, cancellation);
             var run = await Runs.CarryOutAsync(client, decision, cancellation);
-            if (run is not null) logger.Concerns(run);
+            if (run is not null)
+                logger.Concerns(run);
         }
         catch (BadInputException e)
         {
@@ -31,9 +36,12 @@ public sealed class QueueTriggers(AppHost host, ILogger<QueueTriggers> logger)
     public async Task OnGpuAnswerAsync(
         [QueueTrigger(GpuWorker.Answers, Connection = "SERVERLESS_QUEUES")] string message,
         [DurableClient] DurableTaskClient client,
-        CancellationToken cancellation)
+        CancellationToken cancellation
+    )
     {
-        if (GpuAnswer.Read(message) is { } answer) await client.RaiseEventAsync(answer.RunId, answer.Event, message, cancellation);
-        else logger.PassedOver("it is no answer of a GPU step");
+        if (GpuAnswer.Read(message) is { } answer)
+            await client.RaiseEventAsync(answer.RunId, answer.Event, message, cancellation);
+        else
+            logger.PassedOver("it is no answer of a GPU step");
     }
 }

@@ -11,17 +11,21 @@ namespace Serverless.App;
 internal static partial class RunFailure
 {
     /// <summary>The sentence, or null of a run that did not end badly.</summary>
-    public static string? Of(OrchestrationMetadata run) => run.RuntimeStatus switch
-    {
-        OrchestrationRuntimeStatus.Failed => Of(run.FailureDetails?.ErrorMessage) ?? Of(run.SerializedOutput) ?? "The run failed, and the engine does not say why.",
-        OrchestrationRuntimeStatus.Terminated => Of(run.SerializedOutput) ?? "cancelled",
-        _ => null,
-    };
+    public static string? Of(OrchestrationMetadata run) =>
+        run.RuntimeStatus switch
+        {
+            OrchestrationRuntimeStatus.Failed => Of(run.FailureDetails?.ErrorMessage)
+                ?? Of(run.SerializedOutput)
+                ?? "The run failed, and the engine does not say why.",
+            OrchestrationRuntimeStatus.Terminated => Of(run.SerializedOutput) ?? "cancelled",
+            _ => null,
+        };
 
     /// <summary>The sentence in an output; null when there is none.</summary>
     internal static string? Of(string? output)
     {
-        if (string.IsNullOrWhiteSpace(output)) return null;
+        if (string.IsNullOrWhiteSpace(output))
+            return null;
         var text = Json(output) ?? output;
         var line = Prefix().Replace(text.Trim(), "").Split('\n')[0].Trim();
         return line.Length > 0 ? line : null;
@@ -43,13 +47,17 @@ internal static partial class RunFailure
     // The innermost failure is the one that says something.
     private static string? Message(JsonElement json)
     {
-        if (json.ValueKind == JsonValueKind.String) return json.GetString();
-        if (json.ValueKind != JsonValueKind.Object) return null;
+        if (json.ValueKind == JsonValueKind.String)
+            return json.GetString();
+        if (json.ValueKind != JsonValueKind.Object)
+            return null;
         string? found = null;
         foreach (var property in json.EnumerateObject())
         {
-            if (property.Name.Equals("innerFailure", StringComparison.OrdinalIgnoreCase) && Message(property.Value) is { } inner) return inner;
-            if (property.Name.Equals("errorMessage", StringComparison.OrdinalIgnoreCase)) found = property.Value.GetString();
+            if (property.Name.Equals("innerFailure", StringComparison.OrdinalIgnoreCase) && Message(property.Value) is { } inner)
+                return inner;
+            if (property.Name.Equals("errorMessage", StringComparison.OrdinalIgnoreCase))
+                found = property.Value.GetString();
         }
         return found;
     }

@@ -18,7 +18,8 @@ internal static class Runs
             await client.RaiseEventAsync(raise.RunId, raise.Name, raise.Payload, cancellation);
             return raise.RunId;
         }
-        if (decision.Start is not { } start) return null;
+        if (decision.Start is not { } start)
+            return null;
         await StartAsync(client, start, cancellation);
         return start.RunId;
     }
@@ -26,15 +27,18 @@ internal static class Runs
     /// <summary>What is known of a run, its parts' progress counted in; null when there is no such run.</summary>
     public static async Task<RunView?> FindAsync(DurableTaskClient client, string id, CancellationToken cancellation)
     {
-        if (await client.GetInstanceAsync(id, getInputsAndOutputs: true, cancellation) is not { } run) return null;
+        if (await client.GetInstanceAsync(id, getInputsAndOutputs: true, cancellation) is not { } run)
+            return null;
         var status = run.SerializedCustomStatus is null ? null : run.ReadCustomStatusAs<RunStatus>();
         if (status is { Stage: "Compress", Parts: { } prefix })
         {
             var parts = await PartsAsync(client, prefix, run.CreatedAt, status.LayersTotal, cancellation);
-            status = status.With([.. from part in parts
-                                     where part.SerializedCustomStatus is not null
-                                     orderby part.LastUpdatedAt
-                                     select part.ReadCustomStatusAs<RunStatus>()]);
+            status = status.With([
+                .. from part in parts
+                where part.SerializedCustomStatus is not null
+                orderby part.LastUpdatedAt
+                select part.ReadCustomStatusAs<RunStatus>(),
+            ]);
         }
         var result = run.RuntimeStatus == OrchestrationRuntimeStatus.Completed ? run.ReadOutputAs<DropResult>() : null;
         return new RunView(id, run.RuntimeStatus.ToString(), run.CreatedAt, run.LastUpdatedAt, status, result, RunFailure.Of(run));
@@ -43,7 +47,11 @@ internal static class Runs
     /// <summary>Starts a run that somebody asks for; one that failed or was cancelled starts anew.</summary>
     /// <exception cref="RunEndingException">It was cancelled just now, and what it leaves is not cleared yet.</exception>
     public static async Task<string> StartAgainAsync(
-        DurableTaskClient client, IArtifactStore store, DropRequest request, CancellationToken cancellation)
+        DurableTaskClient client,
+        IArtifactStore store,
+        DropRequest request,
+        CancellationToken cancellation
+    )
     {
         var id = request.RunId;
         var state = (await client.GetInstanceAsync(id, cancellation))?.RuntimeStatus;
@@ -61,14 +69,16 @@ internal static class Runs
     /// <summary>Cancels a run: its orchestrations end now, its activities within seconds, then its work is cleared.</summary>
     public static async Task CancelAsync(DurableTaskClient client, IArtifactStore store, string id, CancellationToken cancellation)
     {
-        if (await client.GetInstanceAsync(id, getInputsAndOutputs: true, cancellation) is not { IsCompleted: false } run) return;
+        if (await client.GetInstanceAsync(id, getInputsAndOutputs: true, cancellation) is not { IsCompleted: false } run)
+            return;
         await store.WriteBytesAsync(RunNames.Cancelled(id), ReadOnlyMemory<byte>.Empty, cancellation);
         var end = new TerminateInstanceOptions("cancelled", Recursive: true);
         await client.TerminateInstanceAsync(id, end, cancellation);
         // Not every backend ends the parts with it.
         if (run.SerializedCustomStatus is not null && run.ReadCustomStatusAs<RunStatus>() is { Parts: { } prefix } status)
             foreach (var part in await PartsAsync(client, prefix, run.CreatedAt, status.LayersTotal, cancellation))
-                if (!part.IsCompleted) await client.TerminateInstanceAsync(part.InstanceId, end, cancellation);
+                if (!part.IsCompleted)
+                    await client.TerminateInstanceAsync(part.InstanceId, end, cancellation);
         var clearing = CancelRun.IdOf(id);
         await client.PurgeInstanceAsync(clearing, cancellation);
         var options = new StartOrchestrationOptions(clearing);
@@ -80,11 +90,13 @@ internal static class Runs
     // An id that is known, in whatever state, is a drop that is or was taken care of: an event delivered again starts nothing.
     private static async Task StartAsync(DurableTaskClient client, DropRequest request, CancellationToken cancellation)
     {
-        if (await client.GetInstanceAsync(request.RunId, cancellation) is not null) return;
+        if (await client.GetInstanceAsync(request.RunId, cancellation) is not null)
+            return;
         try
         {
-            var options = new StartOrchestrationOptions(request.RunId)
-                .WithDedupeStatuses([.. StartOrchestrationOptionsExtensions.ValidDedupeStatuses]);
+            var options = new StartOrchestrationOptions(request.RunId).WithDedupeStatuses([
+                .. StartOrchestrationOptionsExtensions.ValidDedupeStatuses,
+            ]);
             await client.ScheduleNewOrchestrationInstanceAsync(nameof(DropRun), request, options, cancellation);
         }
         catch (OrchestrationAlreadyExistsException)
@@ -95,7 +107,12 @@ internal static class Runs
 
     // A run that was started again has the parts of before until each of its own begins.
     private static async Task<IReadOnlyList<OrchestrationMetadata>> PartsAsync(
-        DurableTaskClient client, string prefix, DateTimeOffset since, int layers, CancellationToken cancellation)
+        DurableTaskClient client,
+        string prefix,
+        DateTimeOffset since,
+        int layers,
+        CancellationToken cancellation
+    )
     {
         var ids = Enumerable.Range(0, layers).Chunk(CompressLayers.Widest).Select(some => $"{prefix}{some[0]}");
         var parts = await Task.WhenAll(ids.Select(id => client.GetInstanceAsync(id, getInputsAndOutputs: true, cancellation)));
@@ -112,4 +129,11 @@ internal static class Runs
 /// <param name="Result">What came out.</param>
 /// <param name="Error">Why it failed.</param>
 public sealed record RunView(
-    string Id, string State, DateTimeOffset Created, DateTimeOffset Updated, RunStatus? Progress, DropResult? Result, string? Error);
+    string Id,
+    string State,
+    DateTimeOffset Created,
+    DateTimeOffset Updated,
+    RunStatus? Progress,
+    DropResult? Result,
+    string? Error
+);

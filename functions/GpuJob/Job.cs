@@ -13,13 +13,22 @@ internal static class Job
         var spec = StoreSpec.Of(storage);
         var context = new ActivityContext(spec.Open(), new MemoryGate(memory));
         var process = new ModelProcess(spec, context.Memory);
-        var done = await GpuWorker.RunOneAsync(StepQueue.Connect(storage, GpuWorker.Steps), RunAsync, context.Store, ExecutionDevice.Name, visibility, cancellation);
-        Console.Error.WriteLine(done switch
-        {
-            GpuOutcome.Nothing => "The queue is empty.",
-            GpuOutcome.Answered => "One step answered.",
-            _ => $"A message was set aside in '{GpuWorker.Steps}-poison'.",
-        });
+        var done = await GpuWorker.RunOneAsync(
+            StepQueue.Connect(storage, GpuWorker.Steps),
+            RunAsync,
+            context.Store,
+            ExecutionDevice.Name,
+            visibility,
+            cancellation
+        );
+        Console.Error.WriteLine(
+            done switch
+            {
+                GpuOutcome.Nothing => "The queue is empty.",
+                GpuOutcome.Answered => "One step answered.",
+                _ => $"A message was set aside in '{GpuWorker.Steps}-poison'.",
+            }
+        );
         return 0;
 
         // On the GPU the model runs in this process, which does nothing else; on a CPU a child keeps it in bounds.
@@ -27,7 +36,9 @@ internal static class Job
         {
             Console.Error.WriteLine($"Running {name}.");
             var activity = ActivityCatalog.All[name];
-            return activity.RunsModels && !ExecutionDevice.IsCuda ? process.RunAsync(name, input, token) : activity.RunAsync(input, context, token);
+            return activity.RunsModels && !ExecutionDevice.IsCuda
+                ? process.RunAsync(name, input, token)
+                : activity.RunAsync(input, context, token);
         }
     }
 }

@@ -11,9 +11,17 @@ namespace Serverless.Local;
 /// <param name="Data">Store path of the data, or null.</param>
 /// <param name="Source">The store it is in.</param>
 /// <param name="Parts">Everything that belongs to it, or null for what the model, recipe and data name.</param>
-internal sealed record Drop(string Name, string Model, string? Recipe, string? Data, StoreSpec Source, IReadOnlyList<Artifact>? Parts = null)
+internal sealed record Drop(
+    string Name,
+    string Model,
+    string? Recipe,
+    string? Data,
+    StoreSpec Source,
+    IReadOnlyList<Artifact>? Parts = null
+)
 {
-    private const string Student = "student.onnx", ModelEnd = ".onnx";
+    private const string Student = "student.onnx",
+        ModelEnd = ".onnx";
 
     /// <summary>Finds what a path means: an <c>.onnx</c> file, or a folder that holds one.</summary>
     /// <param name="path">The file or folder. A link is what the user means who names it; what it holds stays inside.</param>
@@ -47,10 +55,12 @@ internal sealed record Drop(string Name, string Model, string? Recipe, string? D
     public async Task<IReadOnlyList<Artifact>> PartsAsync(IArtifactStore store, CancellationToken cancellation)
     {
         var index = await ModelIndexer.IndexAsync(store, Model, cancellation);
-        if (Parts is not null) return Parts;
+        if (Parts is not null)
+            return Parts;
         var parts = new List<Artifact>();
         foreach (var path in index.Files.Values.Select(f => f.Path).Concat([Recipe, Data]).OfType<string>())
-            if (await store.FindAsync(path, cancellation) is { } artifact) parts.Add(artifact);
+            if (await store.FindAsync(path, cancellation) is { } artifact)
+                parts.Add(artifact);
         return parts;
     }
 
@@ -60,27 +70,33 @@ internal sealed record Drop(string Name, string Model, string? Recipe, string? D
         if (path.Trim().Length == 0 || path.Contains('\0'))
             throw new BadInputException($"\"{path}\": names nothing; give an .onnx file or a folder that holds one.");
         var found = FileIdentity.Of(path, follow);
-        if (found.Loops) throw new BadInputException($"{path}: its links lead round in a circle; give the file itself.");
+        if (found.Loops)
+            throw new BadInputException($"{path}: its links lead round in a circle; give the file itself.");
         var full = Path.TrimEndingDirectorySeparator(Path.GetFullPath(path));
         if (found.Kind == FileKind.Folder)
         {
             var models = ModelsIn(path, full);
             if (models.Count != 1)
-                throw new BadInputException($"{path}: the folder holds {(models.Count == 0 ? "no" : "more than one")} .onnx file; "
-                    + $"a drop holds exactly one (beside {Student}).");
+                throw new BadInputException(
+                    $"{path}: the folder holds {(models.Count == 0 ? "no" : "more than one")} .onnx file; "
+                        + $"a drop holds exactly one (beside {Student})."
+                );
             return (new Found(Path.GetFileName(full), $"drop/{models[0]}", full), full);
         }
         if (found.Kind == FileKind.Absent && path.Contains('\uFFFD'))
             throw new BadInputException($"{path}: the name is not UTF-8; rename it.");
         if (found.Kind == FileKind.Absent)
-            throw new BadInputException($"{path}: there is no such file or folder{Why(found)}; "
-                + $"give an .onnx file or a folder that holds one.");
+            throw new BadInputException(
+                $"{path}: there is no such file or folder{Why(found)}; " + $"give an .onnx file or a folder that holds one."
+            );
         if (found.Kind == FileKind.Special)
             throw new BadInputException($"{path}: is a pipe, a socket or a device; only regular files are read.");
         if (!full.EndsWith(ModelEnd, StringComparison.OrdinalIgnoreCase))
-            throw new BadInputException(found.Kind == FileKind.Link
-                ? $"{path}: a link to what is no .onnx file; copy the model, or its folder, in place of the link."
-                : $"{path}: not an .onnx file; give an ONNX model, or a folder that holds one.");
+            throw new BadInputException(
+                found.Kind == FileKind.Link
+                    ? $"{path}: a link to what is no .onnx file; copy the model, or its folder, in place of the link."
+                    : $"{path}: not an .onnx file; give an ONNX model, or a folder that holds one."
+            );
         return (new Found(Path.GetFileNameWithoutExtension(full), $"drop/{Path.GetFileName(full)}", Path.GetDirectoryName(full)!), null);
     }
 
@@ -88,7 +104,22 @@ internal sealed record Drop(string Name, string Model, string? Recipe, string? D
     {
         try
         {
-            return [.. Directory.GetFiles(full, "*" + ModelEnd, new EnumerationOptions { MatchCasing = MatchCasing.CaseInsensitive, IgnoreInaccessible = false, AttributesToSkip = FileAttributes.None }).Select(f => Path.GetFileName(f)!).Where(f => f != Student)];
+            return
+            [
+                .. Directory
+                    .GetFiles(
+                        full,
+                        "*" + ModelEnd,
+                        new EnumerationOptions
+                        {
+                            MatchCasing = MatchCasing.CaseInsensitive,
+                            IgnoreInaccessible = false,
+                            AttributesToSkip = FileAttributes.None,
+                        }
+                    )
+                    .Select(f => Path.GetFileName(f)!)
+                    .Where(f => f != Student),
+            ];
         }
         catch (UnauthorizedAccessException e)
         {
@@ -96,12 +127,13 @@ internal sealed record Drop(string Name, string Model, string? Recipe, string? D
         }
     }
 
-    private static string Why(FileIdentity found) => found.Error switch
-    {
-        13 => ", or it may not be looked at",
-        36 => " (the name is too long for this file system)",
-        _ => "",
-    };
+    private static string Why(FileIdentity found) =>
+        found.Error switch
+        {
+            13 => ", or it may not be looked at",
+            36 => " (the name is too long for this file system)",
+            _ => "",
+        };
 
     // A link counts, wherever it leads: whether that is allowed is said when it is opened.
     private static bool IsThere(string folder, string file) =>
@@ -109,7 +141,8 @@ internal sealed record Drop(string Name, string Model, string? Recipe, string? D
 
     private sealed class Found(string name, string model, string root)
     {
-        private readonly Dictionary<string, string> containers = new() { ["drop"] = root }, extra = [];
+        private readonly Dictionary<string, string> containers = new() { ["drop"] = root },
+            extra = [];
         private readonly List<string> named = [];
 
         public string Model => model;
@@ -119,22 +152,32 @@ internal sealed record Drop(string Name, string Model, string? Recipe, string? D
         {
             if (named is null)
             {
-                if (folder is not null && IsThere(folder, file)) extra[kind] = $"drop/{file}";
+                if (folder is not null && IsThere(folder, file))
+                    extra[kind] = $"drop/{file}";
                 return;
             }
             var found = FileIdentity.Of(named);
-            if (found.Loops) throw new BadInputException($"{named}: its links lead round in a circle; give the file itself.");
-            if (found.Kind == FileKind.Absent) throw new BadInputException($"{named}: there is no such file{Why(found)}; check the path.");
+            if (found.Loops)
+                throw new BadInputException($"{named}: its links lead round in a circle; give the file itself.");
+            if (found.Kind == FileKind.Absent)
+                throw new BadInputException($"{named}: there is no such file{Why(found)}; check the path.");
             if (found.Kind != FileKind.Regular)
-                throw new BadInputException($"{named}: is {(found.Kind == FileKind.Folder ? "a folder" : "a pipe, a socket or a device")}; "
-                    + "only regular files are read.");
+                throw new BadInputException(
+                    $"{named}: is {(found.Kind == FileKind.Folder ? "a folder" : "a pipe, a socket or a device")}; "
+                        + "only regular files are read."
+                );
             containers[kind] = Path.GetDirectoryName(Path.GetFullPath(named))!;
             extra[kind] = $"{kind}/{Path.GetFileName(named)}";
             this.named.Add(extra[kind]);
         }
 
         public Drop Made(IEnumerable<string> followed) =>
-            new(name, model, extra.GetValueOrDefault("recipe"), extra.GetValueOrDefault("data"),
-                new StoreSpec(containers) { Followed = [.. followed, .. named] });
+            new(
+                name,
+                model,
+                extra.GetValueOrDefault("recipe"),
+                extra.GetValueOrDefault("data"),
+                new StoreSpec(containers) { Followed = [.. followed, .. named] }
+            );
     }
 }

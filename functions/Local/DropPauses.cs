@@ -20,7 +20,8 @@ internal sealed class DropPauses
         lock (gate)
         {
             var count = pauses.GetValueOrDefault(key).Count;
-            if (count == Most) return null;
+            if (count == Most)
+                return null;
             var pause = First * Math.Pow(2, count);
             pauses[key] = (count + 1, DateTime.UtcNow + pause);
             return pause;
@@ -30,6 +31,7 @@ internal sealed class DropPauses
     /// <summary>Whether a drop's pause is not over.</summary>
     public bool Lasts(string key)
     {
-        lock (gate) return pauses.TryGetValue(key, out var pause) && DateTime.UtcNow < pause.Until;
+        lock (gate)
+            return pauses.TryGetValue(key, out var pause) && DateTime.UtcNow < pause.Until;
     }
 }

@@ -38,8 +38,10 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
     private readonly MemoryGate gate = MemorySize.Room(memory);
     private readonly Dictionary<string, (string State, DateTime Since)> seen = new(StringComparer.Ordinal);
     private readonly HashSet<string> finished = new(StringComparer.Ordinal);
+
     // Looking at a drop takes no place of those at work: many broken ones keep nobody waiting.
-    private readonly SemaphoreSlim looks = new(MostParallel), places = new(parallel ?? DefaultParallel);
+    private readonly SemaphoreSlim looks = new(MostParallel),
+        places = new(parallel ?? DefaultParallel);
     private readonly Dictionary<string, Task> running = new(StringComparer.Ordinal);
     private readonly Lock results = new();
     private string? trouble;
@@ -61,10 +63,13 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
         {
             for (var first = true; ; first = false)
             {
-                foreach (var key in running.Where(r => r.Value.IsCompleted).Select(r => r.Key).ToList()) running.Remove(key);
+                foreach (var key in running.Where(r => r.Value.IsCompleted).Select(r => r.Key).ToList())
+                    running.Remove(key);
                 var waiting = false;
-                foreach (var candidate in await ListAsync(first || once, cancellation)) waiting |= Look(candidate, cancellation);
-                if (once && !waiting && running.Count == 0) return;
+                foreach (var candidate in await ListAsync(first || once, cancellation))
+                    waiting |= Look(candidate, cancellation);
+                if (once && !waiting && running.Count == 0)
+                    return;
                 await Task.Delay(Poll, cancellation);
             }
         }
@@ -107,8 +112,10 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
     {
         var (key, state) = (candidate.Key, candidate.State);
         lock (results)
-            if (finished.Contains($"{key}|{state}")) return false;
-        if (running.ContainsKey(key) || Pauses.Lasts($"{key}|{state}")) return true;
+            if (finished.Contains($"{key}|{state}"))
+                return false;
+        if (running.ContainsKey(key) || Pauses.Lasts($"{key}|{state}"))
+            return true;
         if (!seen.TryGetValue(key, out var last) || last.State != state)
         {
             seen[key] = (state, DateTime.UtcNow);
@@ -123,8 +130,10 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
     {
         try
         {
-            if (!await IsDoneAsync(candidate, patienceOver, cancellation)) return;
-            lock (results) finished.Add($"{candidate.Key}|{candidate.State}");
+            if (!await IsDoneAsync(candidate, patienceOver, cancellation))
+                return;
+            lock (results)
+                finished.Add($"{candidate.Key}|{candidate.State}");
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
@@ -136,8 +145,10 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
             lock (results)
             {
                 finished.Add($"{candidate.Key}|{candidate.State}");
-                Console.Error.WriteLine($"{Printable.Line(Path.GetFileName(candidate.Key))}: "
-                    + $"{Printable.Line(e.Message).TrimEnd('.')}; drop it again once that is mended.");
+                Console.Error.WriteLine(
+                    $"{Printable.Line(Path.GetFileName(candidate.Key))}: "
+                        + $"{Printable.Line(e.Message).TrimEnd('.')}; drop it again once that is mended."
+                );
             }
         }
     }
@@ -149,13 +160,16 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
         {
             var (_, runId) = await InPlaceOfAsync(looks, () => OpenAsync(candidate, cancellation), cancellation);
             foreach (var done in new[] { $"{RunNames.Output(runId)}/report.json", RunNames.Failure(runId) })
-                if (await source.Results.FindAsync(done, cancellation) is not null) return true;
+                if (await source.Results.FindAsync(done, cancellation) is not null)
+                    return true;
         }
         catch (Exception e) when (!cancellation.IsCancellationRequested)
         {
-            if (!patienceOver) return false;
+            if (!patienceOver)
+                return false;
             var name = Path.GetFileName(candidate.Key);
-            if (name.EndsWith(".onnx", StringComparison.OrdinalIgnoreCase)) name = Path.GetFileNameWithoutExtension(name);
+            if (name.EndsWith(".onnx", StringComparison.OrdinalIgnoreCase))
+                name = Path.GetFileNameWithoutExtension(name);
             await FailAsync(RunNames.Id(name, [new Artifact(candidate.Key, 0, candidate.State)]), candidate.Key, e.Message, cancellation);
             return true;
         }
@@ -178,17 +192,24 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
         try
         {
             var options = source.Options(drop, runId, memory) with { Gate = gate };
-            var result = await RunDisplay.RunAsync(display => RunDrop.RunAsync(drop, options, display.Show, display.Say, cancellation),
-                Verbose, alone ? null : drop.Name);
+            var result = await RunDisplay.RunAsync(
+                display => RunDrop.RunAsync(drop, options, display.Show, display.Say, cancellation),
+                Verbose,
+                alone ? null : drop.Name
+            );
             lock (results)
             {
                 ResultTable.PrintShort(drop, result);
                 StandardStreams.TellIfLost($"the result is in {result.Run.Output}");
             }
         }
-        catch (Exception e) when (!cancellation.IsCancellationRequested && MayGoOn(e) && Pauses.Next($"{candidate.Key}|{candidate.State}") is { } pause)
+        catch (Exception e)
+            when (!cancellation.IsCancellationRequested && MayGoOn(e) && Pauses.Next($"{candidate.Key}|{candidate.State}") is { } pause)
         {
-            lock (results) Console.Error.WriteLine($"{Printable.Line(drop.Name)}: {Printable.Line(e.Message).TrimEnd('.')}; going on in {pause.TotalSeconds:0} s.");
+            lock (results)
+                Console.Error.WriteLine(
+                    $"{Printable.Line(drop.Name)}: {Printable.Line(e.Message).TrimEnd('.')}; going on in {pause.TotalSeconds:0} s."
+                );
             return false;
         }
         catch (Exception e) when (!cancellation.IsCancellationRequested)
@@ -223,7 +244,12 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
 
     private async Task FailAsync(string runId, string model, string error, CancellationToken cancellation)
     {
-        lock (results) Console.Error.WriteLine($"{Printable.Line(Path.GetFileName(model))}: {Printable.Line(error)}");
-        await new WriteFailure().RunAsync(new FailureInput(runId, model, error), new ActivityContext(source.Results, new MemoryGate(0)), cancellation);
+        lock (results)
+            Console.Error.WriteLine($"{Printable.Line(Path.GetFileName(model))}: {Printable.Line(error)}");
+        await new WriteFailure().RunAsync(
+            new FailureInput(runId, model, error),
+            new ActivityContext(source.Results, new MemoryGate(0)),
+            cancellation
+        );
     }
 }

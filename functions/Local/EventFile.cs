@@ -20,17 +20,21 @@ internal sealed record TakenEvent(string ETag, string? Payload);
 internal sealed class EventFile(IArtifactStore store, string path, Action<string> say)
 {
     private const long Largest = 1 << 20;
-    private string? broken, told;
+    private string? broken,
+        told;
 
     /// <summary>The event, or null while there is none that is whole.</summary>
     /// <param name="taken">Versions that were taken before.</param>
     /// <param name="cancellation">Cancels the read.</param>
     public async Task<TakenEvent?> ReadAsync(IReadOnlyCollection<string> taken, CancellationToken cancellation)
     {
-        if (await store.FindAsync(path, cancellation) is not { } there || taken.Contains(there.ETag)) return null;
+        if (await store.FindAsync(path, cancellation) is not { } there || taken.Contains(there.ETag))
+            return null;
         var text = there.Length <= Largest ? await TextAsync(there, cancellation) : "";
-        if (text is null || await ChangedAsync(there, cancellation)) return null;
-        if (IsJson(text)) return new TakenEvent(there.ETag, text);
+        if (text is null || await ChangedAsync(there, cancellation))
+            return null;
+        if (IsJson(text))
+            return new TakenEvent(there.ETag, text);
         if (broken == there.ETag && told != broken)
         {
             say($"{path}: the event is not JSON of at most {Largest >> 20} MB; write it again.");
@@ -53,12 +57,14 @@ internal sealed class EventFile(IArtifactStore store, string path, Action<string
         }
         catch (BadInputException)
         {
-            if (await ChangedAsync(there, cancellation)) return null;
+            if (await ChangedAsync(there, cancellation))
+                return null;
             throw;
         }
     }
 
-    private async Task<bool> ChangedAsync(Artifact since, CancellationToken cancellation) => (await store.FindAsync(path, cancellation))?.ETag != since.ETag;
+    private async Task<bool> ChangedAsync(Artifact since, CancellationToken cancellation) =>
+        (await store.FindAsync(path, cancellation))?.ETag != since.ETag;
 
     private static bool IsJson(string text)
     {

@@ -14,7 +14,8 @@ internal sealed record Figure(string Name, string Value, string Remark = "")
         List<Figure> figures = [size, .. Fidelity(report.Fidelity, data)];
         if (report.Accuracy is { } a)
             figures.Add(new("Accuracy", $"{ReportText.Percent(a.Before)} → {ReportText.Percent(a.After)}", $"of {a.Samples} labels"));
-        if (report.Latency is { } l) figures.Add(new("Latency", ReportText.Change(l), ReportText.Spread(l)));
+        if (report.Latency is { } l)
+            figures.Add(new("Latency", ReportText.Change(l), ReportText.Spread(l)));
         return figures;
     }
 
@@ -26,8 +27,11 @@ internal sealed record Figure(string Name, string Value, string Remark = "")
             yield return new("Fidelity", compared);
             yield break;
         }
-        if (f.Cosine is { } cosine) yield return new("Cosine", ReportText.Cosine(cosine), compared);
-        if (f.RelativeError is { } error) yield return new("Relative error", ReportText.Error(error), compared);
-        if (f.Top1Agreement is { } top) yield return new("Top-1 agreement", ReportText.Percent(top), compared);
+        if (f.Cosine is { } cosine)
+            yield return new("Cosine", ReportText.Cosine(cosine), compared);
+        if (f.RelativeError is { } error)
+            yield return new("Relative error", ReportText.Error(error), compared);
+        if (f.Top1Agreement is { } top)
+            yield return new("Top-1 agreement", ReportText.Percent(top), compared);
     }
 }

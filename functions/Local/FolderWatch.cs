@@ -11,11 +11,11 @@ namespace Serverless.Local;
 /// </summary>
 internal sealed class FolderWatch(string folder, string? recipe) : IDropSource
 {
-
     public string Name => folder;
 
     // The folder itself is known too, so that its path stays out of what is written down.
-    public IArtifactStore Results { get; } = new FolderStore(RunNames.Containers.Append(".").ToDictionary(r => r, r => Path.Combine(folder, r)));
+    public IArtifactStore Results { get; } =
+        new FolderStore(RunNames.Containers.Append(".").ToDictionary(r => r, r => Path.Combine(folder, r)));
 
     public LocalOptions Options(Drop drop, string runId, long? memory) =>
         new(Path.Combine(folder, "compressed", RunNames.Name(runId), runId), folder, Path.Combine(folder, "work"), memory);
@@ -30,18 +30,23 @@ internal sealed class FolderWatch(string folder, string? recipe) : IDropSource
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
-                throw new BadInputException($"{path}: the folder cannot be made ({e.Message.Split(" : ")[0].TrimEnd('.')}); "
-                    + $"check the place, or watch another folder.", e);
+                throw new BadInputException(
+                    $"{path}: the folder cannot be made ({e.Message.Split(" : ")[0].TrimEnd('.')}); "
+                        + $"check the place, or watch another folder.",
+                    e
+                );
             }
-            if (path.EndsWith("drop", StringComparison.Ordinal)) continue;
+            if (path.EndsWith("drop", StringComparison.Ordinal))
+                continue;
             FolderPath.RequireWritable(Path.GetFullPath(path), "watch");
         }
         return Task.CompletedTask;
     }
 
     public Task<IReadOnlyList<DropCandidate>> ListAsync(CancellationToken cancellation) =>
-        Task.FromResult<IReadOnlyList<DropCandidate>>([.. Paths()
-            .Select(p => new DropCandidate(p, State(p), () => Drop.OfWatched(p, recipe)))]);
+        Task.FromResult<IReadOnlyList<DropCandidate>>([
+            .. Paths().Select(p => new DropCandidate(p, State(p), () => Drop.OfWatched(p, recipe))),
+        ]);
 
     private IEnumerable<string> Paths()
     {
@@ -50,8 +55,11 @@ internal sealed class FolderWatch(string folder, string? recipe) : IDropSource
             foreach (var entry in new DirectoryInfo(root).EnumerateFileSystemInfos().OrderBy(e => e.Name, StringComparer.Ordinal))
             {
                 var passed = entry.Name.StartsWith('.') || (root == folder && RunNames.Containers.Contains(entry.Name));
-                if (IsFolder(entry) ? !passed && HoldsModel(entry.FullName, deep: root != folder) : IsModel(entry)
-                    || (root != folder && !passed && entry.LinkTarget is not null))
+                if (
+                    IsFolder(entry)
+                        ? !passed && HoldsModel(entry.FullName, deep: root != folder)
+                        : IsModel(entry) || (root != folder && !passed && entry.LinkTarget is not null)
+                )
                     yield return entry.FullName;
             }
         }
@@ -67,7 +75,10 @@ internal sealed class FolderWatch(string folder, string? recipe) : IDropSource
     {
         var options = new EnumerationOptions
         {
-            MatchCasing = MatchCasing.CaseInsensitive, RecurseSubdirectories = deep, AttributesToSkip = FileAttributes.ReparsePoint, IgnoreInaccessible = false,
+            MatchCasing = MatchCasing.CaseInsensitive,
+            RecurseSubdirectories = deep,
+            AttributesToSkip = FileAttributes.ReparsePoint,
+            IgnoreInaccessible = false,
         };
         try
         {
@@ -101,20 +112,22 @@ internal sealed class FolderWatch(string folder, string? recipe) : IDropSource
     private static string Look(string path)
     {
         var options = new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = FileAttributes.None };
-        var entries = FileIdentity.Of(path, follow: false).Kind == FileKind.Folder
-            ? new FileSystemEnumerable<FileSystemInfo>(path, (ref FileSystemEntry e) => e.ToFileSystemInfo(), options)
-            {
-                ShouldIncludePredicate = (ref FileSystemEntry e) => !e.IsDirectory || (e.Attributes & FileAttributes.ReparsePoint) != 0,
-                ShouldRecursePredicate = (ref FileSystemEntry e) => (e.Attributes & FileAttributes.ReparsePoint) == 0,
-            }
-            : (IEnumerable<FileSystemInfo>)[new FileInfo(path)];
+        var entries =
+            FileIdentity.Of(path, follow: false).Kind == FileKind.Folder
+                ? new FileSystemEnumerable<FileSystemInfo>(path, (ref FileSystemEntry e) => e.ToFileSystemInfo(), options)
+                {
+                    ShouldIncludePredicate = (ref FileSystemEntry e) => !e.IsDirectory || (e.Attributes & FileAttributes.ReparsePoint) != 0,
+                    ShouldRecursePredicate = (ref FileSystemEntry e) => (e.Attributes & FileAttributes.ReparsePoint) == 0,
+                }
+                : (IEnumerable<FileSystemInfo>)[new FileInfo(path)];
         return string.Join('|', entries.OrderBy(e => e.FullName, StringComparer.Ordinal).Select(Describe));
     }
 
-    private static string Describe(FileSystemInfo entry) => entry switch
-    {
-        { LinkTarget: { } target } => $"{entry.FullName}→{target}",
-        FileInfo { Exists: true } file => $"{file.FullName}:{FileVersion.Of(file)}",
-        _ => entry.FullName,
-    };
+    private static string Describe(FileSystemInfo entry) =>
+        entry switch
+        {
+            { LinkTarget: { } target } => $"{entry.FullName}→{target}",
+            FileInfo { Exists: true } file => $"{file.FullName}:{FileVersion.Of(file)}",
+            _ => entry.FullName,
+        };
 }

@@ -1,6 +1,6 @@
-using Serverless.Core;
 using System.CommandLine;
 using System.Text.Json;
+using Serverless.Core;
 using Serverless.Core.Onnx;
 using Serverless.Core.Pipeline;
 using Serverless.Core.Recipes;
@@ -13,28 +13,63 @@ namespace Serverless.Local;
 /// <summary><c>inspect MODEL|FOLDER</c>: what is in a model and what would be done with it.</summary>
 internal static class InspectCommand
 {
-    private sealed record Layer(string Name, string? Node, string Op, long[] Shape, string Type, string Place, long Bytes, bool Compressed, int? Bits, int? Group, string? Form, long? BytesAfter, string? Reason);
+    private sealed record Layer(
+        string Name,
+        string? Node,
+        string Op,
+        long[] Shape,
+        string Type,
+        string Place,
+        long Bytes,
+        bool Compressed,
+        int? Bits,
+        int? Group,
+        string? Form,
+        long? BytesAfter,
+        string? Reason
+    );
 
     private sealed record Amount(string Type, string Place, int Tensors, long Bytes);
 
     private sealed record Inspection(
-        string Model, long Bytes, long IrVersion, IReadOnlyDictionary<string, long> Opsets, string Producer, int Functions,
-        IReadOnlyDictionary<string, int> Ops, IReadOnlyList<Amount> Weights, IReadOnlyList<Layer> Layers);
+        string Model,
+        long Bytes,
+        long IrVersion,
+        IReadOnlyDictionary<string, long> Opsets,
+        string Producer,
+        int Functions,
+        IReadOnlyDictionary<string, int> Ops,
+        IReadOnlyList<Amount> Weights,
+        IReadOnlyList<Layer> Layers
+    );
 
     public static Command Build()
     {
         var model = new Argument<string>("model") { Description = "An .onnx file, or a folder that holds one." };
-        var recipe = new Option<string?>("--recipe") { Description = "The recipe to plan by (default: recipe.yaml of the folder, else the preset int8)." };
-        var json = new Option<bool>("--json") { Description = "Print JSON." };
-        var command = new Command("inspect", "Show what is in a model, the layers that would be compressed, and why others would not.") { model, recipe, json };
-        command.SetAction((parsed, cancellation) => Outcome.OfAsync(async () =>
+        var recipe = new Option<string?>("--recipe")
         {
-            var drop = Drop.Of(parsed.GetValue(model)!, parsed.GetValue(recipe), null);
-            var inspection = await InspectAsync(drop, cancellation);
-            if (parsed.GetValue(json)) Console.WriteLine(JsonSerializer.Serialize(inspection, Json.Indented));
-            else Print(inspection);
-            return ExitCode.Done;
-        }));
+            Description = "The recipe to plan by (default: recipe.yaml of the folder, else the preset int8).",
+        };
+        var json = new Option<bool>("--json") { Description = "Print JSON." };
+        var command = new Command("inspect", "Show what is in a model, the layers that would be compressed, and why others would not.")
+        {
+            model,
+            recipe,
+            json,
+        };
+        command.SetAction(
+            (parsed, cancellation) =>
+                Outcome.OfAsync(async () =>
+                {
+                    var drop = Drop.Of(parsed.GetValue(model)!, parsed.GetValue(recipe), null);
+                    var inspection = await InspectAsync(drop, cancellation);
+                    if (parsed.GetValue(json))
+                        Console.WriteLine(JsonSerializer.Serialize(inspection, Json.Indented));
+                    else
+                        Print(inspection);
+                    return ExitCode.Done;
+                })
+        );
         return command;
     }
 
@@ -43,22 +78,61 @@ internal static class InspectCommand
         var store = drop.Source.Open();
         var index = await ModelIndexer.IndexAsync(store, drop.Model, cancellation);
         var recipe = drop.Recipe is { } path
-            ? RecipeReader.Read(System.Text.Encoding.UTF8.GetString(await store.ReadBytesAsync(path, RecipeReader.LargestRecipe, cancellation)), path)
+            ? RecipeReader.Read(
+                System.Text.Encoding.UTF8.GetString(await store.ReadBytesAsync(path, RecipeReader.LargestRecipe, cancellation)),
+                path
+            )
             : Presets.Recipe(Presets.Default);
         var weights = Weight.Of(index.Model).ToDictionary(w => w.Name, StringComparer.Ordinal);
-        var layers = Plan.Decide(index.Model, recipe, index.Folder).Select(t =>
-        {
-            var w = weights[t.Name];
-            var options = t.Step?.Options;
-            return new Layer(t.Name, t.Node, t.Op, t.Dims, DataTypes.Name(w.Reference.DataType), Place(w, index), t.Data.Length, t.Step is not null, t.Plan?.Bits, t.Plan?.Block, t.Plan?.Form.ToString(), t.Plan?.BytesAfter, t.LeftAlone);
-        }).ToList();
-        var ops = GraphScope.Of(index.Model).SelectMany(s => s.All()).SelectMany(s => s.Nodes)
-            .GroupBy(n => n.Domain is "" or "ai.onnx" ? n.OpType : $"{n.Domain}.{n.OpType}").OrderByDescending(g => g.Count()).ThenBy(g => g.Key, StringComparer.Ordinal)
+        var layers = Plan.Decide(index.Model, recipe, index.Folder)
+            .Select(t =>
+            {
+                var w = weights[t.Name];
+                var options = t.Step?.Options;
+                return new Layer(
+                    t.Name,
+                    t.Node,
+                    t.Op,
+                    t.Dims,
+                    DataTypes.Name(w.Reference.DataType),
+                    Place(w, index),
+                    t.Data.Length,
+                    t.Step is not null,
+                    t.Plan?.Bits,
+                    t.Plan?.Block,
+                    t.Plan?.Form.ToString(),
+                    t.Plan?.BytesAfter,
+                    t.LeftAlone
+                );
+            })
+            .ToList();
+        var ops = GraphScope
+            .Of(index.Model)
+            .SelectMany(s => s.All())
+            .SelectMany(s => s.Nodes)
+            .GroupBy(n => n.Domain is "" or "ai.onnx" ? n.OpType : $"{n.Domain}.{n.OpType}")
+            .OrderByDescending(g => g.Count())
+            .ThenBy(g => g.Key, StringComparer.Ordinal)
             .ToDictionary(g => g.Key, g => g.Count());
-        var amounts = layers.GroupBy(l => (l.Type, l.Place)).OrderByDescending(g => g.Sum(l => l.Bytes))
-            .Select(g => new Amount(g.Key.Type, g.Key.Place, g.Count(), g.Sum(l => l.Bytes))).ToList();
-        var opsets = index.Model.OpsetImport.GroupBy(o => o.Domain.Length == 0 ? "ai.onnx" : o.Domain).ToDictionary(g => g.Key, g => g.First().Version);
-        return new Inspection(StorePath.Name(drop.Model), index.Bytes, index.Model.IrVersion, opsets, index.Model.ProducerName, index.Model.Functions.Count, ops, amounts, layers);
+        var amounts = layers
+            .GroupBy(l => (l.Type, l.Place))
+            .OrderByDescending(g => g.Sum(l => l.Bytes))
+            .Select(g => new Amount(g.Key.Type, g.Key.Place, g.Count(), g.Sum(l => l.Bytes)))
+            .ToList();
+        var opsets = index
+            .Model.OpsetImport.GroupBy(o => o.Domain.Length == 0 ? "ai.onnx" : o.Domain)
+            .ToDictionary(g => g.Key, g => g.First().Version);
+        return new Inspection(
+            StorePath.Name(drop.Model),
+            index.Bytes,
+            index.Model.IrVersion,
+            opsets,
+            index.Model.ProducerName,
+            index.Model.Functions.Count,
+            ops,
+            amounts,
+            layers
+        );
     }
 
     private static string Place(Weight weight, ModelIndex index) =>
@@ -69,19 +143,33 @@ internal static class InspectCommand
     private static void Print(Inspection i)
     {
         var console = AnsiConsole.Console;
-        if (Console.IsOutputRedirected) console.Profile.Width = 200;
-        console.MarkupLineInterpolated($"[bold]{Printable.Line(i.Model)}[/]: {ByteCount.Text(i.Bytes)}, IR {i.IrVersion}, opset {i.Opsets.GetValueOrDefault("ai.onnx")}, {i.Ops.Values.Sum()} nodes, {i.Functions} functions, from {(i.Producer.Length > 0 ? Printable.Line(i.Producer) : "an unnamed exporter")}");
+        if (Console.IsOutputRedirected)
+            console.Profile.Width = 200;
+        console.MarkupLineInterpolated(
+            $"[bold]{Printable.Line(i.Model)}[/]: {ByteCount.Text(i.Bytes)}, IR {i.IrVersion}, opset {i.Opsets.GetValueOrDefault("ai.onnx")}, {i.Ops.Values.Sum()} nodes, {i.Functions} functions, from {(i.Producer.Length > 0 ? Printable.Line(i.Producer) : "an unnamed exporter")}"
+        );
         console.MarkupLineInterpolated($"Operators: {string.Join(", ", i.Ops.Select(o => $"{Printable.Line(o.Key)} {o.Value}"))}");
         var amounts = new Table().AddColumns("Weights", "Where", "Tensors", "Bytes");
-        foreach (var a in i.Weights) amounts.AddRow(Shown(a.Type), Shown(a.Place), a.Tensors.ToString(), ByteCount.Text(a.Bytes));
+        foreach (var a in i.Weights)
+            amounts.AddRow(Shown(a.Type), Shown(a.Place), a.Tensors.ToString(), ByteCount.Text(a.Bytes));
         console.Write(amounts);
         var layers = new Table().AddColumns("Would be compressed", "Used by", "Shape", "Bits", "Group", "Form", "Before", "After");
         foreach (var l in i.Layers.Where(l => l.Compressed))
-            layers.AddRow(Shown(l.Name), Shown(l.Op), string.Join('×', l.Shape), l.Bits.ToString()!, l.Group.ToString()!, l.Form!,
-                ByteCount.Text(l.Bytes), ByteCount.Text(l.BytesAfter!.Value));
+            layers.AddRow(
+                Shown(l.Name),
+                Shown(l.Op),
+                string.Join('×', l.Shape),
+                l.Bits.ToString()!,
+                l.Group.ToString()!,
+                l.Form!,
+                ByteCount.Text(l.Bytes),
+                ByteCount.Text(l.BytesAfter!.Value)
+            );
         console.Write(layers);
         var rest = new Table().AddColumns("Left alone", "Tensors", "Bytes");
-        foreach (var g in i.Layers.Where(l => !l.Compressed).GroupBy(l => l.Reason!.Split(':')[0]).OrderByDescending(g => g.Sum(l => l.Bytes)))
+        foreach (
+            var g in i.Layers.Where(l => !l.Compressed).GroupBy(l => l.Reason!.Split(':')[0]).OrderByDescending(g => g.Sum(l => l.Bytes))
+        )
             rest.AddRow(Shown(g.Key), g.Count().ToString(), ByteCount.Text(g.Sum(l => l.Bytes)));
         console.Write(rest);
     }

@@ -24,7 +24,8 @@ internal sealed class Journal : IDisposable
         var whole = new MemoryStream(text.Length);
         foreach (var range in text.AsSpan().Split((byte)'\n'))
         {
-            if (range.End.Value == text.Length || Parse(text.AsSpan()[range]) is not { } entry) continue;
+            if (range.End.Value == text.Length || Parse(text.AsSpan()[range]) is not { } entry)
+                continue;
             results[entry.Key] = entry.Result;
             whole.Write(text.AsSpan()[range]);
             whole.WriteByte((byte)'\n');
@@ -44,7 +45,11 @@ internal sealed class Journal : IDisposable
 
     /// <summary>The key of an activity's call.</summary>
     public static string Key<TInput>(string activity, TInput input) =>
-        Convert.ToHexStringLower(SHA256.HashData([.. JsonSerializer.SerializeToUtf8Bytes(activity), .. JsonSerializer.SerializeToUtf8Bytes(input, Json.Options)]).AsSpan(0, 16));
+        Convert.ToHexStringLower(
+            SHA256
+                .HashData([.. JsonSerializer.SerializeToUtf8Bytes(activity), .. JsonSerializer.SerializeToUtf8Bytes(input, Json.Options)])
+                .AsSpan(0, 16)
+        );
 
     public bool TryGet<T>(string key, out T? result)
     {
@@ -69,12 +74,16 @@ internal sealed class Journal : IDisposable
 
     public void Dispose() => file.Dispose();
 
-    private static string Checksum(ReadOnlySpan<byte> line) => XxHash64.HashToUInt64(line).ToString("x16", System.Globalization.CultureInfo.InvariantCulture);
+    private static string Checksum(ReadOnlySpan<byte> line) =>
+        XxHash64.HashToUInt64(line).ToString("x16", System.Globalization.CultureInfo.InvariantCulture);
 
     private static Entry? Parse(ReadOnlySpan<byte> line)
     {
-        if (line.Length <= ChecksumLength + 1 || line[ChecksumLength] != ' ') return null;
+        if (line.Length <= ChecksumLength + 1 || line[ChecksumLength] != ' ')
+            return null;
         var json = line[(ChecksumLength + 1)..];
-        return Encoding.ASCII.GetString(line[..ChecksumLength]) == Checksum(json) ? JsonSerializer.Deserialize<Entry>(json, Json.Options) : null;
+        return Encoding.ASCII.GetString(line[..ChecksumLength]) == Checksum(json)
+            ? JsonSerializer.Deserialize<Entry>(json, Json.Options)
+            : null;
     }
 }

@@ -20,7 +20,8 @@ internal sealed class LineDisplay(TextWriter output, TimeProvider time, bool ver
 
     public void Say(string line)
     {
-        lock (gate) Write(line);
+        lock (gate)
+            Write(line);
     }
 
     public void Show(RunStatus status)
@@ -32,8 +33,10 @@ internal sealed class LineDisplay(TextWriter output, TimeProvider time, bool ver
                 Write(status.Attempt > 1 ? $"{status.Stage} (attempt {status.Attempt})" : status.Stage);
                 said = time.GetTimestamp();
             }
-            if (status.Layer is null) return;
-            if (verbose) Write($"{ProgressText.Layer(status)}; saved {ByteCount.Text(status.BytesSaved)}, {text.Rest(status)}");
+            if (status.Layer is null)
+                return;
+            if (verbose)
+                Write($"{ProgressText.Layer(status)}; saved {ByteCount.Text(status.BytesSaved)}, {text.Rest(status)}");
             else if (time.GetElapsedTime(said) >= Pause)
             {
                 Write($"{ProgressText.Stage(status)}, {text.Rest(status)}");

@@ -20,14 +20,17 @@ internal sealed class LiveDisplay : IRunDisplay
     public static Task<T> RunAsync<T>(Func<IRunDisplay, Task<T>> work, bool verbose)
     {
         var console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Error) });
-        return console.Progress().AutoClear(true)
+        return console
+            .Progress()
+            .AutoClear(true)
             .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn())
             .StartAsync(context => work(new LiveDisplay(console, context.AddTask("Inspect", maxValue: 1), verbose)));
     }
 
     public void Say(string line)
     {
-        lock (gate) Write(line);
+        lock (gate)
+            Write(line);
     }
 
     public void Show(RunStatus status)
@@ -43,7 +46,8 @@ internal sealed class LiveDisplay : IRunDisplay
                 "Compress" => status.BytesDone,
                 _ => bar.MaxValue,
             };
-            if (verbose && status.Layer is not null) Write(ProgressText.Layer(status));
+            if (verbose && status.Layer is not null)
+                Write(ProgressText.Layer(status));
         }
     }
 

@@ -13,9 +13,11 @@ internal sealed class LocalDisplay(Action<RunStatus> show, Action<string> say)
     {
         lock (gate)
         {
-            if (whole?.Attempt != status.Attempt || whole.Stage != status.Stage) parts.Clear();
+            if (whole?.Attempt != status.Attempt || whole.Stage != status.Stage)
+                parts.Clear();
             whole = status;
-            if (parts.Count == 0) show(status);
+            if (parts.Count == 0)
+                show(status);
         }
     }
 
@@ -24,7 +26,8 @@ internal sealed class LocalDisplay(Action<RunStatus> show, Action<string> say)
         lock (gate)
         {
             parts[id] = status;
-            if (status.Layer is not null && whole is not null) show(whole.With(parts.Values) with { Layer = status.Layer });
+            if (status.Layer is not null && whole is not null)
+                show(whole.With(parts.Values) with { Layer = status.Layer });
         }
     }
 

@@ -12,14 +12,18 @@ namespace Serverless.Local;
 internal sealed class LocalOrchestration : IOrchestration, IDisposable
 {
     private static readonly TimeSpan EventPoll = TimeSpan.FromMilliseconds(300);
-    private static readonly ResiliencePipeline Retry = new ResiliencePipelineBuilder().AddRetry(new RetryStrategyOptions
-    {
-        MaxRetryAttempts = Retries.MaxAttempts - 1,
-        Delay = Retries.FirstPause,
-        BackoffType = DelayBackoffType.Exponential,
-        UseJitter = true,
-        ShouldHandle = new PredicateBuilder().Handle<Exception>(Retries.MayPass),
-    }).Build();
+    private static readonly ResiliencePipeline Retry = new ResiliencePipelineBuilder()
+        .AddRetry(
+            new RetryStrategyOptions
+            {
+                MaxRetryAttempts = Retries.MaxAttempts - 1,
+                Delay = Retries.FirstPause,
+                BackoffType = DelayBackoffType.Exponential,
+                UseJitter = true,
+                ShouldHandle = new PredicateBuilder().Handle<Exception>(Retries.MayPass),
+            }
+        )
+        .Build();
 
     private readonly ActivityContext context;
     private readonly Journal journal;
@@ -39,9 +43,23 @@ internal sealed class LocalOrchestration : IOrchestration, IDisposable
     /// <param name="concurrency">Activities at a time.</param>
     /// <param name="cancellation">Cancels the run.</param>
     public LocalOrchestration(
-        string runId, ActivityContext context, Journal journal, LocalDisplay display, ModelProcess? process, int concurrency, CancellationToken cancellation)
+        string runId,
+        ActivityContext context,
+        Journal journal,
+        LocalDisplay display,
+        ModelProcess? process,
+        int concurrency,
+        CancellationToken cancellation
+    )
     {
-        (Id, this.context, this.journal, this.display, this.process, this.cancellation) = (runId, context, journal, display, process, cancellation);
+        (Id, this.context, this.journal, this.display, this.process, this.cancellation) = (
+            runId,
+            context,
+            journal,
+            display,
+            process,
+            cancellation
+        );
         cores = new SemaphoreSlim(concurrency, concurrency);
     }
 
@@ -52,7 +70,8 @@ internal sealed class LocalOrchestration : IOrchestration, IDisposable
         get
         {
             var key = Journal.Key("now", Interlocked.Increment(ref reads));
-            if (journal.TryGet<string>(key, out var known)) return DateTime.Parse(known!, null, System.Globalization.DateTimeStyles.RoundtripKind);
+            if (journal.TryGet<string>(key, out var known))
+                return DateTime.Parse(known!, null, System.Globalization.DateTimeStyles.RoundtripKind);
             var now = DateTime.UtcNow;
             journal.Add(key, "now", now.ToString("O"));
             return now;
@@ -66,11 +85,15 @@ internal sealed class LocalOrchestration : IOrchestration, IDisposable
     {
         var name = typeof(TActivity).Name;
         var key = Journal.Key(name, input);
-        if (journal.TryGet<TOutput>(key, out var known)) return known!;
+        if (journal.TryGet<TOutput>(key, out var known))
+            return known!;
         await cores.WaitAsync(cancellation);
         try
         {
-            var result = await Retry.ExecuteAsync(async token => await Task.Run(() => RunAsync<TActivity, TInput, TOutput>(input, token), token), cancellation);
+            var result = await Retry.ExecuteAsync(
+                async token => await Task.Run(() => RunAsync<TActivity, TInput, TOutput>(input, token), token),
+                cancellation
+            );
             journal.Add(key, name, result);
             return result;
         }
@@ -110,10 +133,12 @@ internal sealed class LocalOrchestration : IOrchestration, IDisposable
     private async Task<TakenEvent> PollAsync(string path, List<string> taken, TimeSpan timeout)
     {
         var file = new EventFile(context.Store, path, display.Say);
-        for (var end = DateTime.UtcNow + timeout; ;)
+        for (var end = DateTime.UtcNow + timeout; ; )
         {
-            if (await file.ReadAsync(taken, cancellation) is { } found) return found;
-            if (DateTime.UtcNow >= end) return new TakenEvent("", null);
+            if (await file.ReadAsync(taken, cancellation) is { } found)
+                return found;
+            if (DateTime.UtcNow >= end)
+                return new TakenEvent("", null);
             await Task.Delay(EventPoll, cancellation);
         }
     }

@@ -30,7 +30,9 @@ internal static class Outcome
         }
         catch (DamagedWorkException e)
         {
-            Console.Error.WriteLine($"{e.Message} It was made again several times and is damaged still; check the disk, or give --work another folder.");
+            Console.Error.WriteLine(
+                $"{e.Message} It was made again several times and is damaged still; check the disk, or give --work another folder."
+            );
             return ExitCode.Failed;
         }
         catch (UnauthorizedAccessException e)

@@ -3,7 +3,8 @@ using Serverless.Core;
 using Serverless.Core.Pipeline;
 using Serverless.Local;
 
-if (args is [ModelProcess.Command]) return await ModelProcessChild.ServeAsync();
+if (args is [ModelProcess.Command])
+    return await ModelProcessChild.ServeAsync();
 StandardStreams.Guard();
 var root = new RootCommand("Serverless: compress ONNX models, on this machine.")
 {

@@ -14,15 +14,16 @@ internal sealed class ProgressText(TimeProvider time)
     /// <summary>Whether a status is the first of its stage; the remaining time counts from there.</summary>
     public bool Begins(RunStatus status)
     {
-        if (current == (status.Stage, status.Attempt)) return false;
+        if (current == (status.Stage, status.Attempt))
+            return false;
         current = (status.Stage, status.Attempt);
         began = time.GetTimestamp();
         return true;
     }
 
     /// <summary>The stage, its layers and the bytes saved.</summary>
-    public static string Stage(RunStatus s) => s.LayersTotal == 0 ? s.Stage
-        : $"{s.Stage} {s.LayersDone}/{s.LayersTotal} layers, saved {ByteCount.Text(s.BytesSaved)}";
+    public static string Stage(RunStatus s) =>
+        s.LayersTotal == 0 ? s.Stage : $"{s.Stage} {s.LayersDone}/{s.LayersTotal} layers, saved {ByteCount.Text(s.BytesSaved)}";
 
     /// <summary>The layer that was finished last.</summary>
     public static string Layer(RunStatus s)

@@ -12,12 +12,17 @@ internal static class ResultTable
     public static void Print(Drop drop, LocalResult result)
     {
         var figures = Figure.Of(result.Report, Data(drop));
-        Console.WriteLine($"{Printable.Line(drop.Name)}: done in {ReportText.Number(result.Report.ElapsedSeconds, "0.0")} s "
-            + $"with {ByteCount.Text(result.Report.PeakMemoryBytes)} of memory");
+        Console.WriteLine(
+            $"{Printable.Line(drop.Name)}: done in {ReportText.Number(result.Report.ElapsedSeconds, "0.0")} s "
+                + $"with {ByteCount.Text(result.Report.PeakMemoryBytes)} of memory"
+        );
         if (Console.IsOutputRedirected)
-            foreach (var line in Lines(figures)) Console.WriteLine(line);
-        else AnsiConsole.Write(Drawn(figures));
-        foreach (var remark in Remarks(result.Report)) Console.WriteLine(remark);
+            foreach (var line in Lines(figures))
+                Console.WriteLine(line);
+        else
+            AnsiConsole.Write(Drawn(figures));
+        foreach (var remark in Remarks(result.Report))
+            Console.WriteLine(remark);
         Console.WriteLine(result.Page);
     }
 
@@ -26,7 +31,8 @@ internal static class ResultTable
     {
         var name = Printable.Line(drop.Name);
         Console.WriteLine($"{name}: {Summary(result.Report, Data(drop))}; {result.Page}");
-        foreach (var remark in Remarks(result.Report)) Console.WriteLine($"{name}: {remark}");
+        foreach (var remark in Remarks(result.Report))
+            Console.WriteLine($"{name}: {remark}");
     }
 
     /// <summary>The figures in columns, one a line.</summary>
@@ -39,8 +45,10 @@ internal static class ResultTable
     /// <summary>Warnings, and that the result is over its budget, a line each.</summary>
     public static IEnumerable<string> Remarks(Report report)
     {
-        foreach (var warning in report.Warnings) yield return Printable.Line($"Warning: {warning}");
-        if (ReportText.OverBudget(report.Budget) is { } over) yield return Printable.Line(over);
+        foreach (var warning in report.Warnings)
+            yield return Printable.Line($"Warning: {warning}");
+        if (ReportText.OverBudget(report.Budget) is { } over)
+            yield return Printable.Line(over);
     }
 
     /// <summary>The figures that matter most, in one line.</summary>
@@ -48,8 +56,10 @@ internal static class ResultTable
     {
         var fidelity = report.Fidelity;
         var near = fidelity.Cosine is { } cosine ? $"cosine {ReportText.Cosine(cosine)} " : "";
-        return Printable.Line($"{ByteCount.Change(report.Size.Before, report.Size.After)} ({ReportText.Percent(report.Size.Ratio)}), "
-            + $"{near}{ReportText.Compared(fidelity, data)}{(report.Latency is { } l ? $", latency {ReportText.Spread(l)}" : "")}");
+        return Printable.Line(
+            $"{ByteCount.Change(report.Size.Before, report.Size.After)} ({ReportText.Percent(report.Size.Ratio)}), "
+                + $"{near}{ReportText.Compared(fidelity, data)}{(report.Latency is { } l ? $", latency {ReportText.Spread(l)}" : "")}"
+        );
     }
 
     private static string Data(Drop drop) => drop.Data is { } path ? StorePath.Name(path) : "its data";

@@ -23,7 +23,8 @@ internal static class RunDisplay
     public static Task<T> RunAsync<T>(Func<IRunDisplay, Task<T>> work, bool verbose, string? name = null)
     {
         // A terminal has one live region: drops beside each other share its lines.
-        if (!Console.IsErrorRedirected && name is null) return LiveDisplay.RunAsync(work, verbose);
+        if (!Console.IsErrorRedirected && name is null)
+            return LiveDisplay.RunAsync(work, verbose);
         return work(new LineDisplay(Console.Error, TimeProvider.System, verbose, name is null ? "" : $"{Printable.Line(name)}: "));
     }
 }

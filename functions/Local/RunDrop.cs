@@ -26,21 +26,33 @@ internal static class RunDrop
 {
     /// <summary>Runs a drop; a run of the same drop elsewhere is waited for.</summary>
     public static async Task<LocalResult> RunAsync(
-        Drop drop, LocalOptions options, Action<RunStatus> show, Action<string> say, CancellationToken cancellation)
+        Drop drop,
+        LocalOptions options,
+        Action<RunStatus> show,
+        Action<string> say,
+        CancellationToken cancellation
+    )
     {
         options = RunFolders.Check(drop, options, say);
         var source = drop.Source.Open();
         var parts = await drop.PartsAsync(source, cancellation);
         var runId = RunNames.Id(drop.Name, parts);
-        if (options.Output is { } folderOut) RunFolders.RefuseSources(folderOut, drop, parts);
+        if (options.Output is { } folderOut)
+            RunFolders.RefuseSources(folderOut, drop, parts);
         var place = Place.Of(drop, options, runId);
         var store = place.Spec.Open();
-        var request = new RunRequest(drop.Name, drop.Model, drop.Recipe, drop.Data, $"work/{runId}", place.Shards, place.Output) { Snapshot = RunNames.Snapshot($"work/{runId}") };
+        var request = new RunRequest(drop.Name, drop.Model, drop.Recipe, drop.Data, $"work/{runId}", place.Shards, place.Output)
+        {
+            Snapshot = RunNames.Snapshot($"work/{runId}"),
+        };
 
         using var held = await RunLock.TakeAsync(Path.Combine(place.Local, runId + ".lock"), say, cancellation);
-        await using var lease = store is BlobStore blobs ? await blobs.LeaseAsync($"work/{runId}.lock", () => say("Another machine runs this drop; waiting for it."), cancellation) : null;
+        await using var lease = store is BlobStore blobs
+            ? await blobs.LeaseAsync($"work/{runId}.lock", () => say("Another machine runs this drop; waiting for it."), cancellation)
+            : null;
         var waited = held.Waited || lease is { Waited: true };
-        if (waited && await ResultOfAsync(store, request, runId, cancellation) is { } done) return done with { Run = place.Shown(done.Run) };
+        if (waited && await ResultOfAsync(store, request, runId, cancellation) is { } done)
+            return done with { Run = place.Shown(done.Run) };
         var folder = Path.Combine(place.Local, runId);
         WorkFolder.Mend(folder);
         var aside = drop.Source.Storage is null ? PublishedFolder.AsideName(place.Folder) : null;
@@ -48,17 +60,27 @@ internal static class RunDrop
         try
         {
             using var journal = new Journal(Path.Combine(folder, WorkFolder.Journal));
-            if (journal.Count > 0) say($"Going on from {journal.Count} finished steps of an earlier run.");
+            if (journal.Count > 0)
+                say($"Going on from {journal.Count} finished steps of an earlier run.");
             await RunNames.WriteSnapshotAsync(store, request.Work, parts, cancellation);
             using var events = EventSender.FromEnvironment();
             var room = options.Gate ?? MemorySize.Room(options.Memory);
             var process = options.Isolated ? new ModelProcess(place.Spec, room) : null;
             var context = new ActivityContext(store, room)
             {
-                Events = events, GpuSteps = drop.Source.Storage is { } account ? StepQueue.Connect(account, GpuWorker.Steps) : null,
+                Events = events,
+                GpuSteps = drop.Source.Storage is { } account ? StepQueue.Connect(account, GpuWorker.Steps) : null,
                 PeakMemory = process is null ? null : () => process.PeakBytes,
             };
-            using var orchestration = new LocalOrchestration(runId, context, journal, new LocalDisplay(show, say), process, Environment.ProcessorCount, cancellation);
+            using var orchestration = new LocalOrchestration(
+                runId,
+                context,
+                journal,
+                new LocalDisplay(show, say),
+                process,
+                Environment.ProcessorCount,
+                cancellation
+            );
             result = await new CompressionRun().RunAsync(orchestration, request);
         }
         catch (BadInputException e) when (e is not ModelLimitException)
@@ -85,10 +107,20 @@ internal static class RunDrop
         public static Place Of(Drop drop, LocalOptions options, string runId)
         {
             if (drop.Source.Storage is not null)
-                return new Place(drop.Source, StorePath.Shards, RunNames.Output(runId), Path.GetFullPath(options.Work ?? Path.Combine(options.Root, RunLock.WorkFolder)));
+                return new Place(
+                    drop.Source,
+                    StorePath.Shards,
+                    RunNames.Output(runId),
+                    Path.GetFullPath(options.Work ?? Path.Combine(options.Root, RunLock.WorkFolder))
+                );
             var output = Path.GetFullPath(options.Output ?? Path.Combine(options.Root, "compressed", RunNames.Name(runId), runId));
             var work = Path.GetFullPath(options.Work ?? Path.Combine(Path.GetDirectoryName(output)!, RunLock.WorkFolder));
-            return new Place(drop.Source.With(("work", work), ("out", Path.GetDirectoryName(output)!)), options.Work is null ? $"work/{runId}/layers" : StorePath.Shards, $"out/{Path.GetFileName(output)}", work);
+            return new Place(
+                drop.Source.With(("work", work), ("out", Path.GetDirectoryName(output)!)),
+                options.Work is null ? $"work/{runId}/layers" : StorePath.Shards,
+                $"out/{Path.GetFileName(output)}",
+                work
+            );
         }
 
         /// <summary>The folder of the result, where the store is one of folders.</summary>
@@ -99,17 +131,24 @@ internal static class RunDrop
 
     private static async Task ClearAsync(IArtifactStore store, string work, string folder, CancellationToken cancellation)
     {
-        if (store is BlobStore) await new ClearWork().RunAsync(new ClearInput(work), new ActivityContext(store, new MemoryGate(0)), cancellation);
+        if (store is BlobStore)
+            await new ClearWork().RunAsync(new ClearInput(work), new ActivityContext(store, new MemoryGate(0)), cancellation);
         Directory.Delete(folder, recursive: true);
     }
 
     private static async Task<LocalResult?> ResultOfAsync(
-        IArtifactStore store, RunRequest request, string runId, CancellationToken cancellation)
+        IArtifactStore store,
+        RunRequest request,
+        string runId,
+        CancellationToken cancellation
+    )
     {
         var path = $"{request.Output}/report.json";
-        if (await store.FindAsync(path, cancellation) is null) return null;
+        if (await store.FindAsync(path, cancellation) is null)
+            return null;
         var report = await store.ReadJsonAsync<Report>(path, cancellation);
-        if (report.RunId != runId) return null;
+        if (report.RunId != runId)
+            return null;
         var loss = report.Budget is { } budget ? budget.Loss : 0;
         var run = new RunResult(report.Status, request.Output, report.Size.Before, report.Size.After, report.Fidelity.Cosine, loss);
         return new LocalResult(run, report);

@@ -32,7 +32,8 @@ internal sealed class RunLock : IDisposable
                 Directory.CreateDirectory(Path.GetDirectoryName(path)!);
                 var held = new RunLock(new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None), waited);
                 // The holder before may have removed the file between our opening and locking it.
-                if (File.Exists(path)) return held;
+                if (File.Exists(path))
+                    return held;
                 held.file.Dispose();
             }
             catch (DirectoryNotFoundException) when (lost++ < MostLost)
@@ -42,13 +43,17 @@ internal sealed class RunLock : IDisposable
             }
             catch (IOException e) when (Contention.Contains(e.HResult))
             {
-                if (!waited) say("Another run of this drop is under way; waiting for it.");
+                if (!waited)
+                    say("Another run of this drop is under way; waiting for it.");
                 await Task.Delay(200, cancellation);
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
-                throw new BadInputException($"{path}: the lock of the run cannot be made "
-                    + $"({e.Message.Split(" : ")[0].TrimEnd('.')}); check the folder, or give another one with --work.", e);
+                throw new BadInputException(
+                    $"{path}: the lock of the run cannot be made "
+                        + $"({e.Message.Split(" : ")[0].TrimEnd('.')}); check the folder, or give another one with --work.",
+                    e
+                );
             }
         }
     }

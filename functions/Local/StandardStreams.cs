@@ -11,7 +11,12 @@ namespace Serverless.Local;
 internal static partial class StandardStreams
 {
     private const string Reopened = "SERVERLESS_STREAMS_OPEN";
-    private const int GetDescriptorFlags = 1, CloseOnExec = 1, OpenReadWrite = 2, FileSizeSignal = 25, PollOut = 4, PollError = 0x18,
+    private const int GetDescriptorFlags = 1,
+        CloseOnExec = 1,
+        OpenReadWrite = 2,
+        FileSizeSignal = 25,
+        PollOut = 4,
+        PollError = 0x18,
         BrokenPipe = 32;
     private static string? lost;
     private static bool readerLeft;
@@ -26,7 +31,8 @@ internal static partial class StandardStreams
         {
             // Past a limit of file sizes (ulimit -f) a write fails, like on a full disk; unasked, it would kill.
             _ = Signal(FileSizeSignal, 1);
-            if (closed is null) ReplaceClosed();
+            if (closed is null)
+                ReplaceClosed();
         }
         Console.SetError(new ForgivingWriter(Console.Error, _ => { }));
         var output = closed?.Contains('1') == true ? Closed() : Console.Out;
@@ -37,7 +43,8 @@ internal static partial class StandardStreams
     /// <param name="remedy">What is known, as the end of a sentence.</param>
     public static void TellIfLost(string remedy)
     {
-        if (!IsLost()) return;
+        if (!IsLost())
+            return;
         Console.Error.WriteLine($"Standard output could not be written ({lost}); {Printable.Line(remedy)}.");
         lost = null;
     }
@@ -45,7 +52,8 @@ internal static partial class StandardStreams
     /// <summary>The exit code of a command; where its output was lost and nothing else came of it, it failed.</summary>
     public static int Close(int exitCode)
     {
-        if (!IsLost() || readerLeft || exitCode is not ExitCode.Done) return exitCode;
+        if (!IsLost() || readerLeft || exitCode is not ExitCode.Done)
+            return exitCode;
         TellIfLost("free some space, or give another place for it");
         return ExitCode.Failed;
     }
@@ -67,7 +75,8 @@ internal static partial class StandardStreams
         if (OperatingSystem.IsLinux() && lost is null && !readerLeft)
         {
             var output = new PollEntry { File = 1, Wanted = PollOut };
-            if (Poll(ref output, 1, 0) > 0 && (output.Found & PollError) != 0) Lost("nobody reads it", pipe: true);
+            if (Poll(ref output, 1, 0) > 0 && (output.Found & PollError) != 0)
+                Lost("nobody reads it", pipe: true);
         }
         return lost is not null;
     }
@@ -76,15 +85,20 @@ internal static partial class StandardStreams
     // process did not close itself on exec; so the program is started again in this process, with /dev/null in its place.
     private static void ReplaceClosed()
     {
-        var closed = Enumerable.Range(0, 3).Where(d => Control(d, GetDescriptorFlags) is var flags
-            && (flags < 0 || (flags & CloseOnExec) != 0)).ToList();
-        if (closed.Count == 0) return;
+        var closed = Enumerable
+            .Range(0, 3)
+            .Where(d => Control(d, GetDescriptorFlags) is var flags && (flags < 0 || (flags & CloseOnExec) != 0))
+            .ToList();
+        if (closed.Count == 0)
+            return;
         var arguments = File.ReadAllText("/proc/self/cmdline").Split('\0')[..^1];
         var variables = Environment.GetEnvironmentVariables().Cast<System.Collections.DictionaryEntry>().Select(v => $"{v.Key}={v.Value}");
         var program = Environment.ProcessPath!;
         var nothing = Open("/dev/null", OpenReadWrite);
-        if (nothing < 0) return;
-        foreach (var descriptor in closed) _ = Duplicate(nothing, descriptor);
+        if (nothing < 0)
+            return;
+        foreach (var descriptor in closed)
+            _ = Duplicate(nothing, descriptor);
         _ = Execute(program, [.. arguments, null], [.. variables, $"{Reopened}={string.Join(',', closed)}", null]);
     }
 

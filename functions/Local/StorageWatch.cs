@@ -18,7 +18,8 @@ internal sealed class StorageWatch(string storage, string root, string? recipe) 
 
     public async Task PrepareAsync(CancellationToken cancellation)
     {
-        if (recipe is not null) throw new BadInputException("--recipe: with --storage the recipe lies in the drop; upload NAME/recipe.yaml beside the model.");
+        if (recipe is not null)
+            throw new BadInputException("--recipe: with --storage the recipe lies in the drop; upload NAME/recipe.yaml beside the model.");
         try
         {
             await store.EnsureContainersAsync(RunNames.Containers, cancellation);
@@ -35,7 +36,10 @@ internal sealed class StorageWatch(string storage, string root, string? recipe) 
         return
         [
             .. found.Drops.Select(d => new DropCandidate(
-                d.Model, State(d.Parts), () => new Drop(d.Name, d.Model, d.Recipe, d.Data, spec, d.Parts))),
+                d.Model,
+                State(d.Parts),
+                () => new Drop(d.Name, d.Model, d.Recipe, d.Data, spec, d.Parts)
+            )),
             .. found.Misplaced.Select(m => new DropCandidate(m.Root, State(m.Parts), () => throw new BadInputException(m.Why))),
         ];
     }

@@ -19,8 +19,11 @@ internal static class WorkFolder
     private static void Require(string path, FileKind wanted)
     {
         var kind = FileIdentity.Of(path, follow: false).Kind;
-        if (kind == wanted || kind == FileKind.Absent) return;
-        if (kind == FileKind.Folder) Directory.Delete(path, recursive: true);
-        else File.Delete(path);
+        if (kind == wanted || kind == FileKind.Absent)
+            return;
+        if (kind == FileKind.Folder)
+            Directory.Delete(path, recursive: true);
+        else
+            File.Delete(path);
     }
 }

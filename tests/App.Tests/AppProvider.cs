@@ -18,16 +18,25 @@ internal static class AppProvider
     public static DataConverter Converter { get; } = Services.GetRequiredService<IOptions<DurableTaskWorkerOptions>>().Value.DataConverter;
 
     /// <summary>The context that the worker gives to an orchestration function.</summary>
-    public static TaskOrchestrationContext Context(TaskOrchestrationContext inner) => (TaskOrchestrationContext)Activator.CreateInstance(
-        typeof(OrchestrationTriggerAttribute).Assembly.GetType("Microsoft.Azure.Functions.Worker.Extensions.DurableTask.FunctionsOrchestrationContext", throwOnError: true)!,
-        inner, new Function(inner.InstanceId))!;
+    public static TaskOrchestrationContext Context(TaskOrchestrationContext inner) =>
+        (TaskOrchestrationContext)
+            Activator.CreateInstance(
+                typeof(OrchestrationTriggerAttribute).Assembly.GetType(
+                    "Microsoft.Azure.Functions.Worker.Extensions.DurableTask.FunctionsOrchestrationContext",
+                    throwOnError: true
+                )!,
+                inner,
+                new Function(inner.InstanceId)
+            )!;
 
     private static IServiceProvider Build()
     {
         var builder = FunctionsApplication.CreateBuilder([]);
         builder.Services.AddApp();
         // The worker does so with the startup code that the SDK generates into the entry assembly, which a test is not.
-        var startup = typeof(AppHost).Assembly.GetCustomAttribute<WorkerExtensionStartupCodeExecutorInfoAttribute>()!.StartupCodeExecutorType;
+        var startup = typeof(AppHost)
+            .Assembly.GetCustomAttribute<WorkerExtensionStartupCodeExecutorInfoAttribute>()!
+            .StartupCodeExecutorType;
         ((WorkerExtensionStartup)Activator.CreateInstance(startup)!).Configure(builder);
         return builder.Build().Services;
     }

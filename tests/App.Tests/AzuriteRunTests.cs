@@ -21,21 +21,37 @@ public class AzuriteRunTests(Azurite azurite) : IClassFixture<Azurite>
     {
         var (store, host) = await StartAsync();
         await using var engine = await DurableEngine.StartAsync(host);
-        foreach (var name in new[] { "digits.onnx", "data.npz" }) await store.WriteBytesAsync($"drop/ten/{name}", await File.ReadAllBytesAsync(Path.Combine(RealModels.Digits, name)), None);
+        foreach (var name in new[] { "digits.onnx", "data.npz" })
+            await store.WriteBytesAsync($"drop/ten/{name}", await File.ReadAllBytesAsync(Path.Combine(RealModels.Digits, name)), None);
         var triggers = new QueueTriggers(host, NullLogger<QueueTriggers>.Instance);
-        await Task.WhenAll(Enumerable.Range(0, 10).SelectMany(_ => new[] { "digits.onnx", "data.npz" }).Select(n => triggers.OnEventAsync(Created($"ten/{n}"), engine.Client, None)));
+        await Task.WhenAll(
+            Enumerable
+                .Range(0, 10)
+                .SelectMany(_ => new[] { "digits.onnx", "data.npz" })
+                .Select(n => triggers.OnEventAsync(Created($"ten/{n}"), engine.Client, None))
+        );
         var id = (await DropRequest.OfAsync(store, "drop/ten/digits.onnx", null, None))!.RunId;
         await FinishedAsync(engine, id);
         // Delivered once more when all is done: still nothing starts.
         await triggers.OnEventAsync(Created("ten/digits.onnx"), engine.Client, None);
         var runs = new List<string>();
-        await foreach (var run in engine.Client.GetAllInstancesAsync(new OrchestrationQuery())) runs.Add(run.InstanceId);
+        await foreach (var run in engine.Client.GetAllInstancesAsync(new OrchestrationQuery()))
+            runs.Add(run.InstanceId);
         Assert.Equal([id], runs);
         Assert.Equal(["data.npz", "digits.onnx"], await NamesAsync(store, "drop/ten/"));
         Assert.Equal(["model.onnx", "recipe.yaml", "report.html", "report.json"], await NamesAsync(store, "compressed/ten/"));
         using var folder = new Folder();
-        await RunDrop.RunAsync(Drop.Of(RealModels.Digits, null, null), new LocalOptions(Path.Combine(folder.Path, "local"), folder.Path, null, 1L << 30, Isolated: false), _ => { }, _ => { }, None);
-        Assert.Equal(await File.ReadAllBytesAsync(Path.Combine(folder.Path, "local", "model.onnx")), await store.ReadBytesAsync($"compressed/ten/{id}/model.onnx", 1 << 24, None));
+        await RunDrop.RunAsync(
+            Drop.Of(RealModels.Digits, null, null),
+            new LocalOptions(Path.Combine(folder.Path, "local"), folder.Path, null, 1L << 30, Isolated: false),
+            _ => { },
+            _ => { },
+            None
+        );
+        Assert.Equal(
+            await File.ReadAllBytesAsync(Path.Combine(folder.Path, "local", "model.onnx")),
+            await store.ReadBytesAsync($"compressed/ten/{id}/model.onnx", 1 << 24, None)
+        );
     }
 
     [Fact]
@@ -44,16 +60,33 @@ public class AzuriteRunTests(Azurite azurite) : IClassFixture<Azurite>
         var (store, host) = await StartAsync();
         await using var engine = await DurableEngine.StartAsync(host);
         var triggers = new QueueTriggers(host, NullLogger<QueueTriggers>.Instance);
-        var tensor = new TensorProto { Name = "w", DataType = 1, DataLocation = TensorProto.Types.DataLocation.External, Dims = { 64, 64 } };
+        var tensor = new TensorProto
+        {
+            Name = "w",
+            DataType = 1,
+            DataLocation = TensorProto.Types.DataLocation.External,
+            Dims = { 64, 64 },
+        };
         tensor.ExternalData.Add(new StringStringEntryProto { Key = "location", Value = "weights.bin" });
-        var model = TestModels.Model(17).Input("x", TensorProto.Types.DataType.Float, 2, 64).Initializer(tensor).With(TestModels.Node("MatMul", ["x", "w"], ["y"])).Output("y");
-        foreach (var name in new[] { "parts", "never" }) await store.WriteBytesAsync($"drop/{name}/model.onnx", Google.Protobuf.MessageExtensions.ToByteArray(model), None);
+        var model = TestModels
+            .Model(17)
+            .Input("x", TensorProto.Types.DataType.Float, 2, 64)
+            .Initializer(tensor)
+            .With(TestModels.Node("MatMul", ["x", "w"], ["y"]))
+            .Output("y");
+        foreach (var name in new[] { "parts", "never" })
+            await store.WriteBytesAsync($"drop/{name}/model.onnx", Google.Protobuf.MessageExtensions.ToByteArray(model), None);
         var early = (await DropRequest.OfAsync(store, "drop/parts/model.onnx", null, None))!.RunId;
         var cancelled = (await DropRequest.OfAsync(store, "drop/never/model.onnx", null, None))!.RunId;
-        foreach (var name in new[] { "parts", "never" }) await triggers.OnEventAsync(Created($"{name}/model.onnx"), engine.Client, None);
+        foreach (var name in new[] { "parts", "never" })
+            await triggers.OnEventAsync(Created($"{name}/model.onnx"), engine.Client, None);
         await Task.Delay(TimeSpan.FromSeconds(2));
         Assert.Equal(OrchestrationRuntimeStatus.Running, (await engine.Client.GetInstanceAsync(early))!.RuntimeStatus);
-        await store.WriteBytesAsync("drop/parts/weights.bin", System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(TestModels.Random("w", 64, 64)).ToArray(), None);
+        await store.WriteBytesAsync(
+            "drop/parts/weights.bin",
+            System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(TestModels.Random("w", 64, 64)).ToArray(),
+            None
+        );
         await triggers.OnEventAsync(Created("parts/weights.bin"), engine.Client, None);
         var whole = (await DropRequest.OfAsync(store, "drop/parts/weights.bin", null, None))!.RunId;
         await Runs.CancelAsync(engine.Client, store, cancelled, None);
@@ -62,7 +95,10 @@ public class AzuriteRunTests(Azurite azurite) : IClassFixture<Azurite>
         var view = await Runs.FindAsync(engine.Client, cancelled, None);
         Assert.Equal(("Terminated", null, "cancelled"), (view!.State, view.Result, view.Error));
         Assert.Empty(await NamesAsync(store, "compressed/never/"));
-        await engine.Client.WaitForInstanceCompletionAsync(CancelRun.IdOf(cancelled), new CancellationTokenSource(TimeSpan.FromMinutes(1)).Token);
+        await engine.Client.WaitForInstanceCompletionAsync(
+            CancelRun.IdOf(cancelled),
+            new CancellationTokenSource(TimeSpan.FromMinutes(1)).Token
+        );
         Assert.Empty(await NamesAsync(store, $"work/{cancelled}/"));
         Assert.Empty(await NamesAsync(store, RunNames.Cancelled("")));
         // Whoever asks for it again gets it again; an event delivered again does not.
@@ -105,8 +141,16 @@ public class AzuriteRunTests(Azurite azurite) : IClassFixture<Azurite>
         var steps = StepQueue.Connect(azurite.ConnectionString, GpuWorker.Steps);
         host = host with { Context = host.Context with { GpuSteps = steps, GpuAnswers = GpuWorker.Answers } };
         await using var engine = await DurableEngine.StartAsync(host);
-        await store.WriteBytesAsync("drop/gpu/recipe.yaml", "version: 1\nsteps:\n- quantize: {bits: 8, device: gpu, timeout: 5}\n"u8.ToArray(), None);
-        await store.WriteBytesAsync("drop/gpu/digits.onnx", await File.ReadAllBytesAsync(Path.Combine(RealModels.Digits, "digits.onnx")), None);
+        await store.WriteBytesAsync(
+            "drop/gpu/recipe.yaml",
+            "version: 1\nsteps:\n- quantize: {bits: 8, device: gpu, timeout: 5}\n"u8.ToArray(),
+            None
+        );
+        await store.WriteBytesAsync(
+            "drop/gpu/digits.onnx",
+            await File.ReadAllBytesAsync(Path.Combine(RealModels.Digits, "digits.onnx")),
+            None
+        );
         var triggers = new QueueTriggers(host, NullLogger<QueueTriggers>.Instance);
         await triggers.OnEventAsync(Created("gpu/digits.onnx"), engine.Client, None);
         // What is no answer is passed over.
@@ -114,11 +158,23 @@ public class AzuriteRunTests(Azurite azurite) : IClassFixture<Azurite>
             await triggers.OnGpuAnswerAsync(wrong, engine.Client, None);
         var id = (await DropRequest.OfAsync(store, "drop/gpu/digits.onnx", null, None))!.RunId;
         var answers = 0;
-        for (var end = DateTime.UtcNow.AddMinutes(2); !(await engine.Client.GetInstanceAsync(id))!.IsCompleted && DateTime.UtcNow < end; await Task.Delay(100))
+        for (
+            var end = DateTime.UtcNow.AddMinutes(2);
+            !(await engine.Client.GetInstanceAsync(id))!.IsCompleted && DateTime.UtcNow < end;
+            await Task.Delay(100)
+        )
         {
-            await GpuWorker.RunOneAsync(steps, (name, input, token) => ActivityCatalog.All[name].RunAsync(input, host.Context, token), store, "cpu", TimeSpan.FromSeconds(30), None);
+            await GpuWorker.RunOneAsync(
+                steps,
+                (name, input, token) => ActivityCatalog.All[name].RunAsync(input, host.Context, token),
+                store,
+                "cpu",
+                TimeSpan.FromSeconds(30),
+                None
+            );
             await using var answer = await steps.Sibling(GpuWorker.Answers).TryTakeAsync(TimeSpan.FromSeconds(30), None);
-            if (answer is null) continue;
+            if (answer is null)
+                continue;
             await triggers.OnGpuAnswerAsync(answer.Body, engine.Client, None);
             await answer.CompleteAsync(None);
             answers++;
@@ -136,18 +192,30 @@ public class AzuriteRunTests(Azurite azurite) : IClassFixture<Azurite>
 
     private static async Task<DropResult> FinishedAsync(DurableTaskTestHost engine, string id)
     {
-        var done = await engine.Client.WaitForInstanceCompletionAsync(id, getInputsAndOutputs: true, new CancellationTokenSource(TimeSpan.FromMinutes(2)).Token);
+        var done = await engine.Client.WaitForInstanceCompletionAsync(
+            id,
+            getInputsAndOutputs: true,
+            new CancellationTokenSource(TimeSpan.FromMinutes(2)).Token
+        );
         Assert.True(done.RuntimeStatus == OrchestrationRuntimeStatus.Completed, $"{done.RuntimeStatus} {done.FailureDetails}");
         return done.ReadOutputAs<DropResult>()!;
     }
 
     private static string Created(string blob) =>
-        JsonSerializer.Serialize(new { specversion = "1.0", type = "Microsoft.Storage.BlobCreated", subject = $"/blobServices/default/containers/drop/blobs/{blob}" });
+        JsonSerializer.Serialize(
+            new
+            {
+                specversion = "1.0",
+                type = "Microsoft.Storage.BlobCreated",
+                subject = $"/blobServices/default/containers/drop/blobs/{blob}",
+            }
+        );
 
     private static async Task<IReadOnlyList<string>> NamesAsync(BlobStore store, string prefix)
     {
         var names = new List<string>();
-        await foreach (var a in store.ListAsync(prefix, None)) names.Add(StorePath.Name(a.Path));
+        await foreach (var a in store.ListAsync(prefix, None))
+            names.Add(StorePath.Name(a.Path));
         return names;
     }
 }

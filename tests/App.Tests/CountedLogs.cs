@@ -13,13 +13,21 @@ internal sealed class CountedLogs : ILoggerFactory, ILogger
 
     public void AddProvider(ILoggerProvider provider) => throw new NotSupportedException();
 
-    public IDisposable? BeginScope<TState>(TState state) where TState : notnull => null;
+    public IDisposable? BeginScope<TState>(TState state)
+        where TState : notnull => null;
 
     public bool IsEnabled(LogLevel logLevel) => logLevel >= LogLevel.Information;
 
-    public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+    public void Log<TState>(
+        LogLevel logLevel,
+        EventId eventId,
+        TState state,
+        Exception? exception,
+        Func<TState, Exception?, string> formatter
+    )
     {
-        if (IsEnabled(logLevel)) Interlocked.Increment(ref informed);
+        if (IsEnabled(logLevel))
+            Interlocked.Increment(ref informed);
     }
 
     public void Dispose() { }

@@ -12,31 +12,50 @@ internal static class DurableEngine
 {
     /// <param name="host">What activities get.</param>
     /// <param name="instead">Gives the output of an activity instead of running it, or null to run it.</param>
-    public static Task<DurableTaskTestHost> StartAsync(AppHost host, Func<string, object?>? instead = null) => DurableTaskTestHost.StartAsync(registry =>
-    {
-        foreach (var (name, method) in Functions(typeof(Orchestrations)))
-            registry.AddOrchestrator(name, () => new Orchestrator(method));
-        foreach (var (name, method) in Functions(typeof(Activities)))
-            registry.AddActivity(name, _ => new Activity(method, new Activities(host), instead?.Invoke(name)));
-    }, new DurableTaskTestHostOptions
-    {
-        ConfigureServices = services =>
-        {
-            services.Configure<DurableTaskWorkerOptions>(o => o.DataConverter = AppProvider.Converter);
-            services.Configure<Microsoft.DurableTask.Client.DurableTaskClientOptions>(o => o.DataConverter = AppProvider.Converter);
-        },
-    });
+    public static Task<DurableTaskTestHost> StartAsync(AppHost host, Func<string, object?>? instead = null) =>
+        DurableTaskTestHost.StartAsync(
+            registry =>
+            {
+                foreach (var (name, method) in Functions(typeof(Orchestrations)))
+                    registry.AddOrchestrator(name, () => new Orchestrator(method));
+                foreach (var (name, method) in Functions(typeof(Activities)))
+                    registry.AddActivity(name, _ => new Activity(method, new Activities(host), instead?.Invoke(name)));
+            },
+            new DurableTaskTestHostOptions
+            {
+                ConfigureServices = services =>
+                {
+                    services.Configure<DurableTaskWorkerOptions>(o => o.DataConverter = AppProvider.Converter);
+                    services.Configure<Microsoft.DurableTask.Client.DurableTaskClientOptions>(o => o.DataConverter = AppProvider.Converter);
+                },
+            }
+        );
 
-    /// <summary>Events and bytes of an orchestration's history: the in-memory engine tells them to nobody, so they are read out of it.</summary>
+    /// <summary>
+    /// Events and bytes of an orchestration's history: the in-memory engine tells them to nobody, so they are read out of it.
+    /// </summary>
     public static (int Events, long Bytes) History(DurableTaskTestHost engine, string id)
     {
         const BindingFlags Inside = BindingFlags.Instance | BindingFlags.NonPublic | BindingFlags.Public;
         var sidecar = (Microsoft.Extensions.Hosting.IHost)typeof(DurableTaskTestHost).GetField("sidecarHost", Inside)!.GetValue(engine)!;
         var service = sidecar.Services.GetRequiredService<DurableTask.Core.IOrchestrationService>();
         var store = service.GetType().GetField("instanceStore", Inside)!.GetValue(service)!;
-        var states = (System.Collections.IDictionary)store.GetType().GetFields(Inside).Select(f => f.GetValue(store)).Single(v => v is System.Collections.IDictionary d && d.Contains(id))!;
-        var events = (System.Text.Json.Nodes.JsonArray)states[id]!.GetType().GetProperty("HistoryEventsJson", Inside)!.GetValue(states[id])!;
-        return (events.Count, events.Sum(e => System.Text.Json.JsonSerializer.SerializeToUtf8Bytes<object>(e!.GetValue<DurableTask.Core.History.HistoryEvent>()).LongLength));
+        var states = (System.Collections.IDictionary)
+            store
+                .GetType()
+                .GetFields(Inside)
+                .Select(f => f.GetValue(store))
+                .Single(v => v is System.Collections.IDictionary d && d.Contains(id))!;
+        var events = (System.Text.Json.Nodes.JsonArray)
+            states[id]!.GetType().GetProperty("HistoryEventsJson", Inside)!.GetValue(states[id])!;
+        return (
+            events.Count,
+            events.Sum(e =>
+                System
+                    .Text.Json.JsonSerializer.SerializeToUtf8Bytes<object>(e!.GetValue<DurableTask.Core.History.HistoryEvent>())
+                    .LongLength
+            )
+        );
     }
 
     private static IEnumerable<(string Name, MethodInfo Method)> Functions(Type type) =>
@@ -58,7 +77,8 @@ internal static class DurableEngine
 
         public Type OutputType { get; } = method.ReturnType.GetGenericArguments()[0];
 
-        public Task<object?> RunAsync(TaskOrchestrationContext context, object? input) => ResultAsync(method.Invoke(null, [AppProvider.Context(context)])!);
+        public Task<object?> RunAsync(TaskOrchestrationContext context, object? input) =>
+            ResultAsync(method.Invoke(null, [AppProvider.Context(context)])!);
     }
 
     private sealed class Activity(MethodInfo method, Activities activities, object? instead) : ITaskActivity
@@ -68,6 +88,8 @@ internal static class DurableEngine
         public Type OutputType { get; } = method.ReturnType.GetGenericArguments()[0];
 
         public Task<object?> RunAsync(TaskActivityContext context, object? input) =>
-            instead is not null ? Task.FromResult<object?>(instead) : ResultAsync(method.Invoke(activities, [input, new AppProvider.Function(context.InstanceId)])!);
+            instead is not null
+                ? Task.FromResult<object?>(instead)
+                : ResultAsync(method.Invoke(activities, [input, new AppProvider.Function(context.InstanceId)])!);
     }
 }

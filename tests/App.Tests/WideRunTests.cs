@@ -10,7 +10,10 @@ using Xunit;
 
 namespace Serverless.App.Tests;
 
-/// <summary>A model of 400 layers on the real Durable Task engine with a real Azurite: its bytes, storage calls, log lines, status and cancellation.</summary>
+/// <summary>
+/// A model of 400 layers on the real Durable Task engine with a real Azurite: its bytes, storage calls, log lines, status and
+/// cancellation.
+/// </summary>
 public class WideRunTests(Azurite azurite, ITestOutputHelper output) : IClassFixture<Azurite>
 {
     private const int Layers = 400;
@@ -20,7 +23,9 @@ public class WideRunTests(Azurite azurite, ITestOutputHelper output) : IClassFix
     [Theory]
     [InlineData("quantize: {bits: 8}")]
     [InlineData("quantize: {method: static, onlyIfFaster: false}")]
-    public async Task It_has_the_bytes_of_the_local_host_in_few_storage_calls_and_log_lines_and_its_status_is_right_at_every_moment(string step)
+    public async Task It_has_the_bytes_of_the_local_host_in_few_storage_calls_and_log_lines_and_its_status_is_right_at_every_moment(
+        string step
+    )
     {
         using var folder = new Folder();
         var (calls, logs) = (new CountedCalls(), new CountedLogs());
@@ -38,7 +43,8 @@ public class WideRunTests(Azurite azurite, ITestOutputHelper output) : IClassFix
         Assert.True(logs.Informed <= 2 * Layers, $"{logs.Informed} lines");
 
         AssertForward(seen);
-        foreach (var s in seen.Where(s => Array.IndexOf(Stages, s.Stage) >= Array.IndexOf(Stages, "Compress"))) Assert.Equal(Layers, s.LayersTotal);
+        foreach (var s in seen.Where(s => Array.IndexOf(Stages, s.Stage) >= Array.IndexOf(Stages, "Compress")))
+            Assert.Equal(Layers, s.LayersTotal);
         Assert.Equal(Layers, seen[^1].LayersDone);
         // Within the first part too, and with the layer that was finished last.
         Assert.Contains(seen, s => s is { Stage: "Compress", LayersDone: > 0 and < Layers, Layer: not null, BytesSaved: > 0 });
@@ -104,7 +110,8 @@ public class WideRunTests(Azurite azurite, ITestOutputHelper output) : IClassFix
 
         public async Task UntilAsync(Func<RunStatus, bool> there)
         {
-            while (await ViewAsync() is not { Progress: { } progress } || !there(progress)) await Task.Delay(20);
+            while (await ViewAsync() is not { Progress: { } progress } || !there(progress))
+                await Task.Delay(20);
         }
 
         /// <summary>What was shown until the run was done.</summary>
@@ -113,9 +120,11 @@ public class WideRunTests(Azurite azurite, ITestOutputHelper output) : IClassFix
             for (var seen = new List<RunStatus>(); ; await Task.Delay(20))
             {
                 var view = await ViewAsync();
-                if (view.Progress is { } progress) seen.Add(progress);
+                if (view.Progress is { } progress)
+                    seen.Add(progress);
                 Assert.True(view.State != "Failed", view.Error);
-                if (view.State == "Completed") return seen;
+                if (view.State == "Completed")
+                    return seen;
             }
         }
 
@@ -125,7 +134,8 @@ public class WideRunTests(Azurite azurite, ITestOutputHelper output) : IClassFix
         {
             var left = new List<string>();
             foreach (var prefix in new[] { $"work/{drop.RunId}/", RunNames.Cancelled("") })
-                await foreach (var a in store.ListAsync(prefix, None)) left.Add(a.Path);
+            await foreach (var a in store.ListAsync(prefix, None))
+                left.Add(a.Path);
             return left;
         }
 
@@ -136,7 +146,8 @@ public class WideRunTests(Azurite azurite, ITestOutputHelper output) : IClassFix
         private static ModelProto Chain()
         {
             var model = TestModels.Model(17).Input("x0", TensorProto.Types.DataType.Float, 2, 64);
-            for (var i = 0; i < Layers; i++) model.Weight($"w{i}", 64, 64).With(TestModels.Node("MatMul", [$"x{i}", $"w{i}"], [$"x{i + 1}"]));
+            for (var i = 0; i < Layers; i++)
+                model.Weight($"w{i}", 64, 64).With(TestModels.Node("MatMul", [$"x{i}", $"w{i}"], [$"x{i + 1}"]));
             return model.Output($"x{Layers}");
         }
     }

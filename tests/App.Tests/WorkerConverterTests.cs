@@ -13,12 +13,14 @@ namespace Serverless.App.Tests;
 /// <summary>What functions take and give passes through the worker's own converters as it is.</summary>
 public class WorkerConverterTests
 {
-    public static TheoryData<string, string> Records { get; } = new(
-        from type in new[] { typeof(Activities), typeof(Orchestrations) }
-        from method in type.GetMethods()
-        where method.GetCustomAttribute<FunctionAttribute>() is not null
-        from record in new[] { Input(method), method.ReturnType.GetGenericArguments()[0] }
-        select (method.Name, record.FullName!));
+    public static TheoryData<string, string> Records { get; } =
+        new(
+            from type in new[] { typeof(Activities), typeof(Orchestrations) }
+            from method in type.GetMethods()
+            where method.GetCustomAttribute<FunctionAttribute>() is not null
+            from record in new[] { Input(method), method.ReturnType.GetGenericArguments()[0] }
+            select (method.Name, record.FullName!)
+        );
 
     [Theory]
     [MemberData(nameof(Records))]
@@ -48,24 +50,39 @@ public class WorkerConverterTests
     }
 
     // Orchestrations read their input from their context.
-    private static Type Input(MethodInfo function) => function.GetParameters()[0].GetCustomAttribute<ActivityTriggerAttribute>() is not null
-        ? function.GetParameters()[0].ParameterType
-        : typeof(DropRun).Assembly.GetType($"{typeof(DropRun).Namespace}.{function.Name}")!.BaseType!.GetGenericArguments()[0];
+    private static Type Input(MethodInfo function) =>
+        function.GetParameters()[0].GetCustomAttribute<ActivityTriggerAttribute>() is not null
+            ? function.GetParameters()[0].ParameterType
+            : typeof(DropRun).Assembly.GetType($"{typeof(DropRun).Namespace}.{function.Name}")!.BaseType!.GetGenericArguments()[0];
 
     // JSON of a record with a value for each of its parameters and properties, enums as words among them.
     private static string Sample(Type type, int depth = 0)
     {
         type = Nullable.GetUnderlyingType(type) ?? type;
-        if (type.IsEnum) return JsonSerializer.Serialize(Enum.GetValues(type).GetValue(Enum.GetValues(type).Length - 1), type, Json.Options);
-        if (type == typeof(string)) return "\"a/b\"";
-        if (type == typeof(bool)) return "true";
-        if (type == typeof(DateTime) || type == typeof(DateTimeOffset)) return "\"2026-01-02T03:04:05Z\"";
-        if (type.IsPrimitive) return "1";
-        if (depth > 6) return "null";
-        if (type.IsGenericType && type.GetGenericArguments() is [var key, var mapped] && key == typeof(string)) return $$"""{"k":{{Sample(mapped, depth + 1)}}}""";
-        if (type.IsArray) return $"[{Sample(type.GetElementType()!, depth + 1)}]";
-        if (type.IsGenericType) return $"[{Sample(type.GetGenericArguments()[0], depth + 1)}]";
-        var fields = type.GetProperties().Where(p => p.GetMethod!.GetParameters().Length == 0 && p.CanWrite && p.GetCustomAttribute<System.Text.Json.Serialization.JsonIgnoreAttribute>() is null)
+        if (type.IsEnum)
+            return JsonSerializer.Serialize(Enum.GetValues(type).GetValue(Enum.GetValues(type).Length - 1), type, Json.Options);
+        if (type == typeof(string))
+            return "\"a/b\"";
+        if (type == typeof(bool))
+            return "true";
+        if (type == typeof(DateTime) || type == typeof(DateTimeOffset))
+            return "\"2026-01-02T03:04:05Z\"";
+        if (type.IsPrimitive)
+            return "1";
+        if (depth > 6)
+            return "null";
+        if (type.IsGenericType && type.GetGenericArguments() is [var key, var mapped] && key == typeof(string))
+            return $$"""{"k":{{Sample(mapped, depth + 1)}}}""";
+        if (type.IsArray)
+            return $"[{Sample(type.GetElementType()!, depth + 1)}]";
+        if (type.IsGenericType)
+            return $"[{Sample(type.GetGenericArguments()[0], depth + 1)}]";
+        var fields = type.GetProperties()
+            .Where(p =>
+                p.GetMethod!.GetParameters().Length == 0
+                && p.CanWrite
+                && p.GetCustomAttribute<System.Text.Json.Serialization.JsonIgnoreAttribute>() is null
+            )
             .Select(p => $"\"{JsonNamingPolicy.CamelCase.ConvertName(p.Name)}\":{Sample(p.PropertyType, depth + 1)}");
         return $"{{{string.Join(',', fields)}}}";
     }

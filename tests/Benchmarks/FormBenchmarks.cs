@@ -29,11 +29,27 @@ public class FormBenchmarks
     {
         var parts = Shape.Split('x').Select(long.Parse).ToArray();
         var (k, n) = (parts[0], parts[1]);
-        var model = new ModelProto { IrVersion = 8, Graph = new GraphProto { Name = "form" } };
+        var model = new ModelProto
+        {
+            IrVersion = 8,
+            Graph = new GraphProto { Name = "form" },
+        };
         model.OpsetImport.Add(new OperatorSetIdProto { Domain = "", Version = 17 });
         model.OpsetImport.Add(new OperatorSetIdProto { Domain = "com.microsoft", Version = 1 });
-        model.Graph.Input.Add(new ValueInfoProto { Name = "x", Type = new TypeProto { TensorType = new() { ElemType = 1 } } });
-        model.Graph.Output.Add(new ValueInfoProto { Name = "y", Type = new TypeProto { TensorType = new() { ElemType = 1 } } });
+        model.Graph.Input.Add(
+            new ValueInfoProto
+            {
+                Name = "x",
+                Type = new TypeProto { TensorType = new() { ElemType = 1 } },
+            }
+        );
+        model.Graph.Output.Add(
+            new ValueInfoProto
+            {
+                Name = "y",
+                Type = new TypeProto { TensorType = new() { ElemType = 1 } },
+            }
+        );
         if (Weight == "float")
         {
             model.Graph.Initializer.Add(Filled("w", DataType.Float, k * n * 4, k, n));
@@ -45,8 +61,18 @@ public class FormBenchmarks
             var blocks = (k + block - 1) / block;
             model.Graph.Initializer.Add(Filled("q", DataType.Uint8, n * blocks * block * bits / 8, n, blocks, block * bits / 8));
             model.Graph.Initializer.Add(Filled("s", DataType.Float, n * blocks * 4, n, blocks));
-            model.Graph.Node.Add(ModelEdit.Node("com.microsoft:MatMulNBits", ["x", "q", "s"], ["y"], ModelEdit.Attribute("K", k), ModelEdit.Attribute("N", n),
-                ModelEdit.Attribute("bits", bits), ModelEdit.Attribute("block_size", block), ModelEdit.Attribute("accuracy_level", 4)));
+            model.Graph.Node.Add(
+                ModelEdit.Node(
+                    "com.microsoft:MatMulNBits",
+                    ["x", "q", "s"],
+                    ["y"],
+                    ModelEdit.Attribute("K", k),
+                    ModelEdit.Attribute("N", n),
+                    ModelEdit.Attribute("bits", bits),
+                    ModelEdit.Attribute("block_size", block),
+                    ModelEdit.Attribute("accuracy_level", 4)
+                )
+            );
         }
         session = new InferenceSession(model.ToByteArray());
         input = OrtValue.CreateTensorValueFromMemory(new float[Rows * k], [Rows, k]);
@@ -64,9 +90,16 @@ public class FormBenchmarks
     private static TensorProto Filled(string name, DataType type, long bytes, params long[] dims)
     {
         var data = new byte[bytes];
-        if (type == DataType.Uint8) new Random(1).NextBytes(data);
-        else System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(data.AsSpan()).Fill(0.01f);
-        var tensor = new TensorProto { Name = name, DataType = (int)type, RawData = ByteString.CopyFrom(data) };
+        if (type == DataType.Uint8)
+            new Random(1).NextBytes(data);
+        else
+            System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(data.AsSpan()).Fill(0.01f);
+        var tensor = new TensorProto
+        {
+            Name = name,
+            DataType = (int)type,
+            RawData = ByteString.CopyFrom(data),
+        };
         tensor.Dims.AddRange(dims);
         return tensor;
     }

@@ -13,7 +13,8 @@ namespace Serverless.Benchmarks;
 /// <summary>Where integer kernels pay: four equal layers in a row, int8 against float, for the shapes that networks are made of.</summary>
 internal static class IntegerPay
 {
-    private const int Layers = 4, Runs = 200;
+    private const int Layers = 4,
+        Runs = 200;
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(2);
 
     /// <summary>Prints a row a shape: the fastest run of each, so that what else the machine does falls out.</summary>
@@ -26,13 +27,20 @@ internal static class IntegerPay
             if (method == "static" && Environment.GetEnvironmentVariable("PRODUCTS") is null)
             {
                 foreach (var (kernel, group) in new[] { (3, false), (1, false), (3, true) })
-                    foreach (var channels in new[] { 8, 16, 24, 32, 48, 64, 96, 128, 256 })
-                        foreach (var size in new[] { 7, 14, 28, 56 })
-                            if ((long)channels * channels * kernel * kernel * size * size < 2_000_000_000) await RowAsync(folder, Convolutions(channels, kernel, size, group), $"{(group ? "depthwise " : "")}{kernel}×{kernel}, {channels} channels, {size}×{size}", (long)channels * (group ? 1 : channels) * kernel * kernel * size * size, method);
+                foreach (var channels in new[] { 8, 16, 24, 32, 48, 64, 96, 128, 256 })
+                foreach (var size in new[] { 7, 14, 28, 56 })
+                    if ((long)channels * channels * kernel * kernel * size * size < 2_000_000_000)
+                        await RowAsync(
+                            folder,
+                            Convolutions(channels, kernel, size, group),
+                            $"{(group ? "depthwise " : "")}{kernel}×{kernel}, {channels} channels, {size}×{size}",
+                            (long)channels * (group ? 1 : channels) * kernel * kernel * size * size,
+                            method
+                        );
             }
             foreach (var width in new[] { 32, 64, 128, 256, 512, 1024 })
-                foreach (var rows in new[] { 1, 16, 128 })
-                    await RowAsync(folder, Products(width, rows), $"{rows}×{width} times {width}×{width}", (long)rows * width * width, method);
+            foreach (var rows in new[] { 1, 16, 128 })
+                await RowAsync(folder, Products(width, rows), $"{rows}×{width} times {width}×{width}", (long)rows * width * width, method);
             return 0;
         }
         finally
@@ -45,10 +53,20 @@ internal static class IntegerPay
     {
         var file = Path.Combine(folder, "m.onnx");
         await File.WriteAllBytesAsync(file, model.ToByteArray());
-        var row = await TableRow.MakeAsync(folder, file, $"steps:\n- correctBias: {{apply: false}}\n- quantize: {{method: {method}, onlyIfFaster: false}}", null);
+        var row = await TableRow.MakeAsync(
+            folder,
+            file,
+            $"steps:\n- correctBias: {{apply: false}}\n- quantize: {{method: {method}, onlyIfFaster: false}}",
+            null
+        );
         var integers = row.Report.Layers.Count(l => l.Form is "Qdq" or "Dynamic");
         var (before, after) = Times(file, row.File, model.Graph.Input[0]);
-        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"| {name} | {products:N0} | {before:0.0000} | {after:0.0000} | {after / before:0.00}{(integers < Layers ? $" ({integers} int8)" : "")} |"));
+        Console.WriteLine(
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $"| {name} | {products:N0} | {before:0.0000} | {after:0.0000} | {after / before:0.00}{(integers < Layers ? $" ({integers} int8)" : "")} |"
+            )
+        );
     }
 
     private static (double Before, double After) Times(string before, string after, ValueInfoProto input)
@@ -61,7 +79,8 @@ internal static class IntegerPay
         using var value = OrtValue.CreateTensorValueFromMemory(Random("x", shape), shape);
         using var run = new RunOptions();
         var (x, y, clock) = (double.MaxValue, double.MaxValue, Stopwatch.StartNew());
-        for (var i = 0; i < Runs && clock.Elapsed < Limit; i++) (x, y) = (Math.Min(x, Time(a)), Math.Min(y, Time(b)));
+        for (var i = 0; i < Runs && clock.Elapsed < Limit; i++)
+            (x, y) = (Math.Min(x, Time(a)), Math.Min(y, Time(b)));
         return (x, y);
 
         double Time(InferenceSession session)
@@ -77,9 +96,19 @@ internal static class IntegerPay
         var model = Model(17).Input("y0", DataType.Float, 1, channels, size, size);
         for (var i = 0; i < Layers; i++)
         {
-            model.Weight($"w{i}", channels, depthwise ? 1 : channels, kernel, kernel).Weight($"b{i}", channels).With(
-                Node("Conv", [$"y{i}", $"w{i}", $"b{i}"], [$"c{i}"], ModelEdit.Attribute("pads", Enumerable.Repeat((long)kernel / 2, 4).ToArray()), ModelEdit.Attribute("group", depthwise ? (long)channels : 1)),
-                Node("Relu", [$"c{i}"], [$"y{i + 1}"]));
+            model
+                .Weight($"w{i}", channels, depthwise ? 1 : channels, kernel, kernel)
+                .Weight($"b{i}", channels)
+                .With(
+                    Node(
+                        "Conv",
+                        [$"y{i}", $"w{i}", $"b{i}"],
+                        [$"c{i}"],
+                        ModelEdit.Attribute("pads", Enumerable.Repeat((long)kernel / 2, 4).ToArray()),
+                        ModelEdit.Attribute("group", depthwise ? (long)channels : 1)
+                    ),
+                    Node("Relu", [$"c{i}"], [$"y{i + 1}"])
+                );
         }
         return model.With(Node("GlobalAveragePool", [$"y{Layers}"], ["out"])).Output("out");
     }
@@ -88,7 +117,10 @@ internal static class IntegerPay
     {
         var model = Model(17).Input("y0", DataType.Float, rows, width);
         for (var i = 0; i < Layers; i++)
-            model.Weight($"w{i}", width, width).Weight($"b{i}", width).With(Node("Gemm", [$"y{i}", $"w{i}", $"b{i}"], [$"c{i}"]), Node("Relu", [$"c{i}"], [$"y{i + 1}"]));
+            model
+                .Weight($"w{i}", width, width)
+                .Weight($"b{i}", width)
+                .With(Node("Gemm", [$"y{i}", $"w{i}", $"b{i}"], [$"c{i}"]), Node("Relu", [$"c{i}"], [$"y{i + 1}"]));
         return model.With(Node("Softmax", [$"y{Layers}"], ["out"])).Output("out");
     }
 }

@@ -7,15 +7,19 @@ namespace Serverless.Benchmarks;
 [InProcess, WarmupCount(3), IterationCount(8), MemoryDiagnoser(false)]
 public class KernelBenchmarks
 {
-    private const int Rows = 2048, Columns = 4096;
-    private readonly float[] weights = new float[Rows * Columns], copy = new float[Rows * Columns];
-    private readonly byte[] codes = new byte[Rows * Columns], packed = new byte[Rows * Columns];
+    private const int Rows = 2048,
+        Columns = 4096;
+    private readonly float[] weights = new float[Rows * Columns],
+        copy = new float[Rows * Columns];
+    private readonly byte[] codes = new byte[Rows * Columns],
+        packed = new byte[Rows * Columns];
 
     [GlobalSetup]
     public void Setup()
     {
         var random = new Random(1);
-        for (var i = 0; i < weights.Length; i++) weights[i] = (float)(random.NextDouble() - 0.5);
+        for (var i = 0; i < weights.Length; i++)
+            weights[i] = (float)(random.NextDouble() - 0.5);
     }
 
     [Benchmark(Baseline = true)]

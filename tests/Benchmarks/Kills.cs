@@ -27,7 +27,9 @@ internal static class Kills
     {
         var random = new Random(seed);
         var failures = new List<string>();
-        Console.WriteLine("| recipe | killed | kills | came too late | same bytes | journal kept | longest life of a child after its host, s |");
+        Console.WriteLine(
+            "| recipe | killed | kills | came too late | same bytes | journal kept | longest life of a child after its host, s |"
+        );
         Console.WriteLine("|---|---|---:|---:|---:|---:|---:|");
         for (var r = 0; r < Recipes.Length; r++)
         {
@@ -37,7 +39,8 @@ internal static class Kills
             var clock = Stopwatch.StartNew();
             var plain = await EndAsync(Start(root, drop, recipe, "plain"));
             var whole = clock.Elapsed;
-            if (plain.Code != 0) failures.Add($"{Recipes[r].Name}: {plain.Error}");
+            if (plain.Code != 0)
+                failures.Add($"{Recipes[r].Name}: {plain.Error}");
             var expected = await File.ReadAllBytesAsync(Path.Combine(root, "plain", "model.onnx"));
             foreach (var host in new[] { false, true })
             {
@@ -49,36 +52,59 @@ internal static class Kills
                     var ending = EndAsync(run);
                     await Task.Delay(whole * random.NextDouble());
                     var children = run.HasExited ? [] : ChildProcesses.Of(run.Id);
-                    var victim = host ? run.HasExited ? null : run.Id : children.Count > 0 ? children[0] : await ChildProcesses.WaitForOneAsync(run);
-                    if (victim is { } id) ChildProcesses.Signal(id, "KILL");
+                    var victim = host
+                        ? run.HasExited
+                            ? null
+                            : run.Id
+                        : children.Count > 0
+                            ? children[0]
+                            : await ChildProcesses.WaitForOneAsync(run);
+                    if (victim is { } id)
+                        ChildProcesses.Signal(id, "KILL");
                     var ended = await ending;
                     if (victim is null)
                     {
                         late++;
                         continue;
                     }
-                    if (host) longest = Math.Max(longest, await LifeAsync(children));
+                    if (host)
+                        longest = Math.Max(longest, await LifeAsync(children));
                     var lines = Journal(root, output);
-                    if (ended.Code != 0) ended = await EndAsync(Start(root, drop, recipe, output));
-                    if (lines == 0 || ended.Error.Contains($"Going on from {lines} finished", StringComparison.Ordinal)) kept++;
-                    else failures.Add($"{Recipes[r].Name}, host {host}, kill {i}: {lines} lines in the journal, then: {ended.Error.Split('\n')[0]}");
+                    if (ended.Code != 0)
+                        ended = await EndAsync(Start(root, drop, recipe, output));
+                    if (lines == 0 || ended.Error.Contains($"Going on from {lines} finished", StringComparison.Ordinal))
+                        kept++;
+                    else
+                        failures.Add(
+                            $"{Recipes[r].Name}, host {host}, kill {i}: {lines} lines in the journal, then: {ended.Error.Split('\n')[0]}"
+                        );
                     var made = ended.Code == 0 ? await File.ReadAllBytesAsync(Path.Combine(root, output, "model.onnx")) : [];
-                    if (expected.AsSpan().SequenceEqual(made)) same++;
-                    else failures.Add($"{Recipes[r].Name}, host {host}, kill {i}: {ended.Code} {ended.Error}");
+                    if (expected.AsSpan().SequenceEqual(made))
+                        same++;
+                    else
+                        failures.Add($"{Recipes[r].Name}, host {host}, kill {i}: {ended.Code} {ended.Error}");
                 }
-                Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"| {Recipes[r].Name} | {(host ? "host" : "model process")} | {kills} | {late} | {same} | {kept} | {(host ? longest.ToString("0.00", CultureInfo.InvariantCulture) : "")} |"));
-                if (longest > 2) failures.Add($"{Recipes[r].Name}: a child lived {longest:0.0} s after its host.");
+                Console.WriteLine(
+                    string.Create(
+                        CultureInfo.InvariantCulture,
+                        $"| {Recipes[r].Name} | {(host ? "host" : "model process")} | {kills} | {late} | {same} | {kept} | {(host ? longest.ToString("0.00", CultureInfo.InvariantCulture) : "")} |"
+                    )
+                );
+                if (longest > 2)
+                    failures.Add($"{Recipes[r].Name}: a child lived {longest:0.0} s after its host.");
             }
             Directory.Delete(root, recursive: true);
         }
-        foreach (var f in failures) Console.WriteLine(f);
+        foreach (var f in failures)
+            Console.WriteLine(f);
         return failures.Count == 0 ? 0 : 1;
     }
 
     private static async Task<double> LifeAsync(IReadOnlyList<int> children)
     {
         var clock = Stopwatch.StartNew();
-        while (children.Any(ChildProcesses.IsAlive) && clock.Elapsed < TimeSpan.FromSeconds(30)) await Task.Delay(5);
+        while (children.Any(ChildProcesses.IsAlive) && clock.Elapsed < TimeSpan.FromSeconds(30))
+            await Task.Delay(5);
         return clock.Elapsed.TotalSeconds;
     }
 
@@ -92,8 +118,27 @@ internal static class Kills
 
     private static Process Start(string root, string drop, string recipe, string output)
     {
-        var start = new ProcessStartInfo("dotnet") { WorkingDirectory = root, RedirectStandardOutput = true, RedirectStandardError = true };
-        foreach (var a in new[] { typeof(ExitCode).Assembly.Location, "compress", Path.GetFullPath(drop), "--recipe", recipe, "--out", output, "--work", $"work-{output}" }) start.ArgumentList.Add(a);
+        var start = new ProcessStartInfo("dotnet")
+        {
+            WorkingDirectory = root,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        foreach (
+            var a in new[]
+            {
+                typeof(ExitCode).Assembly.Location,
+                "compress",
+                Path.GetFullPath(drop),
+                "--recipe",
+                recipe,
+                "--out",
+                output,
+                "--work",
+                $"work-{output}",
+            }
+        )
+            start.ArgumentList.Add(a);
         return Process.Start(start)!;
     }
 

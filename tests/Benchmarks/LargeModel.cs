@@ -16,7 +16,9 @@ namespace Serverless.Benchmarks;
 /// </summary>
 internal static class LargeModel
 {
-    private const int Hidden = 2048, Inner = 8192, Vocabulary = 32000;
+    private const int Hidden = 2048,
+        Inner = 8192,
+        Vocabulary = 32000;
 
     public static async Task<int> RunAsync(string[] args)
     {
@@ -31,26 +33,57 @@ internal static class LargeModel
         var (seconds, peak) = await CompressAsync(folder);
         using var report = JsonDocument.Parse(await File.ReadAllBytesAsync(Path.Combine(folder, "out", "report.json")));
         var root = report.RootElement;
-        Console.WriteLine($"compress to int4, all of it: {seconds:0.0} s, {bytes / 1e9 / seconds:0.00} GB/s of weights; peak resident memory {peak / 1e6:0} MB (host and evaluation process together)");
+        Console.WriteLine(
+            $"compress to int4, all of it: {seconds:0.0} s, {bytes / 1e9 / seconds:0.00} GB/s of weights; peak resident memory {peak / 1e6:0} MB (host and evaluation process together)"
+        );
         var layers = root.GetProperty("layers").EnumerateArray().Sum(l => l.GetProperty("seconds").GetDouble());
         Console.WriteLine($"the layers alone: {layers:0.0} core-seconds, {bytes / 1e9 / layers:0.00} GB/s per core");
-        Console.WriteLine($"size ratio {root.GetProperty("size").GetProperty("ratio").GetDouble():0.000}, cosine {root.GetProperty("fidelity").GetProperty("cosine").GetDouble():0.0000}, latency ratio {root.GetProperty("latency").GetProperty("ratio").GetDouble():0.00} over {root.GetProperty("latency").GetProperty("segments").GetInt32()} segments");
+        Console.WriteLine(
+            $"size ratio {root.GetProperty("size").GetProperty("ratio").GetDouble():0.000}, cosine {root.GetProperty("fidelity").GetProperty("cosine").GetDouble():0.0000}, latency ratio {root.GetProperty("latency").GetProperty("ratio").GetDouble():0.00} over {root.GetProperty("latency").GetProperty("segments").GetInt32()} segments"
+        );
         return 0;
     }
 
     /// <summary>Writes the model; returns the bytes of its weights.</summary>
     public static long Generate(string folder, double gigabytes)
     {
-        var model = new ModelProto { IrVersion = 8, ProducerName = "serverless", Graph = new GraphProto { Name = "transformer" } };
+        var model = new ModelProto
+        {
+            IrVersion = 8,
+            ProducerName = "serverless",
+            Graph = new GraphProto { Name = "transformer" },
+        };
         model.OpsetImport.Add(new OperatorSetIdProto { Domain = "", Version = 17 });
-        var ids = new ValueInfoProto { Name = "input_ids", Type = new TypeProto { TensorType = new() { ElemType = (int)DataType.Int64, Shape = new TensorShapeProto() } } };
+        var ids = new ValueInfoProto
+        {
+            Name = "input_ids",
+            Type = new TypeProto
+            {
+                TensorType = new() { ElemType = (int)DataType.Int64, Shape = new TensorShapeProto() },
+            },
+        };
         ids.Type.TensorType.Shape.Dim.Add(new TensorShapeProto.Types.Dimension { DimParam = "batch" });
         ids.Type.TensorType.Shape.Dim.Add(new TensorShapeProto.Types.Dimension { DimParam = "sequence" });
         model.Graph.Input.Add(ids);
-        model.Graph.Output.Add(new ValueInfoProto { Name = "logits", Type = new TypeProto { TensorType = new() { ElemType = 1 } } });
+        model.Graph.Output.Add(
+            new ValueInfoProto
+            {
+                Name = "logits",
+                Type = new TypeProto { TensorType = new() { ElemType = 1 } },
+            }
+        );
         var noise = Noise();
-        using var data = new FileStream(Path.Combine(folder, "model.onnx.data"), FileMode.Create, FileAccess.Write, FileShare.None, 1 << 20);
-        var blocks = Math.Max(1, (int)Math.Round((gigabytes * 1e9 - 8.0 * Vocabulary * Hidden) / (4.0 * (4 * Hidden * Hidden + 2 * Hidden * Inner))));
+        using var data = new FileStream(
+            Path.Combine(folder, "model.onnx.data"),
+            FileMode.Create,
+            FileAccess.Write,
+            FileShare.None,
+            1 << 20
+        );
+        var blocks = Math.Max(
+            1,
+            (int)Math.Round((gigabytes * 1e9 - 8.0 * Vocabulary * Hidden) / (4.0 * (4 * Hidden * Hidden + 2 * Hidden * Inner)))
+        );
         Add("embed", Vocabulary, Hidden);
         model.Graph.Initializer.Add(Vector("ones", 1f));
         model.Graph.Initializer.Add(Vector("zeros", 0f));
@@ -93,7 +126,7 @@ internal static class LargeModel
             model.Graph.Initializer.Add(tensor);
             // Each weight starts elsewhere in the noise, so that no two are alike.
             var at = (int)(data.Position / 4096 * 8191 * 64 % noise.Length) / 64 * 64;
-            for (long done = 0; done < length;)
+            for (long done = 0; done < length; )
             {
                 var take = (int)Math.Min(noise.Length - at, length - done);
                 data.Write(noise, at, take);
@@ -102,12 +135,18 @@ internal static class LargeModel
             }
         }
 
-        void Node(string op, string[] inputs, string output, params AttributeProto[] attributes) => model.Graph.Node.Add(ModelEdit.Node(op, inputs, [output], attributes));
+        void Node(string op, string[] inputs, string output, params AttributeProto[] attributes) =>
+            model.Graph.Node.Add(ModelEdit.Node(op, inputs, [output], attributes));
     }
 
     private static TensorProto Vector(string name, float value)
     {
-        var tensor = new TensorProto { Name = name, DataType = 1, RawData = ByteString.CopyFrom(MemoryMarshal.AsBytes<float>(Enumerable.Repeat(value, Hidden).ToArray())) };
+        var tensor = new TensorProto
+        {
+            Name = name,
+            DataType = 1,
+            RawData = ByteString.CopyFrom(MemoryMarshal.AsBytes<float>(Enumerable.Repeat(value, Hidden).ToArray())),
+        };
         tensor.Dims.Add(Hidden);
         return tensor;
     }
@@ -133,12 +172,27 @@ internal static class LargeModel
     private static async Task<(double Seconds, long PeakBytes)> CompressAsync(string folder)
     {
         var start = new ProcessStartInfo("dotnet") { RedirectStandardError = true };
-        foreach (var a in new[] { typeof(ExitCode).Assembly.Location, "compress", Path.Combine(folder, "model.onnx"), "--recipe", Path.Combine(folder, "int4.yaml"), "--out", Path.Combine(folder, "out"), "--memory", "1GB" }) start.ArgumentList.Add(a);
+        foreach (
+            var a in new[]
+            {
+                typeof(ExitCode).Assembly.Location,
+                "compress",
+                Path.Combine(folder, "model.onnx"),
+                "--recipe",
+                Path.Combine(folder, "int4.yaml"),
+                "--out",
+                Path.Combine(folder, "out"),
+                "--memory",
+                "1GB",
+            }
+        )
+            start.ArgumentList.Add(a);
         var clock = Stopwatch.StartNew();
         using var process = Process.Start(start)!;
         var error = process.StandardError.ReadToEndAsync();
         long peak = 0;
-        while (!process.WaitForExit(20)) peak = Math.Max(peak, Resident(process.Id));
+        while (!process.WaitForExit(20))
+            peak = Math.Max(peak, Resident(process.Id));
         var seconds = clock.Elapsed.TotalSeconds;
         return process.ExitCode == 0 ? (seconds, peak) : throw new InvalidOperationException(await error);
     }
@@ -149,12 +203,14 @@ internal static class LargeModel
         long total = 0;
         foreach (var folder in Directory.GetDirectories("/proc"))
         {
-            if (!int.TryParse(Path.GetFileName(folder), out var pid)) continue;
+            if (!int.TryParse(Path.GetFileName(folder), out var pid))
+                continue;
             try
             {
                 var stat = File.ReadAllText($"{folder}/stat");
                 var fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
-                if (pid == id || int.Parse(fields[1], CultureInfo.InvariantCulture) == id) total += long.Parse(fields[21], CultureInfo.InvariantCulture) * Environment.SystemPageSize;
+                if (pid == id || int.Parse(fields[1], CultureInfo.InvariantCulture) == id)
+                    total += long.Parse(fields[21], CultureInfo.InvariantCulture) * Environment.SystemPageSize;
             }
             catch (IOException)
             {

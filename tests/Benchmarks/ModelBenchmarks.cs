@@ -16,9 +16,16 @@ public class ModelBenchmarks
     public Task CompressDigitsToInt8()
     {
         var at = AppContext.BaseDirectory;
-        while (!File.Exists(Path.Combine(at, "Serverless.sln"))) at = Path.GetDirectoryName(at)!;
+        while (!File.Exists(Path.Combine(at, "Serverless.sln")))
+            at = Path.GetDirectoryName(at)!;
         var options = new LocalOptions(Path.Combine(folder, Guid.NewGuid().ToString("N")), folder, null, null, Isolated: false);
-        return RunDrop.RunAsync(Drop.Of(Path.Combine(at, "tests", "models", "digits", "digits.onnx"), null, null), options, _ => { }, _ => { }, CancellationToken.None);
+        return RunDrop.RunAsync(
+            Drop.Of(Path.Combine(at, "tests", "models", "digits", "digits.onnx"), null, null),
+            options,
+            _ => { },
+            _ => { },
+            CancellationToken.None
+        );
     }
 
     [GlobalCleanup]

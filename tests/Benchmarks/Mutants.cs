@@ -13,13 +13,20 @@ namespace Serverless.Benchmarks;
 /// </summary>
 internal static partial class Mutants
 {
-    private const int LoadsOneIn = 4, SentencesShown = 60, WorstShown = 40;
+    private const int LoadsOneIn = 4,
+        SentencesShown = 60,
+        WorstShown = 40;
 
     // Where runs take seconds there are fewer.
     private static readonly Dictionary<string, int> Weights = new(StringComparer.Ordinal)
     {
-        ["digits"] = 10, ["ch_ppocr_mobile_v2.0_cls_infer"] = 7, ["silero_vad_v5"] = 5, ["silero_vad_v6"] = 5, ["minilm-first-layer"] = 3,
-        ["ch_PP-OCRv4_det_infer"] = 2, ["ch_PP-OCRv4_rec_infer"] = 1,
+        ["digits"] = 10,
+        ["ch_ppocr_mobile_v2.0_cls_infer"] = 7,
+        ["silero_vad_v5"] = 5,
+        ["silero_vad_v6"] = 5,
+        ["minilm-first-layer"] = 3,
+        ["ch_PP-OCRv4_det_infer"] = 2,
+        ["ch_PP-OCRv4_rec_infer"] = 1,
     };
 
     private sealed record Ended(Mutant Mutant, string Steps, MutantOutcome Outcome);
@@ -35,23 +42,34 @@ internal static partial class Mutants
         new Random(seed).Shuffle(models);
         var root = Directory.CreateTempSubdirectory("serverless-mutants-").FullName;
         var ended = new ConcurrentBag<Ended>();
-        await Parallel.ForEachAsync(Enumerable.Range(first, count), async (number, _) =>
-        {
-            var (name, bytes) = models[number % models.Length];
-            var mutant = Mutant.Make(name, bytes, seed, number);
-            var steps = MutantRun.Steps(number + (number / models.Length), bytes.Length);
-            var folder = Directory.CreateDirectory(Path.Combine(root, number.ToString(CultureInfo.InvariantCulture))).FullName;
-            Func<string, string, byte[], string, bool, Task<MutantOutcome>> run = args.Contains("in-process") ? MutantRun.InProcessAsync
-                : MutantRun.RunAsync;
-            var outcome = await run(typeof(RunDrop).Assembly.Location, folder, mutant.Bytes, steps, number % LoadsOneIn == 0);
-            ended.Add(new Ended(mutant, steps, outcome));
-            if (outcome.Fault is null) Directory.Delete(folder, recursive: true);
-            else Console.WriteLine($"{number}: {name}, {mutant.What}\n    {steps.TrimEnd().ReplaceLineEnds()}\n    exit {outcome.ExitCode}, {outcome.Fault}: {outcome.Sentence}");
-        });
+        await Parallel.ForEachAsync(
+            Enumerable.Range(first, count),
+            async (number, _) =>
+            {
+                var (name, bytes) = models[number % models.Length];
+                var mutant = Mutant.Make(name, bytes, seed, number);
+                var steps = MutantRun.Steps(number + (number / models.Length), bytes.Length);
+                var folder = Directory.CreateDirectory(Path.Combine(root, number.ToString(CultureInfo.InvariantCulture))).FullName;
+                Func<string, string, byte[], string, bool, Task<MutantOutcome>> run = args.Contains("in-process")
+                    ? MutantRun.InProcessAsync
+                    : MutantRun.RunAsync;
+                var outcome = await run(typeof(RunDrop).Assembly.Location, folder, mutant.Bytes, steps, number % LoadsOneIn == 0);
+                ended.Add(new Ended(mutant, steps, outcome));
+                if (outcome.Fault is null)
+                    Directory.Delete(folder, recursive: true);
+                else
+                    Console.WriteLine(
+                        $"{number}: {name}, {mutant.What}\n    {steps.TrimEnd().ReplaceLineEnds()}\n    exit {outcome.ExitCode}, {outcome.Fault}: {outcome.Sentence}"
+                    );
+            }
+        );
         Print(ended);
         var faults = ended.Count(e => e.Outcome.Fault is not null);
-        Console.WriteLine($"\n{count} mutants, seed {seed}: {faults} ended as they should not{(faults > 0 ? $"; they are kept in {root}" : "")}.");
-        if (faults == 0) Directory.Delete(root, recursive: true);
+        Console.WriteLine(
+            $"\n{count} mutants, seed {seed}: {faults} ended as they should not{(faults > 0 ? $"; they are kept in {root}" : "")}."
+        );
+        if (faults == 0)
+            Directory.Delete(root, recursive: true);
         return faults == 0 ? 0 : 1;
     }
 
@@ -62,27 +80,45 @@ internal static partial class Mutants
         Table("mutation", e => e.Mutant.Recipes);
         Console.WriteLine("\n| worst cosine | mutant | recipe |\n|---:|---|---|");
         foreach (var e in ended.Where(e => e.Outcome.Cosine is not null).OrderBy(e => e.Outcome.Cosine).Take(WorstShown))
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"| {e.Outcome.Cosine:0.000} | {e.Mutant.Model}, {e.Mutant.What} | {e.Steps.TrimEnd().ReplaceLineEnds()} |"));
+            Console.WriteLine(
+                string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"| {e.Outcome.Cosine:0.000} | {e.Mutant.Model}, {e.Mutant.What} | {e.Steps.TrimEnd().ReplaceLineEnds()} |"
+                )
+            );
         Console.WriteLine("\n| sentence | runs |\n|---|---:|");
-        foreach (var g in ended.Where(e => e.Outcome.ExitCode == 2).GroupBy(e => Shape(e.Outcome.Sentence))
-            .OrderByDescending(g => g.Count()).Take(SentencesShown)) Console.WriteLine($"| {g.Key} | {g.Count()} |");
+        foreach (
+            var g in ended
+                .Where(e => e.Outcome.ExitCode == 2)
+                .GroupBy(e => Shape(e.Outcome.Sentence))
+                .OrderByDescending(g => g.Count())
+                .Take(SentencesShown)
+        )
+            Console.WriteLine($"| {g.Key} | {g.Count()} |");
 
         void Table(string title, Func<Ended, IReadOnlyList<string>> keys)
         {
             Console.WriteLine($"\n| {title} | runs | 0 | 2 | 3 | other | faults | mean s |\n|---|---:|---:|---:|---:|---:|---:|---:|");
-            foreach (var g in ended.SelectMany(e => keys(e).Select(k => (Key: k, e.Outcome))).GroupBy(x => x.Key, x => x.Outcome)
-                .OrderBy(g => g.Key, StringComparer.Ordinal))
+            foreach (
+                var g in ended
+                    .SelectMany(e => keys(e).Select(k => (Key: k, e.Outcome)))
+                    .GroupBy(x => x.Key, x => x.Outcome)
+                    .OrderBy(g => g.Key, StringComparer.Ordinal)
+            )
             {
                 int Of(int code) => g.Count(o => o.ExitCode == code);
-                Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                    $"| {g.Key} | {g.Count()} | {Of(0)} | {Of(2)} | {Of(3)} | {g.Count() - Of(0) - Of(2) - Of(3)} | {g.Count(o => o.Fault is not null)} | {g.Average(o => o.Time.TotalSeconds):0.0} |"));
+                Console.WriteLine(
+                    string.Create(
+                        CultureInfo.InvariantCulture,
+                        $"| {g.Key} | {g.Count()} | {Of(0)} | {Of(2)} | {Of(3)} | {g.Count() - Of(0) - Of(2) - Of(3)} | {g.Count(o => o.Fault is not null)} | {g.Average(o => o.Time.TotalSeconds):0.0} |"
+                    )
+                );
             }
         }
     }
 
-    private static int Number(string[] args, int at, int otherwise) => args.Length > at
-        ? int.Parse(args[at], CultureInfo.InvariantCulture) : otherwise;
+    private static int Number(string[] args, int at, int otherwise) =>
+        args.Length > at ? int.Parse(args[at], CultureInfo.InvariantCulture) : otherwise;
 
     private static string ReplaceLineEnds(this string text) => text.Replace("\n", " ", StringComparison.Ordinal);
 

@@ -29,4 +29,5 @@ switch (args)
         return 0;
 }
 
-static int Number(string[] args, int at, int otherwise) => args.Length > at ? int.Parse(args[at], System.Globalization.CultureInfo.InvariantCulture) : otherwise;
+static int Number(string[] args, int at, int otherwise) =>
+    args.Length > at ? int.Parse(args[at], System.Globalization.CultureInfo.InvariantCulture) : otherwise;

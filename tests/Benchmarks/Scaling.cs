@@ -11,7 +11,9 @@ using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Benchmarks;
 
-/// <summary>Times whole commands on made models of growing size; linear work takes at most five times as long at four times the size.</summary>
+/// <summary>
+/// Times whole commands on made models of growing size; linear work takes at most five times as long at four times the size.
+/// </summary>
 internal static class Scaling
 {
     private const int Samples = 64;
@@ -36,11 +38,14 @@ internal static class Scaling
         foreach (var given in Cases.Where(c => only.Count == 0 || only.Any(w => c.Name.Contains(w, StringComparison.Ordinal))))
         {
             var seconds = new List<double>();
-            foreach (var n in given.Sizes) seconds.Add(await TimeAsync(given, n));
+            foreach (var n in given.Sizes)
+                seconds.Add(await TimeAsync(given, n));
             var ratio = seconds[^1] / seconds[0];
             failed |= ratio > 5;
             var times = string.Join(" / ", seconds.Select(s => s.ToString("0.00", CultureInfo.InvariantCulture)));
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"| {given.Name} | {string.Join(" / ", given.Sizes)} | {times} | {ratio:0.0} |"));
+            Console.WriteLine(
+                string.Create(CultureInfo.InvariantCulture, $"| {given.Name} | {string.Join(" / ", given.Sizes)} | {times} | {ratio:0.0} |")
+            );
         }
         return failed ? 1 : 0;
     }
@@ -58,16 +63,24 @@ internal static class Scaling
                 var recipe = Path.Combine(root, "recipe.yaml");
                 await File.WriteAllTextAsync(recipe, $"version: 1\nsteps:\n{given.Step}\n");
                 arguments = ["compress", model, "--recipe", recipe, "--out", "out"];
-                if (File.Exists(Data(root))) arguments = [.. arguments, "--data", Data(root)];
+                if (File.Exists(Data(root)))
+                    arguments = [.. arguments, "--data", Data(root)];
             }
             var clock = Stopwatch.StartNew();
-            var start = new ProcessStartInfo("dotnet") { WorkingDirectory = root, RedirectStandardOutput = true, RedirectStandardError = true };
-            foreach (var a in (string[])[typeof(ExitCode).Assembly.Location, .. arguments]) start.ArgumentList.Add(a);
+            var start = new ProcessStartInfo("dotnet")
+            {
+                WorkingDirectory = root,
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
+            };
+            foreach (var a in (string[])[typeof(ExitCode).Assembly.Location, .. arguments])
+                start.ArgumentList.Add(a);
             using var run = Process.Start(start)!;
             _ = run.StandardOutput.ReadToEndAsync();
             var error = await run.StandardError.ReadToEndAsync();
             await run.WaitForExitAsync();
-            if (run.ExitCode != 0) throw new InvalidOperationException($"{given.Name}, {n}: exit {run.ExitCode}, {error}");
+            if (run.ExitCode != 0)
+                throw new InvalidOperationException($"{given.Name}, {n}: exit {run.ExitCode}, {error}");
             return clock.Elapsed.TotalSeconds;
         }
         finally
@@ -82,26 +95,34 @@ internal static class Scaling
     {
         var random = new Random(1);
         var values = new byte[Samples * 144 * sizeof(float)];
-        for (var i = 0; i < values.Length; i += sizeof(float)) BitConverter.TryWriteBytes(values.AsSpan(i), random.NextSingle());
+        for (var i = 0; i < values.Length; i += sizeof(float))
+            BitConverter.TryWriteBytes(values.AsSpan(i), random.NextSingle());
         Npz.Write(Data(root), CompressionLevel.NoCompression, ("x0", "<f4", [Samples, 4, 6, 6], values));
         var model = Model(13).Input("x0", DataType.Float, 1, 4, 6, 6);
         for (var i = 0; i < n; i++)
-            model.Weight($"w{i}", 4, 4, 3, 3).Initializer(Tensor($"b{i}", new float[4], 4))
-                .With(Node("Conv", [$"x{i}", $"w{i}", $"b{i}"], [$"c{i}"], ModelEdit.Attribute("pads", [1L, 1, 1, 1])), Node("Relu", [$"c{i}"], [$"x{i + 1}"]));
+            model
+                .Weight($"w{i}", 4, 4, 3, 3)
+                .Initializer(Tensor($"b{i}", new float[4], 4))
+                .With(
+                    Node("Conv", [$"x{i}", $"w{i}", $"b{i}"], [$"c{i}"], ModelEdit.Attribute("pads", [1L, 1, 1, 1])),
+                    Node("Relu", [$"c{i}"], [$"x{i + 1}"])
+                );
         return model.Output($"x{n}");
     }
 
     private static ModelProto DeadNodes(int n, string root)
     {
         var model = Model(13).Input("x", DataType.Float, 1, 64).Weight("w", 64, 64).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
-        for (var i = 0; i < n; i++) model.With(Node("Relu", [i == 0 ? "x" : $"d{i - 1}"], [$"d{i}"]));
+        for (var i = 0; i < n; i++)
+            model.With(Node("Relu", [i == 0 ? "x" : $"d{i - 1}"], [$"d{i}"]));
         return model;
     }
 
     private static ModelProto Inputs(int n, string root)
     {
         var model = Model(13).Input("x", DataType.Float, 1).With(Node("Neg", ["x"], ["y"])).Output("y");
-        for (var i = 0; i < n; i++) model.Initializer(Tensor($"i{i}", [0f], 1)).Input($"i{i}", DataType.Float, 1);
+        for (var i = 0; i < n; i++)
+            model.Initializer(Tensor($"i{i}", [0f], 1)).Input($"i{i}", DataType.Float, 1);
         return model;
     }
 
@@ -111,7 +132,12 @@ internal static class Scaling
         var model = Model(13).Input("x0", DataType.Float, 1, 64);
         for (var i = 0; i < n; i++)
         {
-            var tensor = new TensorProto { Name = $"w{i}", DataType = (int)DataType.Float, Dims = { 64, 64 } };
+            var tensor = new TensorProto
+            {
+                Name = $"w{i}",
+                DataType = (int)DataType.Float,
+                Dims = { 64, 64 },
+            };
             TensorRef.Point(tensor, "w.bin", 0, 16 << 10);
             model.Initializer(tensor).With(Node("MatMul", [$"x{i}", $"w{i}"], [$"x{i + 1}"]));
         }
@@ -121,7 +147,8 @@ internal static class Scaling
     private static ModelProto Attributes(int n, string root)
     {
         var node = Node("Relu", ["x"], ["y"]);
-        for (var i = 0; i < n; i++) node.Attribute.Add(ModelEdit.Attribute($"a{i}", 1L));
+        for (var i = 0; i < n; i++)
+            node.Attribute.Add(ModelEdit.Attribute($"a{i}", 1L));
         return Model(13).Input("x", DataType.Float, 1).With(node).Output("y");
     }
 

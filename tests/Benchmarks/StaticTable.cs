@@ -3,14 +3,22 @@ using Serverless.TestSupport;
 
 namespace Serverless.Benchmarks;
 
-/// <summary>A row for each way to quantize statically, on a text detector and a text direction classifier: pages and lines rendered here, half of the lines on their heads.</summary>
+/// <summary>
+/// A row for each way to quantize statically, on a text detector and a text direction classifier: pages and lines rendered here, half of
+/// the lines on their heads.
+/// </summary>
 internal static class StaticTable
 {
-    private const int Pictures = 512, Calibrated = 128;
+    private const int Pictures = 512,
+        Calibrated = 128;
 
     private static readonly string[] Ways =
     [
-        "method: static", "method: static, range: minmax", "method: static, range: average", "method: static, range: percentile", "method: static, range: entropy",
+        "method: static",
+        "method: static, range: minmax",
+        "method: static, range: average",
+        "method: static, range: percentile",
+        "method: static, range: entropy",
     ];
 
     /// <summary>Prints the rows.</summary>
@@ -25,10 +33,14 @@ internal static class StaticTable
             string[] all = steps.Length > 0 ? steps : [.. Ways.Select(w => $"- quantize: {{{w}}}")];
             foreach (var (model, width, height, turned) in new[] { (detector, 320, 96, false), (classifier, 192, 48, true) })
             {
-                if (!File.Exists(model)) continue;
+                if (!File.Exists(model))
+                    continue;
                 var data = TextLines.WriteNpz(Path.Combine(folder, "lines.npz"), "x", seed: 3, Pictures, width, height, turned);
-                Console.WriteLine($"\n| {Path.GetFileNameWithoutExtension(model)} | size ratio | cosine | relative error | top-1 agreement | integer work | latency ratio | seconds |\n|---|---:|---:|---:|---:|---:|---:|---:|");
-                foreach (var way in all) await PrintAsync(way, model, data, folder, height, width);
+                Console.WriteLine(
+                    $"\n| {Path.GetFileNameWithoutExtension(model)} | size ratio | cosine | relative error | top-1 agreement | integer work | latency ratio | seconds |\n|---|---:|---:|---:|---:|---:|---:|---:|"
+                );
+                foreach (var way in all)
+                    await PrintAsync(way, model, data, folder, height, width);
             }
             return 0;
         }
@@ -40,9 +52,18 @@ internal static class StaticTable
 
     private static async Task PrintAsync(string way, string model, string data, string folder, int height, int width)
     {
-        var (r, file) = await TableRow.MakeAsync(folder, model, $"steps:\n{way.Replace("static", $"static, samples: {Calibrated}", StringComparison.Ordinal)}", data);
+        var (r, file) = await TableRow.MakeAsync(
+            folder,
+            model,
+            $"steps:\n{way.Replace("static", $"static, samples: {Calibrated}", StringComparison.Ordinal)}",
+            data
+        );
         var share = IntegerWork.Share(file, height, width);
-        Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-            $"| {way.ReplaceLineEndings(" ")} | {r.Size.Ratio:0.000} | {r.Fidelity.Cosine:0.0000} | {r.Fidelity.RelativeError:0.000} | {r.Fidelity.Top1Agreement:0.0000} | {share:0.000} | {r.Latency!.Ratio:0.00} | {r.ElapsedSeconds:0.0} |"));
+        Console.WriteLine(
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $"| {way.ReplaceLineEndings(" ")} | {r.Size.Ratio:0.000} | {r.Fidelity.Cosine:0.0000} | {r.Fidelity.RelativeError:0.000} | {r.Fidelity.Top1Agreement:0.0000} | {share:0.000} | {r.Latency!.Ratio:0.00} | {r.ElapsedSeconds:0.0} |"
+            )
+        );
     }
 }

@@ -19,7 +19,16 @@ internal sealed record TableRow(Report Report, string File)
     {
         var (file, output) = (Path.Combine(folder, "recipe.yaml"), Path.Combine(folder, Guid.NewGuid().ToString("N")));
         await System.IO.File.WriteAllTextAsync(file, $"version: 1\n{recipe}\n");
-        await RunDrop.RunAsync(Drop.Of(model, file, data), new LocalOptions(output, folder, null, 4L << 30, Isolated: false), _ => { }, _ => { }, CancellationToken.None);
-        return new TableRow(JsonSerializer.Deserialize<Report>(await System.IO.File.ReadAllBytesAsync(Path.Combine(output, "report.json")), Json.Options)!, Path.Combine(output, "model.onnx"));
+        await RunDrop.RunAsync(
+            Drop.Of(model, file, data),
+            new LocalOptions(output, folder, null, 4L << 30, Isolated: false),
+            _ => { },
+            _ => { },
+            CancellationToken.None
+        );
+        return new TableRow(
+            JsonSerializer.Deserialize<Report>(await System.IO.File.ReadAllBytesAsync(Path.Combine(output, "report.json")), Json.Options)!,
+            Path.Combine(output, "model.onnx")
+        );
     }
 }

@@ -3,7 +3,10 @@ using Serverless.TestSupport;
 
 namespace Serverless.Benchmarks;
 
-/// <summary>How much of the text of rendered lines a PP-OCR recogniser reads: 1 − edit distance / length, best path CTC decoding (Graves et al. 2006), case ignored.</summary>
+/// <summary>
+/// How much of the text of rendered lines a PP-OCR recogniser reads: 1 − edit distance / length, best path CTC decoding (Graves et al.
+/// 2006), case ignored.
+/// </summary>
 /// <param name="keys">The file of characters beside the model: one a line, the blank before the first, a space after the last.</param>
 internal sealed class TextAccuracy(string keys)
 {
@@ -23,7 +26,10 @@ internal sealed class TextAccuracy(string keys)
             using var input = OrtValue.CreateTensorValueFromMemory(TextLines.Draw(seed, i), [1, 3, 48, 320]);
             using var output = session.Run(run, session.InputNames, [input], session.OutputNames);
             var expected = TextLines.Shown(seed, i).ToUpperInvariant();
-            distance += Distance(expected, Decode(output[0].GetTensorDataAsSpan<float>(), (int)output[0].GetTensorTypeAndShape().Shape[2]).ToUpperInvariant());
+            distance += Distance(
+                expected,
+                Decode(output[0].GetTensorDataAsSpan<float>(), (int)output[0].GetTensorTypeAndShape().Shape[2]).ToUpperInvariant()
+            );
             length += expected.Length;
         }
         return 1 - (double)distance / length;
@@ -35,7 +41,8 @@ internal sealed class TextAccuracy(string keys)
         for (var t = 0; t < scores.Length / classes; t++)
         {
             var best = System.Numerics.Tensors.TensorPrimitives.IndexOfMax(scores.Slice(t * classes, classes));
-            if (best != last && best > 0 && best < characters.Length) text += characters[best];
+            if (best != last && best > 0 && best < characters.Length)
+                text += characters[best];
             last = best;
         }
         return text.Trim();

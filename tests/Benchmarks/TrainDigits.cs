@@ -5,8 +5,8 @@ using System.Text.Json;
 using Google.Protobuf;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
 using Serverless.TestSupport;
+using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Benchmarks;
 
@@ -17,7 +17,10 @@ namespace Serverless.Benchmarks;
 internal static class TrainDigits
 {
     private static readonly int[] Sizes = [784, 256, 128, 10];
-    private const int Epochs = 30, Batch = 50, HeldOut = 400, Testing = 2000;
+    private const int Epochs = 30,
+        Batch = 50,
+        HeldOut = 400,
+        Testing = 2000;
 
     public static void Run(string package, string output)
     {
@@ -25,14 +28,22 @@ internal static class TrainDigits
         var random = new Random(1);
         random.Shuffle(digits);
         var (test, train) = (digits[..Testing], digits[Testing..]);
-        var weights = Enumerable.Range(0, 3).Select(l => Enumerable.Range(0, Sizes[l] * Sizes[l + 1]).Select(_ => (float)(Normal(random) * Math.Sqrt(2.0 / Sizes[l]))).ToArray()).ToArray();
+        var weights = Enumerable
+            .Range(0, 3)
+            .Select(l =>
+                Enumerable.Range(0, Sizes[l] * Sizes[l + 1]).Select(_ => (float)(Normal(random) * Math.Sqrt(2.0 / Sizes[l]))).ToArray()
+            )
+            .ToArray();
         var biases = Enumerable.Range(0, 3).Select(l => new float[Sizes[l + 1]]).ToArray();
         for (var epoch = 0; epoch < Epochs; epoch++)
         {
             random.Shuffle(train);
             var rate = 0.1f * MathF.Pow(0.9f, epoch);
-            for (var at = 0; at + Batch <= train.Length; at += Batch) Step(train.AsSpan(at, Batch), weights, biases, rate / Batch);
-            Console.WriteLine($"epoch {epoch + 1}: accuracy {test.Count(s => Forward(s.Pixels, weights, biases)[3].AsSpan().IndexOfMax() == s.Label) / (double)Testing:P2}");
+            for (var at = 0; at + Batch <= train.Length; at += Batch)
+                Step(train.AsSpan(at, Batch), weights, biases, rate / Batch);
+            Console.WriteLine(
+                $"epoch {epoch + 1}: accuracy {test.Count(s => Forward(s.Pixels, weights, biases)[3].AsSpan().IndexOfMax() == s.Label) / (double)Testing:P2}"
+            );
         }
         Directory.CreateDirectory(output);
         File.WriteAllBytes(Path.Combine(output, "digits.onnx"), ToModel(weights, biases).ToByteArray());
@@ -43,7 +54,8 @@ internal static class TrainDigits
     {
         using var json = JsonDocument.Parse(File.ReadAllBytes(file));
         var all = json.RootElement.GetProperty("data").EnumerateArray().Select(v => v.GetSingle()).ToArray();
-        for (var i = 0; i + 784 <= all.Length; i += 784) yield return (all[i..(i + 784)], label);
+        for (var i = 0; i + 784 <= all.Length; i += 784)
+            yield return (all[i..(i + 784)], label);
     }
 
     private static float[][] Forward(float[] input, float[][] weights, float[][] biases)
@@ -77,19 +89,21 @@ internal static class TrainDigits
         {
             var next = forwards.Select(f => new float[Sizes[l]]).ToList();
             for (var s = 0; s < forwards.Count; s++)
-                for (var o = 0; o < Sizes[l + 1]; o++)
-                    TensorPrimitives.MultiplyAdd(weights[l].AsSpan(o * Sizes[l], Sizes[l]), forwards[s].Delta[o], next[s], next[s]);
+            for (var o = 0; o < Sizes[l + 1]; o++)
+                TensorPrimitives.MultiplyAdd(weights[l].AsSpan(o * Sizes[l], Sizes[l]), forwards[s].Delta[o], next[s], next[s]);
             for (var s = 0; s < forwards.Count; s++)
             {
                 var (layers, delta) = forwards[s];
                 for (var o = 0; o < Sizes[l + 1]; o++)
                 {
                     var row = weights[l].AsSpan(o * Sizes[l], Sizes[l]);
-                    if (delta[o] != 0) TensorPrimitives.MultiplyAdd(layers[l], -rate * delta[o], row, row);
+                    if (delta[o] != 0)
+                        TensorPrimitives.MultiplyAdd(layers[l], -rate * delta[o], row, row);
                     biases[l][o] -= rate * delta[o];
                 }
                 for (var i = 0; i < Sizes[l]; i++)
-                    if (layers[l][i] <= 0) next[s][i] = 0;
+                    if (layers[l][i] <= 0)
+                        next[s][i] = 0;
                 forwards[s] = (layers, next[s]);
             }
         }
@@ -97,7 +111,12 @@ internal static class TrainDigits
 
     private static ModelProto ToModel(float[][] weights, float[][] biases)
     {
-        var model = new ModelProto { IrVersion = 8, ProducerName = "serverless", Graph = new GraphProto { Name = "digits" } };
+        var model = new ModelProto
+        {
+            IrVersion = 8,
+            ProducerName = "serverless",
+            Graph = new GraphProto { Name = "digits" },
+        };
         model.OpsetImport.Add(new OperatorSetIdProto { Domain = "", Version = 13 });
         model.Graph.Input.Add(Value("image", 1, 28, 28));
         model.Graph.Output.Add(Value("logits", 10));
@@ -112,7 +131,8 @@ internal static class TrainDigits
             gemm.Name = $"/fc{l + 1}/Gemm";
             model.Graph.Node.Add(gemm);
             value = output;
-            if (l == 2) break;
+            if (l == 2)
+                break;
             model.Graph.Node.Add(ModelEdit.Node("Relu", [value], [$"relu{l + 1}"]));
             value = $"relu{l + 1}";
         }
@@ -124,21 +144,43 @@ internal static class TrainDigits
         var shape = new TensorShapeProto();
         shape.Dim.Add(new TensorShapeProto.Types.Dimension { DimParam = "batch" });
         shape.Dim.AddRange(dims.Select(d => new TensorShapeProto.Types.Dimension { DimValue = d }));
-        return new ValueInfoProto { Name = name, Type = new TypeProto { TensorType = new() { ElemType = (int)DataType.Float, Shape = shape } } };
+        return new ValueInfoProto
+        {
+            Name = name,
+            Type = new TypeProto
+            {
+                TensorType = new() { ElemType = (int)DataType.Float, Shape = shape },
+            },
+        };
     }
 
     private static TensorProto Tensor(string name, float[] values, params long[] dims)
     {
-        var tensor = new TensorProto { Name = name, DataType = (int)DataType.Float, RawData = ByteString.CopyFrom(MemoryMarshal.AsBytes<float>(values)) };
+        var tensor = new TensorProto
+        {
+            Name = name,
+            DataType = (int)DataType.Float,
+            RawData = ByteString.CopyFrom(MemoryMarshal.AsBytes<float>(values)),
+        };
         tensor.Dims.AddRange(dims);
         return tensor;
     }
 
-    private static void WriteNpz(string path, (float[] Pixels, int Label)[] samples) => Npz.Write(path, CompressionLevel.SmallestSize,
-        ("image", "<f4", [samples.Length, 1, 28, 28], samples.SelectMany(s => MemoryMarshal.AsBytes<float>(s.Pixels).ToArray()).ToArray()),
-        ("labels", "|u1", [samples.Length], samples.Select(s => (byte)s.Label).ToArray()));
+    private static void WriteNpz(string path, (float[] Pixels, int Label)[] samples) =>
+        Npz.Write(
+            path,
+            CompressionLevel.SmallestSize,
+            (
+                "image",
+                "<f4",
+                [samples.Length, 1, 28, 28],
+                samples.SelectMany(s => MemoryMarshal.AsBytes<float>(s.Pixels).ToArray()).ToArray()
+            ),
+            ("labels", "|u1", [samples.Length], samples.Select(s => (byte)s.Label).ToArray())
+        );
 
-    private static double Normal(Random random) => Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble());
+    private static double Normal(Random random) =>
+        Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble());
 }
 
 internal static class SpanMax

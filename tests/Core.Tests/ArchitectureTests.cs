@@ -9,7 +9,9 @@ namespace Serverless.Core.Tests;
 /// <summary>Data flows one way: host → pipeline → techniques → numerics and the model file.</summary>
 public class ArchitectureTests
 {
-    private static readonly Architecture Architecture = new ArchLoader().LoadAssemblies(typeof(BadInputException).Assembly, typeof(ExitCode).Assembly).Build();
+    private static readonly Architecture Architecture = new ArchLoader()
+        .LoadAssemblies(typeof(BadInputException).Assembly, typeof(ExitCode).Assembly)
+        .Build();
 
     [Theory]
     [InlineData("Serverless.Core.Numerics", "Techniques|Recipes|Pipeline|Evaluation|Reports|Storage")]
@@ -24,10 +26,13 @@ public class ArchitectureTests
     public void Nothing_depends_on_what_stands_above_it(string from, string above)
     {
         var forbidden = above.Split('|').SelectMany(n => new[] { $"Serverless.Core.{n}", $"Serverless.{n}" }).ToList();
-        var wrong = Architecture.Types.Where(t => In(t, from))
+        var wrong = Architecture
+            .Types.Where(t => In(t, from))
             .SelectMany(t => t.Dependencies.Select(d => (From: t.FullName, To: d.Target)))
             .Where(d => forbidden.Any(f => In(d.To, f)))
-            .Select(d => $"{d.From} → {d.To.FullName}").Distinct().ToList();
+            .Select(d => $"{d.From} → {d.To.FullName}")
+            .Distinct()
+            .ToList();
         Assert.True(wrong.Count == 0, string.Join('\n', wrong));
         Assert.Contains(Architecture.Types, t => In(t, from));
     }
@@ -36,16 +41,28 @@ public class ArchitectureTests
     public void The_core_knows_no_host_package()
     {
         var names = typeof(BadInputException).Assembly.GetReferencedAssemblies().Select(a => a.Name!);
-        Assert.DoesNotContain(names, n => n.StartsWith("Microsoft.Azure", StringComparison.Ordinal) || n.StartsWith("Microsoft.DurableTask", StringComparison.Ordinal) || n.StartsWith("Spectre", StringComparison.Ordinal) || n.StartsWith("System.CommandLine", StringComparison.Ordinal));
+        Assert.DoesNotContain(
+            names,
+            n =>
+                n.StartsWith("Microsoft.Azure", StringComparison.Ordinal)
+                || n.StartsWith("Microsoft.DurableTask", StringComparison.Ordinal)
+                || n.StartsWith("Spectre", StringComparison.Ordinal)
+                || n.StartsWith("System.CommandLine", StringComparison.Ordinal)
+        );
     }
 
     [Fact]
     public void Files_stay_small()
     {
-        var long400 = Directory.EnumerateFiles(RealModels.Repository, "*.cs", SearchOption.AllDirectories)
-            .Where(f => !f.Contains($"{Path.DirectorySeparatorChar}obj{Path.DirectorySeparatorChar}", StringComparison.Ordinal) && File.ReadLines(f).Count() > 400);
+        var long400 = Directory
+            .EnumerateFiles(RealModels.Repository, "*.cs", SearchOption.AllDirectories)
+            .Where(f =>
+                !f.Contains($"{Path.DirectorySeparatorChar}obj{Path.DirectorySeparatorChar}", StringComparison.Ordinal)
+                && File.ReadLines(f).Count() > 400
+            );
         Assert.Empty(long400);
     }
 
-    private static bool In(IType type, string name) => type.Namespace?.FullName is { } n && (n == name || n.StartsWith(name + ".", StringComparison.Ordinal));
+    private static bool In(IType type, string name) =>
+        type.Namespace?.FullName is { } n && (n == name || n.StartsWith(name + ".", StringComparison.Ordinal));
 }

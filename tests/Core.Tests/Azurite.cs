@@ -7,10 +7,13 @@ using Xunit;
 
 namespace Serverless.TestSupport;
 
-/// <summary>A real Azurite on loopback, installed by npm once into the ignored folder <c>.models</c>; tests skip where it cannot be had.</summary>
+/// <summary>
+/// A real Azurite on loopback, installed by npm once into the ignored folder <c>.models</c>; tests skip where it cannot be had.
+/// </summary>
 public sealed class Azurite : IAsyncLifetime
 {
-    private const string Account = "devstoreaccount1", Key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+    private const string Account = "devstoreaccount1",
+        Key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
     private Process? process;
     private string? folder;
     private int port;
@@ -33,14 +36,39 @@ public sealed class Azurite : IAsyncLifetime
 
     public async ValueTask InitializeAsync()
     {
-        if (RealModels.Install("azurite@3.35.0") is not { } root) return;
+        if (RealModels.Install("azurite@3.35.0") is not { } root)
+            return;
         folder = Directory.CreateTempSubdirectory("azurite-").FullName;
         port = FreePorts();
         var script = Path.Combine(root, "node_modules", "azurite", "dist", "src", "azurite.js");
-        process = Process.Start(new ProcessStartInfo("node", [script, "--silent", "--skipApiVersionCheck", "--location", folder, "--blobHost", "127.0.0.1", "--blobPort", $"{port}", "--queueHost", "127.0.0.1", "--queuePort", $"{port + 1}", "--tableHost", "127.0.0.1", "--tablePort", $"{port + 2}"])
-        {
-            RedirectStandardOutput = true, RedirectStandardError = true,
-        })!;
+        process = Process.Start(
+            new ProcessStartInfo(
+                "node",
+                [
+                    script,
+                    "--silent",
+                    "--skipApiVersionCheck",
+                    "--location",
+                    folder,
+                    "--blobHost",
+                    "127.0.0.1",
+                    "--blobPort",
+                    $"{port}",
+                    "--queueHost",
+                    "127.0.0.1",
+                    "--queuePort",
+                    $"{port + 1}",
+                    "--tableHost",
+                    "127.0.0.1",
+                    "--tablePort",
+                    $"{port + 2}",
+                ]
+            )
+            {
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
+            }
+        )!;
         _ = process.StandardOutput.ReadToEndAsync();
         _ = process.StandardError.ReadToEndAsync();
         for (var i = 0; i < 300; i++)
@@ -67,7 +95,8 @@ public sealed class Azurite : IAsyncLifetime
             process.WaitForExit();
             process.Dispose();
         }
-        if (folder is not null) Directory.Delete(folder, recursive: true);
+        if (folder is not null)
+            Directory.Delete(folder, recursive: true);
         return ValueTask.CompletedTask;
     }
 

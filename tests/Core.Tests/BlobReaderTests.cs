@@ -35,13 +35,15 @@ public class BlobReaderTests(Azurite azurite) : IClassFixture<Azurite>
         var etag = (await store.WriteBytesAsync("ahead/large", bytes, None)).ETag;
         calls.Clear();
         await using (var reader = await store.OpenAsync("ahead/large", etag, None))
-            for (var at = 0; at + 10_000 <= bytes.Length; at += 10_100) await CheckAsync(reader, at, 10_000);
+            for (var at = 0; at + 10_000 <= bytes.Length; at += 10_100)
+                await CheckAsync(reader, at, 10_000);
         Assert.True(calls.Total < 20, $"{calls}");
         calls.Clear();
         await using (var reader = await store.OpenAsync("ahead/large", etag, None))
         {
             var random = new Random(2);
-            for (var i = 0; i < 200; i++) await CheckAsync(reader, random.Next(bytes.Length - 100_000), random.Next(1, 100_000));
+            for (var i = 0; i < 200; i++)
+                await CheckAsync(reader, random.Next(bytes.Length - 100_000), random.Next(1, 100_000));
         }
         Assert.InRange(calls.Total, 1, 200);
 
@@ -59,7 +61,8 @@ public class BlobReaderTests(Azurite azurite) : IClassFixture<Azurite>
         var store = await StoreAsync("versions");
         var first = await store.WriteBytesAsync("versions/a", Bytes(100), None);
         calls.Clear();
-        await using (var reader = await store.OpenAsync("versions/a", first.ETag, None)) Assert.Equal(0, calls.Total);
+        await using (var reader = await store.OpenAsync("versions/a", first.ETag, None))
+            Assert.Equal(0, calls.Total);
         await azurite.Store().WriteBytesAsync("versions/a", Bytes(50), None);
         await using (var reader = await store.OpenAsync("versions/a", first.ETag, None))
             await Assert.ThrowsAsync<BadInputException>(async () => await reader.ReadAsync(0, new byte[1], None));
@@ -73,7 +76,8 @@ public class BlobReaderTests(Azurite azurite) : IClassFixture<Azurite>
         var store = await StoreAsync("work");
         await store.WriteBytesAsync($"{StorePath.Shards}/0123.bin", Bytes(1000), None);
         calls.Clear();
-        for (var i = 0; i < 3; i++) Assert.Equal(Bytes(1000), await store.ReadBytesAsync($"{StorePath.Shards}/0123.bin", 1000, None));
+        for (var i = 0; i < 3; i++)
+            Assert.Equal(Bytes(1000), await store.ReadBytesAsync($"{StorePath.Shards}/0123.bin", 1000, None));
         Assert.Equal(1, calls.Total);
         // Damaged, say, and made anew.
         await store.WriteBytesAsync($"{StorePath.Shards}/0123.bin", Bytes(500), None);

@@ -8,7 +8,12 @@ namespace Serverless.Core.Tests;
 public class BlobStoreTests(Azurite azurite) : IClassFixture<Azurite>
 {
     private static readonly CancellationToken None = CancellationToken.None;
-    private static readonly NetworkOptions Quick = new() { FirstPause = TimeSpan.FromMilliseconds(5), LongestPause = TimeSpan.FromMilliseconds(50), BreakDuration = TimeSpan.FromMilliseconds(500) };
+    private static readonly NetworkOptions Quick = new()
+    {
+        FirstPause = TimeSpan.FromMilliseconds(5),
+        LongestPause = TimeSpan.FromMilliseconds(50),
+        BreakDuration = TimeSpan.FromMilliseconds(500),
+    };
 
     [Fact]
     public async Task What_is_written_in_blocks_is_read_by_range()
@@ -16,10 +21,15 @@ public class BlobStoreTests(Azurite azurite) : IClassFixture<Azurite>
         var store = await NewAsync("blocks");
         var bytes = new byte[(BlockStream.BlockSize * 2) + 12345];
         new Random(1).NextBytes(bytes);
-        var written = await store.WriteAsync("blocks/a/b.bin", async (stream, token) =>
-        {
-            for (var at = 0; at < bytes.Length; at += 70_001) await stream.WriteAsync(bytes.AsMemory(at, Math.Min(70_001, bytes.Length - at)), token);
-        }, None);
+        var written = await store.WriteAsync(
+            "blocks/a/b.bin",
+            async (stream, token) =>
+            {
+                for (var at = 0; at < bytes.Length; at += 70_001)
+                    await stream.WriteAsync(bytes.AsMemory(at, Math.Min(70_001, bytes.Length - at)), token);
+            },
+            None
+        );
         Assert.Equal(bytes.Length, written.Length);
         Assert.Equal(written, await store.FindAsync("blocks/a/b.bin", None));
         await using var reader = await store.OpenAsync("blocks/a/b.bin", written.ETag, None);
@@ -38,16 +48,25 @@ public class BlobStoreTests(Azurite azurite) : IClassFixture<Azurite>
     public async Task A_write_that_fails_leaves_nothing_and_an_overwritten_blob_is_noticed()
     {
         var store = await NewAsync("whole");
-        await Assert.ThrowsAsync<InvalidOperationException>(() => store.WriteAsync("whole/x", async (stream, token) =>
-        {
-            await stream.WriteAsync(new byte[BlockStream.BlockSize + 1], token);
-            throw new InvalidOperationException();
-        }, None));
+        await Assert.ThrowsAsync<InvalidOperationException>(() =>
+            store.WriteAsync(
+                "whole/x",
+                async (stream, token) =>
+                {
+                    await stream.WriteAsync(new byte[BlockStream.BlockSize + 1], token);
+                    throw new InvalidOperationException();
+                },
+                None
+            )
+        );
         Assert.Null(await store.FindAsync("whole/x", None));
         var first = await store.WriteBytesAsync("whole/y", new byte[] { 1, 2, 3 }, None);
         await using var reader = await store.OpenAsync("whole/y", first.ETag, None);
         await store.WriteBytesAsync("whole/y", new byte[] { 4, 5, 6 }, None);
-        Assert.Contains("changed", (await Assert.ThrowsAsync<BadInputException>(async () => await reader.ReadAsync(0, new byte[3], None))).Message);
+        Assert.Contains(
+            "changed",
+            (await Assert.ThrowsAsync<BadInputException>(async () => await reader.ReadAsync(0, new byte[3], None))).Message
+        );
         await Assert.ThrowsAsync<BadInputException>(() => store.OpenAsync("whole/y", first.ETag, None));
         await Assert.ThrowsAsync<BadInputException>(() => store.OpenAsync("whole/../y", null, None));
     }
@@ -56,11 +75,13 @@ public class BlobStoreTests(Azurite azurite) : IClassFixture<Azurite>
     public async Task Publishing_moves_everything_with_the_report_last()
     {
         var store = await NewAsync("publish");
-        foreach (var name in new[] { "model.onnx", "report.json", "recipe.yaml" }) await store.WriteBytesAsync($"publish/from/{name}", System.Text.Encoding.UTF8.GetBytes(name), None);
+        foreach (var name in new[] { "model.onnx", "report.json", "recipe.yaml" })
+            await store.WriteBytesAsync($"publish/from/{name}", System.Text.Encoding.UTF8.GetBytes(name), None);
         await store.WriteBytesAsync("publish/to/model.onnx", new byte[] { 1 }, None);
         await store.PublishAsync("publish/from", "publish/to", None);
         var left = new List<string>();
-        await foreach (var a in store.ListAsync("publish/", None)) left.Add(a.Path);
+        await foreach (var a in store.ListAsync("publish/", None))
+            left.Add(a.Path);
         Assert.Equal(["publish/to/model.onnx", "publish/to/recipe.yaml", "publish/to/report.json"], left);
         Assert.Equal("model.onnx"u8.ToArray(), await store.ReadBytesAsync("publish/to/model.onnx", 100, None));
     }

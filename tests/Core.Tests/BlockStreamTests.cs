@@ -10,7 +10,12 @@ namespace Serverless.Core.Tests;
 public class BlockStreamTests(Azurite azurite) : IClassFixture<Azurite>
 {
     private static readonly CancellationToken None = CancellationToken.None;
-    private static readonly NetworkOptions Quick = new() { MaxAttempts = 2, FirstPause = TimeSpan.FromMilliseconds(1), LongestPause = TimeSpan.FromMilliseconds(2) };
+    private static readonly NetworkOptions Quick = new()
+    {
+        MaxAttempts = 2,
+        FirstPause = TimeSpan.FromMilliseconds(1),
+        LongestPause = TimeSpan.FromMilliseconds(2),
+    };
 
     [Fact]
     public async Task A_late_block_of_a_content_given_up_does_not_get_into_its_successor()
@@ -20,8 +25,10 @@ public class BlockStreamTests(Azurite azurite) : IClassFixture<Azurite>
         var second = new TaskCompletionSource();
         var store = await StoreAsync(async m =>
         {
-            if (!m.Request.Uri.Query.Contains("comp=block&", StringComparison.Ordinal)) return;
-            if (Interlocked.Increment(ref asked) > 1) second.TrySetResult();
+            if (!m.Request.Uri.Query.Contains("comp=block&", StringComparison.Ordinal))
+                return;
+            if (Interlocked.Increment(ref asked) > 1)
+                second.TrySetResult();
             else
             {
                 await second.Task.WaitAsync(TimeSpan.FromSeconds(20), None);
@@ -31,12 +38,16 @@ public class BlockStreamTests(Azurite azurite) : IClassFixture<Azurite>
         var (old, kept) = (new byte[BlockStream.BlockSize], new byte[BlockStream.BlockSize + 7]);
         Array.Fill(old, (byte)0xAA);
         Array.Fill(kept, (byte)0xBB);
-        await store.WriteAsync("again/late", async (stream, token) =>
-        {
-            await stream.WriteAsync(old, token);
-            stream.SetLength(0);
-            await stream.WriteAsync(kept, token);
-        }, None);
+        await store.WriteAsync(
+            "again/late",
+            async (stream, token) =>
+            {
+                await stream.WriteAsync(old, token);
+                stream.SetLength(0);
+                await stream.WriteAsync(kept, token);
+            },
+            None
+        );
         Assert.Equal(kept, await store.ReadBytesAsync("again/late", 1 << 26, None));
     }
 
@@ -47,22 +58,30 @@ public class BlockStreamTests(Azurite azurite) : IClassFixture<Azurite>
     {
         var failing = true;
         var store = await StoreAsync(m =>
-            failing && m.Request.Uri.Query.Contains("comp=block&", StringComparison.Ordinal) ? throw new RequestFailedException(400, "refused") : Task.CompletedTask);
+            failing && m.Request.Uri.Query.Contains("comp=block&", StringComparison.Ordinal)
+                ? throw new RequestFailedException(400, "refused")
+                : Task.CompletedTask
+        );
         var bytes = new byte[BlockStream.BlockSize + 5];
         new Random(7).NextBytes(bytes);
-        await store.WriteAsync("again/failed", async (stream, token) =>
-        {
-            for (var i = 0; i < times; i++)
+        await store.WriteAsync(
+            "again/failed",
+            async (stream, token) =>
             {
-                await Assert.ThrowsAsync<IOException>(async () =>
+                for (var i = 0; i < times; i++)
                 {
-                    while (true) await stream.WriteAsync(bytes, token);
-                });
-                stream.SetLength(0);
-            }
-            failing = false;
-            await stream.WriteAsync(bytes, token);
-        }, None);
+                    await Assert.ThrowsAsync<IOException>(async () =>
+                    {
+                        while (true)
+                            await stream.WriteAsync(bytes, token);
+                    });
+                    stream.SetLength(0);
+                }
+                failing = false;
+                await stream.WriteAsync(bytes, token);
+            },
+            None
+        );
         Assert.Equal(bytes, await store.ReadBytesAsync("again/failed", 1 << 26, None));
     }
 

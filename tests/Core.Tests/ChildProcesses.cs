@@ -11,13 +11,15 @@ internal static class ChildProcesses
         var found = new List<int>();
         foreach (var folder in Directory.GetDirectories("/proc"))
         {
-            if (!int.TryParse(Path.GetFileName(folder), out var id)) continue;
+            if (!int.TryParse(Path.GetFileName(folder), out var id))
+                continue;
             try
             {
                 // pid (name) state ppid …; the name may hold spaces and brackets.
                 var stat = File.ReadAllText(Path.Combine(folder, "stat"));
                 var fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
-                if (fields[0] != "Z" && int.Parse(fields[1]) == parent) found.Add(id);
+                if (fields[0] != "Z" && int.Parse(fields[1]) == parent)
+                    found.Add(id);
             }
             catch (IOException)
             {
@@ -32,7 +34,8 @@ internal static class ChildProcesses
     {
         while (!parent.HasExited)
         {
-            if (Of(parent.Id) is [var id, ..]) return id;
+            if (Of(parent.Id) is [var id, ..])
+                return id;
             await Task.Delay(5);
         }
         return null;
@@ -41,8 +44,11 @@ internal static class ChildProcesses
     /// <summary>Whether a process is there, running or not yet gone.</summary>
     public static bool IsAlive(int id) => Directory.Exists($"/proc/{id}") && !File.ReadAllText($"/proc/{id}/stat").Contains(") Z ");
 
-    /// <summary>Whether this process ignores a signal, and so those it starts: SIGHUP under nohup, SIGINT and SIGQUIT in a shell's background.</summary>
-    public static bool Ignores(string signal) => Array.IndexOf(["HUP", "INT", "QUIT"], signal) is var bit and >= 0
+    /// <summary>
+    /// Whether this process ignores a signal, and so those it starts: SIGHUP under nohup, SIGINT and SIGQUIT in a shell's background.
+    /// </summary>
+    public static bool Ignores(string signal) =>
+        Array.IndexOf(["HUP", "INT", "QUIT"], signal) is var bit and >= 0
         && File.ReadLines("/proc/self/status").FirstOrDefault(l => l.StartsWith("SigIgn:", StringComparison.Ordinal)) is { } line
         && (Convert.ToUInt64(line[7..].Trim(), 16) >> bit & 1) != 0;
 

@@ -14,7 +14,7 @@ public sealed partial class CountedCalls : HttpPipelinePolicy
 
     public void Clear() => kinds.Clear();
 
-    public override string ToString() => string.Join('\n', kinds.OrderByDescending(k => k.Value).Select(k => $"{k.Value,6} {k.Key}"));
+    public override string ToString() => string.Join('\n', kinds.OrderByDescending(k => k.Value).Select(k => $"{k.Value, 6} {k.Key}"));
 
     public override void Process(HttpMessage message, ReadOnlyMemory<HttpPipelinePolicy> pipeline)
     {

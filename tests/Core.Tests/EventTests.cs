@@ -13,16 +13,44 @@ namespace Serverless.Core.Tests;
 public class EventTests
 {
     private const string Secret = "0123456789abcdef0123456789abcdef";
-    private static readonly NetworkOptions Quick = new() { MaxAttempts = 3, FirstPause = TimeSpan.FromMilliseconds(5), LongestPause = TimeSpan.FromMilliseconds(20), AttemptTimeout = TimeSpan.FromSeconds(5) };
-    private static readonly RunEvent Happened = new(RunEvent.RetrainingRequested, "ocr-0123456789ab", "ocr", "drop/ocr.onnx", new DateTime(2026, 11, 24, 1, 2, 3, DateTimeKind.Utc)) { Student = "work/x/model.onnx", Loss = 0.1, Round = 1 };
+    private static readonly NetworkOptions Quick = new()
+    {
+        MaxAttempts = 3,
+        FirstPause = TimeSpan.FromMilliseconds(5),
+        LongestPause = TimeSpan.FromMilliseconds(20),
+        AttemptTimeout = TimeSpan.FromSeconds(5),
+    };
+    private static readonly RunEvent Happened = new(
+        RunEvent.RetrainingRequested,
+        "ocr-0123456789ab",
+        "ocr",
+        "drop/ocr.onnx",
+        new DateTime(2026, 11, 24, 1, 2, 3, DateTimeKind.Utc)
+    )
+    {
+        Student = "work/x/model.onnx",
+        Loss = 0.1,
+        Round = 1,
+    };
 
     [Fact]
     public void The_signature_is_that_of_the_test_vector()
     {
         // printf '1700000000.{"model":"retrained/m.onnx"}' | openssl dgst -sha256 -hmac 0123456789abcdef0123456789abcdef
         var body = """{"model":"retrained/m.onnx"}"""u8.ToArray();
-        Assert.Equal("v1=894df4553c9f752d31c7d2396bdb74fc9ad4e76a17a315dff88f76a55c531656", WebhookSignature.Sign(Secret, 1700000000, body));
-        Assert.Null(WebhookSignature.WhyRefused(Secret, "1700000000", WebhookSignature.Sign(Secret, 1700000000, body), body, DateTimeOffset.FromUnixTimeSeconds(1700000299)));
+        Assert.Equal(
+            "v1=894df4553c9f752d31c7d2396bdb74fc9ad4e76a17a315dff88f76a55c531656",
+            WebhookSignature.Sign(Secret, 1700000000, body)
+        );
+        Assert.Null(
+            WebhookSignature.WhyRefused(
+                Secret,
+                "1700000000",
+                WebhookSignature.Sign(Secret, 1700000000, body),
+                body,
+                DateTimeOffset.FromUnixTimeSeconds(1700000299)
+            )
+        );
     }
 
     [Theory]
@@ -50,7 +78,9 @@ public class EventTests
     public async Task A_hook_is_taken_once_and_starts_the_model_with_its_predecessors_recipe()
     {
         using var folder = new Folder();
-        var store = new FolderStore(new[] { "drop", "retrained", "work", "compressed" }.ToDictionary(c => c, c => Path.Combine(folder.Path, c)));
+        var store = new FolderStore(
+            new[] { "drop", "retrained", "work", "compressed" }.ToDictionary(c => c, c => Path.Combine(folder.Path, c))
+        );
         folder.Write("retrained/m.onnx", [1, 2, 3]);
         var recipe = folder.Write("compressed/m/m-0123456789ab/recipe.yaml", "version: 1\npreset: int4\n"u8.ToArray());
         var now = DateTimeOffset.UtcNow;
@@ -59,24 +89,55 @@ public class EventTests
         var decision = await Intake.OfHookAsync(store, Secret, $"{now.ToUnixTimeSeconds()}", signature, body, now, default);
         Assert.Equal(("retrained/m.onnx", "compressed/m/m-0123456789ab"), (decision.Start!.Model, decision.Start.Predecessor));
         Assert.Equal("acted", await decision.CarryOutAsync(store, _ => Task.FromResult("acted"), default));
-        Assert.Contains("already", (await Assert.ThrowsAsync<UnauthorizedAccessException>(() => Intake.OfHookAsync(store, Secret, $"{now.ToUnixTimeSeconds()}", signature, body, now, default))).Message);
+        Assert.Contains(
+            "already",
+            (
+                await Assert.ThrowsAsync<UnauthorizedAccessException>(() =>
+                    Intake.OfHookAsync(store, Secret, $"{now.ToUnixTimeSeconds()}", signature, body, now, default)
+                )
+            ).Message
+        );
         // Another recipe is another run.
         File.WriteAllText(recipe, "version: 1\npreset: int8\n#\n");
-        Assert.NotEqual(decision.Start.RunId, (await DropRequest.OfAsync(store, "retrained/m.onnx", "compressed/m/m-0123456789ab", default))!.RunId);
+        Assert.NotEqual(
+            decision.Start.RunId,
+            (await DropRequest.OfAsync(store, "retrained/m.onnx", "compressed/m/m-0123456789ab", default))!.RunId
+        );
         var waiting = await HookAsync("""{"model": "retrained/m.onnx", "run": "m-0123456789ab"}""");
         Assert.Equal(("m-0123456789ab", "retrained"), (waiting.Raise!.RunId, waiting.Raise.Name));
-        foreach (var wrong in new[] { """{"model": "drop/m.onnx"}""", """{"model": "retrained/../drop/m.onnx"}""", """{"model": "retrained/none.onnx"}""", "[]", "null", """{"model": "retrained/m.onnx", "predecessor": "../../x"}""", """{"model": "retrained/m.onnx", "predecessor": "m-000000000000"}""" })
+        foreach (
+            var wrong in new[]
+            {
+                """{"model": "drop/m.onnx"}""",
+                """{"model": "retrained/../drop/m.onnx"}""",
+                """{"model": "retrained/none.onnx"}""",
+                "[]",
+                "null",
+                """{"model": "retrained/m.onnx", "predecessor": "../../x"}""",
+                """{"model": "retrained/m.onnx", "predecessor": "m-000000000000"}""",
+            }
+        )
             await Assert.ThrowsAsync<BadInputException>(() => HookAsync(wrong));
 
-        Task<IntakeDecision> HookAsync(string json) => Intake.OfHookAsync(
-            store, Secret, $"{now.ToUnixTimeSeconds()}", WebhookSignature.Sign(Secret, now.ToUnixTimeSeconds(), Encoding.UTF8.GetBytes(json)), Encoding.UTF8.GetBytes(json), now, default);
+        Task<IntakeDecision> HookAsync(string json) =>
+            Intake.OfHookAsync(
+                store,
+                Secret,
+                $"{now.ToUnixTimeSeconds()}",
+                WebhookSignature.Sign(Secret, now.ToUnixTimeSeconds(), Encoding.UTF8.GetBytes(json)),
+                Encoding.UTF8.GetBytes(json),
+                now,
+                default
+            );
     }
 
     [Fact]
     public async Task Events_of_Event_Grid_say_what_was_dropped_or_registered()
     {
         using var folder = new Folder();
-        var store = new FolderStore(new[] { "drop", "retrained", "work", "compressed" }.ToDictionary(c => c, c => Path.Combine(folder.Path, c)));
+        var store = new FolderStore(
+            new[] { "drop", "retrained", "work", "compressed" }.ToDictionary(c => c, c => Path.Combine(folder.Path, c))
+        );
         folder.Write("drop/single.onnx", [1]);
         folder.Write("drop/many/a.onnx", [1]);
         folder.Write("drop/many/weights.bin", [1]);
@@ -86,23 +147,65 @@ public class EventTests
         Assert.Equal("drop/single.onnx", single.Start!.Model);
         Assert.StartsWith("single-", single.Start.RunId);
         // Any file of a folder means the folder; the same state is the same run, however it is told.
-        var ids = new[] { Blob("drop", "many/a.onnx"), Blob("drop", "many/weights.bin"), CloudBlob("drop", "many/weights.bin"), $"[{Blob("drop", "many/a.onnx")}]" }.Select(e => Intake.OfEventAsync(store, e, default).Result.Start!.RunId).ToList();
+        var ids = new[]
+        {
+            Blob("drop", "many/a.onnx"),
+            Blob("drop", "many/weights.bin"),
+            CloudBlob("drop", "many/weights.bin"),
+            $"[{Blob("drop", "many/a.onnx")}]",
+        }
+            .Select(e => Intake.OfEventAsync(store, e, default).Result.Start!.RunId)
+            .ToList();
         Assert.Single(ids.Distinct());
         folder.Write("drop/many/recipe.yaml", [1]);
         Assert.NotEqual(ids[0], (await Intake.OfEventAsync(store, Blob("drop", "many/a.onnx"), default)).Start!.RunId);
         Assert.Equal(IntakeDecision.Nothing, await Intake.OfEventAsync(store, Blob("drop", "nothing/here.bin"), default));
         Assert.Equal(IntakeDecision.Nothing, await Intake.OfEventAsync(store, Blob("compressed", "single/x/model.onnx"), default));
-        Assert.Equal(IntakeDecision.Nothing, await Intake.OfEventAsync(store, """{"type": "Microsoft.Storage.BlobDeleted", "subject": "x"}""", default));
-        var registered = """{"eventType": "Microsoft.MachineLearningServices.ModelRegistered", "subject": "models/m:2", "data": {"modelName": "m", "modelVersion": "2", "modelTags": {"serverless-model": "retrained/r.onnx"}, "modelProperties": {}}}""";
+        Assert.Equal(
+            IntakeDecision.Nothing,
+            await Intake.OfEventAsync(store, """{"type": "Microsoft.Storage.BlobDeleted", "subject": "x"}""", default)
+        );
+        var registered =
+            """{"eventType": "Microsoft.MachineLearningServices.ModelRegistered", "subject": "models/m:2", "data": {"modelName": "m", "modelVersion": "2", "modelTags": {"serverless-model": "retrained/r.onnx"}, "modelProperties": {}}}""";
         Assert.Equal("retrained/r.onnx", (await Intake.OfEventAsync(store, registered, default)).Start!.Model);
-        Assert.Equal(IntakeDecision.Nothing, await Intake.OfEventAsync(store, registered.Replace("serverless-model", "other", StringComparison.Ordinal), default));
-        var ours = """{"specversion": "1.0", "type": "serverless.model.retrained", "source": "/x", "id": "1", "data": {"model": "retrained/r.onnx", "run": "r-1"}}""";
+        Assert.Equal(
+            IntakeDecision.Nothing,
+            await Intake.OfEventAsync(store, registered.Replace("serverless-model", "other", StringComparison.Ordinal), default)
+        );
+        var ours =
+            """{"specversion": "1.0", "type": "serverless.model.retrained", "source": "/x", "id": "1", "data": {"model": "retrained/r.onnx", "run": "r-1"}}""";
         Assert.Equal("r-1", (await Intake.OfEventAsync(store, ours, default)).Raise!.RunId);
-        foreach (var wrong in new[] { "", "{", "3", """{"type": "Microsoft.Storage.BlobCreated"}""", """{"type": "serverless.model.retrained", "data": {}}""", """{"type": "serverless.model.retrained", "data": {"model": "drop/x"}}""" })
+        foreach (
+            var wrong in new[]
+            {
+                "",
+                "{",
+                "3",
+                """{"type": "Microsoft.Storage.BlobCreated"}""",
+                """{"type": "serverless.model.retrained", "data": {}}""",
+                """{"type": "serverless.model.retrained", "data": {"model": "drop/x"}}""",
+            }
+        )
             await Assert.ThrowsAsync<BadInputException>(() => Intake.OfEventAsync(store, wrong, default));
 
-        static string Blob(string container, string blob) => JsonSerializer.Serialize(new { eventType = "Microsoft.Storage.BlobCreated", subject = $"/blobServices/default/containers/{container}/blobs/{blob}", data = new { eTag = "0x1" } });
-        static string CloudBlob(string container, string blob) => JsonSerializer.Serialize(new { specversion = "1.0", type = "Microsoft.Storage.BlobCreated", subject = $"/blobServices/default/containers/{container}/blobs/{blob}" });
+        static string Blob(string container, string blob) =>
+            JsonSerializer.Serialize(
+                new
+                {
+                    eventType = "Microsoft.Storage.BlobCreated",
+                    subject = $"/blobServices/default/containers/{container}/blobs/{blob}",
+                    data = new { eTag = "0x1" },
+                }
+            );
+        static string CloudBlob(string container, string blob) =>
+            JsonSerializer.Serialize(
+                new
+                {
+                    specversion = "1.0",
+                    type = "Microsoft.Storage.BlobCreated",
+                    subject = $"/blobServices/default/containers/{container}/blobs/{blob}",
+                }
+            );
     }
 
     [Fact]
@@ -113,10 +216,21 @@ public class EventTests
         Assert.Empty(await sender.SendAsync(Happened, default));
         Assert.Equal(2, listener.Requests.Count);
         var (headers, body) = listener.Requests[1];
-        Assert.Null(WebhookSignature.WhyRefused(Secret, headers[WebhookSignature.TimestampHeader], headers[WebhookSignature.SignatureHeader], body, DateTimeOffset.UtcNow));
+        Assert.Null(
+            WebhookSignature.WhyRefused(
+                Secret,
+                headers[WebhookSignature.TimestampHeader],
+                headers[WebhookSignature.SignatureHeader],
+                body,
+                DateTimeOffset.UtcNow
+            )
+        );
         Assert.StartsWith("application/cloudevents+json", headers["Content-Type"]);
         var parsed = Azure.Messaging.CloudEvent.Parse(BinaryData.FromBytes(body))!;
-        Assert.Equal((RunEvent.RetrainingRequested, "/serverless/runs/ocr-0123456789ab", "ocr-0123456789ab/serverless.run.retraining-requested/1"), (parsed.Type, parsed.Source, parsed.Id));
+        Assert.Equal(
+            (RunEvent.RetrainingRequested, "/serverless/runs/ocr-0123456789ab", "ocr-0123456789ab/serverless.run.retraining-requested/1"),
+            (parsed.Type, parsed.Source, parsed.Id)
+        );
         Assert.Equal("work/x/model.onnx", JsonDocument.Parse(parsed.Data!).RootElement.GetProperty("student").GetString());
         using var gone = new Receiver(410);
         using var other = new EventSender(new EventSettings(null, [gone.Address], Secret, AllowPrivate: true), Quick);
@@ -128,13 +242,33 @@ public class EventTests
     public async Task A_webhook_into_a_private_network_is_refused_unless_allowed()
     {
         using var listener = new Receiver(200);
-        using var sender = new EventSender(new EventSettings(null, [listener.Address, new Uri($"http://localhost:{listener.Address.Port}/")], Secret, AllowPrivate: false), Quick);
+        using var sender = new EventSender(
+            new EventSettings(null, [listener.Address, new Uri($"http://localhost:{listener.Address.Port}/")], Secret, AllowPrivate: false),
+            Quick
+        );
         var failures = await sender.SendAsync(Happened, default);
         Assert.Equal(2, failures.Count);
         Assert.All(failures, f => Assert.Contains("private network", f));
         Assert.Empty(listener.Requests);
-        Assert.Throws<BadInputException>(() => EventSettings.Read(n => n switch { "SERVERLESS_WEBHOOKS" => "http://example.com", "SERVERLESS_HOOK_SECRET" => Secret, _ => null }));
-        Assert.Throws<BadInputException>(() => EventSettings.Read(n => n switch { "SERVERLESS_WEBHOOKS" => "https://example.com", _ => null }));
+        Assert.Throws<BadInputException>(() =>
+            EventSettings.Read(n =>
+                n switch
+                {
+                    "SERVERLESS_WEBHOOKS" => "http://example.com",
+                    "SERVERLESS_HOOK_SECRET" => Secret,
+                    _ => null,
+                }
+            )
+        );
+        Assert.Throws<BadInputException>(() =>
+            EventSettings.Read(n =>
+                n switch
+                {
+                    "SERVERLESS_WEBHOOKS" => "https://example.com",
+                    _ => null,
+                }
+            )
+        );
         Assert.Throws<BadInputException>(() => EventSettings.Read(n => n == "SERVERLESS_EVENT_TOPIC" ? "ftp://x" : null));
     }
 
@@ -142,21 +276,33 @@ public class EventTests
     public async Task A_hook_that_failed_may_come_again_as_it_is_and_is_carried_out_once()
     {
         using var folder = new Folder();
-        var store = new FolderStore(new[] { "drop", "retrained", "work", "compressed" }.ToDictionary(c => c, c => Path.Combine(folder.Path, c)));
+        var store = new FolderStore(
+            new[] { "drop", "retrained", "work", "compressed" }.ToDictionary(c => c, c => Path.Combine(folder.Path, c))
+        );
         var now = DateTimeOffset.UtcNow;
         var body = """{"model": "retrained/m.onnx", "run": "m-0123456789ab"}"""u8.ToArray();
         // The model is not there yet: refused, and with the very same request taken once it is.
         await Assert.ThrowsAsync<BadInputException>(() => DecideAsync());
         folder.Write("retrained/m.onnx", [1, 2, 3]);
         var failing = await DecideAsync();
-        await Assert.ThrowsAsync<IOException>(() => failing.CarryOutAsync<string>(store, _ => throw new IOException("the engine is away"), default));
+        await Assert.ThrowsAsync<IOException>(() =>
+            failing.CarryOutAsync<string>(store, _ => throw new IOException("the engine is away"), default)
+        );
         var again = await DecideAsync();
         // Two at the same moment: both raise the event, and the run takes it once.
         var atOnce = await DecideAsync();
         var run = new TakenRequests();
         var raised = new List<string>();
         foreach (var decision in new[] { again, atOnce })
-            await decision.CarryOutAsync(store, _ => { raised.Add(decision.Raise!.Payload); return Task.FromResult(true); }, default);
+            await decision.CarryOutAsync(
+                store,
+                _ =>
+                {
+                    raised.Add(decision.Raise!.Payload);
+                    return Task.FromResult(true);
+                },
+                default
+            );
         Assert.Equal([true, false], raised.Select(run.Take));
         Assert.Equal("retrained/m.onnx", RetrainedModel.Read(raised[0]));
         Assert.Contains("already", (await Assert.ThrowsAsync<UnauthorizedAccessException>(() => DecideAsync())).Message);
@@ -164,8 +310,16 @@ public class EventTests
         Assert.True(run.Take((await DecideAsync(1)).Raise!.Payload));
         Assert.All(new[] { "{}", "{}", "", "[]", """{"request": 1}""", """{"request": "\ud800"}""" }, p => Assert.True(run.Take(p)));
 
-        Task<IntakeDecision> DecideAsync(int later = 0) => Intake.OfHookAsync(
-            store, Secret, $"{now.ToUnixTimeSeconds() + later}", WebhookSignature.Sign(Secret, now.ToUnixTimeSeconds() + later, body), body, now, default);
+        Task<IntakeDecision> DecideAsync(int later = 0) =>
+            Intake.OfHookAsync(
+                store,
+                Secret,
+                $"{now.ToUnixTimeSeconds() + later}",
+                WebhookSignature.Sign(Secret, now.ToUnixTimeSeconds() + later, body),
+                body,
+                now,
+                default
+            );
     }
 
     [Fact]
@@ -180,11 +334,17 @@ public class EventTests
         folder.Write("drop/fine/x.onnx", [1]);
         folder.Write("drop/fine/parts/y.onnx", [1]);
         var deep = await Assert.ThrowsAsync<BadInputException>(() => Intake.OfEventAsync(store, Event("deep/a/b/m.onnx"), default));
-        Assert.Equal("drop/deep/a/b/m.onnx: the model lies too deep to be a drop; put it at drop/m.onnx or drop/deep/m.onnx, with the files that it names beside it.", deep.Message);
+        Assert.Equal(
+            "drop/deep/a/b/m.onnx: the model lies too deep to be a drop; put it at drop/m.onnx or drop/deep/m.onnx, with the files that it names beside it.",
+            deep.Message
+        );
         var two = await Assert.ThrowsAsync<BadInputException>(() => Intake.OfEventAsync(store, Event("two/b.onnx"), default));
         Assert.StartsWith("drop/two: the folder holds 2 .onnx files (a.onnx, b.onnx)", two.Message);
         await Assert.ThrowsAsync<BadInputException>(() => Intake.OfEventAsync(store, Event("two/b.onnx"), default));
-        var errors = Directory.GetFiles(Path.Combine(folder.Path, "failed"), "error.json", SearchOption.AllDirectories).Order(StringComparer.Ordinal).ToList();
+        var errors = Directory
+            .GetFiles(Path.Combine(folder.Path, "failed"), "error.json", SearchOption.AllDirectories)
+            .Order(StringComparer.Ordinal)
+            .ToList();
         Assert.Equal(2, errors.Count);
         Assert.Contains("/failed/deep/deep-", errors[0]);
         Assert.Equal(deep.Message, JsonDocument.Parse(File.ReadAllBytes(errors[0])).RootElement.GetProperty("error").GetString());
@@ -194,7 +354,10 @@ public class EventTests
         Assert.Equal(["drop/fine/x.onnx"], listing.Drops.Select(d => d.Model));
         Assert.Equal(["drop/deep", "drop/two"], listing.Misplaced.Select(m => m.Root));
 
-        static string Event(string blob) => JsonSerializer.Serialize(new { type = "Microsoft.Storage.BlobCreated", subject = $"/blobServices/default/containers/drop/blobs/{blob}" });
+        static string Event(string blob) =>
+            JsonSerializer.Serialize(
+                new { type = "Microsoft.Storage.BlobCreated", subject = $"/blobServices/default/containers/drop/blobs/{blob}" }
+            );
     }
 
     [Fact]
@@ -205,13 +368,39 @@ public class EventTests
         var address = new Uri($"http://user:{hidden}@127.0.0.1:{gone.Address.Port}/hooks/{hidden}?code={hidden}");
         var settings = new EventSettings(null, [address], Secret, AllowPrivate: true);
         using var sender = new EventSender(settings, Quick);
-        Assert.Equal($"http://127.0.0.1:{gone.Address.Port} was not told of {Happened.Type}: it answered 410", Assert.Single(await sender.SendAsync(Happened, default)));
-        foreach (var wrong in new[] { $"http://user:{hidden}@example.com/{hidden}?sig={hidden}", $"ftp://user:{hidden}@example.com", $"{hidden}@nowhere" })
-            Assert.DoesNotContain(hidden, Assert.Throws<BadInputException>(() => EventSettings.Read(n => n switch { "SERVERLESS_WEBHOOKS" => wrong, "SERVERLESS_HOOK_SECRET" => Secret, _ => null })).Message);
+        Assert.Equal(
+            $"http://127.0.0.1:{gone.Address.Port} was not told of {Happened.Type}: it answered 410",
+            Assert.Single(await sender.SendAsync(Happened, default))
+        );
+        foreach (
+            var wrong in new[]
+            {
+                $"http://user:{hidden}@example.com/{hidden}?sig={hidden}",
+                $"ftp://user:{hidden}@example.com",
+                $"{hidden}@nowhere",
+            }
+        )
+            Assert.DoesNotContain(
+                hidden,
+                Assert
+                    .Throws<BadInputException>(() =>
+                        EventSettings.Read(n =>
+                            n switch
+                            {
+                                "SERVERLESS_WEBHOOKS" => wrong,
+                                "SERVERLESS_HOOK_SECRET" => Secret,
+                                _ => null,
+                            }
+                        )
+                    )
+                    .Message
+            );
         Assert.DoesNotContain(hidden, $"{settings}");
         Assert.DoesNotContain(Secret, $"{settings}");
         Assert.DoesNotContain(hidden, $"{StoreSpec.Of($"AccountName=a;AccountKey={hidden}")}");
-        Assert.Throws<BadInputException>(() => IncomingEvent.Read("""{"type": "serverless.model.retrained", "data": {"model": "\ud800"}}"""));
+        Assert.Throws<BadInputException>(() =>
+            IncomingEvent.Read("""{"type": "serverless.model.retrained", "data": {"model": "\ud800"}}""")
+        );
     }
 
     [Theory]
@@ -265,7 +454,8 @@ public class EventTests
     [InlineData("198.19.0.1", false)]
     [InlineData("255.255.255.255", false)]
     [InlineData("239.1.1.1", false)]
-    public void Private_addresses_are_told_from_public_ones(string address, bool isPublic) => Assert.Equal(isPublic, PublicAddress.Is(IPAddress.Parse(address)));
+    public void Private_addresses_are_told_from_public_ones(string address, bool isPublic) =>
+        Assert.Equal(isPublic, PublicAddress.Is(IPAddress.Parse(address)));
 
     private sealed class Receiver : IDisposable
     {

@@ -22,14 +22,19 @@ internal sealed class Faults(double share, bool hangs = false) : HttpPipelinePol
         {
             Calls++;
             kind = random.NextDouble() < share ? random.Next(hangs ? 4 : 3) : -1;
-            if (kind >= 0) Injected++;
+            if (kind >= 0)
+                Injected++;
         }
-        if (kind == 0) throw new RequestFailedException(503, "Server Busy");
-        if (kind == 1) throw new HttpRequestException("The connection was cut.");
-        if (kind == 3) await Task.Delay(Timeout.Infinite, message.CancellationToken);
+        if (kind == 0)
+            throw new RequestFailedException(503, "Server Busy");
+        if (kind == 1)
+            throw new HttpRequestException("The connection was cut.");
+        if (kind == 3)
+            await Task.Delay(Timeout.Infinite, message.CancellationToken);
         await ProcessNextAsync(message, pipeline);
         // The call was done, and its answer lost.
-        if (kind == 2) throw new IOException("The connection was cut after the call.");
+        if (kind == 2)
+            throw new IOException("The connection was cut after the call.");
     }
 
     public override void Process(HttpMessage message, ReadOnlyMemory<HttpPipelinePolicy> pipeline) => ProcessNext(message, pipeline);

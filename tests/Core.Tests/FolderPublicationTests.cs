@@ -23,11 +23,13 @@ public class FolderPublicationTests
                 var model = File.ReadAllBytes(Path.Combine(to, "model.onnx"));
                 var report = File.ReadAllText(Path.Combine(to, "report.json"));
                 var again = File.ReadAllBytes(Path.Combine(to, "model.onnx"));
-                if (model.AsSpan().SequenceEqual(again)) Assert.Contains($"\"after\":{model.Length}", report);
+                if (model.AsSpan().SequenceEqual(again))
+                    Assert.Contains($"\"after\":{model.Length}", report);
             }
             return looks;
         });
-        for (var i = 1; i <= 60; i++) await PublishAsync(folder, store, i);
+        for (var i = 1; i <= 60; i++)
+            await PublishAsync(folder, store, i);
         await ended.CancelAsync();
         Assert.True(await looking > 10);
         Assert.Equal(["model.onnx", "report.json"], Names(to));
@@ -77,25 +79,34 @@ public class FolderPublicationTests
         {
             folder.Write("from/model.onnx", new byte[length]);
             folder.Write("from/report.json", Report(length));
-            if (length == 3) folder.Write("from/model.onnx.data", []);
+            if (length == 3)
+                folder.Write("from/model.onnx.data", []);
             Directory.CreateDirectory(Path.Combine(folder.Path, "to"));
             InPlacePublication.Publish(Path.Combine(folder.Path, "from"), Path.Combine(folder.Path, "to"), default);
-            Assert.Equal(length == 3 ? ["model.onnx", "model.onnx.data", "report.json"]
-                : ["model.onnx", "report.json"], Names(Path.Combine(folder.Path, "to")));
+            Assert.Equal(
+                length == 3 ? ["model.onnx", "model.onnx.data", "report.json"] : ["model.onnx", "report.json"],
+                Names(Path.Combine(folder.Path, "to"))
+            );
             Directory.Delete(Path.Combine(folder.Path, "from"), recursive: true);
         }
         folder.Write("to/notes.txt", [1]);
         folder.Write("from/model.onnx", [1]);
-        Assert.Contains("notes.txt",
-            Assert.Throws<BadInputException>(() => InPlacePublication.Publish(Path.Combine(folder.Path, "from"),
-                Path.Combine(folder.Path, "to"), default)).Message);
+        Assert.Contains(
+            "notes.txt",
+            Assert
+                .Throws<BadInputException>(() =>
+                    InPlacePublication.Publish(Path.Combine(folder.Path, "from"), Path.Combine(folder.Path, "to"), default)
+                )
+                .Message
+        );
         Assert.Equal(5, new FileInfo(Path.Combine(folder.Path, "to", "model.onnx")).Length);
     }
 
     [Fact]
     public async Task The_folder_that_is_replaced_keeps_its_permissions()
     {
-        if (OperatingSystem.IsWindows()) return;
+        if (OperatingSystem.IsWindows())
+            return;
         using var folder = new Folder();
         var to = Directory.CreateDirectory(Path.Combine(folder.Path, "out")).FullName;
         const UnixFileMode Mode = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.SetGroup;
@@ -113,7 +124,11 @@ public class FolderPublicationTests
     [InlineData("report.json", "{}", "no run's")]
     [InlineData("report.json", "[", "no run's")]
     [InlineData("report.json", """{"runId":"r-1","files":[{"name":"model.onnx","bytes":3}]}""", "'recipe.yaml', which changed")]
-    [InlineData("report.json", """{"runId":"r-1","files":[{"name":"model.onnx","bytes":3},{"name":"recipe.yaml","bytes":2,"sha256":"00"}]}""", "'recipe.yaml', which changed")]
+    [InlineData(
+        "report.json",
+        """{"runId":"r-1","files":[{"name":"model.onnx","bytes":3},{"name":"recipe.yaml","bytes":2,"sha256":"00"}]}""",
+        "'recipe.yaml', which changed"
+    )]
     public void A_folder_is_ours_only_as_it_was_published(string file, string text, string why)
     {
         using var folder = new Folder();

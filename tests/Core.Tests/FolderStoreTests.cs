@@ -17,11 +17,17 @@ public class FolderStoreTests
         Directory.CreateDirectory(Path.Combine(folder.Path, "drop", "sub"));
         var targets = new Dictionary<string, string>
         {
-            ["there"] = secret, ["absent"] = "/nowhere/at/all", ["relative"] = "../outside/secret.bin",
-                ["folder"] = Path.Combine(folder.Path, "outside"), ["above"] = "sub/../../outside/secret.bin",
-            ["device"] = "/dev/zero", ["m.onnx"] = secret, ["chain"] = "there",
+            ["there"] = secret,
+            ["absent"] = "/nowhere/at/all",
+            ["relative"] = "../outside/secret.bin",
+            ["folder"] = Path.Combine(folder.Path, "outside"),
+            ["above"] = "sub/../../outside/secret.bin",
+            ["device"] = "/dev/zero",
+            ["m.onnx"] = secret,
+            ["chain"] = "there",
         };
-        foreach (var (name, target) in targets) File.CreateSymbolicLink(Path.Combine(folder.Path, "drop", name), target);
+        foreach (var (name, target) in targets)
+            File.CreateSymbolicLink(Path.Combine(folder.Path, "drop", name), target);
         var store = Store(folder);
         foreach (var name in targets.Keys.Append("folder/secret.bin"))
         {
@@ -40,11 +46,18 @@ public class FolderStoreTests
     {
         using var folder = new Folder();
         folder.Write("drop/sub/data.bin", new byte[7]);
-        foreach (var (name, target) in new[]
-        {
-            ("inside", "sub/data.bin"), ("absolute", Path.Combine(folder.Path, "drop", "sub", "data.bin")),
-                ("dots", "./sub/../sub/data.bin"), ("gone", "sub/none"), ("round", "about"), ("about", "round"), ("self", "."),
-        })
+        foreach (
+            var (name, target) in new[]
+            {
+                ("inside", "sub/data.bin"),
+                ("absolute", Path.Combine(folder.Path, "drop", "sub", "data.bin")),
+                ("dots", "./sub/../sub/data.bin"),
+                ("gone", "sub/none"),
+                ("round", "about"),
+                ("about", "round"),
+                ("self", "."),
+            }
+        )
             File.CreateSymbolicLink(Path.Combine(folder.Path, "drop", name), target);
         var store = Store(folder);
         foreach (var name in new[] { "inside", "absolute", "dots", "self/self/inside" })
@@ -53,10 +66,14 @@ public class FolderStoreTests
             await using var reader = await store.OpenAsync($"drop/{name}", null, default);
         }
         Assert.Null(await store.FindAsync("drop/gone", default));
-        Assert.Contains("round in a circle",
-            (await Assert.ThrowsAsync<BadInputException>(() => store.FindAsync("drop/round", default))).Message);
-        Assert.Equal(["absolute", "dots", "inside", "sub/data.bin"], (await store.ListAsync("drop/", default).ToListAsync())
-            .Select(a => a.Path[5..]));
+        Assert.Contains(
+            "round in a circle",
+            (await Assert.ThrowsAsync<BadInputException>(() => store.FindAsync("drop/round", default))).Message
+        );
+        Assert.Equal(
+            ["absolute", "dots", "inside", "sub/data.bin"],
+            (await store.ListAsync("drop/", default).ToListAsync()).Select(a => a.Path[5..])
+        );
     }
 
     [Fact]
@@ -65,13 +82,18 @@ public class FolderStoreTests
         using var folder = new Folder();
         var outside = folder.Write("outside/blob", new byte[3]);
         Directory.CreateDirectory(Path.Combine(folder.Path, "drop"));
-        foreach (var name in new[] { "named.onnx", "other.onnx" }) File.CreateSymbolicLink(Path.Combine(folder.Path, "drop", name),
-            outside);
-        var spec = new StoreSpec(new Dictionary<string,
-            string> { ["drop"] = Path.Combine(folder.Path, "drop") }) { Followed = ["drop/named.onnx"] };
-        var store = System.Text.Json.JsonSerializer.Deserialize<StoreSpec>(System.Text.Json.JsonSerializer.Serialize(spec, Json.Options),
-            Json.Options)!.With(("work", folder.Path)).Open();
-        await using (var reader = await store.OpenAsync("drop/named.onnx", null, default)) Assert.Equal(3, reader.Artifact.Length);
+        foreach (var name in new[] { "named.onnx", "other.onnx" })
+            File.CreateSymbolicLink(Path.Combine(folder.Path, "drop", name), outside);
+        var spec = new StoreSpec(new Dictionary<string, string> { ["drop"] = Path.Combine(folder.Path, "drop") })
+        {
+            Followed = ["drop/named.onnx"],
+        };
+        var store = System
+            .Text.Json.JsonSerializer.Deserialize<StoreSpec>(System.Text.Json.JsonSerializer.Serialize(spec, Json.Options), Json.Options)!
+            .With(("work", folder.Path))
+            .Open();
+        await using (var reader = await store.OpenAsync("drop/named.onnx", null, default))
+            Assert.Equal(3, reader.Artifact.Length);
         await Assert.ThrowsAsync<BadInputException>(() => store.OpenAsync("drop/other.onnx", null, default));
     }
 
@@ -81,7 +103,8 @@ public class FolderStoreTests
         Assert.SkipUnless(OperatingSystem.IsLinux(), "Needs mkfifo.");
         using var folder = new Folder();
         folder.Write("drop/m.onnx", new byte[3]);
-        using (var make = Process.Start("mkfifo", [Path.Combine(folder.Path, "drop", "pipe")])) await make.WaitForExitAsync();
+        using (var make = Process.Start("mkfifo", [Path.Combine(folder.Path, "drop", "pipe")]))
+            await make.WaitForExitAsync();
         using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         socket.Bind(new UnixDomainSocketEndPoint(Path.Combine(folder.Path, "drop", "sock")));
         var store = new FolderStore(new Dictionary<string, string> { ["drop"] = Path.Combine(folder.Path, "drop"), ["dev"] = "/dev" });

@@ -16,8 +16,20 @@ public class FunctionExpansionTests
     {
         using var folder = new Folder();
         folder.Write("m.onnx", Nested(doublings, doublings));
-        if (fits) Assert.Equal(doublings, (await ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", CancellationToken.None)).Model.Functions.Count);
-        else Assert.Contains("expand to more than", (await Assert.ThrowsAsync<BadInputException>(() => ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", CancellationToken.None))).Message);
+        if (fits)
+            Assert.Equal(
+                doublings,
+                (await ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", CancellationToken.None)).Model.Functions.Count
+            );
+        else
+            Assert.Contains(
+                "expand to more than",
+                (
+                    await Assert.ThrowsAsync<BadInputException>(() =>
+                        ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", CancellationToken.None)
+                    )
+                ).Message
+            );
     }
 
     [Fact]
@@ -25,16 +37,30 @@ public class FunctionExpansionTests
     {
         using var folder = new Folder();
         folder.Write("m.onnx", Nested(4, 1));
-        Assert.Contains("calls itself", (await Assert.ThrowsAsync<BadInputException>(() => ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", CancellationToken.None))).Message);
+        Assert.Contains(
+            "calls itself",
+            (
+                await Assert.ThrowsAsync<BadInputException>(() =>
+                    ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", CancellationToken.None)
+                )
+            ).Message
+        );
     }
 
     // Each function calls the next one twice; the last calls the one of the given number.
     private static ModelProto Nested(int count, int last)
     {
-        var model = Model(17, "f").Input("x", DataType.Float, 1, 16).Weight("w", 16, 16).With(Node("MatMul", ["x", "w"], ["m"]), Node("f:f0", ["m"], ["y"])).Output("y");
+        var model = Model(17, "f")
+            .Input("x", DataType.Float, 1, 16)
+            .Weight("w", 16, 16)
+            .With(Node("MatMul", ["x", "w"], ["m"]), Node("f:f0", ["m"], ["y"]))
+            .Output("y");
         for (var i = 0; i < count; i++)
         {
-            var next = i + 1 < count ? $"f:f{i + 1}" : last < count ? $"f:f{last}" : "Relu";
+            var next =
+                i + 1 < count ? $"f:f{i + 1}"
+                : last < count ? $"f:f{last}"
+                : "Relu";
             var function = new FunctionProto { Name = $"f{i}", Domain = "f" };
             function.OpsetImport.AddRange(model.OpsetImport);
             function.Input.Add("a");

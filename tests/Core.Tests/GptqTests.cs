@@ -17,7 +17,8 @@ public class GptqTests
     [InlineData(3, true, 256, false, false)]
     public void Codes_are_those_of_the_paper_s_algorithm(int bits, bool symmetric, int group, bool byMagnitude, bool fixedScales)
     {
-        const int N = 300, Rows = 24;
+        const int N = 300,
+            Rows = 24;
         var (weights, gram) = Problem(N, Rows, seed: bits * 100 + group);
         var how = new GptqRounding(bits, symmetric, group, fixedScales, ScaleSearch.Mse, Half: false);
         var hessian = Hessian.Of((double[])gram.Clone(), byMagnitude, 0.01, 1, CancellationToken.None)!;
@@ -40,16 +41,18 @@ public class GptqTests
             {
                 var column = new double[c];
                 factor.CopyColumn(c, 0, c, 1, column, 1);
-                for (var r = 0; r < c; r++) m[r, c] = column[r];
+                for (var r = 0; r < c; r++)
+                    m[r, c] = column[r];
                 m[c, c] = factor.Diagonal(c);
             }
             for (var i = 0; i < n; i++)
-                for (var j = 0; j < n; j++)
-                {
-                    var sum = 0.0;
-                    for (var k = Math.Max(i, j); k < n; k++) sum += m[i, k] * m[j, k];
-                    Assert.Equal(gram[order[i] * n + order[j]] + (i == j ? 0.5 : 0), sum, 1e-8 * n);
-                }
+            for (var j = 0; j < n; j++)
+            {
+                var sum = 0.0;
+                for (var k = Math.Max(i, j); k < n; k++)
+                    sum += m[i, k] * m[j, k];
+                Assert.Equal(gram[order[i] * n + order[j]] + (i == j ? 0.5 : 0), sum, 1e-8 * n);
+            }
         }
     }
 
@@ -68,7 +71,9 @@ public class GptqTests
     [Fact]
     public void With_fewer_rows_than_columns_the_damping_keeps_errors_out_of_where_no_row_was()
     {
-        const int N = 384, Rows = 16, Seen = 32;
+        const int N = 384,
+            Rows = 16,
+            Seen = 32;
         var random = new Random(9);
         double Normal() => Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble());
         var weights = Enumerable.Range(0, N * Rows).Select(_ => (double)(float)(0.05 * Normal())).ToArray();
@@ -90,8 +95,10 @@ public class GptqTests
             var x = new double[N];
             for (var s = 0; s < samples; s++)
             {
-                for (var k = 0; k < N; k++) x[k] = Normal() * Deviation(k);
-                for (var i = 0; i < N; i++) System.Numerics.Tensors.TensorPrimitives.MultiplyAdd(x, x[i], gram.AsSpan(i * N, N), gram.AsSpan(i * N, N));
+                for (var k = 0; k < N; k++)
+                    x[k] = Normal() * Deviation(k);
+                for (var i = 0; i < N; i++)
+                    System.Numerics.Tensors.TensorPrimitives.MultiplyAdd(x, x[i], gram.AsSpan(i * N, N), gram.AsSpan(i * N, N));
             }
             return gram;
         }
@@ -100,9 +107,23 @@ public class GptqTests
 
         double Error(double damping, double[] gram)
         {
-            var hessian = double.IsNaN(damping) ? Hessian.Unknown(new double[N * N], CancellationToken.None) : Hessian.Of((double[])gram.Clone(), true, damping, 1, CancellationToken.None)!;
+            var hessian = double.IsNaN(damping)
+                ? Hessian.Unknown(new double[N * N], CancellationToken.None)
+                : Hessian.Of((double[])gram.Clone(), true, damping, 1, CancellationToken.None)!;
             var solved = GptqSolver.Solve((double[])weights.Clone(), Rows, hessian.Factor, hessian.Order, how, CancellationToken.None);
-            return Enumerable.Range(0, N * Rows).Sum(at => Math.Pow(Deviation(at / Rows) * (weights[at] - (solved.Codes[at] - 8 - solved.Zeros[at / Rows / 32 * Rows + at % Rows]) * (double)solved.Scales[at / Rows / 32 * Rows + at % Rows]), 2));
+            return Enumerable
+                .Range(0, N * Rows)
+                .Sum(at =>
+                    Math.Pow(
+                        Deviation(at / Rows)
+                            * (
+                                weights[at]
+                                - (solved.Codes[at] - 8 - solved.Zeros[at / Rows / 32 * Rows + at % Rows])
+                                    * (double)solved.Scales[at / Rows / 32 * Rows + at % Rows]
+                            ),
+                        2
+                    )
+                );
         }
     }
 
@@ -111,33 +132,46 @@ public class GptqTests
         var random = new Random(seed);
         double Normal() => Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble());
         var weights = new double[n * rows];
-        for (var i = 0; i < weights.Length; i++) weights[i] = (float)(0.05 * Normal());
+        for (var i = 0; i < weights.Length; i++)
+            weights[i] = (float)(0.05 * Normal());
         var samples = 2 * n;
         var x = new double[samples, n];
         for (var s = 0; s < samples; s++)
         {
             var common = Normal();
-            for (var k = 0; k < n; k++) x[s, k] = (Normal() + common) * (0.2 + k % 7);
+            for (var k = 0; k < n; k++)
+                x[s, k] = (Normal() + common) * (0.2 + k % 7);
         }
         var gram = new double[n * n];
         for (var i = 0; i < n; i++)
-            for (var j = 0; j < n; j++)
-                for (var s = 0; s < samples; s++) gram[i * n + j] += x[s, i] * x[s, j];
+        for (var j = 0; j < n; j++)
+        for (var s = 0; s < samples; s++)
+            gram[i * n + j] += x[s, i] * x[s, j];
         return (weights, gram);
     }
 
     // Columns in `order`; Hinv = upper Cholesky factor of (H + λI)⁻¹; for each column i: q = quant(w_i),
     // e = (w_i − q) / Hinv_ii, w_j −= e · Hinv_ij for j > i.
-    private static (int[] Codes, double Error) Reference(double[] weights, double[] gram, int n, int rows, int[] order, GptqRounding how, double damping)
+    private static (int[] Codes, double Error) Reference(
+        double[] weights,
+        double[] gram,
+        int n,
+        int rows,
+        int[] order,
+        GptqRounding how,
+        double damping
+    )
     {
         var h = new double[n, n];
         var mean = Enumerable.Range(0, n).Average(i => gram[i * n + i]);
         for (var i = 0; i < n; i++)
-            for (var j = 0; j < n; j++) h[i, j] = gram[order[i] * n + order[j]] + (i == j ? damping * mean : 0);
+        for (var j = 0; j < n; j++)
+            h[i, j] = gram[order[i] * n + order[j]] + (i == j ? damping * mean : 0);
         var inverse = UpperCholesky(Inverse(h, n), n);
         var w = new double[n, rows];
         for (var i = 0; i < n; i++)
-            for (var r = 0; r < rows; r++) w[i, r] = weights[order[i] * rows + r];
+        for (var r = 0; r < rows; r++)
+            w[i, r] = weights[order[i] * rows + r];
         var (codes, error) = (new int[n * rows], 0.0);
         var (low, high) = BlockScale.Range(how.Bits, how.Symmetric);
         for (var r = 0; r < rows; r++)
@@ -147,20 +181,25 @@ public class GptqTests
             {
                 var g = order[i] / how.Group;
                 if (how.Static && !scales.ContainsKey(g))
-                    scales[g] = Find(Enumerable.Range(g * how.Group, Math.Min(how.Group, n - g * how.Group)).Select(k => weights[k * rows + r]));
+                    scales[g] = Find(
+                        Enumerable.Range(g * how.Group, Math.Min(how.Group, n - g * how.Group)).Select(k => weights[k * rows + r])
+                    );
                 else if (!how.Static && i % how.Group == 0)
                     scales[g] = Find(Enumerable.Range(i, Math.Min(how.Group, n - i)).Select(k => w[k, r]));
-                double scale = scales[g].Scale, zero = scales[g].Zero;
+                double scale = scales[g].Scale,
+                    zero = scales[g].Zero;
                 var q = scale == 0 ? zero : Math.Clamp(Math.Round(w[i, r] / scale, MidpointRounding.ToEven) + zero, low, high);
                 codes[order[i] * rows + r] = (int)q + (how.Symmetric ? 1 << (how.Bits - 1) : 0);
                 var e = (w[i, r] - (q - zero) * scale) / inverse[i, i];
                 error += e * e;
-                for (var j = i + 1; j < n; j++) w[j, r] -= e * inverse[i, j];
+                for (var j = i + 1; j < n; j++)
+                    w[j, r] -= e * inverse[i, j];
             }
         }
         return (codes, error);
 
-        BlockScale Find(IEnumerable<double> values) => BlockScale.Find([.. values.Select(v => (float)v)], how.Bits, how.Symmetric, how.Search, false);
+        BlockScale Find(IEnumerable<double> values) =>
+            BlockScale.Find([.. values.Select(v => (float)v)], how.Bits, how.Symmetric, how.Search, false);
     }
 
     private static double[,] Inverse(double[,] h, int n)
@@ -168,23 +207,28 @@ public class GptqTests
         var a = new double[n, 2 * n];
         for (var i = 0; i < n; i++)
         {
-            for (var j = 0; j < n; j++) a[i, j] = h[i, j];
+            for (var j = 0; j < n; j++)
+                a[i, j] = h[i, j];
             a[i, n + i] = 1;
         }
         for (var p = 0; p < n; p++)
         {
             var d = a[p, p];
-            for (var j = 0; j < 2 * n; j++) a[p, j] /= d;
+            for (var j = 0; j < 2 * n; j++)
+                a[p, j] /= d;
             for (var i = 0; i < n; i++)
             {
-                if (i == p || a[i, p] == 0) continue;
+                if (i == p || a[i, p] == 0)
+                    continue;
                 var f = a[i, p];
-                for (var j = 0; j < 2 * n; j++) a[i, j] -= f * a[p, j];
+                for (var j = 0; j < 2 * n; j++)
+                    a[i, j] -= f * a[p, j];
             }
         }
         var inverse = new double[n, n];
         for (var i = 0; i < n; i++)
-            for (var j = 0; j < n; j++) inverse[i, j] = a[i, n + j];
+        for (var j = 0; j < n; j++)
+            inverse[i, j] = a[i, n + j];
         return inverse;
     }
 
@@ -192,12 +236,13 @@ public class GptqTests
     {
         var u = new double[n, n];
         for (var i = 0; i < n; i++)
-            for (var j = i; j < n; j++)
-            {
-                var sum = a[i, j];
-                for (var k = 0; k < i; k++) sum -= u[k, i] * u[k, j];
-                u[i, j] = i == j ? Math.Sqrt(sum) : sum / u[i, i];
-            }
+        for (var j = i; j < n; j++)
+        {
+            var sum = a[i, j];
+            for (var k = 0; k < i; k++)
+                sum -= u[k, i] * u[k, j];
+            u[i, j] = i == j ? Math.Sqrt(sum) : sum / u[i, i];
+        }
         return u;
     }
 }

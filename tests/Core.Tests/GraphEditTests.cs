@@ -18,10 +18,33 @@ public class GraphEditTests
         then.Node.Add(Node("Relu", ["captured"], ["t"]));
         then.Node.Add(Node("Neg", ["t"], ["dead_inside"]));
         then.Output.Add(Value("t", DataType.Float));
-        var branch = Node("If", ["c"], ["unused"], new AttributeProto { Name = "then_branch", Type = AttributeProto.Types.AttributeType.Graph, G = then });
-        var model = Model(13).Input("x", DataType.Float, 1).Input("c", DataType.Bool).Weight("w", 4).Weight("gone", 4).Weight("given", 4)
-            .With(Node("Add", ["x", "gone"], ["d0"]), Node("Relu", ["d0"], ["d1"]), Node("Mul", ["d0", "d1"], ["d2"]), Node("Add", ["x", "w"], ["captured"]), branch,
-                Node("Split", ["x"], ["s0", "s1"]), Node("Print", ["x"], []), Node("Neg", ["s1"], ["y"]))
+        var branch = Node(
+            "If",
+            ["c"],
+            ["unused"],
+            new AttributeProto
+            {
+                Name = "then_branch",
+                Type = AttributeProto.Types.AttributeType.Graph,
+                G = then,
+            }
+        );
+        var model = Model(13)
+            .Input("x", DataType.Float, 1)
+            .Input("c", DataType.Bool)
+            .Weight("w", 4)
+            .Weight("gone", 4)
+            .Weight("given", 4)
+            .With(
+                Node("Add", ["x", "gone"], ["d0"]),
+                Node("Relu", ["d0"], ["d1"]),
+                Node("Mul", ["d0", "d1"], ["d2"]),
+                Node("Add", ["x", "w"], ["captured"]),
+                branch,
+                Node("Split", ["x"], ["s0", "s1"]),
+                Node("Print", ["x"], []),
+                Node("Neg", ["s1"], ["y"])
+            )
             .Output("y");
         model.Graph.Input.Add(Value("given", DataType.Float, 4));
         new ModelEdit(model).DropDead(default);
@@ -54,7 +77,10 @@ public class GraphEditTests
             {
                 ModelEdit.RemoveDefinition(w);
                 var old = w.Uses[0].Node;
-                ModelEdit.InsertFirst(w.Scope, [Node("Identity", [edit.AddConstant(w.Scope, w.Value + "_h", Tensor("", [1f], 1))], [w.Value])]);
+                ModelEdit.InsertFirst(
+                    w.Scope,
+                    [Node("Identity", [edit.AddConstant(w.Scope, w.Value + "_h", Tensor("", [1f], 1))], [w.Value])]
+                );
                 ModelEdit.Replace(w.Uses[0].Scope, old, [Node("Mul", [old.Input[0], w.Value], [old.Output[0] + "_m"]), old]);
                 ModelEdit.InsertAfter(w.Uses[0].Scope, old, [Node("Neg", [old.Output[0]], [old.Output[0] + "_n"])]);
                 ModelEdit.Replace(w.Uses[0].Scope, old, [Node("Abs", [old.Output[0] + "_m"], [old.Output[0]])]);
@@ -69,8 +95,10 @@ public class GraphEditTests
         var model = Model(17, "f").Input("x0", DataType.Float, 1, 4);
         for (var i = 0; i < 6; i++)
         {
-            if (i % 2 == 0) model.Weight($"w{i}", 4, 4);
-            else model.With(Constant($"w{i}"));
+            if (i % 2 == 0)
+                model.Weight($"w{i}", 4, 4);
+            else
+                model.With(Constant($"w{i}"));
             model.With(Node("MatMul", [$"x{i}", $"w{i}"], [$"x{i + 1}"]));
         }
         var function = new FunctionProto { Name = "Twice", Domain = "f" };
@@ -82,7 +110,17 @@ public class GraphEditTests
         return model.With(Node("f:Twice", ["x6"], ["y"])).Output("y");
 
         static NodeProto Constant(string name) =>
-            Node("Constant", [], [name], new AttributeProto { Name = "value", Type = AttributeProto.Types.AttributeType.Tensor, T = Tensor("", Random(name, 4, 4), 4, 4) });
+            Node(
+                "Constant",
+                [],
+                [name],
+                new AttributeProto
+                {
+                    Name = "value",
+                    Type = AttributeProto.Types.AttributeType.Tensor,
+                    T = Tensor("", Random(name, 4, 4), 4, 4),
+                }
+            );
     }
 
     [Fact]
@@ -95,24 +133,60 @@ public class GraphEditTests
             inner.Initializer.Add(Tensor("w", Random($"{i}", 4, 4), 4, 4));
             inner.Node.Add(Node("MatMul", ["x", "w"], ["o"]));
             inner.Output.Add(Value("o", DataType.Float));
-            var node = Node("If", ["c"], [$"y{i}"], new AttributeProto { Name = "then_branch", Type = AttributeProto.Types.AttributeType.Graph, G = inner });
+            var node = Node(
+                "If",
+                ["c"],
+                [$"y{i}"],
+                new AttributeProto
+                {
+                    Name = "then_branch",
+                    Type = AttributeProto.Types.AttributeType.Graph,
+                    G = inner,
+                }
+            );
             node.Name = "if";
             model.With(node);
         }
-        Assert.Equal(["w", "if/then_branch/w", "if/then_branch/w#2", "if/then_branch/w#3"], Weight.Of(model.Output("y0")).Select(w => w.Name));
+        Assert.Equal(
+            ["w", "if/then_branch/w", "if/then_branch/w#2", "if/then_branch/w#3"],
+            Weight.Of(model.Output("y0")).Select(w => w.Name)
+        );
     }
 
     [Fact]
     public void Weights_of_the_same_bytes_are_one_where_operators_of_one_kind_take_them()
     {
         var model = Model(17).Input("x", DataType.Float, 1, 8).Input("i", DataType.Int64, 1);
-        foreach (var (name, offset, rows) in new[] { ("a", 0, 8), ("b", 0, 8), ("table", 0, 8), ("other", 256, 8), ("flat", 0, 4), ("put_out", 0, 8) })
+        foreach (
+            var (name, offset, rows) in new[]
+            {
+                ("a", 0, 8),
+                ("b", 0, 8),
+                ("table", 0, 8),
+                ("other", 256, 8),
+                ("flat", 0, 4),
+                ("put_out", 0, 8),
+            }
+        )
         {
-            var tensor = new TensorProto { Name = name, DataType = (int)DataType.Float, Dims = { rows, 64 / rows } };
+            var tensor = new TensorProto
+            {
+                Name = name,
+                DataType = (int)DataType.Float,
+                Dims = { rows, 64 / rows },
+            };
             TensorRef.Point(tensor, "w.bin", offset, 256);
             model.Initializer(tensor);
         }
-        model.With(Node("MatMul", ["x", "a"], ["y0"]), Node("MatMul", ["x", "b"], ["y1"]), Node("Gather", ["table", "i"], ["y2"]), Node("MatMul", ["x", "other"], ["y3"]), Node("MatMul", ["z", "flat"], ["y4"]), Node("MatMul", ["x", "put_out"], ["y5"]))
+        model
+            .With(
+                Node("MatMul", ["x", "a"], ["y0"]),
+                Node("MatMul", ["x", "b"], ["y1"]),
+                Node("Gather", ["table", "i"], ["y2"]),
+                Node("MatMul", ["x", "other"], ["y3"]),
+                Node("MatMul", ["z", "flat"], ["y4"]),
+                Node("MatMul", ["x", "put_out"], ["y5"])
+            )
             .Output("put_out");
         ConstantMerging.MergeShared(new ModelEdit(model));
         Assert.Equal(["b", "table", "other", "flat", "put_out"], model.Graph.Initializer.Select(t => t.Name));
@@ -127,17 +201,30 @@ public class GraphEditTests
         var model = Model(17).Input("x", DataType.Float, 1, 512).Output("y");
         for (var i = 0; i < 5000; i++)
         {
-            var tensor = new TensorProto { Name = $"w{i}", DataType = (int)DataType.Float, Dims = { 512, 512 } };
+            var tensor = new TensorProto
+            {
+                Name = $"w{i}",
+                DataType = (int)DataType.Float,
+                Dims = { 512, 512 },
+            };
             TensorRef.Point(tensor, "w.bin", 0, 1 << 20);
             model.Initializer(tensor);
         }
         folder.Write("m.onnx", model.With(Node("MatMul", ["x", "w0"], ["y"])));
-        Assert.Contains("share no bytes", (await Assert.ThrowsAsync<BadInputException>(() => ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", default))).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "share no bytes",
+            (await Assert.ThrowsAsync<BadInputException>(() => ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", default))).Message,
+            StringComparison.Ordinal
+        );
         var node = Node("Relu", ["x"], ["y"]);
         node.Attribute.AddRange(Enumerable.Repeat(new AttributeProto(), 600_000));
         folder.Write("m.onnx", Model(17).Input("x", DataType.Float, 1).With(node).Output("y"));
         var before = GC.GetTotalAllocatedBytes();
-        Assert.Contains("256 MB of memory", (await Assert.ThrowsAsync<BadInputException>(() => ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", default))).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "256 MB of memory",
+            (await Assert.ThrowsAsync<BadInputException>(() => ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", default))).Message,
+            StringComparison.Ordinal
+        );
         Assert.True(GC.GetTotalAllocatedBytes() - before < 64 << 20);
     }
 }

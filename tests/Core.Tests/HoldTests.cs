@@ -12,12 +12,20 @@ namespace Serverless.Core.Tests;
 public class HoldTests(Azurite azurite) : IClassFixture<Azurite>
 {
     private static readonly CancellationToken None = CancellationToken.None;
-    private static readonly HoldTimes Times = new(TimeSpan.FromMilliseconds(600), TimeSpan.FromMilliseconds(50), TimeSpan.FromMilliseconds(20), TimeSpan.FromMilliseconds(300));
+    private static readonly HoldTimes Times = new(
+        TimeSpan.FromMilliseconds(600),
+        TimeSpan.FromMilliseconds(50),
+        TimeSpan.FromMilliseconds(20),
+        TimeSpan.FromMilliseconds(300)
+    );
 
     // Few calls break the circuit, and an attempt that hangs is given up soon.
     private static readonly NetworkOptions Quick = new()
     {
-        MaxAttempts = 2, FirstPause = TimeSpan.FromMilliseconds(1), LongestPause = TimeSpan.FromMilliseconds(2), AttemptTimeout = TimeSpan.FromMilliseconds(300),
+        MaxAttempts = 2,
+        FirstPause = TimeSpan.FromMilliseconds(1),
+        LongestPause = TimeSpan.FromMilliseconds(2),
+        AttemptTimeout = TimeSpan.FromMilliseconds(300),
     };
 
     private static readonly HoldTimes LongerTimes = Times with { Duration = TimeSpan.FromSeconds(4) };
@@ -46,7 +54,15 @@ public class HoldTests(Azurite azurite) : IClassFixture<Azurite>
     {
         var until = DateTime.MaxValue;
         var failed = 0;
-        var lease = await LeaseAsync("passing.lock", () => until == DateTime.MaxValue || DateTime.UtcNow >= until ? null : failed++ % 2 == 0 ? "cut" : "odd", LongerTimes, Patient);
+        var lease = await LeaseAsync(
+            "passing.lock",
+            () =>
+                until == DateTime.MaxValue || DateTime.UtcNow >= until ? null
+                : failed++ % 2 == 0 ? "cut"
+                : "odd",
+            LongerTimes,
+            Patient
+        );
         until = DateTime.UtcNow.AddMilliseconds(300);
         await Task.Delay(600, None);
         Assert.True(failed > 1, $"{failed} failures");
@@ -114,7 +130,11 @@ public class HoldTests(Azurite azurite) : IClassFixture<Azurite>
         await using var poison = await queue.Poison.TryTakeAsync(TimeSpan.FromSeconds(10), None);
         Assert.Contains("odd", poison!.Body);
         // As Azure Functions reads it.
-        var functions = new Azure.Storage.Queues.QueueClient(azurite.ConnectionString, $"{name}-poison", new Azure.Storage.Queues.QueueClientOptions { MessageEncoding = Azure.Storage.Queues.QueueMessageEncoding.Base64 });
+        var functions = new Azure.Storage.Queues.QueueClient(
+            azurite.ConnectionString,
+            $"{name}-poison",
+            new Azure.Storage.Queues.QueueClientOptions { MessageEncoding = Azure.Storage.Queues.QueueMessageEncoding.Base64 }
+        );
         await poison.DisposeAsync();
         Assert.Contains("odd", (await functions.PeekMessageAsync(None)).Value.Body.ToString());
     }
@@ -130,7 +150,10 @@ public class HoldTests(Azurite azurite) : IClassFixture<Azurite>
         var text = QueueText.Wrap(new string('r', 5000), 6, new string(of, length));
         Assert.InRange(System.Text.Encoding.UTF8.GetByteCount(text), length / 7, QueueText.Largest);
         var wrapped = System.Text.Json.JsonDocument.Parse(text).RootElement;
-        Assert.Equal(length > 10, wrapped.GetProperty("note").GetString()?.Contains($"of {length} characters", StringComparison.Ordinal) ?? false);
+        Assert.Equal(
+            length > 10,
+            wrapped.GetProperty("note").GetString()?.Contains($"of {length} characters", StringComparison.Ordinal) ?? false
+        );
         Assert.All(wrapped.GetProperty("message").GetString()!, c => Assert.Equal(of, c));
         QueueText.Encode(text, "q");
     }
@@ -139,27 +162,44 @@ public class HoldTests(Azurite azurite) : IClassFixture<Azurite>
     {
         var options = BlobStore.ClientOptions();
         // The service leases for 15 seconds at least; the client of the test counts on less.
-        options.AddPolicy(new Intercept(m =>
-        {
-            if (m.Request.Headers.Contains("x-ms-lease-duration")) m.Request.Headers.SetValue("x-ms-lease-duration", "15");
-            return Task.CompletedTask;
-        }), HttpPipelinePosition.PerCall);
+        options.AddPolicy(
+            new Intercept(m =>
+            {
+                if (m.Request.Headers.Contains("x-ms-lease-duration"))
+                    m.Request.Headers.SetValue("x-ms-lease-duration", "15");
+                return Task.CompletedTask;
+            }),
+            HttpPipelinePosition.PerCall
+        );
         options.AddPolicy(new Intercept(m => FailAsync(failure(), m.CancellationToken)), HttpPipelinePosition.PerRetry);
         var service = new BlobServiceClient(azurite.ConnectionString, options);
         var store = new BlobStore(service, Patient);
         await store.EnsureContainersAsync(["leases"], None);
         await store.TryCreateAsync($"leases/{name}", ReadOnlyMemory<byte>.Empty, None);
         var calls = new StorageCalls(NetworkResilience.Build(network ?? Quick), service.Uri);
-        return await BlobLease.TakeAsync(service.GetBlobContainerClient("leases").GetBlockBlobClient(name), calls, () => { }, None, times ?? Times);
+        return await BlobLease.TakeAsync(
+            service.GetBlobContainerClient("leases").GetBlockBlobClient(name),
+            calls,
+            () => { },
+            None,
+            times ?? Times
+        );
     }
 
     private StepQueue Queue(string name, Func<string?> failure, NetworkOptions? network = null) =>
-        StepQueue.Connect(azurite.ConnectionString, name, network ?? Quick, o => o.AddPolicy(new Intercept(m => FailAsync(failure(), m.CancellationToken)), HttpPipelinePosition.PerRetry));
+        StepQueue.Connect(
+            azurite.ConnectionString,
+            name,
+            network ?? Quick,
+            o => o.AddPolicy(new Intercept(m => FailAsync(failure(), m.CancellationToken)), HttpPipelinePosition.PerRetry)
+        );
 
     private static async Task FailAsync(string? failure, CancellationToken cancellation)
     {
-        if (failure is null) return;
-        if (failure == "hangs") await Task.Delay(Timeout.Infinite, cancellation);
+        if (failure is null)
+            return;
+        if (failure == "hangs")
+            await Task.Delay(Timeout.Infinite, cancellation);
         throw failure switch
         {
             "cut" => new HttpRequestException("The connection was cut."),

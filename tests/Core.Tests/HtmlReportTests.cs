@@ -9,9 +9,21 @@ namespace Serverless.Core.Tests;
 /// <summary>The page about a result: what it shows, and that names in it stay names.</summary>
 public partial class HtmlReportTests
 {
-    private static readonly Report Plain = new("succeeded", "r", "m.onnx", new ReportSize(4_000_000, 1_000_000, 0.25),
-        new ReportParameters(4, 4, 4), new ReportFidelity("data", 48, 0.99, 0.01, null), null, null, null,
-        [Layer("first"), Layer("second")], 1, 0, 0);
+    private static readonly Report Plain = new(
+        "succeeded",
+        "r",
+        "m.onnx",
+        new ReportSize(4_000_000, 1_000_000, 0.25),
+        new ReportParameters(4, 4, 4),
+        new ReportFidelity("data", 48, 0.99, 0.01, null),
+        null,
+        null,
+        null,
+        [Layer("first"), Layer("second")],
+        1,
+        0,
+        0
+    );
 
     [Fact]
     public void Charts_name_their_layers()
@@ -28,8 +40,11 @@ public partial class HtmlReportTests
     [Fact]
     public void Many_long_names_are_shortened_in_the_middle_and_steep()
     {
-        var layers = Enumerable.Range(0, 50).Select(i => Layer($"encoder.layers.{i:00}.attention.self.query.weight"))
-            .Select((l, i) => l with { BytesBefore = 9000 - i }).ToList();
+        var layers = Enumerable
+            .Range(0, 50)
+            .Select(i => Layer($"encoder.layers.{i:00}.attention.self.query.weight"))
+            .Select((l, i) => l with { BytesBefore = 9000 - i })
+            .ToList();
         var charts = Charts(Plain with { Layers = layers }).ToList();
         Assert.Equal(2, charts.Count);
         foreach (var chart in charts)
@@ -79,12 +94,14 @@ public partial class HtmlReportTests
     public void Outputs_are_a_table_when_there_are_several_or_one_changed_its_shape()
     {
         Assert.DoesNotContain("<h2>Outputs", Page(Plain.Fidelity with { Outputs = [new("y", "Float", 1, 0, 9, 0, 9, 9)] }));
-        Assert.Contains("<td>y<td>Float<td class=\"n\">0.500000<td class=\"n\">0.2500<td class=\"n\">1,200<td class=\"n\">3",
-            Page(Plain.Fidelity with { Outputs = [new("y", "Float", 0.5, 0.25, 1200, 3, 1200, 1300)] }));
-        Assert.Contains("<td>z&lt;<td>String<td class=\"n\"><td class=\"n\">", Page(Plain.Fidelity with
-        {
-            Outputs = [new("y", "Float", 1, 0, 9, 0, 9, 9), new("z<", "String", null, null, 0, 0, 4, 4)],
-        }));
+        Assert.Contains(
+            "<td>y<td>Float<td class=\"n\">0.500000<td class=\"n\">0.2500<td class=\"n\">1,200<td class=\"n\">3",
+            Page(Plain.Fidelity with { Outputs = [new("y", "Float", 0.5, 0.25, 1200, 3, 1200, 1300)] })
+        );
+        Assert.Contains(
+            "<td>z&lt;<td>String<td class=\"n\"><td class=\"n\">",
+            Page(Plain.Fidelity with { Outputs = [new("y", "Float", 1, 0, 9, 0, 9, 9), new("z<", "String", null, null, 0, 0, 4, 4)] })
+        );
 
         static string Page(ReportFidelity fidelity) => HtmlReport.Render(Plain with { Fidelity = fidelity }, "");
     }
@@ -134,8 +151,13 @@ public partial class HtmlReportTests
     private static List<string> Names(XElement chart) =>
         [.. chart.Descendants().Where(IsName).Select(t => string.Concat(t.Nodes().OfType<XText>().Select(n => n.Value)))];
 
-    private static List<double> Places(XElement chart) => [.. chart.Descendants().Where(IsName)
-        .Select(t => double.Parse(t.Attribute("transform")!.Value.Split('(', ' ')[1], CultureInfo.InvariantCulture))];
+    private static List<double> Places(XElement chart) =>
+        [
+            .. chart
+                .Descendants()
+                .Where(IsName)
+                .Select(t => double.Parse(t.Attribute("transform")!.Value.Split('(', ' ')[1], CultureInfo.InvariantCulture)),
+        ];
 
     [GeneratedRegex("<svg.*?</svg>", RegexOptions.Singleline)]
     private static partial Regex Svg();

@@ -25,17 +25,22 @@ internal static class IntegerWork
         var convolutions = model.Graph.Node.Where(n => n.OpType is "Conv" or "FusedConv" or "QLinearConv").ToList();
         // The outputs' sizes, read off by running the optimized graph with them as outputs.
         var known = model.Graph.Output.Select(o => o.Name).ToHashSet();
-        foreach (var n in convolutions.Where(n => !known.Contains(n.Output[0]))) model.Graph.Output.Add(new ValueInfoProto { Name = n.Output[0] });
+        foreach (var n in convolutions.Where(n => !known.Contains(n.Output[0])))
+            model.Graph.Output.Add(new ValueInfoProto { Name = n.Output[0] });
         using var session = new InferenceSession(Google.Protobuf.MessageExtensions.ToByteArray(model));
         using var input = OrtValue.CreateTensorValueFromMemory(new float[3 * height * width], [1, 3, height, width]);
         using var run = new RunOptions();
         using var outputs = session.Run(run, session.InputNames, [input], [.. convolutions.Select(n => n.Output[0])]);
-        double all = 0, integers = 0;
+        double all = 0,
+            integers = 0;
         foreach (var (n, value) in convolutions.Zip(outputs))
         {
-            var work = value.GetTensorTypeAndShape().ElementCount * weights[n.Input[n.OpType == "QLinearConv" ? 3 : 1]][1..].Aggregate(1L, (a, b) => a * b);
+            var work =
+                value.GetTensorTypeAndShape().ElementCount
+                * weights[n.Input[n.OpType == "QLinearConv" ? 3 : 1]][1..].Aggregate(1L, (a, b) => a * b);
             all += work;
-            if (n.OpType == "QLinearConv") integers += work;
+            if (n.OpType == "QLinearConv")
+                integers += work;
         }
         return integers / all;
     }
@@ -43,7 +48,14 @@ internal static class IntegerWork
     private static ModelProto Optimized(string file)
     {
         var optimized = Path.Combine(Path.GetDirectoryName(file)!, "optimized.onnx");
-        using (var options = new SessionOptions { OptimizedModelFilePath = optimized, GraphOptimizationLevel = GraphOptimizationLevel.ORT_ENABLE_EXTENDED, LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL })
+        using (
+            var options = new SessionOptions
+            {
+                OptimizedModelFilePath = optimized,
+                GraphOptimizationLevel = GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+                LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL,
+            }
+        )
         using (new InferenceSession(file, options)) { }
         return ModelProto.Parser.ParseFrom(File.ReadAllBytes(optimized));
     }

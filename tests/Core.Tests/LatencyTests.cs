@@ -9,7 +9,16 @@ public class LatencyTests
     public void The_ratio_is_that_of_the_two_figures_and_lies_within_its_spread()
     {
         // Pairs whose median ratio is 1 while the medians differ, as on a clock that ticks as long as a run takes.
-        (double, double)[] pairs = [(0.0079, 0.0079), (0.0079, 0.0079), (0.0079, 0.0111), (0.0040, 0.0111), (0.0200, 0.0111), (0.0111, 0.0111), (0.0079, 0.0200)];
+        (double, double)[] pairs =
+        [
+            (0.0079, 0.0079),
+            (0.0079, 0.0079),
+            (0.0079, 0.0111),
+            (0.0040, 0.0111),
+            (0.0200, 0.0111),
+            (0.0111, 0.0111),
+            (0.0079, 0.0200),
+        ];
         var latency = Latency.Of(pairs, 1);
         Assert.Equal(latency.AfterMs / latency.BeforeMs, latency.Ratio);
         Assert.InRange(latency.Ratio, latency.RatioLow, latency.RatioHigh);

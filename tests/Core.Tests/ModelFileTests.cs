@@ -25,14 +25,23 @@ public class ModelFileTests
         foreach (var limit in new[] { ModelWriter.ProtobufLimit, 1000 })
         {
             var index = await ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", None);
-            await ModelWriter.WriteAsync(folder.Store, index.Model, "drop", new Dictionary<string, string>(), $"drop/out{limit}", limit, None);
+            await ModelWriter.WriteAsync(
+                folder.Store,
+                index.Model,
+                "drop",
+                new Dictionary<string, string>(),
+                $"drop/out{limit}",
+                limit,
+                None
+            );
             // Stock ONNX Runtime loads both forms.
             using (new Microsoft.ML.OnnxRuntime.InferenceSession(Path.Combine(folder.Path, $"out{limit}", "model.onnx"))) { }
             Assert.Equal(limit == 1000, File.Exists(Path.Combine(folder.Path, $"out{limit}", "model.onnx.data")));
             var before = await WeightBytes(folder, "drop/m.onnx");
             var after = await WeightBytes(folder, $"drop/out{limit}/model.onnx");
             Assert.Equal(before.Keys.Order(), after.Keys.Order());
-            foreach (var (key, bytes) in before) Assert.True(bytes.AsSpan().SequenceEqual(after[key]), key);
+            foreach (var (key, bytes) in before)
+                Assert.True(bytes.AsSpan().SequenceEqual(after[key]), key);
         }
     }
 
@@ -40,25 +49,92 @@ public class ModelFileTests
     public async Task Weights_are_found_in_every_place_and_form()
     {
         using var folder = new Folder();
-        await File.WriteAllBytesAsync(Path.Combine(folder.Path, "w.bin"), MemoryMarshal.AsBytes<float>(Random("external", 64, 8)).ToArray());
-        var external = new TensorProto { Name = "external", DataType = 1, Dims = { 64, 8 } };
+        await File.WriteAllBytesAsync(
+            Path.Combine(folder.Path, "w.bin"),
+            MemoryMarshal.AsBytes<float>(Random("external", 64, 8)).ToArray()
+        );
+        var external = new TensorProto
+        {
+            Name = "external",
+            DataType = 1,
+            Dims = { 64, 8 },
+        };
         TensorRef.Point(external, "w.bin", 0, 64 * 8 * 4);
-        var typed = new TensorProto { Name = "typed", DataType = 1, Dims = { 64, 8 } };
+        var typed = new TensorProto
+        {
+            Name = "typed",
+            DataType = 1,
+            Dims = { 64, 8 },
+        };
         typed.FloatData.AddRange(Random("typed", 64, 8));
-        var half = new TensorProto { Name = "half", DataType = (int)DataType.Float16, Dims = { 64, 8 } };
+        var half = new TensorProto
+        {
+            Name = "half",
+            DataType = (int)DataType.Float16,
+            Dims = { 64, 8 },
+        };
         half.Int32Data.AddRange(Random("half", 64, 8).Select(v => (int)BitConverter.HalfToUInt16Bits((Half)v)));
-        var brain = Tensor("brain", DataType.Bfloat16, MemoryMarshal.AsBytes<ushort>(Random("brain", 64, 8).Select(v => (ushort)(BitConverter.SingleToUInt32Bits(v) >> 16)).ToArray()), 64, 8);
-        var wide = Tensor("wide", DataType.Double, MemoryMarshal.AsBytes<double>(Random("wide", 64, 8).Select(v => (double)v).ToArray()), 64, 8);
+        var brain = Tensor(
+            "brain",
+            DataType.Bfloat16,
+            MemoryMarshal.AsBytes<ushort>(Random("brain", 64, 8).Select(v => (ushort)(BitConverter.SingleToUInt32Bits(v) >> 16)).ToArray()),
+            64,
+            8
+        );
+        var wide = Tensor(
+            "wide",
+            DataType.Double,
+            MemoryMarshal.AsBytes<double>(Random("wide", 64, 8).Select(v => (double)v).ToArray()),
+            64,
+            8
+        );
         var inner = new GraphProto { Name = "then" };
-        inner.Node.Add(Node("Constant", [], ["inner"], new AttributeProto { Name = "value", Type = AttributeProto.Types.AttributeType.Tensor, T = Tensor("", Random("inner", 64, 8), 64, 8) }));
+        inner.Node.Add(
+            Node(
+                "Constant",
+                [],
+                ["inner"],
+                new AttributeProto
+                {
+                    Name = "value",
+                    Type = AttributeProto.Types.AttributeType.Tensor,
+                    T = Tensor("", Random("inner", 64, 8), 64, 8),
+                }
+            )
+        );
         inner.Node.Add(Node("MatMul", ["x", "inner"], ["then_y"]));
         inner.Node.Add(Node("MatMul", ["x", "outer"], ["then_z"]));
         inner.Output.Add(Value("then_y", DataType.Float));
         inner.Output.Add(Value("then_z", DataType.Float));
-        var model = Model(17).Input("x", DataType.Float, 2, 64).Input("c", DataType.Bool)
-            .Initializer(external).Initializer(typed).Initializer(half).Initializer(brain).Initializer(wide).Weight("outer", 64, 8).Weight("biased", 64)
-            .With(Node("MatMul", ["x", "external"], ["a"]), Node("MatMul", ["x", "typed"], ["b"]), Node("MatMul", ["h", "half"], ["d"]), Node("MatMul", ["h", "brain"], ["e"]), Node("MatMul", ["h", "wide"], ["f"]),
-                Node("If", ["c"], ["g", "i"], new AttributeProto { Name = "then_branch", Type = AttributeProto.Types.AttributeType.Graph, G = inner }), Node("Add", ["x", "biased"], ["h"]))
+        var model = Model(17)
+            .Input("x", DataType.Float, 2, 64)
+            .Input("c", DataType.Bool)
+            .Initializer(external)
+            .Initializer(typed)
+            .Initializer(half)
+            .Initializer(brain)
+            .Initializer(wide)
+            .Weight("outer", 64, 8)
+            .Weight("biased", 64)
+            .With(
+                Node("MatMul", ["x", "external"], ["a"]),
+                Node("MatMul", ["x", "typed"], ["b"]),
+                Node("MatMul", ["h", "half"], ["d"]),
+                Node("MatMul", ["h", "brain"], ["e"]),
+                Node("MatMul", ["h", "wide"], ["f"]),
+                Node(
+                    "If",
+                    ["c"],
+                    ["g", "i"],
+                    new AttributeProto
+                    {
+                        Name = "then_branch",
+                        Type = AttributeProto.Types.AttributeType.Graph,
+                        G = inner,
+                    }
+                ),
+                Node("Add", ["x", "biased"], ["h"])
+            )
             .Output("a");
         folder.Write("m.onnx", model);
         var index = await ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", None);
@@ -74,10 +150,22 @@ public class ModelFileTests
     [Fact]
     public void A_weight_that_leaves_the_graph_or_meets_an_unknown_operator_is_left_alone()
     {
-        var model = Model(17, "custom").Input("x", DataType.Float, 2, 8).Weight("given", 8, 8).Weight("odd", 8, 8).Weight("shared", 8, 8).Weight("transposed", 8, 8)
-            .With(Node("MatMul", ["x", "given"], ["a"]), Node("custom:Mystery", ["x", "odd"], ["b"]), Node("MatMul", ["x", "shared"], ["c"]), Node("MatMul", ["c", "shared"], ["d"]),
-                Node("Transpose", ["transposed"], ["t"]), Node("MatMul", ["d", "t"], ["y"]))
-            .Output("y").Output("given");
+        var model = Model(17, "custom")
+            .Input("x", DataType.Float, 2, 8)
+            .Weight("given", 8, 8)
+            .Weight("odd", 8, 8)
+            .Weight("shared", 8, 8)
+            .Weight("transposed", 8, 8)
+            .With(
+                Node("MatMul", ["x", "given"], ["a"]),
+                Node("custom:Mystery", ["x", "odd"], ["b"]),
+                Node("MatMul", ["x", "shared"], ["c"]),
+                Node("MatMul", ["c", "shared"], ["d"]),
+                Node("Transpose", ["transposed"], ["t"]),
+                Node("MatMul", ["d", "t"], ["y"])
+            )
+            .Output("y")
+            .Output("given");
         var weights = Weight.Of(model).ToDictionary(w => w.Name);
         Assert.Equal("an output of its graph", weights["given"].LeftAlone);
         Assert.Contains("custom.Mystery", weights["odd"].LeftAlone);
@@ -105,18 +193,22 @@ public class ModelFileTests
         const long Each = 32 << 20;
         var path = Path.Combine(folder.Path, "m.onnx");
         var model = Model(17).Input("x", DataType.Float, 1, 4096);
-        for (var i = 0; i < Tensors; i++) model.With(Node("MatMul", ["x", $"w{i}"], [$"y{i}"])).Output($"y{i}");
+        for (var i = 0; i < Tensors; i++)
+            model.With(Node("MatMul", ["x", $"w{i}"], [$"y{i}"])).Output($"y{i}");
         // Inline weights as a sparse file: a graph field of 2 GB, its tensors' raw_data left as holes.
         await using (var file = new FileStream(path, FileMode.Create))
         {
             var body = model.Graph.ToByteArray();
-            var heads = Enumerable.Range(0, Tensors).Select(i =>
-            {
-                var message = Tensor($"w{i}", DataType.Float, default, 4096, Each / 4 / 4096);
-                message.ClearRawData();
-                byte[] raw = [.. message.ToByteArray(), .. Varint(9 << 3 | 2), .. Varint(Each)];
-                return (byte[])[.. Varint(5 << 3 | 2), .. Varint(raw.Length + Each), .. raw];
-            }).ToList();
+            var heads = Enumerable
+                .Range(0, Tensors)
+                .Select(i =>
+                {
+                    var message = Tensor($"w{i}", DataType.Float, default, 4096, Each / 4 / 4096);
+                    message.ClearRawData();
+                    byte[] raw = [.. message.ToByteArray(), .. Varint(9 << 3 | 2), .. Varint(Each)];
+                    return (byte[])[.. Varint(5 << 3 | 2), .. Varint(raw.Length + Each), .. raw];
+                })
+                .ToList();
             var shell = model.Clone();
             shell.Graph = null;
             file.Write(shell.ToByteArray());
@@ -145,9 +237,17 @@ public class ModelFileTests
     public async Task External_paths_that_leave_the_drop_are_refused(string location)
     {
         using var folder = new Folder();
-        var tensor = new TensorProto { Name = "w", DataType = 1, Dims = { 8, 8 } };
+        var tensor = new TensorProto
+        {
+            Name = "w",
+            DataType = 1,
+            Dims = { 8, 8 },
+        };
         TensorRef.Point(tensor, location, 0, 256);
-        folder.Write("m.onnx", Model(17).Input("x", DataType.Float, 1, 8).Initializer(tensor).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"));
+        folder.Write(
+            "m.onnx",
+            Model(17).Input("x", DataType.Float, 1, 8).Initializer(tensor).With(Node("MatMul", ["x", "w"], ["y"])).Output("y")
+        );
         var e = await Assert.ThrowsAsync<BadInputException>(() => ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", None));
         Assert.Contains("initializer 'w'", e.Message);
     }
@@ -162,9 +262,17 @@ public class ModelFileTests
     {
         using var folder = new Folder();
         folder.Write("w.bin", new byte[1024]);
-        var tensor = new TensorProto { Name = "w", DataType = 1, Dims = { dim, 8 } };
+        var tensor = new TensorProto
+        {
+            Name = "w",
+            DataType = 1,
+            Dims = { dim, 8 },
+        };
         TensorRef.Point(tensor, "w.bin", offset, length);
-        folder.Write("m.onnx", Model(17).Input("x", DataType.Float, 1, 8).Initializer(tensor).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"));
+        folder.Write(
+            "m.onnx",
+            Model(17).Input("x", DataType.Float, 1, 8).Initializer(tensor).With(Node("MatMul", ["x", "w"], ["y"])).Output("y")
+        );
         await Assert.ThrowsAsync<BadInputException>(() => ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", None));
     }
 
@@ -172,15 +280,20 @@ public class ModelFileTests
     public async Task A_cycle_a_double_definition_and_a_dangling_use_are_refused()
     {
         using var folder = new Folder();
-        foreach (var (model, word) in new[]
-        {
-            (Model(17).With(Node("Relu", ["b"], ["a"]), Node("Relu", ["a"], ["b"])).Output("a"), "cycle"),
-            (Model(17).Input("x", DataType.Float, 1).With(Node("Relu", ["x"], ["a"]), Node("Relu", ["x"], ["a"])).Output("a"), "twice"),
-            (Model(17).With(Node("Relu", ["nowhere"], ["a"])).Output("a"), "nothing defines"),
-        })
+        foreach (
+            var (model, word) in new[]
+            {
+                (Model(17).With(Node("Relu", ["b"], ["a"]), Node("Relu", ["a"], ["b"])).Output("a"), "cycle"),
+                (Model(17).Input("x", DataType.Float, 1).With(Node("Relu", ["x"], ["a"]), Node("Relu", ["x"], ["a"])).Output("a"), "twice"),
+                (Model(17).With(Node("Relu", ["nowhere"], ["a"])).Output("a"), "nothing defines"),
+            }
+        )
         {
             folder.Write("m.onnx", model);
-            Assert.Contains(word, (await Assert.ThrowsAsync<BadInputException>(() => ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", None))).Message);
+            Assert.Contains(
+                word,
+                (await Assert.ThrowsAsync<BadInputException>(() => ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", None))).Message
+            );
         }
     }
 
@@ -190,7 +303,8 @@ public class ModelFileTests
         for (var v = (ulong)value; ; v >>= 7)
         {
             bytes.Add((byte)(v >= 0x80 ? v | 0x80 : v));
-            if (v < 0x80) return [.. bytes];
+            if (v < 0x80)
+                return [.. bytes];
         }
     }
 

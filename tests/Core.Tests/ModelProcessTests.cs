@@ -13,11 +13,19 @@ public class ModelProcessTests
     {
         Assert.SkipUnless(OperatingSystem.IsLinux(), "Needs sleep.");
         var asleep = new ProcessStartInfo("sleep", ["100"])
-            { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
         var process = new ModelProcess(new StoreSpec(new Dictionary<string, string>()), new MemoryGate(1 << 30))
-            { Program = asleep, Patience = TimeSpan.FromMilliseconds(200) };
-        var failure = await Assert.ThrowsAsync<ModelLimitException>(() => process.RunAsync<Dictionary<string, string>, string>("Evaluate", [], default)
-            .WaitAsync(TimeSpan.FromSeconds(30)));
+        {
+            Program = asleep,
+            Patience = TimeSpan.FromMilliseconds(200),
+        };
+        var failure = await Assert.ThrowsAsync<ModelLimitException>(() =>
+            process.RunAsync<Dictionary<string, string>, string>("Evaluate", [], default).WaitAsync(TimeSpan.FromSeconds(30))
+        );
         Assert.Contains("took longer", failure.Message, StringComparison.Ordinal);
     }
 }

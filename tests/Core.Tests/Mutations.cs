@@ -24,12 +24,15 @@ internal static class Mutations
         var bytes = seed.ToArray();
         switch (kind)
         {
-            case 0: return bytes[..random.Next(bytes.Length)];
+            case 0:
+                return bytes[..random.Next(bytes.Length)];
             case 1:
-                for (var n = 1 + random.Next(8); n > 0; n--) bytes[random.Next(bytes.Length)] ^= (byte)(1 << random.Next(8));
+                for (var n = 1 + random.Next(8); n > 0; n--)
+                    bytes[random.Next(bytes.Length)] ^= (byte)(1 << random.Next(8));
                 return bytes;
             case 2:
-                for (var n = 1 + random.Next(4); n > 0; n--) bytes[random.Next(bytes.Length)] = (byte)random.Next(256);
+                for (var n = 1 + random.Next(4); n > 0; n--)
+                    bytes[random.Next(bytes.Length)] = (byte)random.Next(256);
                 return bytes;
             default:
                 var (from, length, to) = (random.Next(bytes.Length), random.Next(200), random.Next(bytes.Length));
@@ -48,16 +51,43 @@ internal static class Mutations
             var tensor = graph.Initializer[random.Next(graph.Initializer.Count)];
             switch (random.Next(10))
             {
-                case 0: tensor.Dims[random.Next(tensor.Dims.Count)] = random.NextInt64(-2, 1L << random.Next(62)); break;
-                case 1: tensor.DataType = random.Next(30); break;
-                case 2: TensorRef.Point(tensor, new[] { "../x", "m.onnx", "/etc/passwd", "none.bin", "" }[random.Next(5)], random.NextInt64(-10, 1 << 20), random.NextInt64(-10, 1 << 20)); break;
-                case 3: if (node.Input.Count > 0) node.Input[random.Next(node.Input.Count)] = graph.Node[random.Next(graph.Node.Count)].Output.FirstOrDefault() ?? ""; break;
-                case 4: node.OpType = new[] { "Transpose", "Concat", "Constant", "If", "MatMul", "BatchNormalization" }[random.Next(6)]; break;
-                case 5: graph.Node.Add(node.Clone()); break;
-                case 6: if (node.Attribute.Count > 0) node.Attribute.RemoveAt(random.Next(node.Attribute.Count)); break;
-                case 7: node.Output.Clear(); break;
-                case 8: graph.Initializer.Add(tensor.Clone()); break;
-                default: tensor.RawData = ByteString.CopyFrom(new byte[random.Next(400)]); break;
+                case 0:
+                    tensor.Dims[random.Next(tensor.Dims.Count)] = random.NextInt64(-2, 1L << random.Next(62));
+                    break;
+                case 1:
+                    tensor.DataType = random.Next(30);
+                    break;
+                case 2:
+                    TensorRef.Point(
+                        tensor,
+                        new[] { "../x", "m.onnx", "/etc/passwd", "none.bin", "" }[random.Next(5)],
+                        random.NextInt64(-10, 1 << 20),
+                        random.NextInt64(-10, 1 << 20)
+                    );
+                    break;
+                case 3:
+                    if (node.Input.Count > 0)
+                        node.Input[random.Next(node.Input.Count)] = graph.Node[random.Next(graph.Node.Count)].Output.FirstOrDefault() ?? "";
+                    break;
+                case 4:
+                    node.OpType = new[] { "Transpose", "Concat", "Constant", "If", "MatMul", "BatchNormalization" }[random.Next(6)];
+                    break;
+                case 5:
+                    graph.Node.Add(node.Clone());
+                    break;
+                case 6:
+                    if (node.Attribute.Count > 0)
+                        node.Attribute.RemoveAt(random.Next(node.Attribute.Count));
+                    break;
+                case 7:
+                    node.Output.Clear();
+                    break;
+                case 8:
+                    graph.Initializer.Add(tensor.Clone());
+                    break;
+                default:
+                    tensor.RawData = ByteString.CopyFrom(new byte[random.Next(400)]);
+                    break;
             }
         }
         return model;
@@ -67,18 +97,63 @@ internal static class Mutations
     public static ModelProto Everything(int opset)
     {
         var then = new GraphProto { Name = "then" };
-        then.Node.Add(Node("Constant", [], ["inner"], new AttributeProto { Name = "value", Type = AttributeProto.Types.AttributeType.Tensor, T = Tensor("", Random("inner", 12, 12), 12, 12) }));
+        then.Node.Add(
+            Node(
+                "Constant",
+                [],
+                ["inner"],
+                new AttributeProto
+                {
+                    Name = "value",
+                    Type = AttributeProto.Types.AttributeType.Tensor,
+                    T = Tensor("", Random("inner", 12, 12), 12, 12),
+                }
+            )
+        );
         then.Node.Add(Node("MatMul", ["m", "inner"], ["then_y"]));
         then.Output.Add(Value("then_y", DataType.Float));
         var other = new GraphProto { Name = "else" };
         other.Node.Add(Node("MatMul", ["m", "w"], ["else_y"]));
         other.Output.Add(Value("else_y", DataType.Float));
-        return Model(opset).Input("x", DataType.Float, 1, 4, 6, 6).Input("c", DataType.Bool)
-            .Weight("k", 6, 4, 3, 3).Weight("b", 6).Weight("g", 6).Weight("h", 6).Weight("u", 6).Weight("v", 6).Weight("w", 12, 12).Weight("f", 96, 12).Weight("e", 20, 16)
+        return Model(opset)
+            .Input("x", DataType.Float, 1, 4, 6, 6)
+            .Input("c", DataType.Bool)
+            .Weight("k", 6, 4, 3, 3)
+            .Weight("b", 6)
+            .Weight("g", 6)
+            .Weight("h", 6)
+            .Weight("u", 6)
+            .Weight("v", 6)
+            .Weight("w", 12, 12)
+            .Weight("f", 96, 12)
+            .Weight("e", 20, 16)
             .Initializer(Tensor("ids", DataType.Int64, System.Runtime.InteropServices.MemoryMarshal.AsBytes<long>(new long[] { 1, 2 }), 2))
-            .With(Node("Conv", ["x", "k", "b"], ["p"]), Node("BatchNormalization", ["p", "g", "h", "u", "v"], ["q"]), Node("Flatten", ["q"], ["r"]), Node("Gemm", ["r", "f"], ["m"]),
-                Node("If", ["c"], ["s"], new AttributeProto { Name = "then_branch", Type = AttributeProto.Types.AttributeType.Graph, G = then }, new AttributeProto { Name = "else_branch", Type = AttributeProto.Types.AttributeType.Graph, G = other }),
-                Node("Gather", ["e", "ids"], ["t"]), Node("Relu", ["t"], ["z"]))
-            .Output("s").Output("z");
+            .With(
+                Node("Conv", ["x", "k", "b"], ["p"]),
+                Node("BatchNormalization", ["p", "g", "h", "u", "v"], ["q"]),
+                Node("Flatten", ["q"], ["r"]),
+                Node("Gemm", ["r", "f"], ["m"]),
+                Node(
+                    "If",
+                    ["c"],
+                    ["s"],
+                    new AttributeProto
+                    {
+                        Name = "then_branch",
+                        Type = AttributeProto.Types.AttributeType.Graph,
+                        G = then,
+                    },
+                    new AttributeProto
+                    {
+                        Name = "else_branch",
+                        Type = AttributeProto.Types.AttributeType.Graph,
+                        G = other,
+                    }
+                ),
+                Node("Gather", ["e", "ids"], ["t"]),
+                Node("Relu", ["t"], ["z"])
+            )
+            .Output("s")
+            .Output("z");
     }
 }

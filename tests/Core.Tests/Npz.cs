@@ -5,7 +5,8 @@ namespace Serverless.TestSupport;
 /// <summary>Writes NumPy's <c>.npz</c>.</summary>
 internal static class Npz
 {
-    public static void Write(string path, params (string Name, string Type, long[] Shape, byte[] Bytes)[] arrays) => Write(path, CompressionLevel.Fastest, arrays);
+    public static void Write(string path, params (string Name, string Type, long[] Shape, byte[] Bytes)[] arrays) =>
+        Write(path, CompressionLevel.Fastest, arrays);
 
     public static void Write(string path, CompressionLevel level, params (string Name, string Type, long[] Shape, byte[] Bytes)[] arrays)
     {

@@ -13,7 +13,11 @@ public class NpzTests
     [Fact]
     public void Samples_come_one_by_one_with_their_labels()
     {
-        using var data = new NpzData(Npz(("x", "<f8", "(2, 3)", BitConverterBytes([1, 2, 3, 4, 5, 6])), ("labels", "|u1", "(2,)", [7, 9])), "data.npz", Inputs);
+        using var data = new NpzData(
+            Npz(("x", "<f8", "(2, 3)", BitConverterBytes([1, 2, 3, 4, 5, 6])), ("labels", "|u1", "(2,)", [7, 9])),
+            "data.npz",
+            Inputs
+        );
         var samples = data.Read().ToList();
         Assert.Equal(2, samples.Count);
         Assert.Equal([1, 3], samples[1].Inputs["x"].Shape);
@@ -56,18 +60,29 @@ public class NpzTests
     public void Reading_from_a_sample_on_gives_what_skipping_gives(CompressionLevel level)
     {
         var values = Enumerable.Range(0, 3000).Select(i => (double)i).ToArray();
-        using var data = new NpzData(Npz(level, ("x", "<f8", "(1000, 3)", BitConverterBytes(values)), ("labels", "|u1", "(1000,)", [.. Enumerable.Range(0, 1000).Select(i => (byte)i)])), "data.npz", Inputs);
+        using var data = new NpzData(
+            Npz(
+                level,
+                ("x", "<f8", "(1000, 3)", BitConverterBytes(values)),
+                ("labels", "|u1", "(1000,)", [.. Enumerable.Range(0, 1000).Select(i => (byte)i)])
+            ),
+            "data.npz",
+            Inputs
+        );
         Assert.Equal(level != CompressionLevel.NoCompression, data.Compressed);
         var all = data.Read().ToList();
         foreach (var first in new[] { 0, 1, 500, 999, 1000, 5000 })
         {
             var some = data.Read(first).ToList();
             Assert.Equal(Math.Max(0, 1000 - first), some.Count);
-            Assert.All(some.Zip(all.Skip(first)), p =>
-            {
-                Assert.Equal(p.Second.Inputs["x"].Bytes, p.First.Inputs["x"].Bytes);
-                Assert.Equal(p.Second.Labels, p.First.Labels);
-            });
+            Assert.All(
+                some.Zip(all.Skip(first)),
+                p =>
+                {
+                    Assert.Equal(p.Second.Inputs["x"].Bytes, p.First.Inputs["x"].Bytes);
+                    Assert.Equal(p.Second.Labels, p.First.Labels);
+                }
+            );
         }
     }
 
@@ -75,7 +90,11 @@ public class NpzTests
     public void Compressed_samples_are_passed_over_without_being_kept()
     {
         InputSpec[] wide = [new("x", TensorElementType.Float, [null, 65536], ["", ""])];
-        using var data = new NpzData(Npz(CompressionLevel.Fastest, ("x", "<f8", "(200, 65536)", new byte[200 * 65536 * 8])), "data.npz", wide);
+        using var data = new NpzData(
+            Npz(CompressionLevel.Fastest, ("x", "<f8", "(200, 65536)", new byte[200 * 65536 * 8])),
+            "data.npz",
+            wide
+        );
         var before = GC.GetAllocatedBytesForCurrentThread();
         Assert.Single(data.Read(199));
         Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 4 << 20);
@@ -102,14 +121,16 @@ public class NpzTests
     [InlineData(false)]
     public void A_stored_array_that_says_it_is_longer_or_elsewhere_is_refused(bool longer)
     {
-        var bytes = Npz(CompressionLevel.NoCompression, ("x", "<f4", "(2, 3)", new byte[24]), ("labels", "<i8", "(2,)", new byte[16])).ToArray();
+        var bytes = Npz(CompressionLevel.NoCompression, ("x", "<f4", "(2, 3)", new byte[24]), ("labels", "<i8", "(2,)", new byte[16]))
+            .ToArray();
         var directory = bytes.AsSpan().IndexOf("PK\u0001\u0002"u8);
         if (longer)
         {
             bytes[directory + 20] += 8;
             bytes[directory + 24] += 8;
         }
-        else bytes[directory + 42] += 4;
+        else
+            bytes[directory + 42] += 4;
         var e = Assert.Throws<BadInputException>(() =>
         {
             using var data = new NpzData(new MemoryStream(bytes), "data.npz", Inputs);
@@ -120,7 +141,8 @@ public class NpzTests
 
     private static byte[] BitConverterBytes(double[] values) => values.SelectMany(BitConverter.GetBytes).ToArray();
 
-    private static MemoryStream Npz(params (string Name, string Type, string Shape, byte[] Bytes)[] arrays) => Npz(CompressionLevel.Optimal, arrays);
+    private static MemoryStream Npz(params (string Name, string Type, string Shape, byte[] Bytes)[] arrays) =>
+        Npz(CompressionLevel.Optimal, arrays);
 
     private static MemoryStream Npz(CompressionLevel level, params (string Name, string Type, string Shape, byte[] Bytes)[] arrays)
     {
@@ -131,7 +153,16 @@ public class NpzTests
             {
                 using var entry = zip.CreateEntry(a.Name + ".npy", level).Open();
                 var text = $"{{'descr': '{a.Type}', 'fortran_order': False, 'shape': {a.Shape}, }}\n";
-                entry.Write([0x93, .. "NUMPY"u8, 1, 0, (byte)text.Length, (byte)(text.Length >> 8), .. Encoding.ASCII.GetBytes(text), .. a.Bytes]);
+                entry.Write([
+                    0x93,
+                    .. "NUMPY"u8,
+                    1,
+                    0,
+                    (byte)text.Length,
+                    (byte)(text.Length >> 8),
+                    .. Encoding.ASCII.GetBytes(text),
+                    .. a.Bytes,
+                ]);
             }
         }
         stream.Position = 0;

@@ -8,9 +8,11 @@ internal static class Outputs
     /// <summary>Relative error of the first output.</summary>
     public static double Error(string before, string after, IEnumerable<float[]> inputs, params long[] shape)
     {
-        using InferenceSession original = new(before), compressed = new(after);
+        using InferenceSession original = new(before),
+            compressed = new(after);
         using var run = new RunOptions();
-        double difference = 0, whole = 0;
+        double difference = 0,
+            whole = 0;
         foreach (var input in inputs)
         {
             using var value = OrtValue.CreateTensorValueFromMemory(input, shape);

@@ -42,11 +42,42 @@ public class PrintableTests
     [Fact]
     public void A_report_shows_names_escaped_and_keeps_the_lines_of_its_recipe()
     {
-        var layer = new ReportLayer("w\u001B[2J\u202E<b>", null, "MatMul\u0007", [2, 2], [], 8, 0, null, 16, 4, 0, 0, null, null, false,
-            null) { Fallback = "\u009B" };
-        var report = new Report("succeeded", "r", "m\u001B.onnx", new ReportSize(16, 4, 0.25), new ReportParameters(4, 4, 4),
-            new ReportFidelity("synthetic", 1, 1, 0, null), null,
-            new ReportLatency(1, 1, 1, 1), null, [layer], 1, 0, 0);
+        var layer = new ReportLayer(
+            "w\u001B[2J\u202E<b>",
+            null,
+            "MatMul\u0007",
+            [2, 2],
+            [],
+            8,
+            0,
+            null,
+            16,
+            4,
+            0,
+            0,
+            null,
+            null,
+            false,
+            null
+        )
+        {
+            Fallback = "\u009B",
+        };
+        var report = new Report(
+            "succeeded",
+            "r",
+            "m\u001B.onnx",
+            new ReportSize(16, 4, 0.25),
+            new ReportParameters(4, 4, 4),
+            new ReportFidelity("synthetic", 1, 1, 0, null),
+            null,
+            new ReportLatency(1, 1, 1, 1),
+            null,
+            [layer],
+            1,
+            0,
+            0
+        );
         var html = HtmlReport.Render(report, "version: 1\nsteps:\n- quantize: {match: \"\u001B\"}\n");
         Assert.DoesNotContain(html, c => char.IsControl(c) && c is not ('\n' or '\t'));
         Assert.DoesNotContain('\u202E', html);
@@ -62,16 +93,21 @@ public class PrintableTests
         var store = new FolderStore(containers);
         var temp = Path.Combine(Path.GetTempPath(), "serverless-abc", "model.onnx");
         var home = Environment.GetFolderPath(Environment.SpecialFolder.UserProfile);
-        var error = $"OnnxRuntimeException: Load model from {containers["work"]}/r/out/model.onnx failed: node /encoder/MatMul, {temp}; "
+        var error =
+            $"OnnxRuntimeException: Load model from {containers["work"]}/r/out/model.onnx failed: node /encoder/MatMul, {temp}; "
             + $"'{home}/.cache/x.bin', {AppContext.BaseDirectory}lib.so: /tmpx/y stays\u001B.";
-        await new WriteFailure().RunAsync(new FailureInput("r-1", $"{containers["drop"]}/m.onnx", error),
-            new ActivityContext(store, new MemoryGate(0)), default);
+        await new WriteFailure().RunAsync(
+            new FailureInput("r-1", $"{containers["drop"]}/m.onnx", error),
+            new ActivityContext(store, new MemoryGate(0)),
+            default
+        );
         var text = System.Text.Encoding.UTF8.GetString(await store.ReadBytesAsync(RunNames.Failure("r-1"), 1 << 20, default));
         using var json = System.Text.Json.JsonDocument.Parse(text);
         Assert.Equal("drop/m.onnx", json.RootElement.GetProperty("model").GetString());
         Assert.Equal(
             "OnnxRuntimeException: Load model from work/r/out/model.onnx failed: node /encoder/MatMul, model.onnx; 'x.bin', lib.so: /tmpx/y stays\\u001B.",
-            json.RootElement.GetProperty("error").GetString());
+            json.RootElement.GetProperty("error").GetString()
+        );
         Assert.DoesNotContain(folder.Path, text);
     }
 

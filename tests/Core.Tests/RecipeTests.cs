@@ -12,7 +12,8 @@ public class RecipeTests
     public void The_shipped_schema_is_the_one_that_the_options_make()
     {
         var file = Path.Combine(RealModels.Repository, "core", "Recipes", "recipe.schema.json");
-        if (Environment.GetEnvironmentVariable("SERVERLESS_UPDATE") is not null) File.WriteAllText(file, RecipeSchema.Generate());
+        if (Environment.GetEnvironmentVariable("SERVERLESS_UPDATE") is not null)
+            File.WriteAllText(file, RecipeSchema.Generate());
         Assert.Equal(RecipeSchema.Generate(), File.ReadAllText(file));
     }
 
@@ -55,7 +56,10 @@ public class RecipeTests
     [InlineData("version: 1\npreset: int8\nlayers:\n- {match: a, bitss: 4}\n", "did you mean 'bits'?")]
     [InlineData("version: 1\npreset: &a int8\nlayers: [*a]\n", "aliases")]
     [InlineData("version: 1\nbudget: {maxSizeRatio: 2}\npreset: int8\n", "fraction")]
-    [InlineData("version: 1\npreset: int8\nbudget:\n  maxAccuracyLoss: 0,01\n", "line 4: 'maxAccuracyLoss' takes a fraction from 0 to 1; write digits, a point")]
+    [InlineData(
+        "version: 1\npreset: int8\nbudget:\n  maxAccuracyLoss: 0,01\n",
+        "line 4: 'maxAccuracyLoss' takes a fraction from 0 to 1; write digits, a point"
+    )]
     [InlineData("version: 1\npreset: int8\nbudget: {maxAccuracyLoss: 0,01}\n", "'01' behind a comma is no key; write digits, a point")]
     [InlineData("version: 1\npreset: int8\nbudget: {maxAccuracyLoss: \"1,0\"}\n", "fraction")]
     [InlineData("version: 1\npreset: int8\nbudget: {maxSizeRatio: 00.5}\n", "fraction")]
@@ -82,7 +86,10 @@ public class RecipeTests
     [InlineData("0", 0)]
     [InlineData("1", 1)]
     public void Numbers_with_one_reading_are_taken(string written, double read) =>
-        Assert.Equal(read, RecipeReader.Read($"version: 1\npreset: int8\nbudget: {{maxAccuracyLoss: {written}}}\n", "r").Budget!.MaxAccuracyLoss);
+        Assert.Equal(
+            read,
+            RecipeReader.Read($"version: 1\npreset: int8\nbudget: {{maxAccuracyLoss: {written}}}\n", "r").Budget!.MaxAccuracyLoss
+        );
 
     [Fact]
     public void Deep_and_long_recipes_are_refused_without_harm()

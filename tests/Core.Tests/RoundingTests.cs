@@ -12,12 +12,15 @@ public class RoundingTests
     [InlineData(8, 0, 15)]
     [InlineData(37, 0, 255)]
     public void Vector_and_scalar_agree_to_the_last_integer(int zero, int low, int high) =>
-        Gen.Select(Gen.Float[-3f, 3f].Array[0, 300], Gen.Float[1e-3f, 0.1f]).Sample((weights, scale) =>
-        {
-            var codes = new byte[weights.Length];
-            Rounding.Quantize(weights, scale, zero, low, high, codes);
-            return codes.SequenceEqual(weights.Select(w => (byte)Rounding.Quantize(w, scale, zero, low, high)));
-        });
+        Gen.Select(Gen.Float[-3f, 3f].Array[0, 300], Gen.Float[1e-3f, 0.1f])
+            .Sample(
+                (weights, scale) =>
+                {
+                    var codes = new byte[weights.Length];
+                    Rounding.Quantize(weights, scale, zero, low, high, codes);
+                    return codes.SequenceEqual(weights.Select(w => (byte)Rounding.Quantize(w, scale, zero, low, high)));
+                }
+            );
 
     [Fact]
     public void Ties_go_to_even_and_near_ties_to_their_own_side()
@@ -30,7 +33,9 @@ public class RoundingTests
                 var tie = (float)((q + 0.5) * scale);
                 weights.AddRange([tie, MathF.BitIncrement(tie), MathF.BitDecrement(tie)]);
             }
-            var expected = weights.Select(w => (sbyte)Math.Clamp(Math.Round((double)w / scale, MidpointRounding.ToEven), -127, 127)).ToArray();
+            var expected = weights
+                .Select(w => (sbyte)Math.Clamp(Math.Round((double)w / scale, MidpointRounding.ToEven), -127, 127))
+                .ToArray();
             var codes = new byte[weights.Count];
             Rounding.Quantize(weights.ToArray(), scale, 0, -127, 127, codes);
             Assert.Equal(expected, codes.Select(c => (sbyte)c));
@@ -65,26 +70,33 @@ public class RoundingTests
 
     [Fact]
     public void Squared_error_equals_the_double_loop() =>
-        Gen.Select(Gen.Float[-1f, 1f].Array[1, 200], Gen.Float[1e-3f, 0.1f]).Sample((weights, scale) =>
-        {
-            var expected = weights.Sum(w => Math.Pow(w - Math.Clamp(Math.Round((double)w / scale, MidpointRounding.ToEven), -8, 7) * scale, 2));
-            var actual = Rounding.SquaredError(weights, scale, 0, -8, 7);
-            return Math.Abs(expected - actual) <= 1e-4 * expected + 1e-9;
-        });
+        Gen.Select(Gen.Float[-1f, 1f].Array[1, 200], Gen.Float[1e-3f, 0.1f])
+            .Sample(
+                (weights, scale) =>
+                {
+                    var expected = weights.Sum(w =>
+                        Math.Pow(w - Math.Clamp(Math.Round((double)w / scale, MidpointRounding.ToEven), -8, 7) * scale, 2)
+                    );
+                    var actual = Rounding.SquaredError(weights, scale, 0, -8, 7);
+                    return Math.Abs(expected - actual) <= 1e-4 * expected + 1e-9;
+                }
+            );
 
     [Fact]
     public void Extremes_are_those_of_the_loop_and_poisoned_by_what_is_not_finite() =>
-        Gen.Float[-1e6f, 1e6f].Array[1, 200].Sample(values =>
-        {
-            Assert.Equal((values.Min(), values.Max()), Extremes.Of(values));
-            for (var i = 0; i < values.Length; i += 7)
+        Gen.Float[-1e6f, 1e6f]
+            .Array[1, 200]
+            .Sample(values =>
             {
-                var (min, max) = Extremes.Of([.. values[..i], float.NaN, .. values[i..]]);
-                Assert.False(float.IsFinite(min) && float.IsFinite(max));
-                (min, max) = Extremes.Of([.. values[..i], float.NegativeInfinity, .. values[i..]]);
-                Assert.False(float.IsFinite(min) && float.IsFinite(max));
-            }
-        });
+                Assert.Equal((values.Min(), values.Max()), Extremes.Of(values));
+                for (var i = 0; i < values.Length; i += 7)
+                {
+                    var (min, max) = Extremes.Of([.. values[..i], float.NaN, .. values[i..]]);
+                    Assert.False(float.IsFinite(min) && float.IsFinite(max));
+                    (min, max) = Extremes.Of([.. values[..i], float.NegativeInfinity, .. values[i..]]);
+                    Assert.False(float.IsFinite(min) && float.IsFinite(max));
+                }
+            });
 
     [Theory]
     [InlineData(1)]
@@ -92,26 +104,32 @@ public class RoundingTests
     [InlineData(4)]
     [InlineData(8)]
     public void Packing_is_undone_by_unpacking(int bits) =>
-        Gen.Int[0, (1 << bits) - 1].Array[0, 300].Sample(values =>
-        {
-            var codes = values.Select(v => (byte)v).ToArray();
-            var packed = new byte[BitPacking.Bytes(codes.Length, bits)];
-            BitPacking.Pack(codes, bits, packed);
-            var back = new byte[codes.Length];
-            BitPacking.Unpack(packed, bits, back);
-            return back.SequenceEqual(codes);
-        });
+        Gen.Int[0, (1 << bits) - 1]
+            .Array[0, 300]
+            .Sample(values =>
+            {
+                var codes = values.Select(v => (byte)v).ToArray();
+                var packed = new byte[BitPacking.Bytes(codes.Length, bits)];
+                BitPacking.Pack(codes, bits, packed);
+                var back = new byte[codes.Length];
+                BitPacking.Unpack(packed, bits, back);
+                return back.SequenceEqual(codes);
+            });
 
     [Fact]
     public void Transposition_moves_every_element() =>
-        Gen.Select(Gen.Int[1, 40], Gen.Int[1, 40]).Sample((rows, columns) =>
-        {
-            var source = Enumerable.Range(0, rows * columns).Select(i => (float)i).ToArray();
-            var target = new float[source.Length];
-            Transposition.Transpose(source, columns, rows, columns, target, rows);
-            for (var r = 0; r < rows; r++)
-                for (var c = 0; c < columns; c++)
-                    if (target[c * rows + r] != source[r * columns + c]) return false;
-            return true;
-        });
+        Gen.Select(Gen.Int[1, 40], Gen.Int[1, 40])
+            .Sample(
+                (rows, columns) =>
+                {
+                    var source = Enumerable.Range(0, rows * columns).Select(i => (float)i).ToArray();
+                    var target = new float[source.Length];
+                    Transposition.Transpose(source, columns, rows, columns, target, rows);
+                    for (var r = 0; r < rows; r++)
+                    for (var c = 0; c < columns; c++)
+                        if (target[c * rows + r] != source[r * columns + c])
+                            return false;
+                    return true;
+                }
+            );
 }

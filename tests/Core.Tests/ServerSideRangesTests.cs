@@ -28,14 +28,18 @@ public class ServerSideRangesTests(Azurite azurite) : IClassFixture<Azurite>
         var source = await store.WriteBytesAsync($"assembly/{served}/source", bytes, None);
         await using var reader = await store.OpenAsync(source.Path, source.ETag, None);
         (int From, int Length)[] parts = [(5, 12 << 20), (1, 100), (3 << 20, 17 << 20)];
-        await store.WriteAsync($"assembly/{served}/target", async (stream, token) =>
-        {
-            foreach (var (from, length) in parts)
+        await store.WriteAsync(
+            $"assembly/{served}/target",
+            async (stream, token) =>
             {
-                await stream.WriteAsync(new byte[] { 1, 2, 3 }, token);
-                await reader.CopyToAsync(from, length, stream, token);
-            }
-        }, None);
+                foreach (var (from, length) in parts)
+                {
+                    await stream.WriteAsync(new byte[] { 1, 2, 3 }, token);
+                    await reader.CopyToAsync(from, length, stream, token);
+                }
+            },
+            None
+        );
         byte[] expected = [.. parts.SelectMany(p => new byte[] { 1, 2, 3 }.Concat(bytes.Skip(p.From).Take(p.Length)))];
         var written = await store.ReadBytesAsync($"assembly/{served}/target", expected.Length, None);
         Assert.True(expected.AsSpan().SequenceEqual(written));
@@ -50,7 +54,9 @@ public class ServerSideRangesTests(Azurite azurite) : IClassFixture<Azurite>
         var source = await store.WriteBytesAsync("assembly/changing", new byte[8 << 20], None);
         await using var reader = await store.OpenAsync(source.Path, source.ETag, None);
         await store.WriteBytesAsync(source.Path, new byte[8 << 20], None);
-        var failure = await Assert.ThrowsAsync<BadInputException>(() => store.WriteAsync("assembly/mixed", (stream, token) => reader.CopyToAsync(0, 8 << 20, stream, token), None));
+        var failure = await Assert.ThrowsAsync<BadInputException>(() =>
+            store.WriteAsync("assembly/mixed", (stream, token) => reader.CopyToAsync(0, 8 << 20, stream, token), None)
+        );
         Assert.Contains("changed", failure.Message);
         Assert.Null(await store.FindAsync("assembly/mixed", None));
     }
@@ -71,10 +77,18 @@ public class ServerSideRangesTests(Azurite azurite) : IClassFixture<Azurite>
                 {
                     using var read = new HttpRequestMessage(HttpMethod.Get, from);
                     read.Headers.Add("x-ms-range", range);
-                    if (headers.TryGetValue("x-ms-source-if-match", out var match)) read.Headers.TryAddWithoutValidation("If-Match", match);
+                    if (headers.TryGetValue("x-ms-source-if-match", out var match))
+                        read.Headers.TryAddWithoutValidation("If-Match", match);
                     using var response = await Http.SendAsync(read, message.CancellationToken);
-                    if (!response.IsSuccessStatusCode) throw new RequestFailedException((int)response.StatusCode, $"the source says {response.ReasonPhrase}");
-                    foreach (var name in headers.Select(h => h.Name).Where(n => n.StartsWith("x-ms-source-", StringComparison.Ordinal) || n == "x-ms-copy-source").ToList()) headers.Remove(name);
+                    if (!response.IsSuccessStatusCode)
+                        throw new RequestFailedException((int)response.StatusCode, $"the source says {response.ReasonPhrase}");
+                    foreach (
+                        var name in headers
+                            .Select(h => h.Name)
+                            .Where(n => n.StartsWith("x-ms-source-", StringComparison.Ordinal) || n == "x-ms-copy-source")
+                            .ToList()
+                    )
+                        headers.Remove(name);
                     var bytes = await response.Content.ReadAsByteArrayAsync(message.CancellationToken);
                     message.Request.Content = RequestContent.Create(bytes);
                     headers.SetValue("Content-Length", $"{bytes.Length}");

@@ -21,15 +21,46 @@ public class StagedRunTests
     private static ModelProto Branched(bool quantized)
     {
         var model = Model(13).Input("x", DataType.Float, 1, 4, 6, 6).Input("go", DataType.Bool);
-        model.Initializer(Tensor("step", [0.0217f])).Initializer(Tensor("zero", DataType.Uint8, [128])).Initializer(Tensor("small", [0.0113f])).Initializer(Tensor("product", [0.0217f * 0.0113f]));
+        model
+            .Initializer(Tensor("step", [0.0217f]))
+            .Initializer(Tensor("zero", DataType.Uint8, [128]))
+            .Initializer(Tensor("small", [0.0113f]))
+            .Initializer(Tensor("product", [0.0217f * 0.0113f]));
         var then = new GraphProto { Name = "then" };
         then.Node.Add(Node("Mul", ["c1", "q0"], ["inside"]));
-        then.Output.Add(new ValueInfoProto { Name = "inside", Type = new TypeProto { TensorType = new() { ElemType = 1 } } });
+        then.Output.Add(
+            new ValueInfoProto
+            {
+                Name = "inside",
+                Type = new TypeProto { TensorType = new() { ElemType = 1 } },
+            }
+        );
         var other = new GraphProto { Name = "else" };
         other.Node.Add(Node("Identity", ["c1"], ["outside"]));
-        other.Output.Add(new ValueInfoProto { Name = "outside", Type = new TypeProto { TensorType = new() { ElemType = 1 } } });
-        var branch = Node("If", ["go"], ["taken"],
-            new AttributeProto { Name = "then_branch", Type = AttributeProto.Types.AttributeType.Graph, G = then }, new AttributeProto { Name = "else_branch", Type = AttributeProto.Types.AttributeType.Graph, G = other });
+        other.Output.Add(
+            new ValueInfoProto
+            {
+                Name = "outside",
+                Type = new TypeProto { TensorType = new() { ElemType = 1 } },
+            }
+        );
+        var branch = Node(
+            "If",
+            ["go"],
+            ["taken"],
+            new AttributeProto
+            {
+                Name = "then_branch",
+                Type = AttributeProto.Types.AttributeType.Graph,
+                G = then,
+            },
+            new AttributeProto
+            {
+                Name = "else_branch",
+                Type = AttributeProto.Types.AttributeType.Graph,
+                G = other,
+            }
+        );
         Conv("x", 0);
         Rounded("c0", "q0");
         Conv("q0", 1);
@@ -51,20 +82,31 @@ public class StagedRunTests
             if (quantized)
             {
                 var codes = Random(weight, 4, 4, 3, 3).Select(v => (byte)(sbyte)Math.Clamp(v * 400, -127, 127)).ToArray();
-                model.Initializer(Tensor($"w{i}_q", DataType.Int8, codes, 4, 4, 3, 3)).With(Node("DequantizeLinear", [$"w{i}_q", "small"], [weight]));
+                model
+                    .Initializer(Tensor($"w{i}_q", DataType.Int8, codes, 4, 4, 3, 3))
+                    .With(Node("DequantizeLinear", [$"w{i}_q", "small"], [weight]));
             }
-            else model.Weight(weight, 4, 4, 3, 3);
+            else
+                model.Weight(weight, 4, 4, 3, 3);
             // The scale of the products, as integer kernels want it; the first layer takes floats.
             if (quantized && i > 0)
-                model.Initializer(Tensor($"b{i}_q", DataType.Int32, MemoryMarshal.AsBytes<int>([100, -50, 20, -10]), 4)).With(Node("DequantizeLinear", [$"b{i}_q", "product"], [$"b{i}"]));
-            else model.Initializer(Tensor($"b{i}", Random($"b{i}", 4), 4));
+                model
+                    .Initializer(Tensor($"b{i}_q", DataType.Int32, MemoryMarshal.AsBytes<int>([100, -50, 20, -10]), 4))
+                    .With(Node("DequantizeLinear", [$"b{i}_q", "product"], [$"b{i}"]));
+            else
+                model.Initializer(Tensor($"b{i}", Random($"b{i}", 4), 4));
             model.With(Node("Conv", [input, weight, $"b{i}"], [$"c{i}"], ModelEdit.Attribute("pads", [1L, 1, 1, 1])));
         }
 
         void Rounded(string value, string to)
         {
-            if (quantized) model.With(Node("QuantizeLinear", [value, "step", "zero"], [to + "_8"]), Node("DequantizeLinear", [to + "_8", "step", "zero"], [to]));
-            else model.With(Node("Identity", [value], [to]));
+            if (quantized)
+                model.With(
+                    Node("QuantizeLinear", [value, "step", "zero"], [to + "_8"]),
+                    Node("DequantizeLinear", [to + "_8", "step", "zero"], [to])
+                );
+            else
+                model.With(Node("Identity", [value], [to]));
         }
     }
 
@@ -87,13 +129,23 @@ public class StagedRunTests
         var staged = model.Clone();
         using var live = new LiveValues(memory);
         var (seen, sums) = (new List<string>(), new double[4]);
-        StagedRun.Run(staged, Path.GetTempPath(), Layers.ToHashSet(), samples.Select(s => s), live, (_, values, _) => Add(sums, values), layer =>
-        {
-            seen.Add(layer);
-            for (var c = 0; c < 4; c++) Assert.Equal(expected[layer][c], sums[c], 1e-3);
-            Apply(staged, layer, sums);
-            Array.Clear(sums);
-        }, default);
+        StagedRun.Run(
+            staged,
+            Path.GetTempPath(),
+            Layers.ToHashSet(),
+            samples.Select(s => s),
+            live,
+            (_, values, _) => Add(sums, values),
+            layer =>
+            {
+                seen.Add(layer);
+                for (var c = 0; c < 4; c++)
+                    Assert.Equal(expected[layer][c], sums[c], 1e-3);
+                Apply(staged, layer, sums);
+                Array.Clear(sums);
+            },
+            default
+        );
         Assert.Equal(Layers, seen);
     }
 
@@ -101,7 +153,11 @@ public class StagedRunTests
     public void Every_node_is_run_at_most_twice_and_what_no_layer_needs_never()
     {
         var stages = LayerStages.Of(Branched(quantized: true), Layers.ToHashSet());
-        var times = stages.SelectMany(s => s.Part.Nodes).Where(n => n.OpType != "DequantizeLinear").GroupBy(n => n.Output[0]).ToDictionary(g => g.Key, g => g.Count());
+        var times = stages
+            .SelectMany(s => s.Part.Nodes)
+            .Where(n => n.OpType != "DequantizeLinear")
+            .GroupBy(n => n.Output[0])
+            .ToDictionary(g => g.Key, g => g.Count());
         Assert.All(times, t => Assert.InRange(t.Value, 1, 2));
         Assert.DoesNotContain("never", times.Keys);
         Assert.DoesNotContain("y", times.Keys);
@@ -113,11 +169,25 @@ public class StagedRunTests
     [Fact]
     public void A_layer_of_constants_alone_is_measured_too()
     {
-        var model = Model(13).Input("x", DataType.Float, 1, 2).Weight("a", 1, 2).Weight("w", 2, 2).Weight("b", 2)
-            .With(Node("Gemm", ["a", "w", "b"], ["c"]), Node("Relu", ["c"], ["r"]), Node("Gemm", ["x", "w", "r"], ["d"])).Output("d");
+        var model = Model(13)
+            .Input("x", DataType.Float, 1, 2)
+            .Weight("a", 1, 2)
+            .Weight("w", 2, 2)
+            .Weight("b", 2)
+            .With(Node("Gemm", ["a", "w", "b"], ["c"]), Node("Relu", ["c"], ["r"]), Node("Gemm", ["x", "w", "r"], ["d"]))
+            .Output("d");
         using var live = new LiveValues();
         var seen = new List<string>();
-        StagedRun.Run(model, Path.GetTempPath(), new HashSet<string> { "c", "d" }, [ScalingTests.Given("x", [1, 2], 1)], live, (name, _, _) => seen.Add(name), _ => { }, default);
+        StagedRun.Run(
+            model,
+            Path.GetTempPath(),
+            new HashSet<string> { "c", "d" },
+            [ScalingTests.Given("x", [1, 2], 1)],
+            live,
+            (name, _, _) => seen.Add(name),
+            _ => { },
+            default
+        );
         Assert.Equal(["c", "d"], seen);
     }
 
@@ -126,7 +196,9 @@ public class StagedRunTests
     {
         using var live = new LiveValues(0, fileLimit: 8192);
         var samples = Enumerable.Range(0, 5).Select(i => Given(i));
-        Assert.Throws<LiveLimitException>(() => StagedRun.Run(Branched(true), Path.GetTempPath(), Layers.ToHashSet(), samples, live, (_, _, _) => { }, _ => { }, default));
+        Assert.Throws<LiveLimitException>(() =>
+            StagedRun.Run(Branched(true), Path.GetTempPath(), Layers.ToHashSet(), samples, live, (_, _, _) => { }, _ => { }, default)
+        );
     }
 
     [Fact]
@@ -135,11 +207,22 @@ public class StagedRunTests
         using var live = new LiveValues();
         using var stop = new CancellationTokenSource();
         var done = 0;
-        Assert.ThrowsAny<OperationCanceledException>(() => StagedRun.Run(Branched(true), Path.GetTempPath(), Layers.ToHashSet(), [Given(0)], live, (_, _, _) => { }, _ =>
-        {
-            done++;
-            stop.Cancel();
-        }, stop.Token));
+        Assert.ThrowsAny<OperationCanceledException>(() =>
+            StagedRun.Run(
+                Branched(true),
+                Path.GetTempPath(),
+                Layers.ToHashSet(),
+                [Given(0)],
+                live,
+                (_, _, _) => { },
+                _ =>
+                {
+                    done++;
+                    stop.Cancel();
+                },
+                stop.Token
+            )
+        );
         Assert.Equal(1, done);
     }
 
@@ -150,11 +233,21 @@ public class StagedRunTests
         folder.Write("m.onnx", Branched(false));
         var index = await ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", default);
         var (read, seen) = (0, 0);
-        var count = await ValueTap.RunAsync(folder.Path, index, new HashSet<string> { "c4" }, Enumerable.Range(0, 6).Select(i =>
-        {
-            Assert.Equal(seen, read++);
-            return Given(i);
-        }), (_, _, _) => seen++, _ => Task.CompletedTask, default);
+        var count = await ValueTap.RunAsync(
+            folder.Path,
+            index,
+            new HashSet<string> { "c4" },
+            Enumerable
+                .Range(0, 6)
+                .Select(i =>
+                {
+                    Assert.Equal(seen, read++);
+                    return Given(i);
+                }),
+            (_, _, _) => seen++,
+            _ => Task.CompletedTask,
+            default
+        );
         Assert.Equal((6, 6, 6), (count, read, seen));
     }
 
@@ -177,12 +270,18 @@ public class StagedRunTests
             var order = GraphCheck.TopologicalOrder(model.Graph.Node)!.Select(i => part.Graph.Node[i]).ToList();
             part.Graph.Node.Clear();
             part.Graph.Node.AddRange(order);
-            using var options = new SessionOptions { GraphOptimizationLevel = GraphOptimizationLevel.ORT_DISABLE_ALL, LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL };
+            using var options = new SessionOptions
+            {
+                GraphOptimizationLevel = GraphOptimizationLevel.ORT_DISABLE_ALL,
+                LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL,
+            };
             using var session = new InferenceSession(part.ToByteArray(), options);
             var sums = found[layer] = new double[4];
             foreach (var sample in samples)
             {
-                var inputs = sample.Inputs.Where(i => session.InputMetadata.ContainsKey(i.Key)).ToDictionary(i => i.Key, i => i.Value.ToOrt());
+                var inputs = sample
+                    .Inputs.Where(i => session.InputMetadata.ContainsKey(i.Key))
+                    .ToDictionary(i => i.Key, i => i.Value.ToOrt());
                 using var run = new RunOptions();
                 using var values = session.Run(run, inputs, [layer]);
                 Add(sums, values[0].GetTensorDataAsSpan<float>());
@@ -194,7 +293,8 @@ public class StagedRunTests
 
     private static void Add(double[] sums, ReadOnlySpan<float> values)
     {
-        for (var i = 0; i < values.Length; i++) sums[i / 36] += values[i];
+        for (var i = 0; i < values.Length; i++)
+            sums[i / 36] += values[i];
     }
 
     private static void Apply(ModelProto model, string layer, double[] sums)
@@ -202,7 +302,8 @@ public class StagedRunTests
         var initializers = model.Graph.Initializer.ToDictionary(t => t.Name);
         var codes = initializers.ContainsKey($"b{layer[1..]}_q");
         var by = sums.Select(s => -(float)Math.Round(s / 180, 4)).ToArray();
-        if (codes) initializers["products"] = Tensor("products", Enumerable.Repeat(0.0217f * 0.0113f, 4).ToArray(), 4);
+        if (codes)
+            initializers["products"] = Tensor("products", Enumerable.Repeat(0.0217f * 0.0113f, 4).ToArray(), 4);
         new BiasPlace(codes ? $"b{layer[1..]}_q" : $"b{layer[1..]}", codes ? "products" : null).Shift(initializers, by);
     }
 }

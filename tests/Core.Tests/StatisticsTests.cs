@@ -17,23 +17,38 @@ public class StatisticsTests
     public async Task Parts_merge_to_the_same_bytes_in_whatever_order_they_were_made(bool spill)
     {
         using var folder = new Folder();
-        var samples = Enumerable.Range(0, 12).Select(i => TestModels.Random($"sample{i}", 30, 40).Select(v => v * (1 + i)).ToArray()).ToList();
+        var samples = Enumerable
+            .Range(0, 12)
+            .Select(i => TestModels.Random($"sample{i}", 30, 40).Select(v => v * (1 + i)).ToArray())
+            .ToList();
         foreach (var order in new[] { new[] { 0, 1, 2 }, [2, 0, 1], [1, 2, 0] })
         {
             foreach (var shard in order)
             {
                 using var observer = new StatisticsObserver(Rows, Everything, _ => spill);
-                foreach (var s in samples.Skip(shard * 4).Take(4)) observer.Add(s, [1, 30, 40]);
-                await StatisticsSet.WriteAsync(folder.Store, $"drop/{shard}", async (writer, token) =>
-                {
-                    await writer.AddAsync(6, 0, stream => stream.WriteAsync(new byte[shard], token).AsTask());
-                    await writer.AddAsync(7, 0, stream => StatisticsFile.WriteAsync(stream, observer, token));
-                }, CancellationToken.None);
+                foreach (var s in samples.Skip(shard * 4).Take(4))
+                    observer.Add(s, [1, 30, 40]);
+                await StatisticsSet.WriteAsync(
+                    folder.Store,
+                    $"drop/{shard}",
+                    async (writer, token) =>
+                    {
+                        await writer.AddAsync(6, 0, stream => stream.WriteAsync(new byte[shard], token).AsTask());
+                        await writer.AddAsync(7, 0, stream => StatisticsFile.WriteAsync(stream, observer, token));
+                    },
+                    CancellationToken.None
+                );
             }
             var parts = new List<ArtifactReader>();
-            foreach (var shard in new[] { 0, 1, 2 }) parts.Add(await StatisticsSet.OpenAsync(folder.Store, $"drop/{shard}", 7, CancellationToken.None));
-            await folder.Store.WriteAsync($"drop/whole-{order[0]}", (stream, token) => StatisticsFile.MergeAsync(parts, stream, token), CancellationToken.None);
-            foreach (var part in parts) await part.DisposeAsync();
+            foreach (var shard in new[] { 0, 1, 2 })
+                parts.Add(await StatisticsSet.OpenAsync(folder.Store, $"drop/{shard}", 7, CancellationToken.None));
+            await folder.Store.WriteAsync(
+                $"drop/whole-{order[0]}",
+                (stream, token) => StatisticsFile.MergeAsync(parts, stream, token),
+                CancellationToken.None
+            );
+            foreach (var part in parts)
+                await part.DisposeAsync();
         }
         var first = File.ReadAllBytes(Path.Combine(folder.Path, "whole-0"));
         Assert.Equal(first, File.ReadAllBytes(Path.Combine(folder.Path, "whole-1")));
@@ -51,9 +66,16 @@ public class StatisticsTests
             Assert.Equal(column.Sum(), merged.Channels!.Sum[i], 1e-4);
             Assert.Equal(column.Sum(Math.Abs), merged.Channels.Magnitudes[i], 1e-3);
             Assert.Equal(column.Max(Math.Abs), merged.Channels.Largest(i));
-            Assert.Equal((Math.Min(0, (float)column.Min()), Math.Max(0, (float)column.Max())), (merged.Channels.Min[i], merged.Channels.Max[i]));
+            Assert.Equal(
+                (Math.Min(0, (float)column.Min()), Math.Max(0, (float)column.Max())),
+                (merged.Channels.Min[i], merged.Channels.Max[i])
+            );
             for (var j = 0; j < 40; j += 5)
-                Assert.Equal(samples.Sum(s => Enumerable.Range(0, 30).Sum(r => (double)s[r * 40 + i] * s[r * 40 + j])), gram[i * 40 + j], 1e-7);
+                Assert.Equal(
+                    samples.Sum(s => Enumerable.Range(0, 30).Sum(r => (double)s[r * 40 + i] * s[r * 40 + j])),
+                    gram[i * 40 + j],
+                    1e-7
+                );
         }
     }
 
@@ -62,7 +84,10 @@ public class StatisticsTests
     {
         var ranges = Enumerable.Range(1, 50).Select(i => (-i * 0.1f, i * 0.3f)).ToList();
         var whole = ranges.Aggregate(MovingRange.Empty, (a, r) => a.Then(r.Item1, r.Item2));
-        var parts = ranges.Chunk(7).Select(c => c.Aggregate(MovingRange.Empty, (a, r) => a.Then(r.Item1, r.Item2))).Aggregate(MovingRange.Empty, (a, p) => a.Then(p));
+        var parts = ranges
+            .Chunk(7)
+            .Select(c => c.Aggregate(MovingRange.Empty, (a, r) => a.Then(r.Item1, r.Item2)))
+            .Aggregate(MovingRange.Empty, (a, p) => a.Then(p));
         Assert.Equal(whole.Value.Min, parts.Value.Min, 1e-5f);
         Assert.Equal(whole.Value.Max, parts.Value.Max, 1e-5f);
         Assert.Equal((5f, 7f), MovingRange.Empty.Then(5, 7).Value);
@@ -75,7 +100,8 @@ public class StatisticsTests
         Histogram Of(params float[][] parts)
         {
             var h = new Histogram();
-            foreach (var p in parts) h.Add(p, p.Max(Math.Abs));
+            foreach (var p in parts)
+                h.Add(p, p.Max(Math.Abs));
             return h;
         }
         var together = Of(small, large);
@@ -100,15 +126,15 @@ public class StatisticsTests
         var rows = new double[16 * 12];
         Assert.Equal(16, InputRows.Take(x, [1, 4, 6, 5], view, 1, 100, rows));
         for (var y = 0; y < 4; y++)
-            for (var column = 0; column < 4; column++)
-                for (var c = 0; c < 2; c++)
-                    for (var ky = 0; ky < 3; ky++)
-                        for (var kx = 0; kx < 2; kx++)
-                        {
-                            var (iy, ix) = (y * 2 - 1 + ky, column + kx * 2);
-                            var expected = iy is < 0 or >= 6 || ix >= 5 ? 0 : x[(2 + c) * 30 + iy * 5 + ix];
-                            Assert.Equal(expected, rows[(y * 4 + column) * 12 + (c * 3 + ky) * 2 + kx]);
-                        }
+        for (var column = 0; column < 4; column++)
+        for (var c = 0; c < 2; c++)
+        for (var ky = 0; ky < 3; ky++)
+        for (var kx = 0; kx < 2; kx++)
+        {
+            var (iy, ix) = (y * 2 - 1 + ky, column + kx * 2);
+            var expected = iy is < 0 or >= 6 || ix >= 5 ? 0 : x[(2 + c) * 30 + iy * 5 + ix];
+            Assert.Equal(expected, rows[(y * 4 + column) * 12 + (c * 3 + ky) * 2 + kx]);
+        }
     }
 
     [Theory]
@@ -124,7 +150,8 @@ public class StatisticsTests
         Assert.Equal((0f, 40f), ActivationRange.Find(observer.Result, RangeMethod.Minmax, 100));
         Assert.Equal(0, min);
         Assert.InRange(max, 0.3f, 20f);
-        double Error(float top) => values.Where(v => v < 40).Sum(v => Math.Pow(v - Math.Clamp(Math.Round(v / (top / 255)), 0, 255) * (top / 255), 2));
+        double Error(float top) =>
+            values.Where(v => v < 40).Sum(v => Math.Pow(v - Math.Clamp(Math.Round(v / (top / 255)), 0, 255) * (top / 255), 2));
         Assert.True(Error(max) < Error(40), $"{Error(max)} and {Error(40)}");
     }
 }

@@ -18,28 +18,58 @@ public class StorageFailureTests(Azurite azurite) : IClassFixture<Azurite>
 {
     private static readonly CancellationToken None = CancellationToken.None;
     private static readonly Uri Account = new("https://models.blob.core.windows.net/?sv=1&sig=s3cret");
-    private static readonly NetworkOptions Quick = new() { MaxAttempts = 2, FirstPause = TimeSpan.FromMilliseconds(1), LongestPause = TimeSpan.FromMilliseconds(2), AttemptTimeout = TimeSpan.FromMilliseconds(300) };
-
-    public static TheoryData<string, Exception, bool> Failures => new()
+    private static readonly NetworkOptions Quick = new()
     {
-        { "key", new RequestFailedException(403, "Server failed to authenticate", "AuthenticationFailed", null), true },
-        { "sign-in", new RequestFailedException(401, "No", null, null), true },
-        { "roles", new RequestFailedException(403, "This request is not authorized", "AuthorizationPermissionMismatch", null), true },
-        { "firewall", new RequestFailedException(403, "This request is not authorized", "AuthorizationFailure", null), true },
-        { "'drop' is not there; create it", new RequestFailedException(404, "The specified container does not exist", "ContainerNotFound", null), true },
-        { "disabled", new RequestFailedException(403, "x", "AccountIsDisabled", null), true },
-        { "az login", new CredentialUnavailableException("DefaultAzureCredential failed to retrieve a token"), true },
-        { "az login", new AuthenticationFailedException("AADSTS70043: The refresh token has expired."), true },
-        { "did not answer", new AuthenticationFailedException("x", new HttpRequestException("The connection was cut.")), false },
-        { "no such host", new RequestFailedException(0, "x", null, new HttpRequestException("x", new SocketException((int)SocketError.HostNotFound))), true },
-        { "TryAgain", new HttpRequestException("x", new SocketException((int)SocketError.TryAgain)), false },
-        { "ConnectionRefused", new AggregateException(new RequestFailedException(0, "x", null, new HttpRequestException("x", new SocketException((int)SocketError.ConnectionRefused)))), false },
-        { "in time", new TimeoutRejectedException("x"), false },
-        { "in time", new TaskCanceledException("The operation was cancelled because it exceeded the configured timeout of 0:01:40."), false },
-        { "left alone", new BrokenCircuitException("x"), false },
-        { "503 ServerBusy", new RequestFailedException(503, "x", "ServerBusy", null), false },
-        { "400 InvalidInput", new RequestFailedException(400, "x", "InvalidInput", null), false },
+        MaxAttempts = 2,
+        FirstPause = TimeSpan.FromMilliseconds(1),
+        LongestPause = TimeSpan.FromMilliseconds(2),
+        AttemptTimeout = TimeSpan.FromMilliseconds(300),
     };
+
+    public static TheoryData<string, Exception, bool> Failures =>
+        new()
+        {
+            { "key", new RequestFailedException(403, "Server failed to authenticate", "AuthenticationFailed", null), true },
+            { "sign-in", new RequestFailedException(401, "No", null, null), true },
+            { "roles", new RequestFailedException(403, "This request is not authorized", "AuthorizationPermissionMismatch", null), true },
+            { "firewall", new RequestFailedException(403, "This request is not authorized", "AuthorizationFailure", null), true },
+            {
+                "'drop' is not there; create it",
+                new RequestFailedException(404, "The specified container does not exist", "ContainerNotFound", null),
+                true
+            },
+            { "disabled", new RequestFailedException(403, "x", "AccountIsDisabled", null), true },
+            { "az login", new CredentialUnavailableException("DefaultAzureCredential failed to retrieve a token"), true },
+            { "az login", new AuthenticationFailedException("AADSTS70043: The refresh token has expired."), true },
+            { "did not answer", new AuthenticationFailedException("x", new HttpRequestException("The connection was cut.")), false },
+            {
+                "no such host",
+                new RequestFailedException(0, "x", null, new HttpRequestException("x", new SocketException((int)SocketError.HostNotFound))),
+                true
+            },
+            { "TryAgain", new HttpRequestException("x", new SocketException((int)SocketError.TryAgain)), false },
+            {
+                "ConnectionRefused",
+                new AggregateException(
+                    new RequestFailedException(
+                        0,
+                        "x",
+                        null,
+                        new HttpRequestException("x", new SocketException((int)SocketError.ConnectionRefused))
+                    )
+                ),
+                false
+            },
+            { "in time", new TimeoutRejectedException("x"), false },
+            {
+                "in time",
+                new TaskCanceledException("The operation was cancelled because it exceeded the configured timeout of 0:01:40."),
+                false
+            },
+            { "left alone", new BrokenCircuitException("x"), false },
+            { "503 ServerBusy", new RequestFailedException(503, "x", "ServerBusy", null), false },
+            { "400 InvalidInput", new RequestFailedException(400, "x", "InvalidInput", null), false },
+        };
 
     [Theory]
     [MemberData(nameof(Failures), DisableDiscoveryEnumeration = true)]
@@ -58,13 +88,39 @@ public class StorageFailureTests(Azurite azurite) : IClassFixture<Azurite>
     {
         var wrongKey = azurite.ConnectionString.Replace("AccountKey=Eby8", "AccountKey=Fby8", StringComparison.Ordinal);
         var store = new BlobStore(new BlobServiceClient(wrongKey, BlobStore.ClientOptions()), Quick);
-        Assert.Contains("key", (await Assert.ThrowsAsync<StorageRefusedException>(() => store.EnsureContainersAsync(["drop"], None))).Message);
-        Assert.Contains("key", (await Assert.ThrowsAsync<StorageRefusedException>(() => store.WriteBytesAsync("drop/x", new byte[1], None))).Message);
+        Assert.Contains(
+            "key",
+            (await Assert.ThrowsAsync<StorageRefusedException>(() => store.EnsureContainersAsync(["drop"], None))).Message
+        );
+        Assert.Contains(
+            "key",
+            (await Assert.ThrowsAsync<StorageRefusedException>(() => store.WriteBytesAsync("drop/x", new byte[1], None))).Message
+        );
         Assert.Contains("key", (await Assert.ThrowsAsync<StorageRefusedException>(() => store.FindAsync("drop/x", None))).Message);
-        Assert.Contains("key", (await Assert.ThrowsAsync<StorageRefusedException>(() => StepQueue.Connect(wrongKey, "steps", Quick).TryTakeAsync(TimeSpan.FromSeconds(5), None))).Message);
-        Assert.Contains("'nowhere'", (await Assert.ThrowsAsync<StorageRefusedException>(() => azurite.Store(network: Quick).WriteBytesAsync("nowhere/x", new byte[1], None))).Message);
-        var down = new BlobServiceClient("DefaultEndpointsProtocol=http;AccountName=a;AccountKey=AAAA;BlobEndpoint=http://127.0.0.1:9/a;", BlobStore.ClientOptions());
-        Assert.Contains("cannot be reached", (await Assert.ThrowsAsync<IOException>(() => new BlobStore(down, Quick).FindAsync("drop/x", None))).Message);
+        Assert.Contains(
+            "key",
+            (
+                await Assert.ThrowsAsync<StorageRefusedException>(() =>
+                    StepQueue.Connect(wrongKey, "steps", Quick).TryTakeAsync(TimeSpan.FromSeconds(5), None)
+                )
+            ).Message
+        );
+        Assert.Contains(
+            "'nowhere'",
+            (
+                await Assert.ThrowsAsync<StorageRefusedException>(() =>
+                    azurite.Store(network: Quick).WriteBytesAsync("nowhere/x", new byte[1], None)
+                )
+            ).Message
+        );
+        var down = new BlobServiceClient(
+            "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=AAAA;BlobEndpoint=http://127.0.0.1:9/a;",
+            BlobStore.ClientOptions()
+        );
+        Assert.Contains(
+            "cannot be reached",
+            (await Assert.ThrowsAsync<IOException>(() => new BlobStore(down, Quick).FindAsync("drop/x", None))).Message
+        );
         var cancelled = new CancellationToken(canceled: true);
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => store.FindAsync("drop/x", cancelled));
     }
@@ -73,7 +129,14 @@ public class StorageFailureTests(Azurite azurite) : IClassFixture<Azurite>
     public async Task A_client_that_gives_up_by_itself_is_tried_again()
     {
         var calls = 0;
-        var store = azurite.Store(o => o.AddPolicy(new Intercept(_ => calls++ == 0 ? throw new TaskCanceledException("the client's own time limit") : Task.CompletedTask), HttpPipelinePosition.PerRetry), Quick);
+        var store = azurite.Store(
+            o =>
+                o.AddPolicy(
+                    new Intercept(_ => calls++ == 0 ? throw new TaskCanceledException("the client's own time limit") : Task.CompletedTask),
+                    HttpPipelinePosition.PerRetry
+                ),
+            Quick
+        );
         Assert.Null(await store.FindAsync("none/x", None));
         Assert.Equal(2, calls);
     }
@@ -111,7 +174,9 @@ public class StorageFailureTests(Azurite azurite) : IClassFixture<Azurite>
     {
         var logs = new Logs();
         var pipeline = NetworkResilience.Build(Quick with { Logs = logs });
-        await Assert.ThrowsAsync<HttpRequestException>(async () => await pipeline.ExecuteAsync<int>(_ => throw new HttpRequestException("https://u:s3cret@a.b/c?sig=s3cret was cut"), None));
+        await Assert.ThrowsAsync<HttpRequestException>(async () =>
+            await pipeline.ExecuteAsync<int>(_ => throw new HttpRequestException("https://u:s3cret@a.b/c?sig=s3cret was cut"), None)
+        );
         Assert.NotEmpty(logs.Lines);
         Assert.Contains(logs.Lines, l => l.Contains("https://a.b/c?… was cut", StringComparison.Ordinal));
         Assert.All(logs.Lines, l => Assert.DoesNotContain("s3cret", l));
@@ -125,11 +190,18 @@ public class StorageFailureTests(Azurite azurite) : IClassFixture<Azurite>
 
         public void AddProvider(ILoggerProvider provider) => throw new NotSupportedException();
 
-        public IDisposable? BeginScope<TState>(TState state) where TState : notnull => null;
+        public IDisposable? BeginScope<TState>(TState state)
+            where TState : notnull => null;
 
         public bool IsEnabled(LogLevel logLevel) => true;
 
-        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+        public void Log<TState>(
+            LogLevel logLevel,
+            EventId eventId,
+            TState state,
+            Exception? exception,
+            Func<TState, Exception?, string> formatter
+        )
         {
             var fields = state is IEnumerable<KeyValuePair<string, object?>> pairs ? string.Join(' ', pairs) : "";
             Lines.Enqueue($"{formatter(state, exception)} {exception} {fields}");

@@ -13,9 +13,14 @@ internal static class TestModels
 {
     public static ModelProto Model(int opset, params string[] domains)
     {
-        var model = new ModelProto { IrVersion = opset < 9 ? 3 : 8, Graph = new GraphProto { Name = "g" } };
+        var model = new ModelProto
+        {
+            IrVersion = opset < 9 ? 3 : 8,
+            Graph = new GraphProto { Name = "g" },
+        };
         model.OpsetImport.Add(new OperatorSetIdProto { Domain = "", Version = opset });
-        foreach (var d in domains) model.OpsetImport.Add(new OperatorSetIdProto { Domain = d, Version = 1 });
+        foreach (var d in domains)
+            model.OpsetImport.Add(new OperatorSetIdProto { Domain = d, Version = 1 });
         return model;
     }
 
@@ -33,7 +38,13 @@ internal static class TestModels
 
     public static ModelProto Output(this ModelProto model, string name)
     {
-        model.Graph.Output.Add(new ValueInfoProto { Name = name, Type = new TypeProto { TensorType = new() { ElemType = 1 } } });
+        model.Graph.Output.Add(
+            new ValueInfoProto
+            {
+                Name = name,
+                Type = new TypeProto { TensorType = new() { ElemType = 1 } },
+            }
+        );
         return model;
     }
 
@@ -53,15 +64,32 @@ internal static class TestModels
     {
         var shape = new TensorShapeProto();
         foreach (var d in dims)
-            shape.Dim.Add(d is string s ? new TensorShapeProto.Types.Dimension { DimParam = s } : new TensorShapeProto.Types.Dimension { DimValue = Convert.ToInt64(d) });
-        return new ValueInfoProto { Name = name, Type = new TypeProto { TensorType = new() { ElemType = (int)type, Shape = shape } } };
+            shape.Dim.Add(
+                d is string s
+                    ? new TensorShapeProto.Types.Dimension { DimParam = s }
+                    : new TensorShapeProto.Types.Dimension { DimValue = Convert.ToInt64(d) }
+            );
+        return new ValueInfoProto
+        {
+            Name = name,
+            Type = new TypeProto
+            {
+                TensorType = new() { ElemType = (int)type, Shape = shape },
+            },
+        };
     }
 
-    public static TensorProto Tensor(string name, float[] values, params long[] dims) => Tensor(name, DataType.Float, MemoryMarshal.AsBytes<float>(values), dims);
+    public static TensorProto Tensor(string name, float[] values, params long[] dims) =>
+        Tensor(name, DataType.Float, MemoryMarshal.AsBytes<float>(values), dims);
 
     public static TensorProto Tensor(string name, DataType type, ReadOnlySpan<byte> bytes, params long[] dims)
     {
-        var tensor = new TensorProto { Name = name, DataType = (int)type, RawData = ByteString.CopyFrom(bytes) };
+        var tensor = new TensorProto
+        {
+            Name = name,
+            DataType = (int)type,
+            RawData = ByteString.CopyFrom(bytes),
+        };
         tensor.Dims.AddRange(dims);
         return tensor;
     }
@@ -79,16 +107,29 @@ internal static class TestModels
         return values;
     }
 
-    public static NodeProto Node(string op, string[] inputs, string[] outputs, params AttributeProto[] attributes) => ModelEdit.Node(op, inputs, outputs, attributes);
+    public static NodeProto Node(string op, string[] inputs, string[] outputs, params AttributeProto[] attributes) =>
+        ModelEdit.Node(op, inputs, outputs, attributes);
 
     /// <summary>Operator → how often it is left after ONNX Runtime's own optimization at load, subgraphs included.</summary>
     public static Dictionary<string, int> OptimizedOperators(string modelFile)
     {
         var optimized = Path.Combine(Path.GetDirectoryName(modelFile)!, "optimized.onnx");
-        using (var options = new SessionOptions { OptimizedModelFilePath = optimized, GraphOptimizationLevel = GraphOptimizationLevel.ORT_ENABLE_EXTENDED, LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL })
+        using (
+            var options = new SessionOptions
+            {
+                OptimizedModelFilePath = optimized,
+                GraphOptimizationLevel = GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+                LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL,
+            }
+        )
         using (new InferenceSession(modelFile, options)) { }
         var model = ModelProto.Parser.ParseFrom(File.ReadAllBytes(optimized));
-        return GraphScope.Of(model).SelectMany(s => s.All()).SelectMany(s => s.Nodes).GroupBy(n => n.OpType).ToDictionary(g => g.Key, g => g.Count());
+        return GraphScope
+            .Of(model)
+            .SelectMany(s => s.All())
+            .SelectMany(s => s.Nodes)
+            .GroupBy(n => n.OpType)
+            .ToDictionary(g => g.Key, g => g.Count());
     }
 }
 

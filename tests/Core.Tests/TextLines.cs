@@ -16,9 +16,14 @@ internal static class TextLines
     /// <summary>Font files to be had here; none means that nothing can be rendered.</summary>
     public static IReadOnlyList<string> Fonts { get; } =
     [
-        .. FontFolders.Where(Directory.Exists).SelectMany(f => Directory.EnumerateFiles(f, "*.ttf", SearchOption.AllDirectories))
-            .Where(f => new[] { "Sans", "Serif", "Mono", "Arial", "Times" }.Any(n => Path.GetFileName(f).Contains(n, StringComparison.Ordinal)))
-            .Order(StringComparer.Ordinal).Take(12),
+        .. FontFolders
+            .Where(Directory.Exists)
+            .SelectMany(f => Directory.EnumerateFiles(f, "*.ttf", SearchOption.AllDirectories))
+            .Where(f =>
+                new[] { "Sans", "Serif", "Mono", "Arial", "Times" }.Any(n => Path.GetFileName(f).Contains(n, StringComparison.Ordinal))
+            )
+            .Order(StringComparer.Ordinal)
+            .Take(12),
     ];
 
     /// <summary>Text of line <paramref name="index"/> of a seed.</summary>
@@ -31,10 +36,12 @@ internal static class TextLines
             text = "";
             for (var words = 1 + random.Next(4); words > 0; words--)
             {
-                var word = random.Next(5) == 0
-                    ? random.Next(100_000).ToString(System.Globalization.CultureInfo.InvariantCulture)
-                    : string.Concat(Enumerable.Range(0, 2 + random.Next(8)).Select(_ => Letters[random.Next(Letters.Length)]));
-                if (random.Next(4) == 0) word = char.ToUpperInvariant(word[0]) + word[1..];
+                var word =
+                    random.Next(5) == 0
+                        ? random.Next(100_000).ToString(System.Globalization.CultureInfo.InvariantCulture)
+                        : string.Concat(Enumerable.Range(0, 2 + random.Next(8)).Select(_ => Letters[random.Next(Letters.Length)]));
+                if (random.Next(4) == 0)
+                    word = char.ToUpperInvariant(word[0]) + word[1..];
                 text += (text.Length > 0 ? " " : "") + word;
             }
         }
@@ -56,7 +63,8 @@ internal static class TextLines
         using var font = new SKFont(face, 22 + random.Next(14)) { Edging = SKFontEdging.Antialias };
         using var paint = new SKPaint { Color = new SKColor(ink, ink, ink), IsAntialias = true };
         var text = Shown(seed, index, width);
-        while (font.MeasureText(text) > width - 12 && font.Size > 10) font.Size -= 1;
+        while (font.MeasureText(text) > width - 12 && font.Size > 10)
+            font.Size -= 1;
         canvas.RotateDegrees((float)(random.NextDouble() - 0.5) * 2, width / 2, Height / 2);
         canvas.DrawText(text, 4 + random.Next(6), 34 + random.Next(4), font, paint);
         canvas.Flush();
@@ -64,11 +72,12 @@ internal static class TextLines
         var picture = new float[3 * Height * width];
         var noise = random.NextDouble() * 12;
         for (var y = 0; y < Height; y++)
-            for (var x = 0; x < width; x++)
-            {
-                var shade = Math.Clamp(pixels[y * bitmap.RowBytes + x] + noise * (random.NextDouble() - 0.5), 0, 255);
-                for (var c = 0; c < 3; c++) picture[(c * Height + y) * width + x] = (float)((shade / 255 - 0.5) / 0.5);
-            }
+        for (var x = 0; x < width; x++)
+        {
+            var shade = Math.Clamp(pixels[y * bitmap.RowBytes + x] + noise * (random.NextDouble() - 0.5), 0, 255);
+            for (var c = 0; c < 3; c++)
+                picture[(c * Height + y) * width + x] = (float)((shade / 255 - 0.5) / 0.5);
+        }
         return picture;
     }
 
@@ -97,7 +106,8 @@ internal static class TextLines
         {
             var page = Page(seed, index, width, height);
             if (turned && index % 2 == 1)
-                for (var c = 0; c < 3; c++) Array.Reverse(page, c * height * width, height * width);
+                for (var c = 0; c < 3; c++)
+                    Array.Reverse(page, c * height * width, height * width);
             return page;
         }
     }

@@ -14,7 +14,8 @@ internal sealed class VirtualOrchestration(string id, ActivityContext context) :
     private readonly VirtualOrchestration? whole;
     private DateTime now = new(2026, 1, 1, 0, 0, 0, DateTimeKind.Utc);
 
-    private VirtualOrchestration(string id, VirtualOrchestration whole) : this(id, whole.context) => this.whole = whole;
+    private VirtualOrchestration(string id, VirtualOrchestration whole)
+        : this(id, whole.context) => this.whole = whole;
 
     private readonly ActivityContext context = context;
 
@@ -60,7 +61,9 @@ internal sealed class VirtualOrchestration(string id, ActivityContext context) :
         Whole.Calls.Enqueue(name);
         await Whole.Before(name);
         var sent = Through($"{name} in", input);
-        var output = Whole.Instead(name, sent) is TOutput given ? given : await Task.Run(() => context.RunAsync<TActivity, TInput, TOutput>(sent, CancellationToken.None));
+        var output = Whole.Instead(name, sent) is TOutput given
+            ? given
+            : await Task.Run(() => context.RunAsync<TActivity, TInput, TOutput>(sent, CancellationToken.None));
         return Through($"{name} out", output);
     }
 
@@ -75,7 +78,8 @@ internal sealed class VirtualOrchestration(string id, ActivityContext context) :
 
     public async Task<string?> WaitForEventAsync(string name, TimeSpan timeout)
     {
-        if (await Whole.Raised(name, timeout) is { } payload) return payload;
+        if (await Whole.Raised(name, timeout) is { } payload)
+            return payload;
         Whole.now += timeout;
         return null;
     }

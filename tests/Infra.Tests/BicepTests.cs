@@ -11,7 +11,8 @@ public partial class BicepTests
 {
     private static readonly string Infra = Path.Combine(Metadata("Repository"), "infra");
 
-    public static TheoryData<string> Templates => [.. Directory.GetFiles(Infra, "*.bicep", SearchOption.AllDirectories).Select(f => Path.GetRelativePath(Infra, f)).Order()];
+    public static TheoryData<string> Templates =>
+        [.. Directory.GetFiles(Infra, "*.bicep", SearchOption.AllDirectories).Select(f => Path.GetRelativePath(Infra, f)).Order()];
 
     public static TheoryData<string> Parameters => [.. Directory.GetFiles(Infra, "*.bicepparam").Select(f => Path.GetFileName(f)!).Order()];
 
@@ -38,10 +39,27 @@ public partial class BicepTests
     public async Task No_key_or_secret_is_anywhere()
     {
         var template = (await BicepAsync("build", "main.bicep", "--stdout")).Output;
-        foreach (var word in new[] { "listKeys", "listAccountSas", "listCredentials", "listSecrets", "AccountKey=", "SharedAccessSignature", "\"securestring\"", "adminUserEnabled\": true" })
+        foreach (
+            var word in new[]
+            {
+                "listKeys",
+                "listAccountSas",
+                "listCredentials",
+                "listSecrets",
+                "AccountKey=",
+                "SharedAccessSignature",
+                "\"securestring\"",
+                "adminUserEnabled\": true",
+            }
+        )
             Assert.DoesNotContain(word, template, StringComparison.OrdinalIgnoreCase);
         using var json = JsonDocument.Parse(template);
-        foreach (var account in Resources(json.RootElement).Where(r => r.GetProperty("type").GetString() == "Microsoft.Storage/storageAccounts" && r.TryGetProperty("properties", out _)))
+        foreach (
+            var account in Resources(json.RootElement)
+                .Where(r =>
+                    r.GetProperty("type").GetString() == "Microsoft.Storage/storageAccounts" && r.TryGetProperty("properties", out _)
+                )
+        )
             Assert.False(account.GetProperty("properties").GetProperty("allowSharedKeyAccess").GetBoolean());
     }
 
@@ -49,18 +67,35 @@ public partial class BicepTests
     public async Task What_the_docs_say_is_created_is_what_the_template_creates()
     {
         using var json = JsonDocument.Parse((await BicepAsync("build", "main.bicep", "--stdout")).Output);
-        var created = Resources(json.RootElement).Where(r => !r.TryGetProperty("existing", out var e) || !e.GetBoolean())
-            .Select(r => r.GetProperty("type").GetString()!).Where(t => t != "Microsoft.Resources/deployments").Distinct().Order().ToList();
-        var said = TableRow().Matches(await File.ReadAllTextAsync(Path.Combine(Infra, "README.md"))).Select(m => m.Groups[1].Value).Order().ToList();
+        var created = Resources(json.RootElement)
+            .Where(r => !r.TryGetProperty("existing", out var e) || !e.GetBoolean())
+            .Select(r => r.GetProperty("type").GetString()!)
+            .Where(t => t != "Microsoft.Resources/deployments")
+            .Distinct()
+            .Order()
+            .ToList();
+        var said = TableRow()
+            .Matches(await File.ReadAllTextAsync(Path.Combine(Infra, "README.md")))
+            .Select(m => m.Groups[1].Value)
+            .Order()
+            .ToList();
         Assert.Equal(created, said);
     }
 
     [Fact]
     public async Task The_app_reads_each_setting_that_is_given_to_it()
     {
-        var given = Setting().Matches(await File.ReadAllTextAsync(Path.Combine(Infra, "modules", "functions.bicep"))).Select(m => m.Groups[1].Value).Distinct();
+        var given = Setting()
+            .Matches(await File.ReadAllTextAsync(Path.Combine(Infra, "modules", "functions.bicep")))
+            .Select(m => m.Groups[1].Value)
+            .Distinct();
         var sample = await File.ReadAllTextAsync(Path.Combine(Infra, "..", "local.settings.sample.json"));
-        var code = string.Concat(Directory.EnumerateFiles(Path.Combine(Infra, "..", "functions", "App"), "*.cs").Concat(Directory.EnumerateFiles(Path.Combine(Infra, "..", "core", "Events"), "*.cs")).Select(File.ReadAllText));
+        var code = string.Concat(
+            Directory
+                .EnumerateFiles(Path.Combine(Infra, "..", "functions", "App"), "*.cs")
+                .Concat(Directory.EnumerateFiles(Path.Combine(Infra, "..", "core", "Events"), "*.cs"))
+                .Select(File.ReadAllText)
+        );
         Assert.NotEmpty(given);
         Assert.All(given, name => Assert.Contains($"\"{name}\"", code));
         Assert.All(given, name => Assert.Contains($"\"{name}\"", sample));
@@ -68,12 +103,18 @@ public partial class BicepTests
 
     private static IEnumerable<JsonElement> Resources(JsonElement template)
     {
-        if (!template.TryGetProperty("resources", out var resources)) yield break;
-        foreach (var r in resources.ValueKind == JsonValueKind.Array ? resources.EnumerateArray() : resources.EnumerateObject().Select(p => p.Value))
+        if (!template.TryGetProperty("resources", out var resources))
+            yield break;
+        foreach (
+            var r in resources.ValueKind == JsonValueKind.Array
+                ? resources.EnumerateArray()
+                : resources.EnumerateObject().Select(p => p.Value)
+        )
         {
             yield return r;
             if (r.GetProperty("type").GetString() == "Microsoft.Resources/deployments")
-                foreach (var inner in Resources(r.GetProperty("properties").GetProperty("template"))) yield return inner;
+                foreach (var inner in Resources(r.GetProperty("properties").GetProperty("template")))
+                    yield return inner;
         }
     }
 
@@ -81,8 +122,14 @@ public partial class BicepTests
     {
         Assert.SkipUnless(OperatingSystem.IsLinux(), "the compiler's package is for Linux.");
         var program = Metadata("Bicep");
-        if (OperatingSystem.IsLinux()) File.SetUnixFileMode(program, File.GetUnixFileMode(program) | UnixFileMode.UserExecute);
-        var start = new ProcessStartInfo(program, arguments) { WorkingDirectory = Infra, RedirectStandardOutput = true, RedirectStandardError = true };
+        if (OperatingSystem.IsLinux())
+            File.SetUnixFileMode(program, File.GetUnixFileMode(program) | UnixFileMode.UserExecute);
+        var start = new ProcessStartInfo(program, arguments)
+        {
+            WorkingDirectory = Infra,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
         start.Environment["DOTNET_SYSTEM_GLOBALIZATION_INVARIANT"] = "1";
         using var bicep = Process.Start(start)!;
         var (output, error) = (bicep.StandardOutput.ReadToEndAsync(), bicep.StandardError.ReadToEndAsync());
@@ -90,7 +137,8 @@ public partial class BicepTests
         return (bicep.ExitCode, await output, await error);
     }
 
-    private static string Metadata(string key) => typeof(BicepTests).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(a => a.Key == key).Value!;
+    private static string Metadata(string key) =>
+        typeof(BicepTests).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(a => a.Key == key).Value!;
 
     [GeneratedRegex(@"^\| `(Microsoft\.[A-Za-z./]+)`", RegexOptions.Multiline)]
     private static partial Regex TableRow();

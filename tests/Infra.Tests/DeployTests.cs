@@ -10,7 +10,12 @@ public sealed class DeployTests : IDisposable
     private readonly DirectoryInfo folder = Directory.CreateTempSubdirectory("deploy-");
 
     [Theory]
-    [InlineData("prod", "westeurope", """[{"name": "D4"}, {"name": "Consumption"}]""", "westeurope has no workload profile Consumption-GPU-NC8as-T4")]
+    [InlineData(
+        "prod",
+        "westeurope",
+        """[{"name": "D4"}, {"name": "Consumption"}]""",
+        "westeurope has no workload profile Consumption-GPU-NC8as-T4"
+    )]
     [InlineData("prod", "westus3", null, "az: not signed in")]
     [InlineData("nowhere", "westus3", "[]", "infra/main.nowhere.bicepparam: there is no such file")]
     public async Task Nothing_is_made_where_it_could_not_work(string environment, string region, string? profiles, string why)
@@ -37,7 +42,9 @@ public sealed class DeployTests : IDisposable
         var (log, az) = (Path.Combine(folder.FullName, "calls"), Path.Combine(folder.FullName, "az"));
         await File.WriteAllTextAsync(log, "");
         await File.WriteAllTextAsync(Path.Combine(folder.FullName, "profiles"), profiles ?? "");
-        await File.WriteAllTextAsync(az, $$"""
+        await File.WriteAllTextAsync(
+            az,
+            $$"""
             #!/usr/bin/env bash
             echo "$*" >> "{{log}}"
             case "$1 $2" in
@@ -45,12 +52,20 @@ public sealed class DeployTests : IDisposable
               "containerapp env") cat "{{folder.FullName}}/profiles" ;;
               *) exit 1 ;;
             esac
-            """);
-        foreach (var tool in new[] { "zip", "openssl" }) await File.WriteAllTextAsync(Path.Combine(folder.FullName, tool), "#!/bin/sh\n");
+            """
+        );
+        foreach (var tool in new[] { "zip", "openssl" })
+            await File.WriteAllTextAsync(Path.Combine(folder.FullName, tool), "#!/bin/sh\n");
         foreach (var tool in new[] { "az", "zip", "openssl" })
-            if (OperatingSystem.IsLinux()) File.SetUnixFileMode(Path.Combine(folder.FullName, tool), UnixFileMode.UserRead | UnixFileMode.UserExecute);
+            if (OperatingSystem.IsLinux())
+                File.SetUnixFileMode(Path.Combine(folder.FullName, tool), UnixFileMode.UserRead | UnixFileMode.UserExecute);
         var root = typeof(DeployTests).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(m => m.Key == "Repository").Value!;
-        var start = new ProcessStartInfo("bash", ["infra/deploy.sh", environment, "group", region]) { WorkingDirectory = root, RedirectStandardError = true, RedirectStandardOutput = true };
+        var start = new ProcessStartInfo("bash", ["infra/deploy.sh", environment, "group", region])
+        {
+            WorkingDirectory = root,
+            RedirectStandardError = true,
+            RedirectStandardOutput = true,
+        };
         start.Environment["PATH"] = $"{folder.FullName}:{Environment.GetEnvironmentVariable("PATH")}";
         using var process = Process.Start(start)!;
         var output = process.StandardOutput.ReadToEndAsync();

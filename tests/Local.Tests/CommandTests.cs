@@ -21,21 +21,68 @@ public class CommandTests
         Assert.True(done.ExitCode == 0, done.Error);
         Assert.Equal(before, HashOf(RealModels.Digits));
         var output = Assert.Single(Directory.GetDirectories(Path.Combine(folder.Path, "compressed", "digits")));
-        Assert.Equal(["model.onnx", "recipe.yaml", "report.html", "report.json"], Directory.GetFiles(output).Select(Path.GetFileName).Order());
+        Assert.Equal(
+            ["model.onnx", "recipe.yaml", "report.html", "report.json"],
+            Directory.GetFiles(output).Select(Path.GetFileName).Order()
+        );
         Assert.Equal(["compressed"], Directory.GetFileSystemEntries(folder.Path).Select(Path.GetFileName));
         using var report = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(output, "report.json")));
         var root = report.RootElement;
         Assert.Equal("data", root.GetProperty("fidelity").GetProperty("source").GetString());
         Assert.Equal(400, root.GetProperty("accuracy").GetProperty("samples").GetInt64());
-        Assert.True(root.GetProperty("accuracy").GetProperty("after").GetDouble() >= root.GetProperty("accuracy").GetProperty("before").GetDouble() - 0.005);
-        foreach (var name in new[] { "status", "size", "parameters", "fidelity", "accuracy", "latency", "layers", "elapsedSeconds", "peakMemoryBytes" }) Assert.True(root.TryGetProperty(name, out _), name);
-        foreach (var name in new[] { "name", "op", "shape", "steps", "bits", "sparsity", "rank", "bytesBefore", "bytesAfter", "error", "seconds" }) Assert.True(root.GetProperty("layers")[0].TryGetProperty(name, out _), name);
+        Assert.True(
+            root.GetProperty("accuracy").GetProperty("after").GetDouble()
+                >= root.GetProperty("accuracy").GetProperty("before").GetDouble() - 0.005
+        );
+        foreach (
+            var name in new[]
+            {
+                "status",
+                "size",
+                "parameters",
+                "fidelity",
+                "accuracy",
+                "latency",
+                "layers",
+                "elapsedSeconds",
+                "peakMemoryBytes",
+            }
+        )
+            Assert.True(root.TryGetProperty(name, out _), name);
+        foreach (
+            var name in new[]
+            {
+                "name",
+                "op",
+                "shape",
+                "steps",
+                "bits",
+                "sparsity",
+                "rank",
+                "bytesBefore",
+                "bytesAfter",
+                "error",
+                "seconds",
+            }
+        )
+            Assert.True(root.GetProperty("layers")[0].TryGetProperty(name, out _), name);
         var html = File.ReadAllText(Path.Combine(output, "report.html"));
         Assert.Contains("<svg", html);
         Assert.DoesNotContain("src=\"http", html);
-        var again = await CommandLine.RunAsync(folder.Path, "compress", Path.Combine(RealModels.Digits, "digits.onnx"), "--recipe", Path.Combine(output, "recipe.yaml"), "--out", "again");
+        var again = await CommandLine.RunAsync(
+            folder.Path,
+            "compress",
+            Path.Combine(RealModels.Digits, "digits.onnx"),
+            "--recipe",
+            Path.Combine(output, "recipe.yaml"),
+            "--out",
+            "again"
+        );
         Assert.True(again.ExitCode == 0, again.Error);
-        Assert.Equal(File.ReadAllBytes(Path.Combine(output, "model.onnx")), File.ReadAllBytes(Path.Combine(folder.Path, "again", "model.onnx")));
+        Assert.Equal(
+            File.ReadAllBytes(Path.Combine(output, "model.onnx")),
+            File.ReadAllBytes(Path.Combine(folder.Path, "again", "model.onnx"))
+        );
     }
 
     [Theory]
@@ -65,11 +112,20 @@ public class CommandTests
         folder.Write("data.npz", [1, 2, 3]);
         folder.Write("two/a.onnx", [1]);
         folder.Write("two/b.onnx", [1]);
-        foreach (var args in new string[][]
-        {
-            ["compress", "nowhere.onnx"], ["compress", "broken.onnx"], ["compress", "two"], ["compress"], ["compress", "broken.onnx", "--wrong"],
-            ["compress", RealModels.Digits, "--data", "data.npz"], ["compress", RealModels.Digits, "--memory", "much"], ["inspect", "nowhere.onnx"], ["watch", "broken.onnx"],
-        })
+        foreach (
+            var args in new string[][]
+            {
+                ["compress", "nowhere.onnx"],
+                ["compress", "broken.onnx"],
+                ["compress", "two"],
+                ["compress"],
+                ["compress", "broken.onnx", "--wrong"],
+                ["compress", RealModels.Digits, "--data", "data.npz"],
+                ["compress", RealModels.Digits, "--memory", "much"],
+                ["inspect", "nowhere.onnx"],
+                ["watch", "broken.onnx"],
+            }
+        )
         {
             var done = await CommandLine.RunAsync(folder.Path, args);
             Assert.True(done.ExitCode == 2, $"{string.Join(' ', args)}: {done.ExitCode} {done.Error}");
@@ -84,14 +140,24 @@ public class CommandTests
     public async Task A_loss_budget_is_met_with_more_bits_or_ends_with_exit_3()
     {
         using var folder = new Folder();
-        var met = folder.Write("met.yaml", Encoding.UTF8.GetBytes("version: 1\nbudget: {maxAccuracyLoss: 0.002}\nsteps:\n- quantize: {bits: 2, scale: absmax, protect: 0}\n"));
+        var met = folder.Write(
+            "met.yaml",
+            Encoding.UTF8.GetBytes(
+                "version: 1\nbudget: {maxAccuracyLoss: 0.002}\nsteps:\n- quantize: {bits: 2, scale: absmax, protect: 0}\n"
+            )
+        );
         var done = await CommandLine.RunAsync(folder.Path, "compress", RealModels.Digits, "--recipe", met, "--out", "met");
         Assert.True(done.ExitCode == 0, done.Error + done.Output);
         using var report = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder.Path, "met", "report.json")));
         Assert.True(report.RootElement.GetProperty("attempts").GetInt32() > 1);
         Assert.True(report.RootElement.GetProperty("size").GetProperty("ratio").GetDouble() < 0.5);
         Assert.True(report.RootElement.GetProperty("budget").GetProperty("met").GetBoolean());
-        var never = folder.Write("never.yaml", Encoding.UTF8.GetBytes("version: 1\nbudget: {maxAccuracyLoss: 0, maxSizeRatio: 0.1}\nsteps:\n- quantize: {bits: 2, scale: absmax, protect: 0}\n"));
+        var never = folder.Write(
+            "never.yaml",
+            Encoding.UTF8.GetBytes(
+                "version: 1\nbudget: {maxAccuracyLoss: 0, maxSizeRatio: 0.1}\nsteps:\n- quantize: {bits: 2, scale: absmax, protect: 0}\n"
+            )
+        );
         done = await CommandLine.RunAsync(folder.Path, "compress", RealModels.Digits, "--recipe", never, "--out", "never");
         Assert.Equal(3, done.ExitCode);
         using var over = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder.Path, "never", "report.json")));
@@ -118,7 +184,8 @@ public class CommandTests
     {
         using var folder = new Folder();
         var model = Model(17).Input("x", DataType.Float, 1, 512);
-        for (var i = 0; i < 24; i++) model.Weight($"w{i}", 512, 512).With(Node("MatMul", [i == 0 ? "x" : $"y{i - 1}", $"w{i}"], [$"y{i}"]));
+        for (var i = 0; i < 24; i++)
+            model.Weight($"w{i}", 512, 512).With(Node("MatMul", [i == 0 ? "x" : $"y{i - 1}", $"w{i}"], [$"y{i}"]));
         folder.Write("m.onnx", model.Output("y23"));
         var recipe = folder.Write("recipe.yaml", Encoding.UTF8.GetBytes("version: 1\npreset: int4\n"));
         var clock = Stopwatch.StartNew();
@@ -137,17 +204,41 @@ public class CommandTests
         }
         var last = await CommandLine.RunAsync(folder.Path, "compress", "m.onnx", "--recipe", recipe, "--out", "killed");
         Assert.True(last.ExitCode == 0, last.Error);
-        Assert.Equal(File.ReadAllBytes(Path.Combine(folder.Path, "plain", "model.onnx")), File.ReadAllBytes(Path.Combine(folder.Path, "killed", "model.onnx")));
-        Assert.DoesNotContain(Directory.GetFiles(folder.Path, "*", SearchOption.AllDirectories), f => f.EndsWith(".partial", StringComparison.Ordinal));
+        Assert.Equal(
+            File.ReadAllBytes(Path.Combine(folder.Path, "plain", "model.onnx")),
+            File.ReadAllBytes(Path.Combine(folder.Path, "killed", "model.onnx"))
+        );
+        Assert.DoesNotContain(
+            Directory.GetFiles(folder.Path, "*", SearchOption.AllDirectories),
+            f => f.EndsWith(".partial", StringComparison.Ordinal)
+        );
     }
 
     [Fact]
     public async Task A_model_that_takes_too_much_memory_ends_in_its_own_process()
     {
         using var folder = new Folder();
-        folder.Write("greedy.onnx", Model(16).Input("x", DataType.Float, 1, 64).Weight("w", 64, 64)
-            .Initializer(Tensor("shape", DataType.Int64, System.Runtime.InteropServices.MemoryMarshal.AsBytes<long>(new long[] { 25_000, 64 }), 2))
-            .With(Node("MatMul", ["x", "w"], ["a"]), Node("Expand", ["a", "shape"], ["b"]), Node("Transpose", ["b"], ["c"]), Node("MatMul", ["b", "c"], ["y"])).Output("y"));
+        folder.Write(
+            "greedy.onnx",
+            Model(16)
+                .Input("x", DataType.Float, 1, 64)
+                .Weight("w", 64, 64)
+                .Initializer(
+                    Tensor(
+                        "shape",
+                        DataType.Int64,
+                        System.Runtime.InteropServices.MemoryMarshal.AsBytes<long>(new long[] { 25_000, 64 }),
+                        2
+                    )
+                )
+                .With(
+                    Node("MatMul", ["x", "w"], ["a"]),
+                    Node("Expand", ["a", "shape"], ["b"]),
+                    Node("Transpose", ["b"], ["c"]),
+                    Node("MatMul", ["b", "c"], ["y"])
+                )
+                .Output("y")
+        );
         var done = await CommandLine.RunAsync(folder.Path, "compress", "greedy.onnx", "--out", "out", "--memory", "1GB");
         Assert.Equal(2, done.ExitCode);
         Assert.Contains("--memory", done.Sentence);
@@ -165,16 +256,26 @@ public class CommandTests
         // SERVERLESS_MUTATIONS=10000 takes an hour and a half on two cores; the default samples it.
         var count = int.TryParse(Environment.GetEnvironmentVariable("SERVERLESS_MUTATIONS"), out var n) ? n : 40;
         var kinds = new int[4];
-        await Parallel.ForAsync(0, count, new ParallelOptions { MaxDegreeOfParallelism = 2 }, async (i, _) =>
-        {
-            var file = folder.Write($"m{i}.onnx", Mutations.Mutate(seed, new Random(i)));
-            var done = await CommandLine.RunAsync(folder.Path, "compress", file, "--out", $"out{i}", "--memory", "1GB");
-            if (done.ExitCode is not (0 or 2)) File.Copy(file, Path.Combine(Path.GetTempPath(), "serverless-mutation.onnx"), overwrite: true);
-            Assert.True(done.ExitCode is 0 or 2, $"mutation {i}, kept as serverless-mutation.onnx in the temporary folder: {done.ExitCode} {done.Error}");
-            Assert.Equal(done.ExitCode == 0, File.Exists(Path.Combine(folder.Path, $"out{i}", "report.json")));
-            if (done.ExitCode == 2) Assert.True(done.Sentence.Length is > 20 and < 700, done.Error);
-            Interlocked.Increment(ref kinds[done.ExitCode]);
-        });
+        await Parallel.ForAsync(
+            0,
+            count,
+            new ParallelOptions { MaxDegreeOfParallelism = 2 },
+            async (i, _) =>
+            {
+                var file = folder.Write($"m{i}.onnx", Mutations.Mutate(seed, new Random(i)));
+                var done = await CommandLine.RunAsync(folder.Path, "compress", file, "--out", $"out{i}", "--memory", "1GB");
+                if (done.ExitCode is not (0 or 2))
+                    File.Copy(file, Path.Combine(Path.GetTempPath(), "serverless-mutation.onnx"), overwrite: true);
+                Assert.True(
+                    done.ExitCode is 0 or 2,
+                    $"mutation {i}, kept as serverless-mutation.onnx in the temporary folder: {done.ExitCode} {done.Error}"
+                );
+                Assert.Equal(done.ExitCode == 0, File.Exists(Path.Combine(folder.Path, $"out{i}", "report.json")));
+                if (done.ExitCode == 2)
+                    Assert.True(done.Sentence.Length is > 20 and < 700, done.Error);
+                Interlocked.Increment(ref kinds[done.ExitCode]);
+            }
+        );
         Assert.True(kinds[0] > 0 && kinds[2] > 0);
     }
 
@@ -182,7 +283,9 @@ public class CommandTests
     public async Task Two_runs_of_one_drop_do_not_fight()
     {
         using var folder = new Folder();
-        var runs = await Task.WhenAll(Enumerable.Range(0, 3).Select(_ => CommandLine.RunAsync(folder.Path, "compress", RealModels.Digits, "--out", "out")));
+        var runs = await Task.WhenAll(
+            Enumerable.Range(0, 3).Select(_ => CommandLine.RunAsync(folder.Path, "compress", RealModels.Digits, "--out", "out"))
+        );
         Assert.All(runs, r => Assert.True(r.ExitCode == 0, r.Error));
         Assert.Equal(["out"], Directory.GetFileSystemEntries(folder.Path).Select(Path.GetFileName));
     }
@@ -196,7 +299,8 @@ public class CommandTests
         {
             var error = watch.StandardError.ReadToEndAsync();
             _ = watch.StandardOutput.ReadToEndAsync();
-            while (!Directory.Exists(Path.Combine(folder.Path, "inbox", "failed"))) await Task.Delay(50);
+            while (!Directory.Exists(Path.Combine(folder.Path, "inbox", "failed")))
+                await Task.Delay(50);
             var bytes = File.ReadAllBytes(Path.Combine(RealModels.Digits, "digits.onnx"));
             var target = Path.Combine(folder.Path, "inbox", "drop", "slow.onnx");
             await using (var file = File.Create(target))
@@ -218,16 +322,25 @@ public class CommandTests
     }
 
     private static IEnumerable<string> Reports(Folder folder, string name) =>
-        Directory.Exists(Path.Combine(folder.Path, "inbox", "compressed", name)) ? Directory.GetFiles(Path.Combine(folder.Path, "inbox", "compressed", name), "report.json", SearchOption.AllDirectories) : [];
+        Directory.Exists(Path.Combine(folder.Path, "inbox", "compressed", name))
+            ? Directory.GetFiles(Path.Combine(folder.Path, "inbox", "compressed", name), "report.json", SearchOption.AllDirectories)
+            : [];
 
     private static async Task Until(Func<bool> condition)
     {
-        for (var i = 0; i < 600 && !condition(); i++) await Task.Delay(100);
+        for (var i = 0; i < 600 && !condition(); i++)
+            await Task.Delay(100);
         Assert.True(condition());
     }
 
     private static string HashOf(string folder) =>
-        string.Join('|', Directory.GetFiles(folder).Order().Select(f => $"{f}:{Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(f)))}:{File.GetLastWriteTimeUtc(f).Ticks}"));
+        string.Join(
+            '|',
+            Directory
+                .GetFiles(folder)
+                .Order()
+                .Select(f => $"{f}:{Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(f)))}:{File.GetLastWriteTimeUtc(f).Ticks}")
+        );
 
     [Fact]
     public async Task Retrained_weights_are_taken_once_from_the_file_that_brings_them()
@@ -236,7 +349,12 @@ public class CommandTests
         var digits = await File.ReadAllBytesAsync(Path.Combine(RealModels.Digits, "digits.onnx"));
         folder.Write("m/digits.onnx", digits);
         folder.Write("m/again.bin", digits);
-        folder.Write("m/recipe.yaml", Encoding.UTF8.GetBytes("version: 1\nsteps:\n- quantize: {bits: 2, scale: absmax, protect: 0}\nbudget: {maxAccuracyLoss: 0, maxSizeRatio: 0.12}\nretrain: {wait: 0.003}\n"));
+        folder.Write(
+            "m/recipe.yaml",
+            Encoding.UTF8.GetBytes(
+                "version: 1\nsteps:\n- quantize: {bits: 2, scale: absmax, protect: 0}\nbudget: {maxAccuracyLoss: 0, maxSizeRatio: 0.12}\nretrain: {wait: 0.003}\n"
+            )
+        );
         using var run = CommandLine.Start(folder.Path, "compress", "m", "--work", "work", "--out", "out");
         var lines = new List<string>();
         await UntilSaid("waiting");
@@ -258,7 +376,8 @@ public class CommandTests
 
         async Task UntilSaid(string text)
         {
-            while (lines.Count == 0 || !lines[^1].Contains(text, StringComparison.Ordinal)) lines.Add(await run.StandardError.ReadLineAsync() ?? throw new Xunit.Sdk.XunitException(string.Join('\n', lines)));
+            while (lines.Count == 0 || !lines[^1].Contains(text, StringComparison.Ordinal))
+                lines.Add(await run.StandardError.ReadLineAsync() ?? throw new Xunit.Sdk.XunitException(string.Join('\n', lines)));
         }
     }
 }

@@ -24,10 +24,21 @@ public class DropPausesTests
     {
         using var folder = new Folder();
         folder.Write("drop/m.onnx", File.ReadAllBytes(Path.Combine(RealModels.Digits, "digits.onnx")));
-        using (var watch = new DropWatch(new Flaky(new FolderWatch(folder.Path, null), failures), null) { Pauses = new DropPauses { Most = 3, First = TimeSpan.FromMilliseconds(1) } })
+        using (
+            var watch = new DropWatch(new Flaky(new FolderWatch(folder.Path, null), failures), null)
+            {
+                Pauses = new DropPauses { Most = 3, First = TimeSpan.FromMilliseconds(1) },
+            }
+        )
             await watch.RunAsync(once: true, new CancellationTokenSource(TimeSpan.FromMinutes(1)).Token);
-        Assert.Equal(succeeds ? 1 : 0, Directory.GetFiles(Path.Combine(folder.Path, "compressed"), "report.json", SearchOption.AllDirectories).Length);
-        Assert.Equal(succeeds ? 0 : 1, Directory.GetFiles(Path.Combine(folder.Path, "failed"), "error.json", SearchOption.AllDirectories).Length);
+        Assert.Equal(
+            succeeds ? 1 : 0,
+            Directory.GetFiles(Path.Combine(folder.Path, "compressed"), "report.json", SearchOption.AllDirectories).Length
+        );
+        Assert.Equal(
+            succeeds ? 0 : 1,
+            Directory.GetFiles(Path.Combine(folder.Path, "failed"), "error.json", SearchOption.AllDirectories).Length
+        );
     }
 
     // A disk that fails a few times.
@@ -40,7 +51,12 @@ public class DropPausesTests
         public IArtifactStore Results => inner.Results;
 
         public LocalOptions Options(Drop drop, string runId, long? memory) =>
-            ++calls > failures ? inner.Options(drop, runId, memory) with { Isolated = false } : throw new IOException("The disk did not answer");
+            ++calls > failures
+                ? inner.Options(drop, runId, memory) with
+                {
+                    Isolated = false,
+                }
+                : throw new IOException("The disk did not answer");
 
         public Task PrepareAsync(CancellationToken cancellation) => inner.PrepareAsync(cancellation);
 

@@ -19,25 +19,43 @@ public class GpuJobTests(Azurite azurite) : IClassFixture<Azurite>
         using var folder = new Folder();
         var store = azurite.Store();
         await store.EnsureContainersAsync(["drop", "work"], default);
-        await store.WriteBytesAsync("drop/g/recipe.yaml", "version: 1\nsteps:\n- quantize: {bits: 8, device: gpu, timeout: 5}\n"u8.ToArray(), default);
-        await store.WriteBytesAsync("drop/g/digits.onnx", await File.ReadAllBytesAsync(Path.Combine(RealModels.Digits, "digits.onnx")), default);
+        await store.WriteBytesAsync(
+            "drop/g/recipe.yaml",
+            "version: 1\nsteps:\n- quantize: {bits: 8, device: gpu, timeout: 5}\n"u8.ToArray(),
+            default
+        );
+        await store.WriteBytesAsync(
+            "drop/g/digits.onnx",
+            await File.ReadAllBytesAsync(Path.Combine(RealModels.Digits, "digits.onnx")),
+            default
+        );
         using var watch = CommandLine.Start(folder.Path, "watch", ".", "--storage", azurite.ConnectionString, "--once");
         var error = watch.StandardError.ReadToEndAsync();
         var killed = false;
         // A job on a busy machine may have answered before the signal reaches it; then the next one is killed.
-        for (var i = 0; i < 3 && !killed; i++) killed = await KillMidwayAsync(store);
+        for (var i = 0; i < 3 && !killed; i++)
+            killed = await KillMidwayAsync(store);
         var jobs = 0;
         for (var end = DateTime.UtcNow.AddMinutes(2); !watch.HasExited && DateTime.UtcNow < end; jobs++)
             Assert.Equal(0, (await RunJobAsync()).ExitCode);
         await watch.WaitForExitAsync(new CancellationTokenSource(TimeSpan.FromSeconds(30)).Token);
         Assert.True(watch.ExitCode == 0, await error);
         var outputs = new List<string>();
-        await foreach (var a in store.ListAsync("compressed/g/", default)) outputs.Add(a.Path);
+        await foreach (var a in store.ListAsync("compressed/g/", default))
+            outputs.Add(a.Path);
         Assert.True(outputs.Count > 0, await error);
         var local = await CommandLine.RunAsync(folder.Path, "compress", Path.Combine(RealModels.Digits, "digits.onnx"), "--out", "local");
         Assert.True(local.ExitCode == 0, local.Error);
-        Assert.Equal(await File.ReadAllBytesAsync(Path.Combine(folder.Path, "local", "model.onnx")), await store.ReadBytesAsync(outputs.Single(p => p.EndsWith(".onnx", StringComparison.Ordinal)), 1 << 20, default));
-        Assert.Contains("device: gpu", System.Text.Encoding.UTF8.GetString(await store.ReadBytesAsync(outputs.Single(p => p.EndsWith(".yaml", StringComparison.Ordinal)), 1 << 20, default)));
+        Assert.Equal(
+            await File.ReadAllBytesAsync(Path.Combine(folder.Path, "local", "model.onnx")),
+            await store.ReadBytesAsync(outputs.Single(p => p.EndsWith(".onnx", StringComparison.Ordinal)), 1 << 20, default)
+        );
+        Assert.Contains(
+            "device: gpu",
+            System.Text.Encoding.UTF8.GetString(
+                await store.ReadBytesAsync(outputs.Single(p => p.EndsWith(".yaml", StringComparison.Ordinal)), 1 << 20, default)
+            )
+        );
         Assert.True(killed, "the first job had answered before it was killed");
     }
 
@@ -80,10 +98,25 @@ public class GpuJobTests(Azurite azurite) : IClassFixture<Azurite>
         var store = azurite.Store();
         await store.EnsureContainersAsync(["work"], default);
         var queue = StepQueue.Connect(azurite.ConnectionString, "hopeless");
-        var step = new GpuStep("run", "work/hopeless", "gpu-x-1", nameof(CompressLayer), JsonSerializer.SerializeToElement(new CompressInput("work/hopeless", "work/layers", 0, "0123", 0), Json.Options), "hopeless-answers");
+        var step = new GpuStep(
+            "run",
+            "work/hopeless",
+            "gpu-x-1",
+            nameof(CompressLayer),
+            JsonSerializer.SerializeToElement(new CompressInput("work/hopeless", "work/layers", 0, "0123", 0), Json.Options),
+            "hopeless-answers"
+        );
         await queue.SendAsync(JsonSerializer.Serialize(step, Json.Options), default);
-        for (var i = 0; i < GpuWorker.MaxDeliveries; i++) await (await queue.TryTakeAsync(TimeSpan.FromSeconds(30), default))!.DisposeAsync();
-        var outcome = await GpuWorker.RunOneAsync(queue, (_, _, _) => throw new InvalidOperationException("never run"), store, "cpu", TimeSpan.FromSeconds(30), default);
+        for (var i = 0; i < GpuWorker.MaxDeliveries; i++)
+            await (await queue.TryTakeAsync(TimeSpan.FromSeconds(30), default))!.DisposeAsync();
+        var outcome = await GpuWorker.RunOneAsync(
+            queue,
+            (_, _, _) => throw new InvalidOperationException("never run"),
+            store,
+            "cpu",
+            TimeSpan.FromSeconds(30),
+            default
+        );
         Assert.Equal(GpuOutcome.SetAside, outcome);
         await using var answer = await queue.Sibling("hopeless-answers").TryTakeAsync(TimeSpan.FromSeconds(30), default);
         var told = JsonSerializer.Deserialize<GpuAnswer>(answer!.Body, Json.Options)!;
@@ -107,14 +140,36 @@ public class GpuJobTests(Azurite azurite) : IClassFixture<Azurite>
         {
             // As large as a message may be.
             "large" => new string('"', 49152),
-            "clear" => JsonSerializer.Serialize(new GpuStep("r", "work/r", "e", nameof(ClearWork), JsonSerializer.SerializeToElement(new ClearInput("work/precious"), Json.Options), null), Json.Options),
+            "clear" => JsonSerializer.Serialize(
+                new GpuStep(
+                    "r",
+                    "work/r",
+                    "e",
+                    nameof(ClearWork),
+                    JsonSerializer.SerializeToElement(new ClearInput("work/precious"), Json.Options),
+                    null
+                ),
+                Json.Options
+            ),
             _ => JsonSerializer.Serialize(Step("work/r") with { AnswerTo = "No Queue!" }, Json.Options),
         };
         var client = new Azure.Storage.Queues.QueueClient(azurite.ConnectionString, name);
         await client.CreateIfNotExistsAsync();
-        await client.SendMessageAsync(message == "not base64!" ? message : Convert.ToBase64String(System.Text.Encoding.UTF8.GetBytes(body)));
+        await client.SendMessageAsync(
+            message == "not base64!" ? message : Convert.ToBase64String(System.Text.Encoding.UTF8.GetBytes(body))
+        );
         var queue = StepQueue.Connect(azurite.ConnectionString, name);
-        Assert.Equal(GpuOutcome.SetAside, await GpuWorker.RunOneAsync(queue, (_, _, _) => throw new InvalidOperationException("never run"), store, "cpu", TimeSpan.FromSeconds(30), default));
+        Assert.Equal(
+            GpuOutcome.SetAside,
+            await GpuWorker.RunOneAsync(
+                queue,
+                (_, _, _) => throw new InvalidOperationException("never run"),
+                store,
+                "cpu",
+                TimeSpan.FromSeconds(30),
+                default
+            )
+        );
         await using var poison = await queue.Poison.TryTakeAsync(TimeSpan.FromSeconds(30), default);
         Assert.Contains(why, JsonDocument.Parse(poison!.Body).RootElement.GetProperty("reason").GetString());
         Assert.Null(await queue.TryTakeAsync(TimeSpan.FromSeconds(1), default));
@@ -129,14 +184,21 @@ public class GpuJobTests(Azurite azurite) : IClassFixture<Azurite>
         using var folder = new Folder();
         folder.Write("file", [1]);
         // Under a file no folder can be made.
-        var store = new FolderStore(new Dictionary<string, string> { ["work"] = Path.Combine(folder.Path, keepFails ? "file/work" : "work") });
+        var store = new FolderStore(
+            new Dictionary<string, string> { ["work"] = Path.Combine(folder.Path, keepFails ? "file/work" : "work") }
+        );
         var queue = StepQueue.Connect(azurite.ConnectionString, $"unsendable-{(keepFails ? "a" : "b")}");
         await queue.SendAsync(JsonSerializer.Serialize(Step("work/x") with { AnswerTo = "unsendable-answers" }, Json.Options), default);
         // Too large to be sent.
         var output = JsonSerializer.SerializeToElement(new string('x', keepFails ? 1 : 100_000));
         for (var i = 0; i < GpuWorker.MaxDeliveries; i++)
-            await Assert.ThrowsAnyAsync<Exception>(() => GpuWorker.RunOneAsync(queue, (_, _, _) => Task.FromResult(output), store, "cpu", TimeSpan.FromSeconds(30), default));
-        Assert.Equal(GpuOutcome.SetAside, await GpuWorker.RunOneAsync(queue, (_, _, _) => Task.FromResult(output), store, "cpu", TimeSpan.FromSeconds(30), default));
+            await Assert.ThrowsAnyAsync<Exception>(() =>
+                GpuWorker.RunOneAsync(queue, (_, _, _) => Task.FromResult(output), store, "cpu", TimeSpan.FromSeconds(30), default)
+            );
+        Assert.Equal(
+            GpuOutcome.SetAside,
+            await GpuWorker.RunOneAsync(queue, (_, _, _) => Task.FromResult(output), store, "cpu", TimeSpan.FromSeconds(30), default)
+        );
         await using var poison = await queue.Poison.TryTakeAsync(TimeSpan.FromSeconds(30), default);
         Assert.Contains("could not be kept or sent", JsonDocument.Parse(poison!.Body).RootElement.GetProperty("reason").GetString());
     }
@@ -144,7 +206,10 @@ public class GpuJobTests(Azurite azurite) : IClassFixture<Azurite>
     [Fact]
     public async Task An_account_that_refuses_and_a_wrong_option_are_one_sentence()
     {
-        var refused = await RunJobAsync("5", azurite.ConnectionString.Replace("AccountKey=Eby8", "AccountKey=Fby8", StringComparison.Ordinal));
+        var refused = await RunJobAsync(
+            "5",
+            azurite.ConnectionString.Replace("AccountKey=Eby8", "AccountKey=Fby8", StringComparison.Ordinal)
+        );
         Assert.Equal(2, refused.ExitCode);
         Assert.Contains("name and key", refused.Sentence);
         Assert.DoesNotContain("Fby8", refused.Error);
@@ -153,7 +218,14 @@ public class GpuJobTests(Azurite azurite) : IClassFixture<Azurite>
     }
 
     private static GpuStep Step(string work) =>
-        new("run", work, "gpu-x-1", nameof(CompressLayer), JsonSerializer.SerializeToElement(new CompressInput(work, "work/layers", 0, "0123", 0), Json.Options), null);
+        new(
+            "run",
+            work,
+            "gpu-x-1",
+            nameof(CompressLayer),
+            JsonSerializer.SerializeToElement(new CompressInput(work, "work/layers", 0, "0123", 0), Json.Options),
+            null
+        );
 
     // Kills a job when it says that it runs; true when it had not answered by then.
     private async Task<bool> KillMidwayAsync(BlobStore store)
@@ -164,7 +236,8 @@ public class GpuJobTests(Azurite azurite) : IClassFixture<Azurite>
             using var job = Start("2");
             while (await job.StandardError.ReadLineAsync() is { } line)
             {
-                if (!line.StartsWith("Running", StringComparison.Ordinal)) continue;
+                if (!line.StartsWith("Running", StringComparison.Ordinal))
+                    continue;
                 job.Kill();
                 await job.WaitForExitAsync();
                 return await AnswersAsync(store) == before;
@@ -178,7 +251,8 @@ public class GpuJobTests(Azurite azurite) : IClassFixture<Azurite>
     {
         var count = 0;
         await foreach (var a in store.ListAsync("work/", default))
-            if (a.Path.Contains("/events/", StringComparison.Ordinal)) count++;
+            if (a.Path.Contains("/events/", StringComparison.Ordinal))
+                count++;
         return count;
     }
 
@@ -192,7 +266,11 @@ public class GpuJobTests(Azurite azurite) : IClassFixture<Azurite>
 
     private Process Start(string visibility, string? storage = null)
     {
-        var start = new ProcessStartInfo("dotnet", [Program, "--visibility", visibility]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        var start = new ProcessStartInfo("dotnet", [Program, "--visibility", visibility])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
         start.Environment["SERVERLESS_STORAGE"] = storage ?? azurite.ConnectionString;
         return Process.Start(start)!;
     }

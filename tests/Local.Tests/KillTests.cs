@@ -22,7 +22,8 @@ public class KillTests
         var plain = await CompressAsync(folder, "plain");
         Assert.True(plain.ExitCode == 0, plain.Error);
         using var run = Start(folder, "killed");
-        if (await ChildProcesses.WaitForOneAsync(run) is { } child) ChildProcesses.Signal(child, signal);
+        if (await ChildProcesses.WaitForOneAsync(run) is { } child)
+            ChildProcesses.Signal(child, signal);
         var ended = await EndAsync(run);
         Assert.True(ended.ExitCode == 0, ended.Error);
         Assert.Equal(Model(folder, "plain"), Model(folder, "killed"));
@@ -57,7 +58,10 @@ public class KillTests
     [InlineData("TERM")]
     public async Task A_model_process_ends_with_its_host(string signal)
     {
-        Assert.SkipWhen(ChildProcesses.Ignores(signal), "Run under nohup or in the background of a shell: this process and those it starts ignore the signal.");
+        Assert.SkipWhen(
+            ChildProcesses.Ignores(signal),
+            "Run under nohup or in the background of a shell: this process and those it starts ignore the signal."
+        );
         using var folder = new Folder();
         folder.Write("slow.onnx", Slow());
         using var run = CommandLine.Start(folder.Path, "compress", "slow.onnx", "--out", "out");
@@ -70,7 +74,8 @@ public class KillTests
         ChildProcesses.Signal(run.Id, signal);
         await run.WaitForExitAsync(new CancellationTokenSource(TimeSpan.FromSeconds(20)).Token);
         var clock = Stopwatch.StartNew();
-        while (ChildProcesses.IsAlive(child.Value) && clock.Elapsed < TimeSpan.FromSeconds(10)) await Task.Delay(10);
+        while (ChildProcesses.IsAlive(child.Value) && clock.Elapsed < TimeSpan.FromSeconds(10))
+            await Task.Delay(10);
         Assert.True(clock.Elapsed < TimeSpan.FromSeconds(2), $"The child lived {clock.Elapsed.TotalSeconds:0.0} s longer.");
     }
 
@@ -97,10 +102,25 @@ public class KillTests
         body.Node.Add(Node("MatMul", ["s", "w"], ["s2"]));
         body.Output.Add(Value("c2", DataType.Bool));
         body.Output.Add(Value("s2", DataType.Float));
-        return TestModels.Model(17).Input("x", DataType.Float, 64, 64).Weight("w", 64, 64)
+        return TestModels
+            .Model(17)
+            .Input("x", DataType.Float, 64, 64)
+            .Weight("w", 64, 64)
             .Initializer(Tensor("n", DataType.Int64, BitConverter.GetBytes(1_000_000_000L)))
             .Initializer(Tensor("t", DataType.Bool, [1]))
-            .With(Node("Loop", ["n", "t", "x"], ["y"], new Core.Onnx.Schema.AttributeProto { Name = "body", Type = Core.Onnx.Schema.AttributeProto.Types.AttributeType.Graph, G = body }))
+            .With(
+                Node(
+                    "Loop",
+                    ["n", "t", "x"],
+                    ["y"],
+                    new Core.Onnx.Schema.AttributeProto
+                    {
+                        Name = "body",
+                        Type = Core.Onnx.Schema.AttributeProto.Types.AttributeType.Graph,
+                        G = body,
+                    }
+                )
+            )
             .Output("y");
     }
 
@@ -108,7 +128,8 @@ public class KillTests
     {
         // Written once: another version of the recipe is another run.
         var recipe = Path.Combine(folder.Path, "recipe.yaml");
-        if (!File.Exists(recipe)) folder.Write("recipe.yaml", Encoding.UTF8.GetBytes(Gptq));
+        if (!File.Exists(recipe))
+            folder.Write("recipe.yaml", Encoding.UTF8.GetBytes(Gptq));
         return CommandLine.Start(folder.Path, ["compress", RealModels.Digits, "--recipe", recipe, "--out", output, .. more]);
     }
 

@@ -19,9 +19,15 @@ public class LineDisplayTests
         }
         display.Say("a\u001B");
         Assert.Equal(
-            ["m: Plan", "m: Compress", "m: Compress 10/100 layers, saved 5000 B, 2 min left",
-                "m: Compress 20/100 layers, saved 10 kB, 80 s left", "m: a\\u001B"],
-            lines.ToString().Trim().Split(Environment.NewLine));
+            [
+                "m: Plan",
+                "m: Compress",
+                "m: Compress 10/100 layers, saved 5000 B, 2 min left",
+                "m: Compress 20/100 layers, saved 10 kB, 80 s left",
+                "m: a\\u001B",
+            ],
+            lines.ToString().Trim().Split(Environment.NewLine)
+        );
     }
 
     [Fact]
@@ -33,12 +39,12 @@ public class LineDisplayTests
         display.Show(Status("Compress", 1) with { Attempt = 2 });
         Assert.Equal(
             ["Compress", "[1/100] w\\u0007: 1000 B → 500 B, 8 bits, error 0.0100; saved 500 B, 0 s left", "Compress (attempt 2)"],
-            lines.ToString().Trim().Split(Environment.NewLine)[..3]);
+            lines.ToString().Trim().Split(Environment.NewLine)[..3]
+        );
     }
 
     private static RunStatus Status(string stage, int done) =>
-        new(stage, 1, done, 100, done * 1000, 100_000, done * 500,
-            new CompressedLayer(0, "w\u0007", 1000, 500, 8, 0.01, 0, false, null));
+        new(stage, 1, done, 100, done * 1000, 100_000, done * 500, new CompressedLayer(0, "w\u0007", 1000, 500, 8, 0.01, 0, false, null));
 
     private sealed class Clock : TimeProvider
     {

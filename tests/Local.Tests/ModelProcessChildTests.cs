@@ -27,7 +27,10 @@ public class ModelProcessChildTests
     public async Task An_object_of_the_work_that_is_missing_is_damage()
     {
         using var folder = new Folder();
-        folder.Write("m.onnx", Model(17).Input("x", DataType.Float, 1, 16).Weight("w", 16, 16).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"));
+        folder.Write(
+            "m.onnx",
+            Model(17).Input("x", DataType.Float, 1, 16).Weight("w", 16, 16).With(Node("MatMul", ["x", "w"], ["y"])).Output("y")
+        );
         Assert.Equal("damaged", await FailureAsync(nameof(Evaluate), Places(folder), new EvaluateInput(Run, 0)));
     }
 
@@ -57,7 +60,15 @@ public class ModelProcessChildTests
         Assert.Equal(73, child.ExitCode);
     }
 
-    private static StoreSpec Places(Folder folder) => new(new Dictionary<string, string> { ["drop"] = folder.Path, ["work"] = Path.Combine(folder.Path, "work"), ["out"] = Path.Combine(folder.Path, "out") });
+    private static StoreSpec Places(Folder folder) =>
+        new(
+            new Dictionary<string, string>
+            {
+                ["drop"] = folder.Path,
+                ["work"] = Path.Combine(folder.Path, "work"),
+                ["out"] = Path.Combine(folder.Path, "out"),
+            }
+        );
 
     private static async Task<string> FailureAsync<TInput>(string activity, StoreSpec store, TInput input)
     {
@@ -71,10 +82,28 @@ public class ModelProcessChildTests
 
     private static async Task TellAsync<TInput>(Process child, string activity, StoreSpec store, TInput input, long memory)
     {
-        await child.StandardInput.WriteLineAsync(JsonSerializer.Serialize(new { activity, input, store, memoryLimit = memory }, Json.Options));
+        await child.StandardInput.WriteLineAsync(
+            JsonSerializer.Serialize(
+                new
+                {
+                    activity,
+                    input,
+                    store,
+                    memoryLimit = memory,
+                },
+                Json.Options
+            )
+        );
         await child.StandardInput.FlushAsync();
     }
 
     private static Process Start() =>
-        Process.Start(new ProcessStartInfo("dotnet", [typeof(ExitCode).Assembly.Location, ModelProcess.Command]) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true })!;
+        Process.Start(
+            new ProcessStartInfo("dotnet", [typeof(ExitCode).Assembly.Location, ModelProcess.Command])
+            {
+                RedirectStandardInput = true,
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
+            }
+        )!;
 }

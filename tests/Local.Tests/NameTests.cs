@@ -17,17 +17,20 @@ public class NameTests
     public async Task Terminal_escapes_in_names_reach_neither_terminal_nor_reports()
     {
         using var folder = new Folder();
-        var model = Model(17).Input("x", DataType.Float, 1, 64).With(Node("MatMul", ["x", Hostile], ["y"]),
-            Node("MatMul", ["y", "second"], ["z"])).Output("z")
-            .Weight(Hostile, 64, 64).Weight("second", 64, 64);
+        var model = Model(17)
+            .Input("x", DataType.Float, 1, 64)
+            .With(Node("MatMul", ["x", Hostile], ["y"]), Node("MatMul", ["y", "second"], ["z"]))
+            .Output("z")
+            .Weight(Hostile, 64, 64)
+            .Weight("second", 64, 64);
         model.ProducerName = "p\u001B[31m";
         folder.Write("\u202Em\u001B.onnx", model);
         var runs = new[]
         {
             await CommandLine.RunAsync(folder.Path, "inspect", "\u202Em.onnx"),
-                await CommandLine.RunAsync(folder.Path, "inspect", Named("\u202En.onnx")),
+            await CommandLine.RunAsync(folder.Path, "inspect", Named("\u202En.onnx")),
             await CommandLine.RunAsync(folder.Path, "inspect", "\u202En.onnx", "--json"),
-                await CommandLine.RunAsync(folder.Path, "compress", "\u202En.onnx", "--out", "out", "--verbose"),
+            await CommandLine.RunAsync(folder.Path, "compress", "\u202En.onnx", "--out", "out", "--verbose"),
             await CommandLine.RunAsync(folder.Path, "compress", "\u202En.onnx", "--wrong\u001B"),
         };
         Assert.Equal([2, 0, 0, 0, 2], runs.Select(r => r.ExitCode));
@@ -66,8 +69,10 @@ public class NameTests
         var blob = folder.Write("cache/0a1b2c", File.ReadAllBytes(Path.Combine(RealModels.Digits, "digits.onnx")));
         Directory.CreateDirectory(Path.Combine(folder.Path, "snapshot"));
         File.CreateSymbolicLink(Path.Combine(folder.Path, "snapshot", "model.onnx"), "../cache/0a1b2c");
-        File.CreateSymbolicLink(Path.Combine(folder.Path, "recipe.yaml"),
-            folder.Write("cache/recipe", "version: 1\npreset: int4\n"u8.ToArray()));
+        File.CreateSymbolicLink(
+            Path.Combine(folder.Path, "recipe.yaml"),
+            folder.Write("cache/recipe", "version: 1\npreset: int4\n"u8.ToArray())
+        );
         var done = await CommandLine.RunAsync(folder.Path, "compress", "snapshot", "--recipe", "recipe.yaml", "--out", "out");
         Assert.True(done.ExitCode == 0, done.Error);
         Assert.StartsWith("snapshot: ", done.Output);
@@ -79,15 +84,28 @@ public class NameTests
     {
         Assert.SkipUnless(OperatingSystem.IsLinux(), "Needs mkfifo.");
         using var folder = new Folder();
-        using (var make = Process.Start("mkfifo", [Path.Combine(folder.Path, "pipe.onnx")])) await make.WaitForExitAsync();
+        using (var make = Process.Start("mkfifo", [Path.Combine(folder.Path, "pipe.onnx")]))
+            await make.WaitForExitAsync();
         File.CreateSymbolicLink(Path.Combine(folder.Path, "loop.onnx"), "loop.onnx");
-        foreach (var (path, why) in new[]
-        {
-            ("pipe.onnx", "only regular files"), ("loop.onnx", "round in a circle"), ("", "names nothing"),
-                ("bad\uFFFD.onnx", "not UTF-8"), (new string('x', 300) + ".onnx", "too long"), ("/dev/null", "only regular files"),
-        })
-            Assert.Contains(why, Assert.Throws<BadInputException>(() => Drop.Of(path.Contains('/') || path.Length == 0 ? path
-                : Path.Combine(folder.Path, path), null, null)).Message);
+        foreach (
+            var (path, why) in new[]
+            {
+                ("pipe.onnx", "only regular files"),
+                ("loop.onnx", "round in a circle"),
+                ("", "names nothing"),
+                ("bad\uFFFD.onnx", "not UTF-8"),
+                (new string('x', 300) + ".onnx", "too long"),
+                ("/dev/null", "only regular files"),
+            }
+        )
+            Assert.Contains(
+                why,
+                Assert
+                    .Throws<BadInputException>(() =>
+                        Drop.Of(path.Contains('/') || path.Length == 0 ? path : Path.Combine(folder.Path, path), null, null)
+                    )
+                    .Message
+            );
         foreach (var named in new[] { "pipe.onnx", "loop.onnx", ".", "none" })
         {
             Assert.Throws<BadInputException>(() => Drop.Of(RealModels.Digits, Path.Combine(folder.Path, named), null));
@@ -114,6 +132,13 @@ public class NameTests
 
     // What must not be seen raw, in hexadecimal.
     private static string Unsafe(string text) =>
-        string.Join(' ', text.Where(c => (char.IsControl(c) && c is not ('\n' or '\t'))
-            || char.GetUnicodeCategory(c) == System.Globalization.UnicodeCategory.Format).Select(c => $"{(int)c:X4}").Distinct());
+        string.Join(
+            ' ',
+            text.Where(c =>
+                    (char.IsControl(c) && c is not ('\n' or '\t'))
+                    || char.GetUnicodeCategory(c) == System.Globalization.UnicodeCategory.Format
+                )
+                .Select(c => $"{(int)c:X4}")
+                .Distinct()
+        );
 }

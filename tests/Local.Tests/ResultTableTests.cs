@@ -8,9 +8,21 @@ namespace Serverless.Local.Tests;
 /// <summary>The end of a run on standard output: one figure a row, in one unit.</summary>
 public partial class ResultTableTests
 {
-    private static readonly Report Plain = new("succeeded", "r", "m.onnx", new ReportSize(4_981_300, 9_440, 0.0019),
+    private static readonly Report Plain = new(
+        "succeeded",
+        "r",
+        "m.onnx",
+        new ReportSize(4_981_300, 9_440, 0.0019),
         new ReportParameters(4, 4, 4),
-        new ReportFidelity("synthetic", 8, 0.9876543, 0.0512345, null), null, null, null, [], 1, 0, 0);
+        new ReportFidelity("synthetic", 8, 0.9876543, 0.0512345, null),
+        null,
+        null,
+        null,
+        [],
+        1,
+        0,
+        0
+    );
 
     [Fact]
     public async Task Redirected_it_is_plain_columns_that_end_with_the_page_of_the_result()
@@ -20,8 +32,10 @@ public partial class ResultTableTests
         Assert.True(done.ExitCode == 0, done.Error);
         var lines = done.Output.TrimEnd().Split('\n');
         Assert.Matches(@"^digits: done in [0-9.]+ s with [0-9.]+ MB of memory$", lines[0]);
-        Assert.Equal(["Size", "Cosine", "Relative error", "Top-1 agreement", "Accuracy", "Latency"],
-            lines[1..7].Select(l => Gap().Split(l)[0]));
+        Assert.Equal(
+            ["Size", "Cosine", "Relative error", "Top-1 agreement", "Accuracy", "Latency"],
+            lines[1..7].Select(l => Gap().Split(l)[0])
+        );
         Assert.Matches(@"^Size +941\.1 kB → [0-9.]+ kB  [0-9.]+ %$", lines[1]);
         Assert.Matches(@"^Cosine +0\.[0-9]{6} +on 400 samples of data\.npz$", lines[2]);
         Assert.Matches(@"^Accuracy +[0-9.]+ % → [0-9.]+ % +of 400 labels$", lines[5]);
@@ -65,7 +79,12 @@ public partial class ResultTableTests
         Assert.Equal("12000000 B → 12 B", ByteCount.Change(12_000_000, 12));
         Assert.Equal("0 B → 0 B", ByteCount.Change(0, 0));
         Assert.Equal("20.0 GB → 5.0 GB", ByteCount.Change(20_000_000_000, 5_000_000_000));
-        var slow = new ReportLatency(0.9, 1234.6, 1371, 1) { RatioLow = 1300, RatioHigh = 1400, Conclusive = true };
+        var slow = new ReportLatency(0.9, 1234.6, 1371, 1)
+        {
+            RatioLow = 1300,
+            RatioHigh = 1400,
+            Conclusive = true,
+        };
         Assert.Equal("1 ms → 1235 ms", ReportText.Change(slow));
         Assert.Equal("×1371.00 (1300.00 to 1400.00)", ReportText.Spread(slow));
     }
@@ -74,8 +93,10 @@ public partial class ResultTableTests
     public void What_was_not_compared_has_no_figures()
     {
         var report = Plain with { Fidelity = new ReportFidelity("none", 0, null, null, null) { NotCompared = "its \u001B[2Jinput" } };
-        Assert.Equal(["Size      4981.3 kB → 9.4 kB  0.2 %", "Fidelity  not compared: its \\u001B[2Jinput"],
-            ResultTable.Lines(Figure.Of(report, "x")));
+        Assert.Equal(
+            ["Size      4981.3 kB → 9.4 kB  0.2 %", "Fidelity  not compared: its \\u001B[2Jinput"],
+            ResultTable.Lines(Figure.Of(report, "x"))
+        );
         Assert.Contains("(0.2 %), not compared: its \\u001B[2Jinput", ResultTable.Summary(report, "x"));
     }
 
@@ -84,9 +105,10 @@ public partial class ResultTableTests
     {
         var budget = new ReportBudget(0.01, null, "accuracy", null, false);
         var report = Plain with { Warnings = ["An output 'a\u202Eb' is odd."], Budget = budget };
-        Assert.Equal(["Warning: An output 'a\\u202Eb' is odd.",
-                "Over the recipe's budget (the loss could not be told): this is the best attempt."],
-            ResultTable.Remarks(report));
+        Assert.Equal(
+            ["Warning: An output 'a\\u202Eb' is odd.", "Over the recipe's budget (the loss could not be told): this is the best attempt."],
+            ResultTable.Remarks(report)
+        );
         Assert.Contains("(loss 0.25)", ResultTable.Remarks(report with { Budget = budget with { Loss = 0.25 } }).Last());
         Assert.Empty(ResultTable.Remarks(Plain with { Budget = budget with { Met = true } }));
     }

@@ -56,18 +56,31 @@ public class RunFoldersTests
     {
         using var folder = new Folder();
         var model = Path.Combine(Drop(folder), "model.onnx");
-        foreach (var (link, target) in new[] { ("loop", "loop"), ("nowhere", "gone"), ("root", "/"),
-            ("D-link", "D") }) File.CreateSymbolicLink(Path.Combine(folder.Path, link), target);
-        foreach (var watched in new[] { "drop", "work", "compressed", "failed" }) Directory.CreateDirectory(Path.Combine(folder.Path,
-            "inbox", watched));
-        foreach (var (output, why) in new[]
-        {
-            ("", "names no folder"), ("  ", "names no folder"), ("/", "is the root"), ("root", "is the root"),
-                ("D/model.onnx", "is a file"), ("D/model.onnx/x", "is a file"), ("loop", "round in a circle"),
-            ("nowhere", "leads nowhere"), ("/proc/nothing/here", "nothing can be written in /proc"), (new string('x', 300), "too long"),
-                ("a:b", "a colon; give another"), ("D/../D", "never replaced"), (".", "never replaced"),
-            ("D-link", "never replaced"), ("inbox/drop/small", "takes what appears"), ("inbox/small", "takes what appears"),
-        })
+        foreach (var (link, target) in new[] { ("loop", "loop"), ("nowhere", "gone"), ("root", "/"), ("D-link", "D") })
+            File.CreateSymbolicLink(Path.Combine(folder.Path, link), target);
+        foreach (var watched in new[] { "drop", "work", "compressed", "failed" })
+            Directory.CreateDirectory(Path.Combine(folder.Path, "inbox", watched));
+        foreach (
+            var (output, why) in new[]
+            {
+                ("", "names no folder"),
+                ("  ", "names no folder"),
+                ("/", "is the root"),
+                ("root", "is the root"),
+                ("D/model.onnx", "is a file"),
+                ("D/model.onnx/x", "is a file"),
+                ("loop", "round in a circle"),
+                ("nowhere", "leads nowhere"),
+                ("/proc/nothing/here", "nothing can be written in /proc"),
+                (new string('x', 300), "too long"),
+                ("a:b", "a colon; give another"),
+                ("D/../D", "never replaced"),
+                (".", "never replaced"),
+                ("D-link", "never replaced"),
+                ("inbox/drop/small", "takes what appears"),
+                ("inbox/small", "takes what appears"),
+            }
+        )
             Assert.Contains(why, Refused(folder, "D", output, force: true));
         Assert.Equal(["D", "D-link", "inbox", "loop", "nowhere", "root"], Names(folder.Path));
         Check(folder, "D", "new/deep/out");
@@ -81,8 +94,8 @@ public class RunFoldersTests
         using var folder = new Folder();
         var model = Path.Combine(Drop(folder), "model.onnx");
         Directory.CreateDirectory(Path.Combine(folder.Path, "hard", "deep"));
-        using (var ln = System.Diagnostics.Process.Start("ln",
-            [model, Path.Combine(folder.Path, "hard", "deep", "other.bin")])) ln.WaitForExit();
+        using (var ln = System.Diagnostics.Process.Start("ln", [model, Path.Combine(folder.Path, "hard", "deep", "other.bin")]))
+            ln.WaitForExit();
         Assert.Contains("'other.bin', which is to be read", Refused(folder, "D", "hard", force: true));
         // A link as the model: both places are the original's.
         folder.Write("links/x.txt", [1]);
@@ -97,8 +110,12 @@ public class RunFoldersTests
         using var folder = new Folder();
         // A published result whose data another model shares: ours, and still not to be replaced.
         folder.Write("m/part/w.bin", new byte[4096]);
-        var model = TestModels.Model(17).Input("x", Core.Onnx.Schema.TensorProto.Types.DataType.Float, 1,
-            32).With(TestModels.Node("MatMul", ["x", "w"], ["y"])).Output("y").Weight("w", 32, 32);
+        var model = TestModels
+            .Model(17)
+            .Input("x", Core.Onnx.Schema.TensorProto.Types.DataType.Float, 1, 32)
+            .With(TestModels.Node("MatMul", ["x", "w"], ["y"]))
+            .Output("y")
+            .Weight("w", 32, 32);
         Core.Onnx.TensorRef.Point(model.Graph.Initializer[0], "part/model.onnx.data", 0, 4096);
         folder.Write("m/m.onnx", model);
         File.Delete(Path.Combine(folder.Path, "m", "part", "w.bin"));
@@ -132,11 +149,22 @@ public class RunFoldersTests
         using var folder = new Folder();
         folder.Write("file", [1]);
         var said = new List<string>();
-        foreach (var path in new[] { Path.Combine(folder.Path, "file", "r.lock"), $"/proc/nothing/r.lock",
-            Path.Combine(folder.Path, new string('模', 90) + ".lock") })
-            Assert.Contains("--work",
-                (await Assert.ThrowsAsync<BadInputException>(() => RunLock.TakeAsync(path, said.Add,
-                    new CancellationTokenSource(TimeSpan.FromSeconds(20)).Token))).Message);
+        foreach (
+            var path in new[]
+            {
+                Path.Combine(folder.Path, "file", "r.lock"),
+                $"/proc/nothing/r.lock",
+                Path.Combine(folder.Path, new string('模', 90) + ".lock"),
+            }
+        )
+            Assert.Contains(
+                "--work",
+                (
+                    await Assert.ThrowsAsync<BadInputException>(() =>
+                        RunLock.TakeAsync(path, said.Add, new CancellationTokenSource(TimeSpan.FromSeconds(20)).Token)
+                    )
+                ).Message
+            );
         Assert.Empty(said);
         var free = Path.Combine(folder.Path, "r.lock");
         var first = await RunLock.TakeAsync(free, said.Add, default);
@@ -144,7 +172,8 @@ public class RunFoldersTests
         await Task.Delay(300);
         Assert.False(second.IsCompleted);
         first.Dispose();
-        using (var held = await second) Assert.True(held.Waited);
+        using (var held = await second)
+            Assert.True(held.Waited);
         Assert.Equal(["Another run of this drop is under way; waiting for it."], said);
     }
 
@@ -163,8 +192,13 @@ public class RunFoldersTests
     private static string In(Folder folder, string path) => path.Trim().Length == 0 ? path : Path.Combine(folder.Path, path);
 
     private static string Hash(string folder) =>
-        string.Join('|', Directory.GetFiles(folder).Order(StringComparer.Ordinal)
-            .Select(f => $"{f} {Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(f)))}"));
+        string.Join(
+            '|',
+            Directory
+                .GetFiles(folder)
+                .Order(StringComparer.Ordinal)
+                .Select(f => $"{f} {Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(f)))}")
+        );
 
     private static IEnumerable<string?> Names(string folder) =>
         Directory.GetFileSystemEntries(folder).Select(Path.GetFileName).Order(StringComparer.Ordinal);

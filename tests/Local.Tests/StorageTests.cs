@@ -16,16 +16,24 @@ public class StorageTests(Azurite azurite) : IClassFixture<Azurite>
         var store = azurite.Store();
         await store.EnsureContainersAsync(["drop"], default);
         foreach (var name in new[] { "digits.onnx", "data.npz" })
-            await store.WriteBytesAsync($"drop/digits/{name}", await File.ReadAllBytesAsync(Path.Combine(RealModels.Digits, name)), default);
+            await store.WriteBytesAsync(
+                $"drop/digits/{name}",
+                await File.ReadAllBytesAsync(Path.Combine(RealModels.Digits, name)),
+                default
+            );
         var done = await CommandLine.RunAsync(folder.Path, "watch", ".", "--storage", azurite.ConnectionString, "--once");
         Assert.True(done.ExitCode == 0, done.Error);
         var blobs = new List<string>();
-        await foreach (var a in store.ListAsync("compressed/digits/", default)) blobs.Add(a.Path);
+        await foreach (var a in store.ListAsync("compressed/digits/", default))
+            blobs.Add(a.Path);
         Assert.True(blobs.Count == 4, done.Error);
         Assert.Equal(["model.onnx", "recipe.yaml", "report.html", "report.json"], blobs.Select(StorePath.Name));
         var local = await CommandLine.RunAsync(folder.Path, "compress", RealModels.Digits, "--out", "local");
         Assert.True(local.ExitCode == 0, local.Error);
-        Assert.Equal(await File.ReadAllBytesAsync(Path.Combine(folder.Path, "local", "model.onnx")), await store.ReadBytesAsync(blobs[0], 1 << 20, default));
+        Assert.Equal(
+            await File.ReadAllBytesAsync(Path.Combine(folder.Path, "local", "model.onnx")),
+            await store.ReadBytesAsync(blobs[0], 1 << 20, default)
+        );
         // The same drop again is the same run: nothing is done twice.
         var before = (await store.FindAsync(blobs[3], default))!.ETag;
         Assert.Equal(0, (await CommandLine.RunAsync(folder.Path, "watch", ".", "--storage", azurite.ConnectionString, "--once")).ExitCode);
@@ -41,13 +49,26 @@ public class StorageTests(Azurite azurite) : IClassFixture<Azurite>
         var service = new BlobServiceClient(azurite.ConnectionString);
         var store = azurite.Store();
         await store.EnsureContainersAsync(["drop"], default);
-        await store.WriteBytesAsync("drop/pair.onnx", await File.ReadAllBytesAsync(Path.Combine(RealModels.Digits, "digits.onnx")), default);
-        var runs = await Task.WhenAll(new[] { one, two }.Select(f => CommandLine.RunAsync(f.Path, "watch", ".", "--storage", azurite.ConnectionString, "--once")));
+        await store.WriteBytesAsync(
+            "drop/pair.onnx",
+            await File.ReadAllBytesAsync(Path.Combine(RealModels.Digits, "digits.onnx")),
+            default
+        );
+        var runs = await Task.WhenAll(
+            new[] { one, two }.Select(f => CommandLine.RunAsync(f.Path, "watch", ".", "--storage", azurite.ConnectionString, "--once"))
+        );
         Assert.All(runs, r => Assert.True(r.ExitCode == 0, r.Error));
         var reports = new List<string>();
-        await foreach (var a in store.ListAsync("compressed/pair/", default)) if (a.Path.EndsWith("report.json", StringComparison.Ordinal)) reports.Add(a.Path);
+        await foreach (var a in store.ListAsync("compressed/pair/", default))
+            if (a.Path.EndsWith("report.json", StringComparison.Ordinal))
+                reports.Add(a.Path);
         Assert.Single(reports);
-        Assert.False(await service.GetBlobContainerClient("failed").GetBlobsAsync(Azure.Storage.Blobs.Models.BlobTraits.None, Azure.Storage.Blobs.Models.BlobStates.None, "pair/", default).AnyAsync());
+        Assert.False(
+            await service
+                .GetBlobContainerClient("failed")
+                .GetBlobsAsync(Azure.Storage.Blobs.Models.BlobTraits.None, Azure.Storage.Blobs.Models.BlobStates.None, "pair/", default)
+                .AnyAsync()
+        );
     }
 
     [Theory]
@@ -65,7 +86,14 @@ public class StorageTests(Azurite azurite) : IClassFixture<Azurite>
     public async Task An_account_that_refuses_is_one_sentence_without_the_key()
     {
         using var folder = new Folder();
-        var done = await CommandLine.RunAsync(folder.Path, "watch", ".", "--storage", azurite.ConnectionString.Replace("AccountKey=Eby8", "AccountKey=Fby8", StringComparison.Ordinal), "--once");
+        var done = await CommandLine.RunAsync(
+            folder.Path,
+            "watch",
+            ".",
+            "--storage",
+            azurite.ConnectionString.Replace("AccountKey=Eby8", "AccountKey=Fby8", StringComparison.Ordinal),
+            "--once"
+        );
         Assert.Equal(2, done.ExitCode);
         Assert.Contains("check its key", done.Sentence);
         Assert.DoesNotContain("Fby8", done.Error);

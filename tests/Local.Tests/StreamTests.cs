@@ -53,8 +53,10 @@ public class StreamTests
     public async Task A_limit_of_file_sizes_is_a_sentence()
     {
         using var folder = new Folder();
-        var done = await ShellAsync(folder,
-            $"export DOTNET_EnableWriteXorExecute=0; ulimit -f 100; $RUN compress '{RealModels.Digits}' --out out");
+        var done = await ShellAsync(
+            folder,
+            $"export DOTNET_EnableWriteXorExecute=0; ulimit -f 100; $RUN compress '{RealModels.Digits}' --out out"
+        );
         Assert.Equal(1, done.ExitCode);
         Assert.Contains("larger than the file system or the limit of the process allows", done.Sentence);
         Assert.DoesNotContain("   at ", done.Error);
@@ -72,8 +74,12 @@ public class StreamTests
     private static async Task<CommandLine.Outcome> ShellAsync(Folder folder, string script)
     {
         Assert.SkipUnless(OperatingSystem.IsLinux(), "Needs bash and /dev/full.");
-        var start = new ProcessStartInfo("bash", ["-c", script]) { WorkingDirectory = folder.Path, RedirectStandardOutput = true,
-            RedirectStandardError = true };
+        var start = new ProcessStartInfo("bash", ["-c", script])
+        {
+            WorkingDirectory = folder.Path,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
         start.Environment["RUN"] = $"dotnet {typeof(ExitCode).Assembly.Location}";
         using var process = Process.Start(start)!;
         var (output, error) = (process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());

@@ -39,7 +39,10 @@ public class WatchTests
         using var folder = new Folder();
         foreach (var seed in new[] { 1f, 2f })
         {
-            var model = Model(17).Input("x", DataType.Float, 1, 32).With(Node("MatMul", ["x", "w"], ["y"])).Output("y")
+            var model = Model(17)
+                .Input("x", DataType.Float, 1, 32)
+                .With(Node("MatMul", ["x", "w"], ["y"]))
+                .Output("y")
                 .Initializer(Tensor("w", [.. Enumerable.Repeat(seed, 1024)], 32, 32));
             File.SetLastWriteTimeUtc(folder.Write("drop/m.onnx", model), DateTime.UnixEpoch);
             var run = await CommandLine.RunAsync(folder.Path, "watch", ".", "--once");
@@ -53,15 +56,19 @@ public class WatchTests
     {
         Assert.SkipUnless(OperatingSystem.IsLinux(), "Needs bash.");
         using var folder = new Folder();
-        foreach (var drop in new[] { "beside.onnx", "long/m.onnx", "upper/M.ONNX", "deep/a/b/m.onnx" }) folder.Write($"drop/{drop}", [1, 2, 3]);
+        foreach (var drop in new[] { "beside.onnx", "long/m.onnx", "upper/M.ONNX", "deep/a/b/m.onnx" })
+            folder.Write($"drop/{drop}", [1, 2, 3]);
         const string Script = "cd drop/long; for i in $(seq 20); do mkdir $0 && cd $0; done";
-        using (var bash = Process.Start(new ProcessStartInfo("bash", ["-c", Script, new string('d', 250)]) { WorkingDirectory = folder.Path })!)
+        using (
+            var bash = Process.Start(new ProcessStartInfo("bash", ["-c", Script, new string('d', 250)]) { WorkingDirectory = folder.Path })!
+        )
             await bash.WaitForExitAsync();
         using (var watch = new DropWatch(new FolderWatch(folder.Path, null), null) { Patience = TimeSpan.Zero })
             await watch.RunAsync(once: true, new CancellationTokenSource(TimeSpan.FromSeconds(60)).Token);
         var told = Directory.GetDirectories(Path.Combine(folder.Path, "failed")).Select(Path.GetFileName).Order();
         // .NET cannot name it to delete it.
-        using (var remove = Process.Start("rm", ["-rf", Path.Combine(folder.Path, "drop", "long")])) await remove.WaitForExitAsync();
+        using (var remove = Process.Start("rm", ["-rf", Path.Combine(folder.Path, "drop", "long")]))
+            await remove.WaitForExitAsync();
         Assert.Equal(["beside", "deep", "long", "upper"], told);
     }
 
@@ -76,15 +83,23 @@ public class WatchTests
         var drop = Directory.CreateDirectory(Path.Combine(folder.Path, "inbox", "drop")).FullName;
         var model = Model(17).Input("x", DataType.Float, 1, 32).With(Node("MatMul", ["x", "w"], ["y"])).Output("y").Weight("w", 32, 32);
         Core.Onnx.TensorRef.Point(model.Graph.Initializer[0], "w.bin", 0, 4096);
-        foreach (var (name, target) in new[] { ("there", secret), ("absent", "/nowhere/x.onnx"),
-            ("large", Path.Combine(folder.Path, "outside", "big.bin")), ("none", "../../outside/none") })
+        foreach (
+            var (name, target) in new[]
+            {
+                ("there", secret),
+                ("absent", "/nowhere/x.onnx"),
+                ("large", Path.Combine(folder.Path, "outside", "big.bin")),
+                ("none", "../../outside/none"),
+            }
+        )
         {
             File.CreateSymbolicLink(Path.Combine(drop, $"model-{name}.onnx"), target);
             File.CreateSymbolicLink(Path.Combine(drop, $"folder-{name}"), name == "there" ? Path.GetDirectoryName(secret)! : target);
             foreach (var file in new[] { "recipe.yaml", "data.npz", "w.bin" })
             {
                 folder.Write($"inbox/drop/{file}-{name}/m.onnx", model);
-                if (file != "w.bin") folder.Write($"inbox/drop/{file}-{name}/w.bin", new byte[4096]);
+                if (file != "w.bin")
+                    folder.Write($"inbox/drop/{file}-{name}/w.bin", new byte[4096]);
                 File.CreateSymbolicLink(Path.Combine(drop, $"{file}-{name}", file), target);
             }
         }
@@ -95,21 +110,29 @@ public class WatchTests
         folder.Write("inbox/drop/line\nfeed.onnx", digits);
         foreach (var pipe in new[] { "pipe.onnx", "piped/data.npz" })
         {
-            if (pipe.Contains('/')) folder.Write("inbox/drop/piped/m.onnx", digits);
+            if (pipe.Contains('/'))
+                folder.Write("inbox/drop/piped/m.onnx", digits);
             using var make = Process.Start("mkfifo", [Path.Combine(drop, pipe)]);
             await make.WaitForExitAsync();
         }
         using (var watch = new DropWatch(new FolderWatch(Path.Combine(folder.Path, "inbox"), null), null) { Patience = TimeSpan.Zero })
             await watch.RunAsync(once: true, new CancellationTokenSource(TimeSpan.FromSeconds(60)).Token);
-        var errors = Directory.GetFiles(Path.Combine(folder.Path, "inbox", "failed"), "error.json", SearchOption.AllDirectories)
+        var errors = Directory
+            .GetFiles(Path.Combine(folder.Path, "inbox", "failed"), "error.json", SearchOption.AllDirectories)
             .ToDictionary(f => Path.GetFileName(Path.GetDirectoryName(Path.GetDirectoryName(f)))!, File.ReadAllText);
         Assert.Equal(20 + 5, errors.Count);
         Assert.All(errors.Values, e => Assert.DoesNotContain(folder.Path, e));
         foreach (var kind in new[] { "model", "folder", "recipe.yaml", "data.npz", "w.bin" })
-            Assert.Single(errors.Where(e => e.Key.StartsWith(kind + "-", StringComparison.Ordinal))
-                .Select(e => Sentence(e.Value).Replace(e.Key, "")).Distinct());
-        Assert.All(errors.Where(e => e.Key.Contains('-') && !e.Key.StartsWith("folder", StringComparison.Ordinal)
-            && e.Key != "line-feed"), e => Assert.Contains("leads out of the drop", Sentence(e.Value)));
+            Assert.Single(
+                errors
+                    .Where(e => e.Key.StartsWith(kind + "-", StringComparison.Ordinal))
+                    .Select(e => Sentence(e.Value).Replace(e.Key, ""))
+                    .Distinct()
+            );
+        Assert.All(
+            errors.Where(e => e.Key.Contains('-') && !e.Key.StartsWith("folder", StringComparison.Ordinal) && e.Key != "line-feed"),
+            e => Assert.Contains("leads out of the drop", Sentence(e.Value))
+        );
         Assert.Contains("round in a circle", Sentence(errors["loop"]));
         Assert.Contains("only regular files", Sentence(errors["pipe"]));
         Assert.Contains("only regular files", Sentence(errors["piped"]));
@@ -125,26 +148,33 @@ public class WatchTests
         var digits = File.ReadAllBytes(Path.Combine(RealModels.Digits, "digits.onnx"));
         // A budget that cannot be met and a wait of hours: slow for certain.
         folder.Write("inbox/drop/a-slow/m.onnx", digits);
-        folder.Write("inbox/drop/a-slow/recipe.yaml",
-            "version: 1\nsteps:\n- quantize: {bits: 2, scale: absmax, protect: 0}\nbudget: {maxAccuracyLoss: 0}\nretrain: {wait: 5}\n"u8.ToArray());
-        using (var make = Process.Start("mkfifo",
-            [Path.Combine(folder.Path, "inbox", "drop", "a-pipe.onnx")])) await make.WaitForExitAsync();
+        folder.Write(
+            "inbox/drop/a-slow/recipe.yaml",
+            "version: 1\nsteps:\n- quantize: {bits: 2, scale: absmax, protect: 0}\nbudget: {maxAccuracyLoss: 0}\nretrain: {wait: 5}\n"u8.ToArray()
+        );
+        using (var make = Process.Start("mkfifo", [Path.Combine(folder.Path, "inbox", "drop", "a-pipe.onnx")]))
+            await make.WaitForExitAsync();
         using var watch = CommandLine.Start(folder.Path, "watch", "inbox", "--parallel", "2");
         try
         {
             _ = watch.StandardOutput.ReadToEndAsync();
-            while (await watch.StandardError.ReadLineAsync() is { } line
-                && !line.StartsWith("a-slow: The loss budget", StringComparison.Ordinal))
+            while (
+                await watch.StandardError.ReadLineAsync() is { } line
+                && !line.StartsWith("a-slow: The loss budget", StringComparison.Ordinal)
+            )
                 Assert.False(watch.HasExited);
             folder.Write("inbox/drop/fast.onnx", digits);
-            while (await watch.StandardError.ReadLineAsync() is { } line && line != "fast: Publish") Assert.False(watch.HasExited);
-            using (var kill = Process.Start("kill", ["-TERM", watch.Id.ToString()])) await kill.WaitForExitAsync();
+            while (await watch.StandardError.ReadLineAsync() is { } line && line != "fast: Publish")
+                Assert.False(watch.HasExited);
+            using (var kill = Process.Start("kill", ["-TERM", watch.Id.ToString()]))
+                await kill.WaitForExitAsync();
             _ = watch.StandardError.ReadToEndAsync();
             await watch.WaitForExitAsync(new CancellationTokenSource(TimeSpan.FromSeconds(20)).Token);
         }
         finally
         {
-            if (!watch.HasExited) watch.Kill(entireProcessTree: true);
+            if (!watch.HasExited)
+                watch.Kill(entireProcessTree: true);
         }
     }
 
@@ -156,12 +186,15 @@ public class WatchTests
         using var end = new CancellationTokenSource(TimeSpan.FromSeconds(60));
         using var watch = new DropWatch(place, null) { Patience = TimeSpan.Zero };
         var watching = watch.RunAsync(once: false, end.Token);
-        while (place.Listings < 5) await Task.Delay(20, end.Token);
+        while (place.Listings < 5)
+            await Task.Delay(20, end.Token);
         Assert.False(watching.IsCompleted);
         await end.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => watching);
-        Assert.Contains("kaboom",
-            File.ReadAllText(Assert.Single(Directory.GetFiles(folder.Path, "error.json", SearchOption.AllDirectories))));
+        Assert.Contains(
+            "kaboom",
+            File.ReadAllText(Assert.Single(Directory.GetFiles(folder.Path, "error.json", SearchOption.AllDirectories)))
+        );
     }
 
     private static string Sentence(string json)
@@ -177,16 +210,18 @@ public class WatchTests
 
         public string Name => "trouble";
 
-        public IArtifactStore Results { get; } = new FolderStore(new Dictionary<string,
-            string> { ["compressed"] = folder.Path, ["failed"] = folder.Path });
+        public IArtifactStore Results { get; } =
+            new FolderStore(new Dictionary<string, string> { ["compressed"] = folder.Path, ["failed"] = folder.Path });
 
         public LocalOptions Options(Drop drop, string runId, long? memory) => throw new NotSupportedException();
 
         public Task PrepareAsync(CancellationToken cancellation) => Task.CompletedTask;
 
-        public Task<IReadOnlyList<DropCandidate>> ListAsync(CancellationToken cancellation) => ++Listings == 2
-            ? throw new UnauthorizedAccessException("not now")
-            : Task.FromResult<IReadOnlyList<DropCandidate>>([new DropCandidate("x.onnx", "1",
-                () => throw new InvalidOperationException("kaboom"))]);
+        public Task<IReadOnlyList<DropCandidate>> ListAsync(CancellationToken cancellation) =>
+            ++Listings == 2
+                ? throw new UnauthorizedAccessException("not now")
+                : Task.FromResult<IReadOnlyList<DropCandidate>>([
+                    new DropCandidate("x.onnx", "1", () => throw new InvalidOperationException("kaboom")),
+                ]);
     }
 }

@@ -19,11 +19,19 @@ public class WorkFolderTests
         folder.Write("elsewhere/file", [1]);
         var run = Path.Combine(folder.Path, "work", "run");
         var path = run + place;
-        foreach (var make in new[] { $"mkfifo '{path}'", $"ln -s '{folder.Path}/elsewhere' '{path}'", $"ln -s nowhere '{path}'",
-            place == "/journal.jsonl" ? $"mkdir -p '{path}/x'" : $"echo > '{path}'" })
+        foreach (
+            var make in new[]
+            {
+                $"mkfifo '{path}'",
+                $"ln -s '{folder.Path}/elsewhere' '{path}'",
+                $"ln -s nowhere '{path}'",
+                place == "/journal.jsonl" ? $"mkdir -p '{path}/x'" : $"echo > '{path}'",
+            }
+        )
         {
             Directory.CreateDirectory(Path.GetDirectoryName(path)!);
-            using (var bash = Process.Start("bash", ["-c", make])) await bash.WaitForExitAsync();
+            using (var bash = Process.Start("bash", ["-c", make]))
+                await bash.WaitForExitAsync();
             Assert.NotEqual(FileKind.Absent, FileIdentity.Of(path, follow: false).Kind);
             WorkFolder.Mend(run);
             Assert.Equal(FileKind.Absent, FileIdentity.Of(path, follow: false).Kind);
@@ -35,7 +43,8 @@ public class WorkFolderTests
     public void What_is_of_the_right_kind_stays()
     {
         using var folder = new Folder();
-        foreach (var file in new[] { "journal.jsonl", ".sums/plan.json.sum", "plan.json" }) folder.Write($"run/{file}", [1]);
+        foreach (var file in new[] { "journal.jsonl", ".sums/plan.json.sum", "plan.json" })
+            folder.Write($"run/{file}", [1]);
         WorkFolder.Mend(Path.Combine(folder.Path, "run"));
         Assert.Equal(3, Directory.GetFiles(Path.Combine(folder.Path, "run"), "*", SearchOption.AllDirectories).Length);
     }

@@ -17,14 +17,25 @@ public class BiasCorrectionTests
         Assert.SkipWhen(TextLines.Fonts.Count == 0, "There are no TrueType fonts here to render text lines with.");
         var model = RealModels.File("ch_ppocr_mobile_v2.0_cls_infer");
         var plain = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: rtn, bits: 4, group: channel}\n");
-        var corrected = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: rtn, bits: 4, group: channel}\n- correctBias: {}\n");
+        var corrected = await Compressed.RunAsync(
+            folder,
+            model,
+            "version: 1\nsteps:\n- quantize: {method: rtn, bits: 4, group: channel}\n- correctBias: {}\n"
+        );
         Assert.Equal("synthetic", corrected.Report.Fidelity.Source);
-        Assert.True(corrected.Report.BiasCorrection is { Layers: > 20, Samples: 0, Skipped: null }, corrected.Report.BiasCorrection?.ToString());
+        Assert.True(
+            corrected.Report.BiasCorrection is { Layers: > 20, Samples: 0, Skipped: null },
+            corrected.Report.BiasCorrection?.ToString()
+        );
         Assert.InRange(corrected.Report.Size.After - plain.Report.Size.After, -1000, 1000);
         var lines = Enumerable.Range(0, 128).Select(i => TextLines.Draw(21, i, 192)).ToList();
         for (var i = 1; i < lines.Count; i += 2)
-            for (var c = 0; c < 3; c++) Array.Reverse(lines[i], c * 48 * 192, 48 * 192);
-        var (before, after) = (Outputs.Error(model, plain.File, lines, 1, 3, 48, 192), Outputs.Error(model, corrected.File, lines, 1, 3, 48, 192));
+        for (var c = 0; c < 3; c++)
+            Array.Reverse(lines[i], c * 48 * 192, 48 * 192);
+        var (before, after) = (
+            Outputs.Error(model, plain.File, lines, 1, 3, 48, 192),
+            Outputs.Error(model, corrected.File, lines, 1, 3, 48, 192)
+        );
         Assert.True(after < 0.95 * before, $"{after} corrected, {before} not");
     }
 
@@ -32,7 +43,8 @@ public class BiasCorrectionTests
     [Fact]
     public void Expected_inputs_behind_a_Relu_are_those_of_the_clipped_normal_distribution()
     {
-        double[] mean = [-1.5, 0, 0.25, 2], deviation = [0.5, 1, 2, 0.1];
+        double[] mean = [-1.5, 0, 0.25, 2],
+            deviation = [0.5, 1, 2, 0.1];
         var model = Model(13).With(Node("Relu", ["n"], ["r"]), Node("AveragePool", ["r"], ["p"]));
         var expected = new ExpectedInputs(model.Graph, new Dictionary<string, ChannelDistribution> { ["n"] = new(mean, deviation) });
         for (var c = 0; c < mean.Length; c++)
@@ -47,11 +59,18 @@ public class BiasCorrectionTests
     [Fact]
     public void A_swish_is_integrated_as_one_function_and_sums_add_up()
     {
-        var model = Model(13).With(
-            Node("HardSigmoid", ["n"], ["g"], ModelEdit.Attribute("alpha", 1f / 6)), Node("Mul", ["n", "g"], ["s"]), Node("Add", ["s", "n"], ["y"]), Node("Exp", ["n"], ["e"]));
+        var model = Model(13)
+            .With(
+                Node("HardSigmoid", ["n"], ["g"], ModelEdit.Attribute("alpha", 1f / 6)),
+                Node("Mul", ["n", "g"], ["s"]),
+                Node("Add", ["s", "n"], ["y"]),
+                Node("Exp", ["n"], ["e"])
+            );
         var inputs = new ExpectedInputs(model.Graph, new Dictionary<string, ChannelDistribution> { ["n"] = new([0.5], [1]) });
         var random = new Random(1);
-        var drawn = Enumerable.Range(0, 400_000).Select(_ => 0.5 + Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble()))
+        var drawn = Enumerable
+            .Range(0, 400_000)
+            .Select(_ => 0.5 + Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble()))
             .Average(x => x * Math.Clamp(x / 6 + 0.5, 0, 1) + x);
         Assert.Equal(drawn, inputs.Of("y")!.Mean[0], 0.01);
         Assert.Null(inputs.Of("e"));
@@ -62,7 +81,8 @@ public class BiasCorrectionTests
     // Marsaglia 2004, "Evaluating the Normal Distribution": 1/2 + φ(z)·(z + z³/3 + z⁵/(3·5) + …).
     private static double Distribution(double z)
     {
-        double sum = 0, term = z;
+        double sum = 0,
+            term = z;
         for (var i = 1; Math.Abs(term) > 1e-16; i++)
         {
             sum += term;
@@ -81,16 +101,26 @@ public class BiasCorrectionTests
         var recipe = "version: 1\nsteps:\n- quantize: {method: rtn, bits: 4, group: channel}\n- correctBias: {samples: 64";
         var plain = await Compressed.RunAsync(folder, model, $"{recipe}, apply: false}}\n", data);
         var corrected = await Compressed.RunAsync(folder, model, $"{recipe}}}\n", data);
-        Assert.True(corrected.Report.BiasCorrection is { Layers: > 20, Samples: 64, Skipped: null }, corrected.Report.BiasCorrection?.ToString());
+        Assert.True(
+            corrected.Report.BiasCorrection is { Layers: > 20, Samples: 64, Skipped: null },
+            corrected.Report.BiasCorrection?.ToString()
+        );
         Assert.Equal(64, corrected.Report.Fidelity.Samples);
-        Assert.True(corrected.Report.Fidelity.RelativeError < plain.Report.Fidelity.RelativeError, $"{corrected.Report.Fidelity} {plain.Report.Fidelity}");
+        Assert.True(
+            corrected.Report.Fidelity.RelativeError < plain.Report.Fidelity.RelativeError,
+            $"{corrected.Report.Fidelity} {plain.Report.Fidelity}"
+        );
     }
 
     [Fact]
     public async Task Without_data_and_without_normalizations_nothing_is_corrected_and_the_report_says_why()
     {
         using var folder = new Folder();
-        var model = Model(13).Input("x", DataType.Float, 1, 4, 8, 8).Weight("w", 32, 4, 3, 3).With(Node("Conv", ["x", "w"], ["y"])).Output("y");
+        var model = Model(13)
+            .Input("x", DataType.Float, 1, 4, 8, 8)
+            .Weight("w", 32, 4, 3, 3)
+            .With(Node("Conv", ["x", "w"], ["y"]))
+            .Output("y");
         var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- correctBias: {}\n- quantize: {method: rtn}\n");
         Assert.Contains("no batch normalizations", done.Report.BiasCorrection!.Skipped!, StringComparison.Ordinal);
     }

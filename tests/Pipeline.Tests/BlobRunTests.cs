@@ -20,7 +20,12 @@ public class BlobRunTests(Azurite azurite) : IClassFixture<Azurite>
     {
         var container = await ContainersAsync(name);
         var faults = new Faults(0.1, hangs: true);
-        var network = new NetworkOptions { FirstPause = TimeSpan.FromMilliseconds(5), LongestPause = TimeSpan.FromMilliseconds(50), AttemptTimeout = TimeSpan.FromSeconds(1) };
+        var network = new NetworkOptions
+        {
+            FirstPause = TimeSpan.FromMilliseconds(5),
+            LongestPause = TimeSpan.FromMilliseconds(50),
+            AttemptTimeout = TimeSpan.FromSeconds(1),
+        };
         var store = azurite.Store(o => o.AddPolicy(faults, HttpPipelinePosition.PerRetry), network);
         var model = Model(name);
         await store.WriteBytesAsync($"drop/{container}/m.onnx", await File.ReadAllBytesAsync(model), None);
@@ -29,7 +34,10 @@ public class BlobRunTests(Azurite azurite) : IClassFixture<Azurite>
         var result = await new DropRun().RunAsync(new VirtualOrchestration(drop.RunId, Context(store)), drop);
         Assert.Equal("succeeded", result.Status);
         Assert.True(faults.Injected >= faults.Calls / 20 && faults.Injected > 5, $"{faults.Injected} of {faults.Calls} calls failed");
-        Assert.Equal(await ExpectedAsync(model), await azurite.Store().ReadBytesAsync($"compressed/{container}/{drop.RunId}/model.onnx", 1 << 24, None));
+        Assert.Equal(
+            await ExpectedAsync(model),
+            await azurite.Store().ReadBytesAsync($"compressed/{container}/{drop.RunId}/model.onnx", 1 << 24, None)
+        );
     }
 
     [Theory]
@@ -51,7 +59,8 @@ public class BlobRunTests(Azurite azurite) : IClassFixture<Azurite>
         {
             Before = async called =>
             {
-                if (called == step && Interlocked.Exchange(ref done, 1) == 0) await store.WriteBytesAsync($"drop/{name}.onnx", await File.ReadAllBytesAsync(second), None);
+                if (called == step && Interlocked.Exchange(ref done, 1) == 0)
+                    await store.WriteBytesAsync($"drop/{name}.onnx", await File.ReadAllBytesAsync(second), None);
             },
         };
         var failure = await Assert.ThrowsAsync<BadInputException>(() => new DropRun().RunAsync(host, drop));
@@ -73,7 +82,14 @@ public class BlobRunTests(Azurite azurite) : IClassFixture<Azurite>
         var first = Model("digits");
         await store.WriteBytesAsync("drop/late.onnx", await File.ReadAllBytesAsync(first), None);
         var drop = (await DropRequest.OfAsync(store, "drop/late.onnx", null, None))!;
-        var host = new VirtualOrchestration(drop.RunId, Context(store)) { Before = async called => { if (called == nameof(Publish)) await store.WriteBytesAsync("drop/late.onnx", new byte[] { 1 }, None); } };
+        var host = new VirtualOrchestration(drop.RunId, Context(store))
+        {
+            Before = async called =>
+            {
+                if (called == nameof(Publish))
+                    await store.WriteBytesAsync("drop/late.onnx", new byte[] { 1 }, None);
+            },
+        };
         Assert.Equal("succeeded", (await new DropRun().RunAsync(host, drop)).Status);
         Assert.Equal(await ExpectedAsync(first), await store.ReadBytesAsync($"compressed/late/{drop.RunId}/model.onnx", 1 << 24, None));
     }

@@ -10,7 +10,10 @@ using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
-/// <summary>Models whose outputs are not plain tensors of numbers, each known from a public bug report: they are compared as far as they can be, and published.</summary>
+/// <summary>
+/// Models whose outputs are not plain tensors of numbers, each known from a public bug report: they are compared as far as they can be,
+/// and published.
+/// </summary>
 public class ComparisonTests
 {
     private const string Int8 = "version: 1\npreset: int8\n";
@@ -48,7 +51,9 @@ public class ComparisonTests
         Assert.True(done.Report.Fidelity.Cosine > 0.999, done.Report.Fidelity.ToString());
         Assert.Equal(("succeeded", 0.0), (done.Report.Status, done.Report.Fidelity.RepeatError));
         // Whoever takes the model gets its noise as it was.
-        var random = ModelProto.Parser.ParseFrom(await File.ReadAllBytesAsync(done.File)).Graph.Node.Single(n => n.OpType == "RandomNormalLike");
+        var random = ModelProto
+            .Parser.ParseFrom(await File.ReadAllBytesAsync(done.File))
+            .Graph.Node.Single(n => n.OpType == "RandomNormalLike");
         Assert.DoesNotContain(random.Attribute, a => a.Name == "seed");
     }
 
@@ -58,16 +63,46 @@ public class ComparisonTests
         // onnx/sklearn-onnx#218.
         using var folder = new Folder();
         var names = new AttributeProto { Name = "classlabels_strings", Type = AttributeProto.Types.AttributeType.Strings };
-        var keys = new AttributeProto { Name = "keys_int64s", Type = AttributeProto.Types.AttributeType.Ints, Ints = { Enumerable.Range(0, 64).Select(i => (long)i) } };
+        var keys = new AttributeProto
+        {
+            Name = "keys_int64s",
+            Type = AttributeProto.Types.AttributeType.Ints,
+            Ints = { Enumerable.Range(0, 64).Select(i => (long)i) },
+        };
         var values = new AttributeProto { Name = "values_strings", Type = AttributeProto.Types.AttributeType.Strings };
         foreach (var list in new[] { names, values })
-            for (var i = 0; i < 64; i++) list.Strings.Add(Google.Protobuf.ByteString.CopyFromUtf8($"class {i}"));
-        var model = Perceptron("h").With(Node("Softmax", ["h"], ["p"]), Node("ArgMax", ["p"], ["best"], ModelEdit.Attribute("axis", 1L), ModelEdit.Attribute("keepdims", 0L)),
-            Node("ai.onnx.ml:LabelEncoder", ["best"], ["label"], keys, values), Node("ai.onnx.ml:ZipMap", ["p"], ["probabilities"], names));
+            for (var i = 0; i < 64; i++)
+                list.Strings.Add(Google.Protobuf.ByteString.CopyFromUtf8($"class {i}"));
+        var model = Perceptron("h")
+            .With(
+                Node("Softmax", ["h"], ["p"]),
+                Node("ArgMax", ["p"], ["best"], ModelEdit.Attribute("axis", 1L), ModelEdit.Attribute("keepdims", 0L)),
+                Node("ai.onnx.ml:LabelEncoder", ["best"], ["label"], keys, values),
+                Node("ai.onnx.ml:ZipMap", ["p"], ["probabilities"], names)
+            );
         model.OpsetImport.Add(new OperatorSetIdProto { Domain = "ai.onnx.ml", Version = 2 });
-        model.Graph.Output.Add(new ValueInfoProto { Name = "label", Type = new TypeProto { TensorType = new() { ElemType = (int)DataType.String } } });
-        var map = new TypeProto { MapType = new() { KeyType = (int)DataType.String, ValueType = new TypeProto { TensorType = new() { ElemType = (int)DataType.Float } } } };
-        model.Graph.Output.Add(new ValueInfoProto { Name = "probabilities", Type = new TypeProto { SequenceType = new() { ElemType = map } } });
+        model.Graph.Output.Add(
+            new ValueInfoProto
+            {
+                Name = "label",
+                Type = new TypeProto { TensorType = new() { ElemType = (int)DataType.String } },
+            }
+        );
+        var map = new TypeProto
+        {
+            MapType = new()
+            {
+                KeyType = (int)DataType.String,
+                ValueType = new TypeProto { TensorType = new() { ElemType = (int)DataType.Float } },
+            },
+        };
+        model.Graph.Output.Add(
+            new ValueInfoProto
+            {
+                Name = "probabilities",
+                Type = new TypeProto { SequenceType = new() { ElemType = map } },
+            }
+        );
         var fidelity = (await Compressed.RunAsync(folder, model, Int8)).Report.Fidelity;
         Assert.InRange(fidelity.Cosine!.Value, 0.999, 0.99999999);
         Assert.NotNull(fidelity.Top1Agreement);
@@ -83,10 +118,28 @@ public class ComparisonTests
     public async Task A_model_that_takes_strings_is_published_without_a_comparison(string method)
     {
         using var folder = new Folder();
-        var keys = new AttributeProto { Name = "keys_strings", Type = AttributeProto.Types.AttributeType.Strings, Strings = { Google.Protobuf.ByteString.CopyFromUtf8("a") } };
-        var values = new AttributeProto { Name = "values_int64s", Type = AttributeProto.Types.AttributeType.Ints, Ints = { 1 } };
-        var model = Model(17, "ai.onnx.ml").Input("word", DataType.String, 4).Weight("table", 64, 64).Weight("w", 64, 64)
-            .With(Node("ai.onnx.ml:LabelEncoder", ["word"], ["token"], keys, values), Node("Gather", ["table", "token"], ["e"]), Node("MatMul", ["e", "w"], ["y"])).Output("y");
+        var keys = new AttributeProto
+        {
+            Name = "keys_strings",
+            Type = AttributeProto.Types.AttributeType.Strings,
+            Strings = { Google.Protobuf.ByteString.CopyFromUtf8("a") },
+        };
+        var values = new AttributeProto
+        {
+            Name = "values_int64s",
+            Type = AttributeProto.Types.AttributeType.Ints,
+            Ints = { 1 },
+        };
+        var model = Model(17, "ai.onnx.ml")
+            .Input("word", DataType.String, 4)
+            .Weight("table", 64, 64)
+            .Weight("w", 64, 64)
+            .With(
+                Node("ai.onnx.ml:LabelEncoder", ["word"], ["token"], keys, values),
+                Node("Gather", ["table", "token"], ["e"]),
+                Node("MatMul", ["e", "w"], ["y"])
+            )
+            .Output("y");
         model.OpsetImport.Single(o => o.Domain == "ai.onnx.ml").Version = 2;
         var done = await Compressed.RunAsync(folder, model, $"version: 1\nsteps:\n- quantize: {{method: {method}}}\n");
         Assert.Equal(("none", 0, (double?)null), (done.Report.Fidelity.Source, done.Report.Fidelity.Samples, done.Report.Fidelity.Cosine));
@@ -105,7 +158,9 @@ public class ComparisonTests
         var (values, stages) = (Random("x", 8, 64), new List<RunStatus>());
         values[5 * 64 + 7] = number;
         var model = folder.Write("m.onnx", Perceptron("y").Output("y"));
-        var refused = await Assert.ThrowsAsync<BadInputException>(() => Compressed.RunAsync(folder, model, Int8, Data(folder, values, 8), null, stages));
+        var refused = await Assert.ThrowsAsync<BadInputException>(() =>
+            Compressed.RunAsync(folder, model, Int8, Data(folder, values, 8), null, stages)
+        );
         Assert.Contains("array 'x': sample 5 (from 0) holds NaN or infinity", refused.Message);
         Assert.DoesNotContain(stages, s => s.Stage == "Compress");
     }
@@ -126,9 +181,21 @@ public class ComparisonTests
     {
         using var folder = new Folder();
         // The logarithm of a sum that rounding to two bits makes negative.
-        var model = Model(17).Input("x", DataType.Float, 1, 64).Weight("w", 64, 64).Weight("v", 64, 64).Initializer(Tensor("margin", [0.004f], 1))
-            .With(Node("MatMul", ["x", "w"], ["a"]), Node("Identity", ["x"], ["b"]), Node("MatMul", ["b", "copy"], ["c"]), Node("Sub", ["a", "c"], ["d"]), Node("Abs", ["d"], ["e"]),
-                Node("Sub", ["margin", "e"], ["f"]), Node("Log", ["f"], ["y"])).Output("y");
+        var model = Model(17)
+            .Input("x", DataType.Float, 1, 64)
+            .Weight("w", 64, 64)
+            .Weight("v", 64, 64)
+            .Initializer(Tensor("margin", [0.004f], 1))
+            .With(
+                Node("MatMul", ["x", "w"], ["a"]),
+                Node("Identity", ["x"], ["b"]),
+                Node("MatMul", ["b", "copy"], ["c"]),
+                Node("Sub", ["a", "c"], ["d"]),
+                Node("Abs", ["d"], ["e"]),
+                Node("Sub", ["margin", "e"], ["f"]),
+                Node("Log", ["f"], ["y"])
+            )
+            .Output("y");
         model.Graph.Initializer.Remove(model.Graph.Initializer.Single(t => t.Name == "v"));
         model.Initializer(Tensor("copy", Random("w", 64, 64), 64, 64));
         var recipe = $"version: 1\n{budget}steps:\n- quantize: {{bits: 2, protect: 0}}\nlayers:\n- {{match: copy, skip: true}}\n";
@@ -145,6 +212,10 @@ public class ComparisonTests
         return path;
     }
 
-    private static ModelProto Perceptron(string output) => Model(17).Input("x", DataType.Float, 1, 64).Weight("w", 64, 128).Weight("v", 128, 64)
-        .With(Node("MatMul", ["x", "w"], ["m"]), Node("Relu", ["m"], ["r"]), Node("MatMul", ["r", "v"], [output]));
+    private static ModelProto Perceptron(string output) =>
+        Model(17)
+            .Input("x", DataType.Float, 1, 64)
+            .Weight("w", 64, 128)
+            .Weight("v", 128, 64)
+            .With(Node("MatMul", ["x", "w"], ["m"]), Node("Relu", ["m"], ["r"]), Node("MatMul", ["r", "v"], [output]));
 }

@@ -7,7 +7,9 @@ using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
-/// <summary>A run stopped before it publishes, an object of its work damaged, and the run gone on with: the result is the same to the byte.</summary>
+/// <summary>
+/// A run stopped before it publishes, an object of its work damaged, and the run gone on with: the result is the same to the byte.
+/// </summary>
 public class DamageTests
 {
     private static readonly Dictionary<string, Func<byte[], byte[]?>> Damages = new()
@@ -28,15 +30,29 @@ public class DamageTests
     public async Task Every_kind_of_object_of_the_work_is_made_again_when_it_is_damaged(string recipe)
     {
         using var folder = new Folder();
-        var drop = Drop.Of(folder.Write("model/m.onnx", Net()), folder.Write("recipe/recipe.yaml", System.Text.Encoding.UTF8.GetBytes("version: 1\n" + recipe)), Samples(folder));
-        var (plain, stopped, output) = (Path.Combine(folder.Path, "plain"), Path.Combine(folder.Path, "stopped"), Path.Combine(folder.Path, "out"));
+        var drop = Drop.Of(
+            folder.Write("model/m.onnx", Net()),
+            folder.Write("recipe/recipe.yaml", System.Text.Encoding.UTF8.GetBytes("version: 1\n" + recipe)),
+            Samples(folder)
+        );
+        var (plain, stopped, output) = (
+            Path.Combine(folder.Path, "plain"),
+            Path.Combine(folder.Path, "stopped"),
+            Path.Combine(folder.Path, "out")
+        );
         await RunAsync(drop, plain, Path.Combine(folder.Path, "plain-work"), CancellationToken.None);
         var expected = File.ReadAllBytes(Path.Combine(plain, "model.onnx"));
         await StopBeforeAsync("Publish", drop, output, stopped);
 
         var work = Path.Combine(folder.Path, "work");
-        var objects = Directory.GetFiles(stopped, "*", SearchOption.AllDirectories).Where(f => !f.EndsWith(".lock", StringComparison.Ordinal)).Select(f => Path.GetRelativePath(stopped, f));
-        var kinds = objects.GroupBy(o => string.Concat(o.Where(c => !char.IsAsciiHexDigit(c)))).Select(g => g.Order(StringComparer.Ordinal).Last()).ToList();
+        var objects = Directory
+            .GetFiles(stopped, "*", SearchOption.AllDirectories)
+            .Where(f => !f.EndsWith(".lock", StringComparison.Ordinal))
+            .Select(f => Path.GetRelativePath(stopped, f));
+        var kinds = objects
+            .GroupBy(o => string.Concat(o.Where(c => !char.IsAsciiHexDigit(c))))
+            .Select(g => g.Order(StringComparer.Ordinal).Last())
+            .ToList();
         Assert.True(kinds.Count > 20, string.Join('\n', kinds));
         // Each kind in each way is tests/Benchmarks -- damage; here each kind in one way, in turn.
         var all = Environment.GetEnvironmentVariable("SERVERLESS_DAMAGE") == "all";
@@ -46,8 +62,10 @@ public class DamageTests
             {
                 Copy(stopped, work);
                 var file = Path.Combine(work, kind);
-                if (damage(File.ReadAllBytes(file)) is { } bytes) File.WriteAllBytes(file, bytes);
-                else File.Delete(file);
+                if (damage(File.ReadAllBytes(file)) is { } bytes)
+                    File.WriteAllBytes(file, bytes);
+                else
+                    File.Delete(file);
                 await RunAsync(drop, output, work, CancellationToken.None);
                 Assert.True(expected.AsSpan().SequenceEqual(File.ReadAllBytes(Path.Combine(output, "model.onnx"))), $"{kind} {how}");
                 Directory.Delete(output, recursive: true);
@@ -69,17 +87,28 @@ public class DamageTests
     public async Task What_is_gone_with_its_checksum_is_made_again(string recipe, string gone)
     {
         using var folder = new Folder();
-        var drop = Drop.Of(folder.Write("model/m.onnx", Net()), folder.Write("recipe/recipe.yaml", System.Text.Encoding.UTF8.GetBytes("version: 1\n" + recipe)), Samples(folder));
-        var (plain, work, output) = (Path.Combine(folder.Path, "plain"), Path.Combine(folder.Path, "work"), Path.Combine(folder.Path, "out"));
+        var drop = Drop.Of(
+            folder.Write("model/m.onnx", Net()),
+            folder.Write("recipe/recipe.yaml", System.Text.Encoding.UTF8.GetBytes("version: 1\n" + recipe)),
+            Samples(folder)
+        );
+        var (plain, work, output) = (
+            Path.Combine(folder.Path, "plain"),
+            Path.Combine(folder.Path, "work"),
+            Path.Combine(folder.Path, "out")
+        );
         await RunAsync(drop, plain, Path.Combine(folder.Path, "plain-work"), CancellationToken.None);
         // Both before anything is put together, and before it is published.
         foreach (var stage in new[] { "Reassemble", "Publish" })
         {
             await StopBeforeAsync(stage, drop, output, work);
             var run = Assert.Single(Directory.GetDirectories(work), d => Path.GetFileName(d).StartsWith("m-", StringComparison.Ordinal));
-            foreach (var path in new[] { Path.Combine(run, gone), Path.Combine(run, ".sums", gone), Path.Combine(run, ".sums", gone + ".sum") })
+            foreach (
+                var path in new[] { Path.Combine(run, gone), Path.Combine(run, ".sums", gone), Path.Combine(run, ".sums", gone + ".sum") }
+            )
             {
-                if (Directory.Exists(path)) Directory.Delete(path, recursive: true);
+                if (Directory.Exists(path))
+                    Directory.Delete(path, recursive: true);
                 File.Delete(path);
             }
             await RunAsync(drop, output, work, CancellationToken.None);
@@ -89,26 +118,72 @@ public class DamageTests
         }
     }
 
-    private static ModelProto Net() => Model(17).Input("x", DataType.Float, 1, 4, 8, 8)
-        .Weight("k1", 16, 4, 3, 3).Weight("k2", 16, 16, 3, 3).Weight("b1", 16).Weight("b2", 16).Weight("w", 256, 40).Weight("v", 40, 24)
-        .With(Node("Conv", ["x", "k1", "b1"], ["a"]), Node("Relu", ["a"], ["b"]), Node("Conv", ["b", "k2", "b2"], ["c"]), Node("Relu", ["c"], ["d"]),
-            Node("Flatten", ["d"], ["e"]), Node("MatMul", ["e", "w"], ["f"]), Node("MatMul", ["f", "v"], ["y"]))
-        .Output("y");
+    private static ModelProto Net() =>
+        Model(17)
+            .Input("x", DataType.Float, 1, 4, 8, 8)
+            .Weight("k1", 16, 4, 3, 3)
+            .Weight("k2", 16, 16, 3, 3)
+            .Weight("b1", 16)
+            .Weight("b2", 16)
+            .Weight("w", 256, 40)
+            .Weight("v", 40, 24)
+            .With(
+                Node("Conv", ["x", "k1", "b1"], ["a"]),
+                Node("Relu", ["a"], ["b"]),
+                Node("Conv", ["b", "k2", "b2"], ["c"]),
+                Node("Relu", ["c"], ["d"]),
+                Node("Flatten", ["d"], ["e"]),
+                Node("MatMul", ["e", "w"], ["f"]),
+                Node("MatMul", ["f", "v"], ["y"])
+            )
+            .Output("y");
 
     private static string Samples(Folder folder)
     {
         var path = Path.Combine(folder.Path, "data.npz");
-        Npz.Write(path, ("x", "<f4", [48, 4, 8, 8], System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(TestModels.Random("x", 48, 4, 8, 8)).ToArray()));
+        Npz.Write(
+            path,
+            (
+                "x",
+                "<f4",
+                [48, 4, 8, 8],
+                System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(TestModels.Random("x", 48, 4, 8, 8)).ToArray()
+            )
+        );
         return path;
     }
 
-    private static Task RunAsync(Drop drop, string output, string work, CancellationToken cancellation, Action<Serverless.Core.Pipeline.RunStatus>? show = null) =>
-        RunDrop.RunAsync(drop, new LocalOptions(output, Path.GetDirectoryName(output)!, work, 1L << 30, Isolated: false), show ?? (_ => { }), _ => { }, cancellation);
+    private static Task RunAsync(
+        Drop drop,
+        string output,
+        string work,
+        CancellationToken cancellation,
+        Action<Serverless.Core.Pipeline.RunStatus>? show = null
+    ) =>
+        RunDrop.RunAsync(
+            drop,
+            new LocalOptions(output, Path.GetDirectoryName(output)!, work, 1L << 30, Isolated: false),
+            show ?? (_ => { }),
+            _ => { },
+            cancellation
+        );
 
     private static async Task StopBeforeAsync(string stage, Drop drop, string output, string work)
     {
         using var stop = new CancellationTokenSource();
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => RunAsync(drop, output, work, stop.Token, s => { if (s.Stage == stage) stop.Cancel(); }));
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() =>
+            RunAsync(
+                drop,
+                output,
+                work,
+                stop.Token,
+                s =>
+                {
+                    if (s.Stage == stage)
+                        stop.Cancel();
+                }
+            )
+        );
     }
 
     private static void Copy(string from, string to)

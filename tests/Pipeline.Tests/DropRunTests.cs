@@ -26,7 +26,14 @@ public sealed class DropRunTests : IDisposable
     {
         var weights = External("drop/big/model.onnx");
         var early = (await DropRequest.OfAsync(store, "drop/big/model.onnx", null, None))!;
-        var host = Host(early, sleeping: async slept => { if (slept == 4) await store.WriteBytesAsync("drop/big/weights.bin", weights, None); });
+        var host = Host(
+            early,
+            sleeping: async slept =>
+            {
+                if (slept == 4)
+                    await store.WriteBytesAsync("drop/big/weights.bin", weights, None);
+            }
+        );
         var first = await new DropRun().RunAsync(host, early);
         Assert.Equal(DropResult.Superseded, first.Status);
         Assert.Equal([10, 20, 40, 80, 160], host.Slept.Select(s => s.TotalSeconds));
@@ -60,7 +67,14 @@ public sealed class DropRunTests : IDisposable
     {
         folder.Write("drop/m/model.onnx", File.ReadAllBytes(Path.Combine(RealModels.Digits, "digits.onnx")));
         var drop = (await DropRequest.OfAsync(store, "drop/m/model.onnx", null, None))!;
-        var host = Host(drop, sleeping: _ => { folder.Write("drop/m/recipe.yaml", "version: 1\npreset: int4\n"u8.ToArray()); return Task.CompletedTask; });
+        var host = Host(
+            drop,
+            sleeping: _ =>
+            {
+                folder.Write("drop/m/recipe.yaml", "version: 1\npreset: int4\n"u8.ToArray());
+                return Task.CompletedTask;
+            }
+        );
         Assert.Equal(DropResult.Superseded, (await new DropRun().RunAsync(host, drop)).Status);
         Assert.DoesNotContain("Inspect", host.Calls);
     }
@@ -71,7 +85,10 @@ public sealed class DropRunTests : IDisposable
         folder.Write("drop/junk.onnx", [1, 2, 3, 4]);
         var drop = (await DropRequest.OfAsync(store, "drop/junk.onnx", null, None))!;
         await Assert.ThrowsAsync<BadInputException>(() => new DropRun().RunAsync(Host(drop), drop));
-        var error = JsonDocument.Parse(await store.ReadBytesAsync($"failed/junk/{drop.RunId}/error.json", 10_000, None)).RootElement.GetProperty("error").GetString()!;
+        var error = JsonDocument
+            .Parse(await store.ReadBytesAsync($"failed/junk/{drop.RunId}/error.json", 10_000, None))
+            .RootElement.GetProperty("error")
+            .GetString()!;
         Assert.StartsWith("drop/junk.onnx", error);
         Assert.Empty(await NamesAsync("compressed/"));
     }
@@ -81,8 +98,14 @@ public sealed class DropRunTests : IDisposable
     {
         folder.Write("drop/junk.onnx", [1, 2, 3, 4]);
         var drop = (await DropRequest.OfAsync(store, "drop/junk.onnx", null, None))!;
-        var host = new VirtualOrchestration(drop.RunId, Context()) { Before = name => name == nameof(WriteFailure) ? throw new IOException("the storage is down") : Task.CompletedTask };
-        Assert.StartsWith("drop/junk.onnx", (await Assert.ThrowsAsync<BadInputException>(() => new DropRun().RunAsync(host, drop))).Message);
+        var host = new VirtualOrchestration(drop.RunId, Context())
+        {
+            Before = name => name == nameof(WriteFailure) ? throw new IOException("the storage is down") : Task.CompletedTask,
+        };
+        Assert.StartsWith(
+            "drop/junk.onnx",
+            (await Assert.ThrowsAsync<BadInputException>(() => new DropRun().RunAsync(host, drop))).Message
+        );
         Assert.Contains(host.Lines, l => l.Contains("the storage is down", StringComparison.Ordinal));
     }
 
@@ -107,12 +130,14 @@ public sealed class DropRunTests : IDisposable
             {
                 Assert.Equal(CompressionRun.RetrainedEvent, name);
                 waits.Add(timeout);
-                if (waits.Count == 1) return """{"model": ""}""";
+                if (waits.Count == 1)
+                    return """{"model": ""}""";
                 // The student that the event names is there to start from.
                 Assert.Contains(await NamesAsync($"work/{drop.RunId}/"), n => n == "model.onnx");
                 // What comes back compresses without loss: nothing but zeros.
                 var flat = ModelProto.Parser.ParseFrom(File.ReadAllBytes(Path.Combine(RealModels.Digits, "digits.onnx")));
-                foreach (var t in flat.Graph.Initializer) t.RawData = Google.Protobuf.ByteString.CopyFrom(new byte[t.RawData.Length]);
+                foreach (var t in flat.Graph.Initializer)
+                    t.RawData = Google.Protobuf.ByteString.CopyFrom(new byte[t.RawData.Length]);
                 folder.Write("retrained/digits.onnx", flat);
                 return JsonSerializer.Serialize(new RetrainedModel("retrained/digits.onnx", drop.RunId), Json.Options);
             },
@@ -141,7 +166,9 @@ public sealed class DropRunTests : IDisposable
         await new DropRun().RunAsync(Host(drop), drop);
         var model = ModelProto.Parser.ParseFrom(File.ReadAllBytes(Path.Combine(RealModels.Digits, "digits.onnx")));
         var changed = model.Graph.Initializer.Single(t => t.Name == "fc2.weight");
-        changed.RawData = Google.Protobuf.ByteString.CopyFrom(System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(TestModels.Random("retrained", 128, 256)));
+        changed.RawData = Google.Protobuf.ByteString.CopyFrom(
+            System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(TestModels.Random("retrained", 128, 256))
+        );
         folder.Write("retrained/digits.onnx", model);
         var body = JsonSerializer.SerializeToUtf8Bytes(new RetrainedModel("retrained/digits.onnx", null, drop.RunId), Json.Options);
         var now = DateTimeOffset.UtcNow;
@@ -154,14 +181,19 @@ public sealed class DropRunTests : IDisposable
         Assert.Equal($"compressed/digits/{drop.RunId}", report.Predecessor);
         Assert.Equal(2, report.LayersReused);
         Assert.Equal([false], report.Layers.Where(l => l.Name == "fc2.weight").Select(l => l.Reused));
-        var recipe = System.Text.Encoding.UTF8.GetString(await store.ReadBytesAsync($"compressed/digits/{next.RunId}/recipe.yaml", 10_000, None));
+        var recipe = System.Text.Encoding.UTF8.GetString(
+            await store.ReadBytesAsync($"compressed/digits/{next.RunId}/recipe.yaml", 10_000, None)
+        );
         Assert.Contains("bits: 2", recipe);
     }
 
     private async Task<DropRequest> DigitsAsync(string more)
     {
         folder.Write("drop/digits/digits.onnx", File.ReadAllBytes(Path.Combine(RealModels.Digits, "digits.onnx")));
-        folder.Write("drop/digits/recipe.yaml", System.Text.Encoding.UTF8.GetBytes($"version: 1\nsteps:\n- quantize: {{bits: 2, scale: absmax, protect: 0}}\n{more}\n"));
+        folder.Write(
+            "drop/digits/recipe.yaml",
+            System.Text.Encoding.UTF8.GetBytes($"version: 1\nsteps:\n- quantize: {{bits: 2, scale: absmax, protect: 0}}\n{more}\n")
+        );
         return (await DropRequest.OfAsync(store, "drop/digits/digits.onnx", null, None))!;
     }
 
@@ -169,9 +201,24 @@ public sealed class DropRunTests : IDisposable
     private byte[] External(string path)
     {
         var bytes = System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(TestModels.Random("w", 64, 64)).ToArray();
-        var tensor = new TensorProto { Name = "w", DataType = 1, DataLocation = TensorProto.Types.DataLocation.External, Dims = { 64, 64 } };
-        foreach (var (key, value) in new[] { ("location", "weights.bin"), ("offset", "0"), ("length", "16384") }) tensor.ExternalData.Add(new StringStringEntryProto { Key = key, Value = value });
-        folder.Write(path, TestModels.Model(17).Input("x", TensorProto.Types.DataType.Float, 2, 64).Initializer(tensor).With(TestModels.Node("MatMul", ["x", "w"], ["y"])).Output("y"));
+        var tensor = new TensorProto
+        {
+            Name = "w",
+            DataType = 1,
+            DataLocation = TensorProto.Types.DataLocation.External,
+            Dims = { 64, 64 },
+        };
+        foreach (var (key, value) in new[] { ("location", "weights.bin"), ("offset", "0"), ("length", "16384") })
+            tensor.ExternalData.Add(new StringStringEntryProto { Key = key, Value = value });
+        folder.Write(
+            path,
+            TestModels
+                .Model(17)
+                .Input("x", TensorProto.Types.DataType.Float, 2, 64)
+                .Initializer(tensor)
+                .With(TestModels.Node("MatMul", ["x", "w"], ["y"]))
+                .Output("y")
+        );
         return bytes;
     }
 
@@ -186,7 +233,8 @@ public sealed class DropRunTests : IDisposable
     private async Task<IReadOnlyList<string>> NamesAsync(string prefix)
     {
         var names = new List<string>();
-        await foreach (var a in store.ListAsync(prefix, None)) names.Add(StorePath.Name(a.Path));
+        await foreach (var a in store.ListAsync(prefix, None))
+            names.Add(StorePath.Name(a.Path));
         return names;
     }
 }

@@ -17,7 +17,12 @@ public class GpuCallTests
     [Fact]
     public async Task An_answer_is_the_output_and_nothing_runs_here()
     {
-        var host = Host(name => JsonSerializer.Serialize(new GpuAnswer("r", name, JsonSerializer.SerializeToElement(new Cleared(5), Json.Options), null, false, "cuda"), Json.Options));
+        var host = Host(name =>
+            JsonSerializer.Serialize(
+                new GpuAnswer("r", name, JsonSerializer.SerializeToElement(new Cleared(5), Json.Options), null, false, "cuda"),
+                Json.Options
+            )
+        );
         Assert.Equal(5, (await RunAsync(host, Gpu)).Objects);
         Assert.Equal(["SendGpuStep"], host.Calls);
     }
@@ -50,13 +55,26 @@ public class GpuCallTests
         {
             var failed = first;
             first = false;
-            return JsonSerializer.Serialize(new GpuAnswer("r", name, failed ? null : JsonSerializer.SerializeToElement(new Cleared(1), Json.Options), failed ? "out of memory" : null, false, "cuda"), Json.Options);
+            return JsonSerializer.Serialize(
+                new GpuAnswer(
+                    "r",
+                    name,
+                    failed ? null : JsonSerializer.SerializeToElement(new Cleared(1), Json.Options),
+                    failed ? "out of memory" : null,
+                    false,
+                    "cuda"
+                ),
+                Json.Options
+            );
         });
         Assert.Equal(1, (await RunAsync(host, Gpu)).Objects);
         Assert.Equal(2, host.Calls.Count);
         Assert.Contains(host.Lines, l => l.Contains("out of memory", StringComparison.Ordinal));
         var bad = Host(name => JsonSerializer.Serialize(new GpuAnswer("r", name, null, "w: it has no shape.", true, "cuda"), Json.Options));
-        Assert.Equal("w: it has no shape.", (await Assert.ThrowsAsync<BadInputException>(() => RunAsync(bad, Gpu with { Fallback = GpuFallback.Cpu }))).Message);
+        Assert.Equal(
+            "w: it has no shape.",
+            (await Assert.ThrowsAsync<BadInputException>(() => RunAsync(bad, Gpu with { Fallback = GpuFallback.Cpu }))).Message
+        );
         Assert.Single(bad.Calls);
     }
 
@@ -86,10 +104,21 @@ public class GpuCallTests
     [InlineData("""{"work": "work/r", "shards": "work/layers"}""", "work/r", "CompressLayer", "../events", "answerTo")]
     public void Only_placeable_work_under_work_is_a_step(string input, string work, string activity, string? answerTo, string? why)
     {
-        var body = JsonSerializer.Serialize(new { runId = "r", work, @event = "gpu-1", activity, input = JsonDocument.Parse(input).RootElement, answerTo });
+        var body = JsonSerializer.Serialize(
+            new
+            {
+                runId = "r",
+                work,
+                @event = "gpu-1",
+                activity,
+                input = JsonDocument.Parse(input).RootElement,
+                answerTo,
+            }
+        );
         var (step, reason) = GpuStep.Read(body);
         Assert.Equal(why is null, step is not null);
-        if (why is not null) Assert.Contains(why, reason);
+        if (why is not null)
+            Assert.Contains(why, reason);
     }
 
     [Theory]
@@ -118,7 +147,10 @@ public class GpuCallTests
     private static VirtualOrchestration Host(Func<string, string?> answer, bool hasQueue = true)
     {
         var work = Path.Combine(Path.GetTempPath(), "serverless-none");
-        return new VirtualOrchestration("r", new ActivityContext(new FolderStore(new Dictionary<string, string> { ["work"] = work }), new MemoryGate(1)))
+        return new VirtualOrchestration(
+            "r",
+            new ActivityContext(new FolderStore(new Dictionary<string, string> { ["work"] = work }), new MemoryGate(1))
+        )
         {
             Raised = (name, _) => Task.FromResult(answer(name)),
             Instead = (name, _) => name == nameof(SendGpuStep) && hasQueue ? new GpuSent(true) : null,
@@ -132,6 +164,7 @@ public class GpuCallTests
 
     private sealed class PlacedWork : Activity<PlacedInput, Cleared>
     {
-        public override Task<Cleared> RunAsync(PlacedInput input, ActivityContext context, CancellationToken cancellation) => Task.FromResult(new Cleared(0));
+        public override Task<Cleared> RunAsync(PlacedInput input, ActivityContext context, CancellationToken cancellation) =>
+            Task.FromResult(new Cleared(0));
     }
 }

@@ -25,17 +25,29 @@ public class HalfComputeTests
         if (name.StartsWith("ch_", StringComparison.Ordinal))
             Assert.All(model.Graph.Node.Where(n => n.OpType == "Conv"), n => Assert.Equal(DataType.Float16, types[n.Output[0]]));
         var before = ModelProto.Parser.ParseFrom(File.ReadAllBytes(RealModels.File(name)));
-        Assert.Equal(before.Graph.Output.Select(o => o.Type.TensorType.ElemType), model.Graph.Output.Select(o => o.Type.TensorType.ElemType));
+        Assert.Equal(
+            before.Graph.Output.Select(o => o.Type.TensorType.ElemType),
+            model.Graph.Output.Select(o => o.Type.TensorType.ElemType)
+        );
     }
 
     [Fact]
     public async Task Sums_and_layers_near_the_largest_float16_stay_in_float32()
     {
         using var folder = new Folder();
-        var model = Model(17).Input("x", DataType.Float, 4, 64).Weight("small", 64, 64).Weight("large", 64, 64).Weight("skipped", 64, 64).Initializer(Tensor("much", [2e6f], 1))
+        var model = Model(17)
+            .Input("x", DataType.Float, 4, 64)
+            .Weight("small", 64, 64)
+            .Weight("large", 64, 64)
+            .Weight("skipped", 64, 64)
+            .Initializer(Tensor("much", [2e6f], 1))
             .With(
-                Node("MatMul", ["x", "small"], ["a"]), Node("Softmax", ["a"], ["s"]), Node("MatMul", ["s", "skipped"], ["b"]),
-                Node("Mul", ["b", "much"], ["m"]), Node("MatMul", ["m", "large"], ["y"]))
+                Node("MatMul", ["x", "small"], ["a"]),
+                Node("Softmax", ["a"], ["s"]),
+                Node("MatMul", ["s", "skipped"], ["b"]),
+                Node("Mul", ["b", "much"], ["m"]),
+                Node("MatMul", ["m", "large"], ["y"])
+            )
             .Output("y");
         var done = await Compressed.RunAsync(folder, model, Recipe + "layers:\n- {match: skipped, skip: true}\n");
         var (written, types) = Typed(done.File);
@@ -50,9 +62,13 @@ public class HalfComputeTests
     {
         var model = ModelProto.Parser.ParseFrom(File.ReadAllBytes(file));
         var types = model.Graph.Initializer.ToDictionary(t => t.Name, t => (DataType)t.DataType);
-        foreach (var v in model.Graph.Input) types[v.Name] = (DataType)v.Type.TensorType.ElemType;
+        foreach (var v in model.Graph.Input)
+            types[v.Name] = (DataType)v.Type.TensorType.ElemType;
         foreach (var n in model.Graph.Node)
-            types[n.Output[0]] = n.OpType == "Cast" ? (DataType)n.Attribute.First(a => a.Name == "to").I : n.Input.Select(i => types.GetValueOrDefault(i)).FirstOrDefault(t => t is DataType.Float or DataType.Float16);
+            types[n.Output[0]] =
+                n.OpType == "Cast"
+                    ? (DataType)n.Attribute.First(a => a.Name == "to").I
+                    : n.Input.Select(i => types.GetValueOrDefault(i)).FirstOrDefault(t => t is DataType.Float or DataType.Float16);
         return (model, types);
     }
 }

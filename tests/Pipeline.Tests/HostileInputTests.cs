@@ -1,5 +1,5 @@
-using Google.Protobuf;
 using System.Diagnostics;
+using Google.Protobuf;
 using Serverless.Core;
 using Serverless.Core.Pipeline;
 using Serverless.Core.Storage;
@@ -58,10 +58,14 @@ public class HostileInputTests
         return self.WorkingSet64;
     }
 
-    /// <summary>Inspect, plan, compress and reassemble, in this process; ONNX Runtime's own robustness is the child process's affair.</summary>
+    /// <summary>
+    /// Inspect, plan, compress and reassemble, in this process; ONNX Runtime's own robustness is the child process's affair.
+    /// </summary>
     private static async Task WithoutRunningAsync(Folder folder, int run)
     {
-        var store = new FolderStore(new Dictionary<string, string> { ["drop"] = Path.Combine(folder.Path, "drop"), ["work"] = Path.Combine(folder.Path, "work") });
+        var store = new FolderStore(
+            new Dictionary<string, string> { ["drop"] = Path.Combine(folder.Path, "drop"), ["work"] = Path.Combine(folder.Path, "work") }
+        );
         var context = new Core.Pipeline.ActivityContext(store, new MemoryGate(256 << 20));
         var request = new RunRequest("m", "drop/m.onnx", null, null, $"work/{run}", $"work/{run}/layers", "work/out");
         await new Inspect().RunAsync(new InspectInput(request), context, default);
@@ -70,7 +74,13 @@ public class HostileInputTests
         {
             var results = new List<LayerResult>();
             for (var j = i; j < Math.Min(i + LayerRecords.ResultsTogether, planned.Layers); j++)
-                results.Add(await new CompressLayer().RunAsync(new CompressInput(request.Work, request.Shards, 0, planned.Tasks, j), context, default));
+                results.Add(
+                    await new CompressLayer().RunAsync(
+                        new CompressInput(request.Work, request.Shards, 0, planned.Tasks, j),
+                        context,
+                        default
+                    )
+                );
             await new RecordLayers().RunAsync(new RecordInput(request.Work, 0, results), context, default);
         }
         await new Reassemble().RunAsync(new ReassembleInput(request, 0), context, default);

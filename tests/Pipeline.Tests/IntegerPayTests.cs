@@ -21,10 +21,19 @@ public class IntegerPayTests
     [InlineData(Static, 32, 1, "it is too narrow for an integer kernel to pay")]
     [InlineData(Static + ", onlyIfFaster: false", 16, 3, null)]
     [InlineData(Static + ", reduceRange: no", 16, 3, null)]
-    public void Narrow_convolutions_stay_float_where_products_of_bytes_have_no_instructions(string method, long channels, long kernel, string? why)
+    public void Narrow_convolutions_stay_float_where_products_of_bytes_have_no_instructions(
+        string method,
+        long channels,
+        long kernel,
+        string? why
+    )
     {
         // microsoft/onnxruntime#20052.
-        var model = Model(17).Input("x", DataType.Float, 1, channels, 28, 28).Weight("w", channels, channels, kernel, kernel).With(Node("Conv", ["x", "w"], ["y"])).Output("y");
+        var model = Model(17)
+            .Input("x", DataType.Float, 1, channels, 28, 28)
+            .Weight("w", channels, channels, kernel, kernel)
+            .With(Node("Conv", ["x", "w"], ["y"]))
+            .Output("y");
         Assert.Equal(why, Decide(model, method).Plan!.Instead);
     }
 
@@ -35,7 +44,11 @@ public class IntegerPayTests
     [InlineData(Static, 256, false)]
     public void Small_matrices_stay_float(string method, long width, bool small)
     {
-        var model = Model(17).Input("x", DataType.Float, 1, width).Weight("w", width, width).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
+        var model = Model(17)
+            .Input("x", DataType.Float, 1, width)
+            .Weight("w", width, width)
+            .With(Node("MatMul", ["x", "w"], ["y"]))
+            .Output("y");
         Assert.Equal(small, Decide(model, method).Plan!.Instead is not null);
     }
 
@@ -60,8 +73,12 @@ public class IntegerPayTests
     {
         // ONNX Runtime made a float kernel with the Relu in it, and decoded the weight at every run.
         using var folder = new Folder();
-        var model = Model(17).Input("x", DataType.Float, 4, 256).Weight("w", 256, 256).Weight("b", 256)
-            .With(Node("Gemm", ["x", "w", "b"], ["g"]), Node("Relu", ["g"], ["r"]), Node("Softmax", ["r"], ["y"])).Output("y");
+        var model = Model(17)
+            .Input("x", DataType.Float, 4, 256)
+            .Weight("w", 256, 256)
+            .Weight("b", 256)
+            .With(Node("Gemm", ["x", "w", "b"], ["g"]), Node("Relu", ["g"], ["r"]), Node("Softmax", ["r"], ["y"]))
+            .Output("y");
         var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: static, onlyIfFaster: false}\n");
         Assert.Contains("QGemm", OptimizedOperators(done.File).Keys);
         Assert.DoesNotContain("FusedGemm", OptimizedOperators(done.File).Keys);
@@ -72,12 +89,26 @@ public class IntegerPayTests
     {
         // An audio front end: the power of a filter's output.
         using var folder = new Folder();
-        var model = Model(17).Input("x", DataType.Float, 1, "samples").Initializer(Tensor("shape", DataType.Int64, System.Runtime.InteropServices.MemoryMarshal.AsBytes<long>([1, 1, -1]), 3))
-            .Weight("filter", 64, 1, 128).Weight("bands", 64, 64, 1).Initializer(Tensor("floor", [1e-6f], 1)).Weight("head", 64, 64, 3)
+        var model = Model(17)
+            .Input("x", DataType.Float, 1, "samples")
+            .Initializer(Tensor("shape", DataType.Int64, System.Runtime.InteropServices.MemoryMarshal.AsBytes<long>([1, 1, -1]), 3))
+            .Weight("filter", 64, 1, 128)
+            .Weight("bands", 64, 64, 1)
+            .Initializer(Tensor("floor", [1e-6f], 1))
+            .Weight("head", 64, 64, 3)
             .With(
-                Node("Reshape", ["x", "shape"], ["wave"]), Node("Conv", ["wave", "filter"], ["f"], ModelEdit.Attribute("strides", [16L])), Node("Mul", ["f", "f"], ["power"]),
-                Node("Conv", ["power", "bands"], ["b"]), Node("Abs", ["b"], ["a"]), Node("Add", ["a", "floor"], ["p"]), Node("Log", ["p"], ["l"]),
-                Node("Conv", ["l", "head"], ["h"]), Node("Relu", ["h"], ["r"]), Node("Softmax", ["r"], ["y"])).Output("y");
+                Node("Reshape", ["x", "shape"], ["wave"]),
+                Node("Conv", ["wave", "filter"], ["f"], ModelEdit.Attribute("strides", [16L])),
+                Node("Mul", ["f", "f"], ["power"]),
+                Node("Conv", ["power", "bands"], ["b"]),
+                Node("Abs", ["b"], ["a"]),
+                Node("Add", ["a", "floor"], ["p"]),
+                Node("Log", ["p"], ["l"]),
+                Node("Conv", ["l", "head"], ["h"]),
+                Node("Relu", ["h"], ["r"]),
+                Node("Softmax", ["r"], ["y"])
+            )
+            .Output("y");
         var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: static, onlyIfFaster: false}\n");
         Assert.Matches("its range grows [0-9]+-fold from quiet to loud inputs", done.Report.Layers.Single(l => l.Name == "bands").Fallback);
         Assert.Equal("Qdq", done.Report.Layers.Single(l => l.Name == "head").Form);
@@ -90,7 +121,11 @@ public class IntegerPayTests
     {
         using var folder = new Folder();
         var model = Model(17).Input("x", DataType.Float, 1, 64).Weight("w", 64, 64).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
-        var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: static}\nlayers:\n- {match: v, reduceRange: auto}\n- {match: u, reduceRange: no}\n");
+        var done = await Compressed.RunAsync(
+            folder,
+            model,
+            "version: 1\nsteps:\n- quantize: {method: static}\nlayers:\n- {match: v, reduceRange: auto}\n- {match: u, reduceRange: no}\n"
+        );
         var recipe = await File.ReadAllTextAsync(Path.Combine(Path.GetDirectoryName(done.File)!, "recipe.yaml"));
         Assert.DoesNotContain("auto", recipe);
         Assert.Contains($"reduceRange: {(StaticInteger.Settled(ReduceRange.Auto) == ReduceRange.Yes ? "yes" : "no")}", recipe);
@@ -100,8 +135,18 @@ public class IntegerPayTests
     [Fact]
     public void A_rule_on_ranges_holds_for_the_values_of_its_layers_alone()
     {
-        var model = Model(17).Input("x", DataType.Float, 1, 64).Weight("a", 64, 64).Weight("b", 64, 64).Weight("c", 64, 64)
-            .With(Node("MatMul", ["x", "a"], ["ya"]), Node("MatMul", ["ya", "b"], ["yb"]), Node("Tanh", ["yb"], ["t"]), Node("MatMul", ["t", "c"], ["yc"])).Output("yc");
+        var model = Model(17)
+            .Input("x", DataType.Float, 1, 64)
+            .Weight("a", 64, 64)
+            .Weight("b", 64, 64)
+            .Weight("c", 64, 64)
+            .With(
+                Node("MatMul", ["x", "a"], ["ya"]),
+                Node("MatMul", ["ya", "b"], ["yb"]),
+                Node("Tanh", ["yb"], ["t"]),
+                Node("MatMul", ["t", "c"], ["yc"])
+            )
+            .Output("yc");
         var (usual, other) = (new ActivationRounding(RangeMethod.Mse, 99.99), new ActivationRounding(RangeMethod.Minmax, 99.99));
         var rounding = ActivationScales.Roundings([.. Core.Onnx.Weight.Of(model).Select(w => (w, w.Name == "b" ? other : usual))]);
         Assert.Equal([usual, other, other, usual, usual], new[] { "x", "ya", "yb", "t", "yc" }.Select(rounding));
@@ -118,23 +163,43 @@ public class IntegerPayTests
         var model = Model(17).Input("x", DataType.Float, 1, 1, 64).Weight("w", 64, 64).Weight("v", 64, 64);
         if (maker == "LSTM")
         {
-            model.Weight("lw", 1, 256, 64).Weight("lr", 1, 256, 64)
-                .With(Node("LSTM", ["x", "lw", "lr"], ["", "state"], ModelEdit.Attribute("hidden_size", 64L)), Node("MatMul", ["x", "w"], ["h"]), Node("Add", ["h", "state"], ["s"]));
+            model
+                .Weight("lw", 1, 256, 64)
+                .Weight("lr", 1, 256, 64)
+                .With(
+                    Node("LSTM", ["x", "lw", "lr"], ["", "state"], ModelEdit.Attribute("hidden_size", 64L)),
+                    Node("MatMul", ["x", "w"], ["h"]),
+                    Node("Add", ["h", "state"], ["s"])
+                );
         }
         else if (maker == "ConstantOfShape")
         {
-            model.With(Node("Shape", ["x"], ["shape"]), Node("ConstantOfShape", ["shape"], ["zeros"]), Node("MatMul", ["x", "w"], ["h"]), Node("Add", ["h", "zeros"], ["s"]));
+            model.With(
+                Node("Shape", ["x"], ["shape"]),
+                Node("ConstantOfShape", ["shape"], ["zeros"]),
+                Node("MatMul", ["x", "w"], ["h"]),
+                Node("Add", ["h", "zeros"], ["s"])
+            );
         }
         else
         {
-            var branches = new[] { "then_branch", "else_branch" }.Select(name =>
-            {
-                var branch = new GraphProto { Name = name };
-                branch.Node.Add(Node(name == "then_branch" ? "Relu" : "Neg", ["h"], [name + "_y"]));
-                branch.Output.Add(new ValueInfoProto { Name = name + "_y" });
-                return new AttributeProto { Name = name, Type = AttributeProto.Types.AttributeType.Graph, G = branch };
-            }).ToArray();
-            model.Input("first", DataType.Bool).With(Node("MatMul", ["x", "w"], ["h"]), Node("If", ["first"], ["chosen"], branches), Node("Add", ["h", "chosen"], ["s"]));
+            var branches = new[] { "then_branch", "else_branch" }
+                .Select(name =>
+                {
+                    var branch = new GraphProto { Name = name };
+                    branch.Node.Add(Node(name == "then_branch" ? "Relu" : "Neg", ["h"], [name + "_y"]));
+                    branch.Output.Add(new ValueInfoProto { Name = name + "_y" });
+                    return new AttributeProto
+                    {
+                        Name = name,
+                        Type = AttributeProto.Types.AttributeType.Graph,
+                        G = branch,
+                    };
+                })
+                .ToArray();
+            model
+                .Input("first", DataType.Bool)
+                .With(Node("MatMul", ["x", "w"], ["h"]), Node("If", ["first"], ["chosen"], branches), Node("Add", ["h", "chosen"], ["s"]));
         }
         model.With(Node("MatMul", ["s", "v"], ["y"])).Output("y");
         var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: float16, compute: true}\n");
@@ -148,7 +213,11 @@ public class IntegerPayTests
     private static LayerTask Decide(ModelProto model, string method)
     {
         // As on a processor without instructions for products of bytes, unless the test says otherwise.
-        var range = method.Contains("reduceRange", StringComparison.Ordinal) || method.StartsWith("rtn", StringComparison.Ordinal) ? "" : ", reduceRange: yes";
-        return Plan.Decide(model, RecipeReader.Read($"version: 1\nsteps:\n- quantize: {{method: {method}{range}}}\n", "r"), "drop").Single();
+        var range =
+            method.Contains("reduceRange", StringComparison.Ordinal) || method.StartsWith("rtn", StringComparison.Ordinal)
+                ? ""
+                : ", reduceRange: yes";
+        return Plan.Decide(model, RecipeReader.Read($"version: 1\nsteps:\n- quantize: {{method: {method}{range}}}\n", "r"), "drop")
+            .Single();
     }
 }

@@ -14,7 +14,11 @@ namespace Serverless.Pipeline.Tests;
 /// <param name="Encoded">Encodings by weight.</param>
 /// <param name="Outputs">The output <c>y</c>.</param>
 /// <param name="Optimized">Operator → how often ONNX Runtime has it after its own optimization, subgraphs included.</param>
-internal sealed record Lowered(IReadOnlyDictionary<string, EncodedLayer> Encoded, float[] Outputs, IReadOnlyDictionary<string, int> Optimized)
+internal sealed record Lowered(
+    IReadOnlyDictionary<string, EncodedLayer> Encoded,
+    float[] Outputs,
+    IReadOnlyDictionary<string, int> Optimized
+)
 {
     /// <summary>Encodes every layer of a model under one step of a recipe, and runs the result.</summary>
     public static async Task<Lowered> Of(Folder folder, ModelProto model, string step)
@@ -35,7 +39,15 @@ internal sealed record Lowered(IReadOnlyDictionary<string, EncodedLayer> Encoded
             var (stored, _) = await LayerShards.TakeAsync(context, "work", "work/shards", tasks[weight.Name], CancellationToken.None);
             Forms.Apply(edit, weight, encoded[weight.Name] = stored.Layer, stored.Shard);
         }
-        await ModelWriter.WriteAsync(store, index.Model, "drop", new Dictionary<string, string>(), "work/out", ModelWriter.ProtobufLimit, CancellationToken.None);
+        await ModelWriter.WriteAsync(
+            store,
+            index.Model,
+            "drop",
+            new Dictionary<string, string>(),
+            "work/out",
+            ModelWriter.ProtobufLimit,
+            CancellationToken.None
+        );
         var file = Path.Combine(folder.Path, "work", "out", ModelWriter.ModelName);
         var (outputs, optimized) = Run(await File.ReadAllBytesAsync(file), Path.Combine(folder.Path, "optimized.onnx"));
         return new Lowered(encoded, outputs, optimized);
@@ -46,8 +58,10 @@ internal sealed record Lowered(IReadOnlyDictionary<string, EncodedLayer> Encoded
     {
         using var options = new SessionOptions
         {
-            OptimizedModelFilePath = optimized, GraphOptimizationLevel = GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-            LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL, IntraOpNumThreads = 1,
+            OptimizedModelFilePath = optimized,
+            GraphOptimizationLevel = GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+            LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL,
+            IntraOpNumThreads = 1,
         };
         using var session = new InferenceSession(model, options);
         var inputs = session.InputMetadata.ToDictionary(i => i.Key, i => Value(i.Key, i.Value));
@@ -56,12 +70,20 @@ internal sealed record Lowered(IReadOnlyDictionary<string, EncodedLayer> Encoded
             using var run = new RunOptions();
             using var results = session.Run(run, inputs, ["y"]);
             var graph = ModelProto.Parser.ParseFrom(File.ReadAllBytes(optimized));
-            return (results[0].GetTensorDataAsSpan<float>().ToArray(), GraphScope.Of(graph).SelectMany(s => s.All()).SelectMany(s => s.Nodes)
-                .GroupBy(n => n.OpType).ToDictionary(g => g.Key, g => g.Count()));
+            return (
+                results[0].GetTensorDataAsSpan<float>().ToArray(),
+                GraphScope
+                    .Of(graph)
+                    .SelectMany(s => s.All())
+                    .SelectMany(s => s.Nodes)
+                    .GroupBy(n => n.OpType)
+                    .ToDictionary(g => g.Key, g => g.Count())
+            );
         }
         finally
         {
-            foreach (var value in inputs.Values) value.Dispose();
+            foreach (var value in inputs.Values)
+                value.Dispose();
         }
     }
 

@@ -23,18 +23,38 @@ public class MixedWidthTests
         {
             Assert.SkipWhen(TextLines.Fonts.Count == 0, "There are no TrueType fonts here to render text lines with.");
             // Of a picture there is one direction, of a line many characters, of a page many pixels: that many are needed to tell.
-            var (count, width, height) = name.Contains("cls", StringComparison.Ordinal) ? (256, 192, 48) : name.Contains("rec", StringComparison.Ordinal) ? (48, 320, 48) : (24, 320, 96);
+            var (count, width, height) =
+                name.Contains("cls", StringComparison.Ordinal) ? (256, 192, 48)
+                : name.Contains("rec", StringComparison.Ordinal) ? (48, 320, 48)
+                : (24, 320, 96);
             data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 1, count, width, height, turned: count == 256);
         }
         var file = name == "digits" ? Path.Combine(RealModels.Digits, "digits.onnx") : RealModels.File(name);
-        if (name == "digits") data = Path.Combine(RealModels.Digits, "data.npz");
-        var uniform = await Compressed.RunAsync(folder, file, $"version: 1\nsteps:\n- quantize: {{method: {method}, bits: {bits}, protect: 0}}\n", data);
-        var ratio = (Math.Ceiling(uniform.Report.Size.Ratio * 1e8) / 1e8).ToString("0.########", System.Globalization.CultureInfo.InvariantCulture);
-        var mixed = await Compressed.RunAsync(folder, file, $"version: 1\nbudget: {{maxSizeRatio: {ratio}}}\nsteps:\n- quantize: {{method: {method}, bits: mixed}}\n", data);
+        if (name == "digits")
+            data = Path.Combine(RealModels.Digits, "data.npz");
+        var uniform = await Compressed.RunAsync(
+            folder,
+            file,
+            $"version: 1\nsteps:\n- quantize: {{method: {method}, bits: {bits}, protect: 0}}\n",
+            data
+        );
+        var ratio = (Math.Ceiling(uniform.Report.Size.Ratio * 1e8) / 1e8).ToString(
+            "0.########",
+            System.Globalization.CultureInfo.InvariantCulture
+        );
+        var mixed = await Compressed.RunAsync(
+            folder,
+            file,
+            $"version: 1\nbudget: {{maxSizeRatio: {ratio}}}\nsteps:\n- quantize: {{method: {method}, bits: mixed}}\n",
+            data
+        );
         Assert.InRange(mixed.Report.Size.After, 0, uniform.Report.Size.After);
         Assert.InRange(mixed.Report.Widths!.Chosen.SizeRatio * mixed.Report.Size.Before - mixed.Report.Size.After, -16, 16);
         Assert.True(mixed.Report.Widths.Tried.Count > 1);
-        Assert.True(mixed.Report.Fidelity.RelativeError < uniform.Report.Fidelity.RelativeError, $"{mixed.Report.Fidelity} mixed, {uniform.Report.Fidelity} uniform");
+        Assert.True(
+            mixed.Report.Fidelity.RelativeError < uniform.Report.Fidelity.RelativeError,
+            $"{mixed.Report.Fidelity} mixed, {uniform.Report.Fidelity} uniform"
+        );
     }
 
     [Fact]
@@ -43,7 +63,12 @@ public class MixedWidthTests
         using var folder = new Folder();
         var (file, data) = (Path.Combine(RealModels.Digits, "digits.onnx"), Path.Combine(RealModels.Digits, "data.npz"));
         var uniform = await Compressed.RunAsync(folder, file, "version: 1\nsteps:\n- quantize: {method: rtn, bits: 3}\n", data);
-        var mixed = await Compressed.RunAsync(folder, file, "version: 1\nbudget: {maxAccuracyLoss: 0.02}\nsteps:\n- quantize: {method: rtn, bits: mixed}\n", data);
+        var mixed = await Compressed.RunAsync(
+            folder,
+            file,
+            "version: 1\nbudget: {maxAccuracyLoss: 0.02}\nsteps:\n- quantize: {method: rtn, bits: mixed}\n",
+            data
+        );
         Assert.Equal("succeeded", mixed.Report.Status);
         Assert.InRange(mixed.Report.Budget!.Loss!.Value, 0.005, 0.02);
         Assert.True(mixed.Report.Size.After < uniform.Report.Size.After, $"{mixed.Report.Size} and {uniform.Report.Size}");

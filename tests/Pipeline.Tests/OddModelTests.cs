@@ -21,20 +21,40 @@ public class OddModelTests
     [MemberData(nameof(Methods))]
     public void A_weight_whose_dims_its_operator_does_not_take_is_left_alone(string method)
     {
-        foreach (var (op, dims) in new (string, long[])[] { ("Conv", [4096]), ("Conv", [64, 64]), ("ConvTranspose", [64, 64]),
-            ("Gemm", [4096]), ("Gemm", [4, 32, 32]), ("LSTM", [64, 64]) })
+        foreach (
+            var (op, dims) in new (string, long[])[]
+            {
+                ("Conv", [4096]),
+                ("Conv", [64, 64]),
+                ("ConvTranspose", [64, 64]),
+                ("Gemm", [4096]),
+                ("Gemm", [4, 32, 32]),
+                ("LSTM", [64, 64]),
+            }
+        )
         {
-            var model = Model(17).Input("x", DataType.Float, 1, 64, 8).Weight("w", dims).Weight("r", 1, 64, 16)
-                .With(Node(op, ["x", "w", "r"], ["y"])).Output("y");
+            var model = Model(17)
+                .Input("x", DataType.Float, 1, 64, 8)
+                .Weight("w", dims)
+                .Weight("r", 1, 64, 16)
+                .With(Node(op, ["x", "w", "r"], ["y"]))
+                .Output("y");
             var recipe = RecipeReader.Read($"version: 1\nsteps:\n- quantize: {{method: {method}}}\n", "recipe.yaml");
             var task = Plan.Decide(model, recipe, "drop").Single(t => t.Name == "w");
             Assert.Null(task.Plan);
             Assert.StartsWith($"no weight of {op}", task.LeftAlone);
         }
-        var grouped = Model(17).Input("x", DataType.Float, 1, 64, 8, 8).Weight("w", 64, 64, 3, 3)
-            .With(Node("Conv", ["x", "w"], ["y"], Core.Onnx.ModelEdit.Attribute("group", 0L))).Output("y");
-        Assert.StartsWith("no weight of Conv",
-            Plan.Decide(grouped, RecipeReader.Read($"version: 1\nsteps:\n- quantize: {{method: {method}}}\n", "r"), "drop").Single().LeftAlone);
+        var grouped = Model(17)
+            .Input("x", DataType.Float, 1, 64, 8, 8)
+            .Weight("w", 64, 64, 3, 3)
+            .With(Node("Conv", ["x", "w"], ["y"], Core.Onnx.ModelEdit.Attribute("group", 0L)))
+            .Output("y");
+        Assert.StartsWith(
+            "no weight of Conv",
+            Plan.Decide(grouped, RecipeReader.Read($"version: 1\nsteps:\n- quantize: {{method: {method}}}\n", "r"), "drop")
+                .Single()
+                .LeftAlone
+        );
     }
 
     [Theory]
@@ -46,8 +66,12 @@ public class OddModelTests
         using var folder = new Folder();
         var model = Perceptron();
         model.Graph.Initializer.Remove(model.Graph.Initializer.Single(t => t.Name == "b"));
-        var sparse = new SparseTensorProto { Values = Tensor("b", [0.5f], 1),
-            Indices = Tensor("", DataType.Int64, BitConverter.GetBytes(3L), 1), Dims = { 64 } };
+        var sparse = new SparseTensorProto
+        {
+            Values = Tensor("b", [0.5f], 1),
+            Indices = Tensor("", DataType.Int64, BitConverter.GetBytes(3L), 1),
+            Dims = { 64 },
+        };
         model.Graph.SparseInitializer.Add(sparse);
         Assert.True((await CompressAsync(folder, model, method)).Report.Fidelity.Cosine > 0.98);
     }
@@ -86,16 +110,27 @@ public class OddModelTests
         using var folder = new Folder();
         var model = Perceptron();
         model.Graph.Node.Clear();
-        var branches = new[] { "then_branch", "else_branch" }.Select(name =>
-        {
-            var branch = new GraphProto { Name = name };
-            branch.Node.Add(Node("Relu", ["h"], [name + "_y"]));
-            branch.Output.Add(Value(name + "_y", DataType.Float));
-            return new AttributeProto { Name = name, Type = AttributeProto.Types.AttributeType.Graph, G = branch };
-        }).ToArray();
+        var branches = new[] { "then_branch", "else_branch" }
+            .Select(name =>
+            {
+                var branch = new GraphProto { Name = name };
+                branch.Node.Add(Node("Relu", ["h"], [name + "_y"]));
+                branch.Output.Add(Value(name + "_y", DataType.Float));
+                return new AttributeProto
+                {
+                    Name = name,
+                    Type = AttributeProto.Types.AttributeType.Graph,
+                    G = branch,
+                };
+            })
+            .ToArray();
         model.Initializer(Tensor("always", DataType.Bool, new byte[] { 1 }));
-        model.With(Node("MatMul", ["x", "w"], ["h"]), Node("If", ["always"], ["chosen"], branches), Node("Add", ["h", "chosen"], ["both"]),
-            Node("Gemm", ["both", "v", "b"], ["y"]));
+        model.With(
+            Node("MatMul", ["x", "w"], ["h"]),
+            Node("If", ["always"], ["chosen"], branches),
+            Node("Add", ["h", "chosen"], ["both"]),
+            Node("Gemm", ["both", "v", "b"], ["y"])
+        );
         Assert.True((await CompressAsync(folder, model, "method: float16, compute: true")).Report.Fidelity.Cosine > 0.999);
     }
 
@@ -107,9 +142,12 @@ public class OddModelTests
     {
         using var folder = new Folder();
         var model = Perceptron();
-        if (kind == 0) model.With(new NodeProto { OpType = "Relu", Input = { "x" } });
-        else if (kind == 1) model.Graph.Node[0].Input.RemoveAt(1);
-        else model.Graph.Node[0].Input[1] = "";
+        if (kind == 0)
+            model.With(new NodeProto { OpType = "Relu", Input = { "x" } });
+        else if (kind == 1)
+            model.Graph.Node[0].Input.RemoveAt(1);
+        else
+            model.Graph.Node[0].Input[1] = "";
         Assert.Contains(why, (await Assert.ThrowsAsync<BadInputException>(() => CompressAsync(folder, model, "method: static"))).Message);
     }
 
@@ -121,7 +159,8 @@ public class OddModelTests
         var values = ChannelScaling.Of(Perceptron()).Where(v => v.FromLayer).ToList();
         var widest = new float[64, 64];
         for (var i = 0; i < 64; i++)
-            for (var j = 0; j < 64; j++) widest[i, j] = i == 3 && j == 5 ? odd : i + 1;
+        for (var j = 0; j < 64; j++)
+            widest[i, j] = i == 3 && j == 5 ? odd : i + 1;
         var scales = Assert.Single(Equalization.Solve(values, _ => widest, new EqualizationOptions()))!;
         Assert.All(scales, s => Assert.True(double.IsFinite(s) && s > 0));
     }
@@ -131,13 +170,19 @@ public class OddModelTests
     {
         using var folder = new Folder();
         folder.Write("sub/weights.bin", [1]);
-        var said = $"[ErrorCode:Fail] Load model from {folder.Path}/m 1.onnx failed:/onnxruntime_src/onnxruntime/core/graph/graph.cc:1591 Node (/fc2/Gemm): {folder.Path}/sub/weights.bin is\nshort.";
+        var said =
+            $"[ErrorCode:Fail] Load model from {folder.Path}/m 1.onnx failed:/onnxruntime_src/onnxruntime/core/graph/graph.cc:1591 Node (/fc2/Gemm): {folder.Path}/sub/weights.bin is\nshort.";
         Assert.Equal("[ErrorCode:Fail] Node (/fc2/Gemm): weights.bin is short", RuntimeMessage.Of(new InvalidOperationException(said)));
     }
 
-    private static ModelProto Perceptron() => Model(17).Input("x", DataType.Float, 1, 64).Weight("w", 64, 64).Weight("v", 64, 64)
-        .Weight("b", 64)
-        .With(Node("MatMul", ["x", "w"], ["h"]), Node("Relu", ["h"], ["a"]), Node("Gemm", ["a", "v", "b"], ["y"])).Output("y");
+    private static ModelProto Perceptron() =>
+        Model(17)
+            .Input("x", DataType.Float, 1, 64)
+            .Weight("w", 64, 64)
+            .Weight("v", 64, 64)
+            .Weight("b", 64)
+            .With(Node("MatMul", ["x", "w"], ["h"]), Node("Relu", ["h"], ["a"]), Node("Gemm", ["a", "v", "b"], ["y"]))
+            .Output("y");
 
     private static Task<Compressed> CompressAsync(Folder folder, ModelProto model, string method) =>
         Compressed.RunAsync(folder, model, $"version: 1\nsteps:\n- quantize: {{{method}}}\n");

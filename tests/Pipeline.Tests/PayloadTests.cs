@@ -18,13 +18,18 @@ public class PayloadTests
     public async Task Payloads_stay_under_16_KB(int layers, int nameLength, string letter)
     {
         using var folder = new Folder();
-        var store = new FolderStore(new[] { "drop", "work", "compressed", "failed" }.ToDictionary(c => c, c => Path.Combine(folder.Path, c)));
+        var store = new FolderStore(
+            new[] { "drop", "work", "compressed", "failed" }.ToDictionary(c => c, c => Path.Combine(folder.Path, c))
+        );
         folder.Write("drop/wide.onnx", Chain(layers, string.Concat(Enumerable.Repeat(letter, nameLength))));
         var drop = (await DropRequest.OfAsync(store, "drop/wide.onnx", null, default))!;
         var host = new VirtualOrchestration(drop.RunId, new ActivityContext(store, new MemoryGate(1L << 30)));
         Assert.Equal("succeeded", (await new DropRun().RunAsync(host, drop)).Status);
         Assert.Equal(layers, host.Calls.Count(c => c == nameof(CompressLayer)));
-        Assert.Equal(layers > CompressLayers.Widest ? (layers + CompressLayers.Widest - 1) / CompressLayers.Widest : 0, host.Calls.Count(c => c.Contains(':', StringComparison.Ordinal)));
+        Assert.Equal(
+            layers > CompressLayers.Widest ? (layers + CompressLayers.Widest - 1) / CompressLayers.Widest : 0,
+            host.Calls.Count(c => c.Contains(':', StringComparison.Ordinal))
+        );
         Assert.All(host.Largest, l => Assert.True(l.Value < Largest, $"{l.Key}: {l.Value} bytes"));
         Assert.Contains("CompressLayer out", host.Largest.Keys);
     }

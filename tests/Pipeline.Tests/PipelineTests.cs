@@ -21,7 +21,10 @@ public class PipelineTests
         var naive = await Compressed.RunAsync(folder, RealModels.File(name), "version: 1\nsteps:\n- quantize: {bits: 4, scale: absmax}\n");
         var searched = await Compressed.RunAsync(folder, RealModels.File(name), "version: 1\nsteps:\n- quantize: {bits: 4, scale: mse}\n");
         Assert.InRange((double)searched.Result.BytesAfter / naive.Result.BytesAfter, 0.99, 1.01);
-        Assert.True(searched.Report.Fidelity.Cosine > naive.Report.Fidelity.Cosine, $"{searched.Report.Fidelity.Cosine} against {naive.Report.Fidelity.Cosine}");
+        Assert.True(
+            searched.Report.Fidelity.Cosine > naive.Report.Fidelity.Cosine,
+            $"{searched.Report.Fidelity.Cosine} against {naive.Report.Fidelity.Cosine}"
+        );
         var errors = naive.Report.Layers.ToDictionary(l => l.Name, l => l.Error);
         Assert.All(searched.Report.Layers, l => Assert.True(l.Error <= errors[l.Name] * 1.001, l.Name));
     }
@@ -42,13 +45,20 @@ public class PipelineTests
     public async Task Layers_that_did_not_change_are_taken_from_the_last_run()
     {
         using var folder = new Folder();
-        var model = TestModels.Model(17).Input("x", Core.Onnx.Schema.TensorProto.Types.DataType.Float, 2, 64).Weight("a", 64, 64).Weight("b", 64, 64)
-            .With(TestModels.Node("MatMul", ["x", "a"], ["h"]), TestModels.Node("MatMul", ["h", "b"], ["y"])).Output("y");
+        var model = TestModels
+            .Model(17)
+            .Input("x", Core.Onnx.Schema.TensorProto.Types.DataType.Float, 2, 64)
+            .Weight("a", 64, 64)
+            .Weight("b", 64, 64)
+            .With(TestModels.Node("MatMul", ["x", "a"], ["h"]), TestModels.Node("MatMul", ["h", "b"], ["y"]))
+            .Output("y");
         var work = Path.Combine(folder.Path, "work");
         var file = folder.Write("drop/m.onnx", model);
         var first = await Compressed.RunAsync(folder, file, "version: 1\npreset: int8\n", work: work);
         Assert.All(first.Report.Layers, l => Assert.False(l.Reused));
-        model.Graph.Initializer[1].RawData = Google.Protobuf.ByteString.CopyFrom(System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(TestModels.Random("retrained", 64, 64)));
+        model.Graph.Initializer[1].RawData = Google.Protobuf.ByteString.CopyFrom(
+            System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(TestModels.Random("retrained", 64, 64))
+        );
         folder.Write("drop/m.onnx", model);
         var second = await Compressed.RunAsync(folder, file, "version: 1\npreset: int8\n", work: work);
         Assert.Equal([true, false], second.Report.Layers.OrderBy(l => l.Name, StringComparer.Ordinal).Select(l => l.Reused));
@@ -64,13 +74,18 @@ public class PipelineTests
             var index = await ModelIndexer.IndexAsync(store, $"drop/{name}.onnx", None);
             var specs = InputSpec.Of(index.Model, name);
             using var whole = new ModelRunner(Path.GetDirectoryName(path)!, index);
-            var samples = new[] { SyntheticInputs.Make(index.Model, specs, 0, 0, name), SyntheticInputs.Make(index.Model, specs, 0, 0, name) };
+            var samples = new[]
+            {
+                SyntheticInputs.Make(index.Model, specs, 0, 0, name),
+                SyntheticInputs.Make(index.Model, specs, 0, 0, name),
+            };
             var expected = whole.Run(samples, None);
             using var parts = new ModelRunner(Path.GetDirectoryName(path)!, index, wholeLimit: 0, segmentLimit: 200_000);
             Assert.True(name.StartsWith("silero", StringComparison.Ordinal) || parts.Segments > 5);
             var actual = parts.Run(samples, None);
             var fidelity = new Fidelity();
-            for (var i = 0; i < samples.Length; i++) fidelity.Add([.. expected[i].Outputs.Keys], expected[i].Outputs, actual[i].Outputs, null);
+            for (var i = 0; i < samples.Length; i++)
+                fidelity.Add([.. expected[i].Outputs.Keys], expected[i].Outputs, actual[i].Outputs, null);
             Assert.True(fidelity.RelativeError < 1e-4, $"{name}: {fidelity.RelativeError}");
         }
     }

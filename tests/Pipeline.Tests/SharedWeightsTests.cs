@@ -21,7 +21,11 @@ public class SharedWeightsTests
         Assert.Single(shared.Report.Layers);
         Assert.True(shared.Report.Size.After < shared.Report.Size.Before, $"{shared.Report.Size}");
         Assert.True(shared.Report.Fidelity.Cosine > 0.99, $"{shared.Report.Fidelity}");
-        var apart = await Compressed.RunAsync(folder, Chain(folder), "version: 1\nsteps:\n- quantize: {method: rtn}\nlayers:\n- match: w0\n  skip: true\n");
+        var apart = await Compressed.RunAsync(
+            folder,
+            Chain(folder),
+            "version: 1\nsteps:\n- quantize: {method: rtn}\nlayers:\n- match: w0\n  skip: true\n"
+        );
         Assert.Equal(Layers, apart.Report.Layers.Count);
     }
 
@@ -32,7 +36,12 @@ public class SharedWeightsTests
         var model = Model(13).Input("x0", DataType.Float, 1, 64);
         for (var i = 0; i < Layers; i++)
         {
-            var tensor = new TensorProto { Name = $"w{i}", DataType = (int)DataType.Float, Dims = { 64, 64 } };
+            var tensor = new TensorProto
+            {
+                Name = $"w{i}",
+                DataType = (int)DataType.Float,
+                Dims = { 64, 64 },
+            };
             TensorRef.Point(tensor, "w.bin", 0, 16 << 10);
             model.Initializer(tensor).With(Node("MatMul", [$"x{i}", $"w{i}"], [$"m{i}"]), Node("Tanh", [$"m{i}"], [$"x{i + 1}"]));
         }

@@ -20,9 +20,15 @@ public class StaticTests
         var done = await RunAsync(folder, name, width, count, "- quantize: {method: static, samples: 32, onlyIfFaster: false}");
         Assert.Equal(("data", count - 32), (done.Report.Fidelity.Source, done.Report.Fidelity.Samples));
         Assert.True(done.Report.Fidelity.Top1Agreement >= 0.99, done.Report.Fidelity.ToString());
-        Assert.True(IntegerWork.Share(done.File, 96, width) >= 0.9, $"{IntegerWork.Share(done.File, 96, width)} of the convolutions' work is done by integer kernels");
+        Assert.True(
+            IntegerWork.Share(done.File, 96, width) >= 0.9,
+            $"{IntegerWork.Share(done.File, 96, width)} of the convolutions' work is done by integer kernels"
+        );
         Assert.True(done.Report.BiasCorrection is { Layers: > 20, Samples: 32, Skipped: null }, done.Report.BiasCorrection?.ToString());
-        Assert.Contains(done.Report.Layers, l => l is { Form: "Folded", Fallback: { } why } && why.Contains("first convolutions", StringComparison.Ordinal));
+        Assert.Contains(
+            done.Report.Layers,
+            l => l is { Form: "Folded", Fallback: { } why } && why.Contains("first convolutions", StringComparison.Ordinal)
+        );
     }
 
     [Theory]
@@ -31,10 +37,19 @@ public class StaticTests
     public async Task Corrected_biases_bring_the_outputs_nearer(string name, int width)
     {
         using var folder = new Folder();
-        var plain = await RunAsync(folder, name, width, 64, "- correctBias: {apply: false}\n- quantize: {method: static, onlyIfFaster: false}");
+        var plain = await RunAsync(
+            folder,
+            name,
+            width,
+            64,
+            "- correctBias: {apply: false}\n- quantize: {method: static, onlyIfFaster: false}"
+        );
         var corrected = await RunAsync(folder, name, width, 64, "- quantize: {method: static, onlyIfFaster: false}");
         Assert.Null(plain.Report.BiasCorrection);
-        Assert.True(corrected.Report.Fidelity.RelativeError < 0.9 * plain.Report.Fidelity.RelativeError, $"{corrected.Report.Fidelity} {plain.Report.Fidelity}");
+        Assert.True(
+            corrected.Report.Fidelity.RelativeError < 0.9 * plain.Report.Fidelity.RelativeError,
+            $"{corrected.Report.Fidelity} {plain.Report.Fidelity}"
+        );
     }
 
     // Both networks have values far outside of where most lie, behind hard swishes.
@@ -46,11 +61,16 @@ public class StaticTests
     {
         using var folder = new Folder();
         // With weights of 7 bits, as without VNNI, the detector's error is that of its weights, and extremes are as good.
-        Assert.SkipWhen(name.Contains("det", StringComparison.Ordinal) && StaticInteger.Settled(ReduceRange.Auto) == ReduceRange.Yes,
-            "This processor has no instructions for products of 8-bit numbers.");
+        Assert.SkipWhen(
+            name.Contains("det", StringComparison.Ordinal) && StaticInteger.Settled(ReduceRange.Auto) == ReduceRange.Yes,
+            "This processor has no instructions for products of 8-bit numbers."
+        );
         var extremes = await RunAsync(folder, name, width, count, "- quantize: {method: static, range: minmax, onlyIfFaster: false}");
         var chosen = await RunAsync(folder, name, width, count, $"- quantize: {{method: static, range: {range}, onlyIfFaster: false}}");
-        Assert.True(chosen.Report.Fidelity.RelativeError < extremes.Report.Fidelity.RelativeError, $"{chosen.Report.Fidelity} {extremes.Report.Fidelity}");
+        Assert.True(
+            chosen.Report.Fidelity.RelativeError < extremes.Report.Fidelity.RelativeError,
+            $"{chosen.Report.Fidelity} {extremes.Report.Fidelity}"
+        );
     }
 
     // A block of MobileNetV3 whose 24 channels are no multiple of 16, its gate behind a global pool.
@@ -61,15 +81,31 @@ public class StaticTests
     {
         using var folder = new Folder();
         var kernel = ModelEdit.Attribute("kernel_shape", 1L, 1L);
-        var model = Model(opset).Input("x", DataType.Float, 1, 32, 12, 12)
-            .Weight("stem", 32, 32, 1, 1).Weight("expand", 24, 32, 1, 1).Weight("depth", 24, 1, 3, 3).Weight("down", 8, 24, 1, 1).Weight("up", 24, 8, 1, 1).Weight("project", 32, 24, 1, 1)
+        var model = Model(opset)
+            .Input("x", DataType.Float, 1, 32, 12, 12)
+            .Weight("stem", 32, 32, 1, 1)
+            .Weight("expand", 24, 32, 1, 1)
+            .Weight("depth", 24, 1, 3, 3)
+            .Weight("down", 8, 24, 1, 1)
+            .Weight("up", 24, 8, 1, 1)
+            .Weight("project", 32, 24, 1, 1)
             .With(
-                Node("Conv", ["x", "stem"], ["s"]), Node("Relu", ["s"], ["sr"]),
-                Node("Conv", ["sr", "expand"], ["e"]), Node("HardSigmoid", ["e"], ["eg"]), Node("Mul", ["e", "eg"], ["eh"]),
-                Node("Conv", ["eh", "depth"], ["d"], ModelEdit.Attribute("group", 24L), ModelEdit.Attribute("pads", 1L, 1L, 1L, 1L)), Node("Relu", ["d"], ["dr"]),
-                Node("GlobalAveragePool", ["dr"], ["p"]), Node("Conv", ["p", "down"], ["q"], kernel.Clone()), Node("Relu", ["q"], ["qr"]),
-                Node("Conv", ["qr", "up"], ["u"], kernel.Clone()), Node("HardSigmoid", ["u"], ["g"]), Node("Mul", ["dr", "g"], ["m"]),
-                Node("Conv", ["m", "project"], ["z"]), Node("Softmax", ["z"], ["y"]))
+                Node("Conv", ["x", "stem"], ["s"]),
+                Node("Relu", ["s"], ["sr"]),
+                Node("Conv", ["sr", "expand"], ["e"]),
+                Node("HardSigmoid", ["e"], ["eg"]),
+                Node("Mul", ["e", "eg"], ["eh"]),
+                Node("Conv", ["eh", "depth"], ["d"], ModelEdit.Attribute("group", 24L), ModelEdit.Attribute("pads", 1L, 1L, 1L, 1L)),
+                Node("Relu", ["d"], ["dr"]),
+                Node("GlobalAveragePool", ["dr"], ["p"]),
+                Node("Conv", ["p", "down"], ["q"], kernel.Clone()),
+                Node("Relu", ["q"], ["qr"]),
+                Node("Conv", ["qr", "up"], ["u"], kernel.Clone()),
+                Node("HardSigmoid", ["u"], ["g"]),
+                Node("Mul", ["dr", "g"], ["m"]),
+                Node("Conv", ["m", "project"], ["z"]),
+                Node("Softmax", ["z"], ["y"])
+            )
             .Output("y");
         var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: static, onlyIfFaster: false}\n");
         Assert.True(done.Report.Fidelity.Cosine > 0.998, done.Report.Fidelity.ToString());
@@ -84,7 +120,15 @@ public class StaticTests
     {
         Assert.SkipWhen(TextLines.Fonts.Count == 0, "There are no TrueType fonts here to render text lines with.");
         var detector = name.Contains("det", StringComparison.Ordinal);
-        var data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 3, count, width, height: detector ? 96 : 48, turned: !detector);
+        var data = TextLines.WriteNpz(
+            Path.Combine(folder.Path, "data.npz"),
+            "x",
+            seed: 3,
+            count,
+            width,
+            height: detector ? 96 : 48,
+            turned: !detector
+        );
         return Compressed.RunAsync(folder, RealModels.File(name), $"version: 1\nsteps:\n{steps}\n", data);
     }
 
@@ -94,17 +138,48 @@ public class StaticTests
     public async Task Old_operator_sets_are_raised_without_changing_what_the_graph_computes(int opset)
     {
         using var folder = new Folder();
-        var model = Model(opset).Input("x", DataType.Float, 1, 3, 12, 12).Weight("w", 16, 3, 3, 3).Weight("v", 8, 16, 1, 1)
+        var model = Model(opset)
+            .Input("x", DataType.Float, 1, 3, 12, 12)
+            .Weight("w", 16, 3, 3, 3)
+            .Weight("v", 8, 16, 1, 1)
             .Initializer(Tensor("scales", [1, 1, 2, 2], 4))
             .With(
                 Node("Pad", ["x"], ["p"], ModelEdit.Attribute("pads", 0L, 0L, 1L, 1L, 0L, 0L, 1L, 1L)),
                 Node("Conv", ["p", "w"], ["c"]),
-                Node("Clip", ["c"], ["r"], new AttributeProto { Name = "min", F = 0, Type = AttributeProto.Types.AttributeType.Float }, new AttributeProto { Name = "max", F = 6, Type = AttributeProto.Types.AttributeType.Float }),
+                Node(
+                    "Clip",
+                    ["c"],
+                    ["r"],
+                    new AttributeProto
+                    {
+                        Name = "min",
+                        F = 0,
+                        Type = AttributeProto.Types.AttributeType.Float,
+                    },
+                    new AttributeProto
+                    {
+                        Name = "max",
+                        F = 6,
+                        Type = AttributeProto.Types.AttributeType.Float,
+                    }
+                ),
                 Node("Conv", ["r", "v"], ["d"]),
-                Node(opset == 9 ? "Upsample" : "Resize", ["d", "scales"], ["u"]))
+                Node(opset == 9 ? "Upsample" : "Resize", ["d", "scales"], ["u"])
+            )
             .Output("y");
-        if (opset == 9) model.With(Node("Slice", ["u"], ["y"], ModelEdit.Attribute("starts", 1L), ModelEdit.Attribute("ends", 20L), ModelEdit.Attribute("axes", 2L)));
-        else model.With(Node("Identity", ["u"], ["y"]));
+        if (opset == 9)
+            model.With(
+                Node(
+                    "Slice",
+                    ["u"],
+                    ["y"],
+                    ModelEdit.Attribute("starts", 1L),
+                    ModelEdit.Attribute("ends", 20L),
+                    ModelEdit.Attribute("axes", 2L)
+                )
+            );
+        else
+            model.With(Node("Identity", ["u"], ["y"]));
         foreach (var a in model.Graph.Node.SelectMany(n => n.Attribute).Where(a => a.Name is "starts" or "ends" or "axes"))
         {
             a.Ints.Add(a.I);

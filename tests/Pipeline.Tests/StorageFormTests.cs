@@ -8,27 +8,82 @@ using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
-/// <summary>Every operator, opset and option: stock ONNX Runtime runs the result, near the original, with nothing left to decode at each run.</summary>
+/// <summary>
+/// Every operator, opset and option: stock ONNX Runtime runs the result, near the original, with nothing left to decode at each run.
+/// </summary>
 public class StorageFormTests
 {
     private static readonly string[] Decoding = ["DequantizeLinear", "Mod", "BitShift", "ScatterElements"];
 
     private static readonly Dictionary<string, Func<int, ModelProto>> Models = new()
     {
-        ["MatMul"] = o => Model(o).Input("x", DataType.Float, 3, 100).Weight("w", 100, 24).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"),
-        ["MatMul large"] = o => Model(o).Input("x", DataType.Float, 3, 768).Weight("w", 768, 704).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"),
-        ["MatMul batched"] = o => Model(o).Input("x", DataType.Float, 4, 3, 64).Weight("w", 4, 64, 24).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"),
-        ["Gemm"] = o => Model(o).Input("x", DataType.Float, 3, 96).Weight("w", 96, 40).Weight("c", 40).With(Node("Gemm", ["x", "w", "c"], ["y"])).Output("y"),
-        ["Gemm large transB"] = o => Model(o).Input("x", DataType.Float, 3, 768).Weight("w", 704, 768).Weight("c", 704).With(Node("Gemm", ["x", "w", "c"], ["y"], ModelEdit.Attribute("transB", 1))).Output("y"),
-        ["Gemm large alpha beta"] = o => Model(o).Input("x", DataType.Float, 3, 768).Weight("w", 768, 704).Weight("c", 704)
-            .With(Node("Gemm", ["x", "w", "c"], ["y"], Float("alpha", 0.5f), Float("beta", 2f))).Output("y"),
-        ["Conv"] = o => Model(o).Input("x", DataType.Float, 1, 13, 9, 9).Weight("w", 17, 13, 3, 3).Weight("b", 17).With(Node("Conv", ["x", "w", "b"], ["y"])).Output("y"),
-        ["Conv depthwise"] = o => Model(o).Input("x", DataType.Float, 1, 65, 9, 9).Weight("w", 65, 1, 3, 3).With(Node("Conv", ["x", "w"], ["y"], ModelEdit.Attribute("group", 65))).Output("y"),
-        ["ConvTranspose"] = o => Model(o).Input("x", DataType.Float, 1, 24, 5, 5).Weight("w", 24, 12, 2, 2).With(Node("ConvTranspose", ["x", "w"], ["y"], ModelEdit.Attribute("strides", 2L, 2L))).Output("y"),
+        ["MatMul"] = o =>
+            Model(o).Input("x", DataType.Float, 3, 100).Weight("w", 100, 24).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"),
+        ["MatMul large"] = o =>
+            Model(o).Input("x", DataType.Float, 3, 768).Weight("w", 768, 704).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"),
+        ["MatMul batched"] = o =>
+            Model(o).Input("x", DataType.Float, 4, 3, 64).Weight("w", 4, 64, 24).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"),
+        ["Gemm"] = o =>
+            Model(o)
+                .Input("x", DataType.Float, 3, 96)
+                .Weight("w", 96, 40)
+                .Weight("c", 40)
+                .With(Node("Gemm", ["x", "w", "c"], ["y"]))
+                .Output("y"),
+        ["Gemm large transB"] = o =>
+            Model(o)
+                .Input("x", DataType.Float, 3, 768)
+                .Weight("w", 704, 768)
+                .Weight("c", 704)
+                .With(Node("Gemm", ["x", "w", "c"], ["y"], ModelEdit.Attribute("transB", 1)))
+                .Output("y"),
+        ["Gemm large alpha beta"] = o =>
+            Model(o)
+                .Input("x", DataType.Float, 3, 768)
+                .Weight("w", 768, 704)
+                .Weight("c", 704)
+                .With(Node("Gemm", ["x", "w", "c"], ["y"], Float("alpha", 0.5f), Float("beta", 2f)))
+                .Output("y"),
+        ["Conv"] = o =>
+            Model(o)
+                .Input("x", DataType.Float, 1, 13, 9, 9)
+                .Weight("w", 17, 13, 3, 3)
+                .Weight("b", 17)
+                .With(Node("Conv", ["x", "w", "b"], ["y"]))
+                .Output("y"),
+        ["Conv depthwise"] = o =>
+            Model(o)
+                .Input("x", DataType.Float, 1, 65, 9, 9)
+                .Weight("w", 65, 1, 3, 3)
+                .With(Node("Conv", ["x", "w"], ["y"], ModelEdit.Attribute("group", 65)))
+                .Output("y"),
+        ["ConvTranspose"] = o =>
+            Model(o)
+                .Input("x", DataType.Float, 1, 24, 5, 5)
+                .Weight("w", 24, 12, 2, 2)
+                .With(Node("ConvTranspose", ["x", "w"], ["y"], ModelEdit.Attribute("strides", 2L, 2L)))
+                .Output("y"),
         ["Gather"] = o => Model(o).Input("i", DataType.Int64, 1, 5).Weight("w", 70, 37).With(Node("Gather", ["w", "i"], ["y"])).Output("y"),
-        ["LSTM"] = o => Model(o).Input("x", DataType.Float, 6, 1, 40).Weight("w", 1, 128, 40).Weight("r", 1, 128, 32).With(Node("LSTM", ["x", "w", "r"], ["y"], ModelEdit.Attribute("hidden_size", 32))).Output("y"),
-        ["GRU"] = o => Model(o).Input("x", DataType.Float, 6, 1, 40).Weight("w", 1, 96, 40).Weight("r", 1, 96, 32).With(Node("GRU", ["x", "w", "r"], ["y"], ModelEdit.Attribute("hidden_size", 32))).Output("y"),
-        ["Transposed and shared"] = o => Model(o).Input("x", DataType.Float, 3, 64).Weight("w", 64, 64).With(Node("Transpose", ["w"], ["t"]), Node("MatMul", ["x", "t"], ["z"]), Node("MatMul", ["z", "w"], ["y"])).Output("y"),
+        ["LSTM"] = o =>
+            Model(o)
+                .Input("x", DataType.Float, 6, 1, 40)
+                .Weight("w", 1, 128, 40)
+                .Weight("r", 1, 128, 32)
+                .With(Node("LSTM", ["x", "w", "r"], ["y"], ModelEdit.Attribute("hidden_size", 32)))
+                .Output("y"),
+        ["GRU"] = o =>
+            Model(o)
+                .Input("x", DataType.Float, 6, 1, 40)
+                .Weight("w", 1, 96, 40)
+                .Weight("r", 1, 96, 32)
+                .With(Node("GRU", ["x", "w", "r"], ["y"], ModelEdit.Attribute("hidden_size", 32)))
+                .Output("y"),
+        ["Transposed and shared"] = o =>
+            Model(o)
+                .Input("x", DataType.Float, 3, 64)
+                .Weight("w", 64, 64)
+                .With(Node("Transpose", ["w"], ["t"]), Node("MatMul", ["x", "t"], ["z"]), Node("MatMul", ["z", "w"], ["y"]))
+                .Output("y"),
     };
 
     public static TheoryData<string, int> Cases
@@ -37,20 +92,34 @@ public class StorageFormTests
         {
             var data = new TheoryData<string, int>();
             foreach (var op in Models.Keys)
-                foreach (var opset in new[] { 8, 9, 11, 13, 16, 17, 21 }) data.Add(op, opset);
+            foreach (var opset in new[] { 8, 9, 11, 13, 16, 17, 21 })
+                data.Add(op, opset);
             return data;
         }
     }
 
     private static readonly (string Options, double LeastCosine)[] Methods =
     [
-        ("bits: 8, group: channel", 0.9995), ("bits: 8", 0.9998), ("bits: 8, symmetric: false", 0.9998), ("bits: 16", 0.99999),
-        ("bits: 4", 0.98), ("bits: 4, symmetric: false, group: 16", 0.985), ("bits: 4, group: channel, scale: mse", 0.9),
-        ("bits: 2, symmetric: false", 0.75), ("bits: 2, scale: mse, group: 16", 0.8),
-        ("bits: 3", 0.9), ("bits: 5, symmetric: false", 0.99), ("bits: 6", 0.995),
-        ("method: hqq, bits: 4", 0.98), ("method: hqq, bits: 3, group: 16", 0.9),
-        ("method: ternary", 0.6), ("method: ternary, scales: two", 0.6), ("method: binary", 0.45), ("method: binary, order: 3", 0.85),
-        ("method: fixed", 0.999), ("method: float16", 0.99999),
+        ("bits: 8, group: channel", 0.9995),
+        ("bits: 8", 0.9998),
+        ("bits: 8, symmetric: false", 0.9998),
+        ("bits: 16", 0.99999),
+        ("bits: 4", 0.98),
+        ("bits: 4, symmetric: false, group: 16", 0.985),
+        ("bits: 4, group: channel, scale: mse", 0.9),
+        ("bits: 2, symmetric: false", 0.75),
+        ("bits: 2, scale: mse, group: 16", 0.8),
+        ("bits: 3", 0.9),
+        ("bits: 5, symmetric: false", 0.99),
+        ("bits: 6", 0.995),
+        ("method: hqq, bits: 4", 0.98),
+        ("method: hqq, bits: 3, group: 16", 0.9),
+        ("method: ternary", 0.6),
+        ("method: ternary, scales: two", 0.6),
+        ("method: binary", 0.45),
+        ("method: binary, order: 3", 0.85),
+        ("method: fixed", 0.999),
+        ("method: float16", 0.99999),
     ];
 
     [Theory]
@@ -69,7 +138,10 @@ public class StorageFormTests
             var left = lowered.Optimized;
             Assert.DoesNotContain(left.Keys, k => Decoding.Contains(k));
             // What the float model needs, the compressed one may have; the decoding must be gone.
-            Assert.True(left.GetValueOrDefault("Cast") == 0 && (op == "Gather" || left.GetValueOrDefault("Gather") == 0), string.Join(' ', left));
+            Assert.True(
+                left.GetValueOrDefault("Cast") == 0 && (op == "Gather" || left.GetValueOrDefault("Gather") == 0),
+                string.Join(' ', left)
+            );
             Assert.True(left.GetValueOrDefault("Mul") <= (op.Contains("alpha", StringComparison.Ordinal) ? 1 : 0), string.Join(' ', left));
         }
     }
@@ -80,8 +152,20 @@ public class StorageFormTests
         using var folder = new Folder();
         var matrix = await Compressed.RunAsync(folder, Models["MatMul large"](11), "version: 1\npreset: int4\n");
         Assert.Equal("MatMulNBits", Assert.Single(matrix.Report.Layers).Form);
-        var embedding = Model(13).Input("i", DataType.Int64, 1, 7).Weight("w", 70_000, 256).With(Node("Gather", ["w", "i"], ["y"])).Output("y");
-        foreach (var (options, least) in new[] { ("bits: 8", 0.9999), ("bits: 4", 0.98), ("bits: 4, symmetric: false", 0.98), ("bits: 8, symmetric: false", 0.9999) })
+        var embedding = Model(13)
+            .Input("i", DataType.Int64, 1, 7)
+            .Weight("w", 70_000, 256)
+            .With(Node("Gather", ["w", "i"], ["y"]))
+            .Output("y");
+        foreach (
+            var (options, least) in new[]
+            {
+                ("bits: 8", 0.9999),
+                ("bits: 4", 0.98),
+                ("bits: 4, symmetric: false", 0.98),
+                ("bits: 8, symmetric: false", 0.9999),
+            }
+        )
         {
             var gather = await Compressed.RunAsync(folder, embedding, $"version: 1\nsteps:\n- quantize: {{{options}}}\n");
             Assert.Equal("GatherBlockQuantized", Assert.Single(gather.Report.Layers).Form);
@@ -94,13 +178,25 @@ public class StorageFormTests
     {
         using var folder = new Folder();
         var values = Random("w", 64, 48);
-        foreach (var (type, bytes) in new[]
+        foreach (
+            var (type, bytes) in new[]
+            {
+                (
+                    DataType.Double,
+                    System.Runtime.InteropServices.MemoryMarshal.AsBytes<double>(values.Select(v => (double)v).ToArray()).ToArray()
+                ),
+                (
+                    DataType.Float16,
+                    System.Runtime.InteropServices.MemoryMarshal.AsBytes<Half>(values.Select(v => (Half)v).ToArray()).ToArray()
+                ),
+            }
+        )
         {
-            (DataType.Double, System.Runtime.InteropServices.MemoryMarshal.AsBytes<double>(values.Select(v => (double)v).ToArray()).ToArray()),
-            (DataType.Float16, System.Runtime.InteropServices.MemoryMarshal.AsBytes<Half>(values.Select(v => (Half)v).ToArray()).ToArray()),
-        })
-        {
-            var model = Model(13).Input("x", type, 3, 64).Initializer(Tensor("w", type, bytes, 64, 48)).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
+            var model = Model(13)
+                .Input("x", type, 3, 64)
+                .Initializer(Tensor("w", type, bytes, 64, 48))
+                .With(Node("MatMul", ["x", "w"], ["y"]))
+                .Output("y");
             model.Graph.Output[0].Type.TensorType.ElemType = (int)type;
             var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {bits: 8, protect: 0}\n");
             Assert.True(done.Report.Fidelity.Cosine > 0.9998, $"{type}: {done.Report.Fidelity.Cosine}");
@@ -113,7 +209,19 @@ public class StorageFormTests
     {
         using var folder = new Folder();
         var then = new GraphProto { Name = "then" };
-        then.Node.Add(Node("Constant", [], ["inner"], new AttributeProto { Name = "value", Type = AttributeProto.Types.AttributeType.Tensor, T = Tensor("", Random("inner", 64, 32), 64, 32) }));
+        then.Node.Add(
+            Node(
+                "Constant",
+                [],
+                ["inner"],
+                new AttributeProto
+                {
+                    Name = "value",
+                    Type = AttributeProto.Types.AttributeType.Tensor,
+                    T = Tensor("", Random("inner", 64, 32), 64, 32),
+                }
+            )
+        );
         then.Node.Add(Node("MatMul", ["x", "inner"], ["p"]));
         then.Node.Add(Node("MatMul", ["x", "outer"], ["q"]));
         then.Node.Add(Node("Add", ["p", "q"], ["then_y"]));
@@ -121,14 +229,38 @@ public class StorageFormTests
         var other = new GraphProto { Name = "else" };
         other.Node.Add(Node("MatMul", ["x", "outer"], ["else_y"]));
         other.Output.Add(Value("else_y", DataType.Float));
-        var model = Model(17, "local").Input("x", DataType.Float, 3, 64).Input("n", DataType.Int64).Weight("outer", 64, 32)
+        var model = Model(17, "local")
+            .Input("x", DataType.Float, 3, 64)
+            .Input("n", DataType.Int64)
+            .Weight("outer", 64, 32)
             .Initializer(Tensor("one", DataType.Int64, BitConverter.GetBytes(1L)))
-            .With(Node("Equal", ["n", "one"], ["c"]),
-                Node("If", ["c"], ["z"], Graph("then_branch", then), Graph("else_branch", other)), Node("local:Project", ["z"], ["y"]))
+            .With(
+                Node("Equal", ["n", "one"], ["c"]),
+                Node("If", ["c"], ["z"], Graph("then_branch", then), Graph("else_branch", other)),
+                Node("local:Project", ["z"], ["y"])
+            )
             .Output("y");
-        var function = new FunctionProto { Name = "Project", Domain = "local", Input = { "a" }, Output = { "b" } };
+        var function = new FunctionProto
+        {
+            Name = "Project",
+            Domain = "local",
+            Input = { "a" },
+            Output = { "b" },
+        };
         function.OpsetImport.Add(new OperatorSetIdProto { Domain = "", Version = 17 });
-        function.Node.Add(Node("Constant", [], ["w"], new AttributeProto { Name = "value", Type = AttributeProto.Types.AttributeType.Tensor, T = Tensor("", Random("function", 32, 40), 32, 40) }));
+        function.Node.Add(
+            Node(
+                "Constant",
+                [],
+                ["w"],
+                new AttributeProto
+                {
+                    Name = "value",
+                    Type = AttributeProto.Types.AttributeType.Tensor,
+                    T = Tensor("", Random("function", 32, 40), 32, 40),
+                }
+            )
+        );
         function.Node.Add(Node("MatMul", ["a", "w"], ["b"]));
         model.Functions.Add(function);
         foreach (var bits in new[] { 8, 4 })
@@ -139,20 +271,41 @@ public class StorageFormTests
             Assert.DoesNotContain("Gather", OptimizedOperators(done.File).Keys);
         }
 
-        static AttributeProto Graph(string name, GraphProto g) => new() { Name = name, Type = AttributeProto.Types.AttributeType.Graph, G = g };
+        static AttributeProto Graph(string name, GraphProto g) =>
+            new()
+            {
+                Name = name,
+                Type = AttributeProto.Types.AttributeType.Graph,
+                G = g,
+            };
     }
 
     [Fact]
     public async Task Batch_normalization_is_folded_and_gone()
     {
         using var folder = new Folder();
-        var model = Model(11).Input("x", DataType.Float, 1, 8, 9, 9).Weight("w", 32, 8, 3, 3).Weight("g", 32).Weight("b", 32).Weight("m", 32)
+        var model = Model(11)
+            .Input("x", DataType.Float, 1, 8, 9, 9)
+            .Weight("w", 32, 8, 3, 3)
+            .Weight("g", 32)
+            .Weight("b", 32)
+            .Weight("m", 32)
             .Initializer(Tensor("v", [.. Random("v", 32).Select(MathF.Abs)], 32))
-            .With(Node("Conv", ["x", "w"], ["c"]), Node("BatchNormalization", ["c", "g", "b", "m", "v"], ["y"])).Output("y");
+            .With(Node("Conv", ["x", "w"], ["c"]), Node("BatchNormalization", ["c", "g", "b", "m", "v"], ["y"]))
+            .Output("y");
         var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {bits: 16}\n");
         Assert.True(done.Report.Fidelity.Cosine > 0.99999);
-        Assert.DoesNotContain(ModelProto.Parser.ParseFrom(await File.ReadAllBytesAsync(done.File)).Graph.Node, n => n.OpType == "BatchNormalization");
+        Assert.DoesNotContain(
+            ModelProto.Parser.ParseFrom(await File.ReadAllBytesAsync(done.File)).Graph.Node,
+            n => n.OpType == "BatchNormalization"
+        );
     }
 
-    private static AttributeProto Float(string name, float value) => new() { Name = name, F = value, Type = AttributeProto.Types.AttributeType.Float };
+    private static AttributeProto Float(string name, float value) =>
+        new()
+        {
+            Name = name,
+            F = value,
+            Type = AttributeProto.Types.AttributeType.Float,
+        };
 }

@@ -16,11 +16,22 @@ public class SubgraphCalibrationTests
     public async Task Gptq_is_nearer_than_rounding_to_nearest_inside_branches(string name, double most)
     {
         using var folder = new Folder();
-        var rtn = await Compressed.RunAsync(folder, RealModels.File(name), "version: 1\nsteps:\n- quantize: {method: rtn, bits: 4, protect: 0}\n");
-        var gptq = await Compressed.RunAsync(folder, RealModels.File(name), "version: 1\nsteps:\n- quantize: {method: gptq, bits: 4, protect: 0}\n");
+        var rtn = await Compressed.RunAsync(
+            folder,
+            RealModels.File(name),
+            "version: 1\nsteps:\n- quantize: {method: rtn, bits: 4, protect: 0}\n"
+        );
+        var gptq = await Compressed.RunAsync(
+            folder,
+            RealModels.File(name),
+            "version: 1\nsteps:\n- quantize: {method: gptq, bits: 4, protect: 0}\n"
+        );
         Assert.DoesNotContain(gptq.Report.Layers, l => l.Fallback?.StartsWith("rounded to nearest", StringComparison.Ordinal) == true);
         Assert.InRange((double)gptq.Report.Size.After / rtn.Report.Size.After, 0.99, 1.01);
-        Assert.True(gptq.Report.Fidelity.RelativeError < most * rtn.Report.Fidelity.RelativeError, $"{gptq.Report.Fidelity} {rtn.Report.Fidelity}");
+        Assert.True(
+            gptq.Report.Fidelity.RelativeError < most * rtn.Report.Fidelity.RelativeError,
+            $"{gptq.Report.Fidelity} {rtn.Report.Fidelity}"
+        );
     }
 
     [Theory]
@@ -36,14 +47,19 @@ public class SubgraphCalibrationTests
             taken.Node.Add(If("taken_y", Branch("taken"), Branch("deep")));
             taken.Output.Add(Float("taken_y"));
         }
-        var model = Model(13).Input("x", DataType.Float, 6, 48).Initializer(Tensor("yes", DataType.Bool, [1])).Weight("before", 48, 48)
-            .With(Node("MatMul", ["x", "before"], ["m"]), If("y", taken, other)).Output("y");
+        var model = Model(13)
+            .Input("x", DataType.Float, 6, 48)
+            .Initializer(Tensor("yes", DataType.Bool, [1]))
+            .Weight("before", 48, 48)
+            .With(Node("MatMul", ["x", "before"], ["m"]), If("y", taken, other))
+            .Output("y");
         var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: gptq, protect: 0}\n");
         string? Fallback(string name) => done.Report.Layers.Single(l => l.Name.EndsWith(name, StringComparison.Ordinal)).Fallback;
         Assert.Null(Fallback("before"));
         Assert.Null(Fallback("taken_w"));
         Assert.Equal("rounded to nearest: no sample reached it", Fallback("other_w"));
-        if (nested) Assert.Equal("rounded to nearest: no sample reached it", Fallback("deep_w"));
+        if (nested)
+            Assert.Equal("rounded to nearest: no sample reached it", Fallback("deep_w"));
     }
 
     [Fact]
@@ -55,15 +71,46 @@ public class SubgraphCalibrationTests
         body.Initializer.Add(Tensor("w", TestModels.Random("w", [48, 48]), 48, 48));
         body.Node.AddRange([Node("MatMul", ["h", "w"], ["p"]), Node("Tanh", ["p"], ["next"]), Node("Identity", ["go"], ["still"])]);
         body.Output.AddRange([Value("still", DataType.Bool), Value("next", DataType.Float, 6, 48)]);
-        var model = Model(13).Input("x", DataType.Float, 6, 48).Initializer(Tensor("times", DataType.Int64, BitConverter.GetBytes(3L))).Initializer(Tensor("yes", DataType.Bool, [1]))
-            .With(Node("Loop", ["times", "yes", "x"], ["y"], new AttributeProto { Name = "body", G = body, Type = AttributeProto.Types.AttributeType.Graph })).Output("y");
+        var model = Model(13)
+            .Input("x", DataType.Float, 6, 48)
+            .Initializer(Tensor("times", DataType.Int64, BitConverter.GetBytes(3L)))
+            .Initializer(Tensor("yes", DataType.Bool, [1]))
+            .With(
+                Node(
+                    "Loop",
+                    ["times", "yes", "x"],
+                    ["y"],
+                    new AttributeProto
+                    {
+                        Name = "body",
+                        G = body,
+                        Type = AttributeProto.Types.AttributeType.Graph,
+                    }
+                )
+            )
+            .Output("y");
         var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: gptq, protect: 0}\n");
         Assert.Equal("rounded to nearest: it is used inside a loop", done.Report.Layers.Single(l => l.Note is null).Fallback);
     }
 
-    private static NodeProto If(string output, GraphProto then, GraphProto otherwise) => Node("If", ["yes"], [output],
-        new AttributeProto { Name = "then_branch", G = then, Type = AttributeProto.Types.AttributeType.Graph },
-        new AttributeProto { Name = "else_branch", G = otherwise, Type = AttributeProto.Types.AttributeType.Graph });
+    private static NodeProto If(string output, GraphProto then, GraphProto otherwise) =>
+        Node(
+            "If",
+            ["yes"],
+            [output],
+            new AttributeProto
+            {
+                Name = "then_branch",
+                G = then,
+                Type = AttributeProto.Types.AttributeType.Graph,
+            },
+            new AttributeProto
+            {
+                Name = "else_branch",
+                G = otherwise,
+                Type = AttributeProto.Types.AttributeType.Graph,
+            }
+        );
 
     // The input of its layer is made inside, of a value from outside.
     private static GraphProto Branch(string name)
@@ -75,5 +122,10 @@ public class SubgraphCalibrationTests
         return graph;
     }
 
-    private static ValueInfoProto Float(string name) => new() { Name = name, Type = new TypeProto { TensorType = new() { ElemType = (int)DataType.Float } } };
+    private static ValueInfoProto Float(string name) =>
+        new()
+        {
+            Name = name,
+            Type = new TypeProto { TensorType = new() { ElemType = (int)DataType.Float } },
+        };
 }

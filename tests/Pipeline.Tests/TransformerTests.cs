@@ -23,8 +23,10 @@ public class TransformerTests
         var (most, share) = StaticInteger.Settled(ReduceRange.Auto) == ReduceRange.Yes ? (0.5, 0.99) : (0.25, 0.95);
         Assert.True(plain.Report.Fidelity.RelativeError < most, plain.Report.Fidelity.ToString());
         Assert.True(smoothed.Report.Rescaling is { Smoothed: 12, Inserted: 12 }, smoothed.Report.Rescaling?.ToString());
-        Assert.True(smoothed.Report.Fidelity.RelativeError < share * plain.Report.Fidelity.RelativeError,
-            $"{smoothed.Report.Fidelity} {plain.Report.Fidelity}");
+        Assert.True(
+            smoothed.Report.Fidelity.RelativeError < share * plain.Report.Fidelity.RelativeError,
+            $"{smoothed.Report.Fidelity} {plain.Report.Fidelity}"
+        );
     }
 
     [Fact]
@@ -34,7 +36,10 @@ public class TransformerTests
         var nearest = await RunAsync(folder, "- quantize: {method: rtn, bits: 4}");
         var gptq = await RunAsync(folder, "- quantize: {method: gptq, bits: 4}");
         Assert.Equal(nearest.Report.Size.Ratio, gptq.Report.Size.Ratio, 0.002);
-        Assert.True(gptq.Report.Fidelity.RelativeError < 0.95 * nearest.Report.Fidelity.RelativeError, $"{gptq.Report.Fidelity} {nearest.Report.Fidelity}");
+        Assert.True(
+            gptq.Report.Fidelity.RelativeError < 0.95 * nearest.Report.Fidelity.RelativeError,
+            $"{gptq.Report.Fidelity} {nearest.Report.Fidelity}"
+        );
     }
 
     private static async Task<Compressed> RunAsync(Folder folder, string steps)

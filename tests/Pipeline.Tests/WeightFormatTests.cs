@@ -13,7 +13,8 @@ namespace Serverless.Pipeline.Tests;
 /// </summary>
 public class WeightFormatTests
 {
-    private const int K = 192, N = 40;
+    private const int K = 192,
+        N = 40;
 
     [Theory]
     [InlineData("scales: one, group: 64", 64)]
@@ -45,7 +46,8 @@ public class WeightFormatTests
         var weights = Random("w", K, N);
         var (decoded, layer) = await DecodedAsync(folder, weights, $"method: binary, group: 64, order: {order}");
         Assert.Equal(order, layer.Bits);
-        double error = 0, greedy = 0;
+        double error = 0,
+            greedy = 0;
         foreach (var b in Blocks(64))
         {
             var w = b.Select(i => (double)weights[i]).ToArray();
@@ -53,11 +55,13 @@ public class WeightFormatTests
             for (var t = 0; t < order; t++)
             {
                 var alpha = w.Select((v, i) => Math.Abs(v - sum[i])).Average();
-                for (var i = 0; i < w.Length; i++) sum[i] += w[i] - sum[i] >= 0 ? alpha : -alpha;
+                for (var i = 0; i < w.Length; i++)
+                    sum[i] += w[i] - sum[i] >= 0 ? alpha : -alpha;
             }
             var found = b.Select(i => (double)decoded[i]).ToArray();
             Assert.True(found.Select(v => (float)v).Distinct().Count() <= 1 << order);
-            if (order == 1) AssertNear(sum, found);
+            if (order == 1)
+                AssertNear(sum, found);
             error += w.Zip(found, (x, y) => (x - y) * (x - y)).Sum();
             greedy += w.Zip(sum, (x, y) => (x - y) * (x - y)).Sum();
         }
@@ -73,14 +77,25 @@ public class WeightFormatTests
         using var folder = new Folder();
         var weights = Random("w", K, N);
         var (decoded, _) = await DecodedAsync(folder, weights, $"method: fixed, bits: {bits}, format: {format}");
-        foreach (var b in unit == K ? Blocks(K) : [[.. Enumerable.Range(0, K * N)]])
+        foreach (
+            var b in unit == K
+                ? Blocks(K)
+                :
+                [
+                    [.. Enumerable.Range(0, K * N)],
+                ]
+        )
         {
             var largest = b.Max(i => Math.Abs(weights[i]));
             var n = Math.Floor(Math.Log2(((1 << (bits - 1)) - 1) / (double)largest));
             double Squares(double fraction) => b.Sum(i => Math.Pow(weights[i] - Word(weights[i], fraction), 2));
-            double Word(double w, double fraction) => Math.Clamp(Math.Round(w * Math.Pow(2, fraction), MidpointRounding.ToEven), -(1 << (bits - 1)) + 1, (1 << (bits - 1)) - 1) / Math.Pow(2, fraction);
-            if (bits == 8 && unit == K && Squares(n + 1) < Squares(n)) n++;
-            foreach (var i in b) Assert.Equal(Word(weights[i], n), decoded[i]);
+            double Word(double w, double fraction) =>
+                Math.Clamp(Math.Round(w * Math.Pow(2, fraction), MidpointRounding.ToEven), -(1 << (bits - 1)) + 1, (1 << (bits - 1)) - 1)
+                / Math.Pow(2, fraction);
+            if (bits == 8 && unit == K && Squares(n + 1) < Squares(n))
+                n++;
+            foreach (var i in b)
+                Assert.Equal(Word(weights[i], n), decoded[i]);
         }
     }
 
@@ -104,7 +119,10 @@ public class WeightFormatTests
                 double scale = (double)(Half)(symmetric == "true" ? -extreme / (1 << (bits - 1)) : (max - min) / ((1 << bits) - 1));
                 var zero = symmetric == "true" ? 0 : Math.Round(-min / scale, MidpointRounding.ToEven);
                 var (low, high) = symmetric == "true" ? (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) : (0, (1 << bits) - 1);
-                AssertNear(b.Select(i => (Math.Clamp(Math.Round(weights[i] / scale, MidpointRounding.ToEven) + zero, low, high) - zero) * scale), b.Select(i => (double)decoded[i]));
+                AssertNear(
+                    b.Select(i => (Math.Clamp(Math.Round(weights[i] / scale, MidpointRounding.ToEven) + zero, low, high) - zero) * scale),
+                    b.Select(i => (double)decoded[i])
+                );
             }
         }
         Assert.Equal(K * N * bits / 8 + K * N / 64 * 2, sizes[0]);
@@ -124,11 +142,13 @@ public class WeightFormatTests
         var drop = type == "bfloat16" && opset >= 13 ? 16 : 13;
         foreach (var (w, d) in weights.Zip(decoded))
         {
-            if (Math.Abs(w) < 1e-4f) continue;
+            if (Math.Abs(w) < 1e-4f)
+                continue;
             var (b, half) = (BitConverter.SingleToUInt32Bits(w), 1u << (drop - 1));
             var kept = b & ~((1u << drop) - 1);
             var rest = b & ((1u << drop) - 1);
-            if (rest > half || (rest == half && (kept >> drop & 1) != 0)) kept += 1u << drop;
+            if (rest > half || (rest == half && (kept >> drop & 1) != 0))
+                kept += 1u << drop;
             Assert.Equal(BitConverter.UInt32BitsToSingle(kept), d);
         }
     }
@@ -170,11 +190,18 @@ public class WeightFormatTests
         using var folder = new Folder();
         foreach (var name in RealModels.Ocr)
         {
-            var done = await Compressed.RunAsync(folder, RealModels.File(name), $"version: 1\nsteps:\n- quantize: {{{options}, protect: 0}}\n");
+            var done = await Compressed.RunAsync(
+                folder,
+                RealModels.File(name),
+                $"version: 1\nsteps:\n- quantize: {{{options}, protect: 0}}\n"
+            );
             var layers = done.Report.Layers.Where(l => l.Note is null).ToList();
             Assert.NotEmpty(layers);
             foreach (var l in layers.Where(l => l.Shape.Aggregate(1L, (a, b) => a * b) >= 4096))
-                Assert.True(l.BytesAfter * 8.0 / l.Shape.Aggregate(1L, (a, b) => a * b) <= most, $"{name} {l.Name} {string.Join('x', l.Shape)}: {l.BytesAfter}");
+                Assert.True(
+                    l.BytesAfter * 8.0 / l.Shape.Aggregate(1L, (a, b) => a * b) <= most,
+                    $"{name} {l.Name} {string.Join('x', l.Shape)}: {l.BytesAfter}"
+                );
         }
     }
 
@@ -189,14 +216,21 @@ public class WeightFormatTests
         var kernel = await Compressed.RunAsync(folder, model, $"version: 1\nsteps:\n- quantize: {{{options}, protect: 0}}\n");
         Assert.Equal(("MatMulNBits", bits), (kernel.Report.Layers[0].Form, kernel.Report.Layers[0].Bits));
         // Transposed in the graph, the same weight cannot go to the kernel: it folds.
-        var folded = Model(13).Input("x", DataType.Float, 4, 768).Initializer(Tensor("w", Transposed(Random("w", 768, 704), 768, 704), 704, 768))
-            .With(Node("Transpose", ["w"], ["t"]), Node("MatMul", ["x", "t"], ["y"])).Output("y");
+        var folded = Model(13)
+            .Input("x", DataType.Float, 4, 768)
+            .Initializer(Tensor("w", Transposed(Random("w", 768, 704), 768, 704), 704, 768))
+            .With(Node("Transpose", ["w"], ["t"]), Node("MatMul", ["x", "t"], ["y"]))
+            .Output("y");
         var plain = await Compressed.RunAsync(
-            folder, folded, $"version: 1\nsteps:\n- simplify: {{constants: false}}\n- quantize: {{{options}, protect: 0}}\n");
+            folder,
+            folded,
+            $"version: 1\nsteps:\n- simplify: {{constants: false}}\n- quantize: {{{options}, protect: 0}}\n"
+        );
         Assert.Equal("Folded", plain.Report.Layers[0].Form);
         var x = Random("x", 4, 768);
         var (a, b) = (Run(kernel.File, x, 4, 768), Run(plain.File, x, 4, 768));
-        double dot = a.Zip(b, (p, q) => (double)p * q).Sum(), lengths = Math.Sqrt(a.Sum(p => (double)p * p) * b.Sum(q => (double)q * q));
+        double dot = a.Zip(b, (p, q) => (double)p * q).Sum(),
+            lengths = Math.Sqrt(a.Sum(p => (double)p * p) * b.Sum(q => (double)q * q));
         // The kernel rounds activations to int8, and hqq's zero points to codes.
         Assert.True(dot / lengths > least, $"{options}: {dot / lengths}");
     }
@@ -205,7 +239,8 @@ public class WeightFormatTests
     {
         var t = new float[w.Length];
         for (var r = 0; r < rows; r++)
-            for (var c = 0; c < columns; c++) t[c * rows + r] = w[r * columns + c];
+        for (var c = 0; c < columns; c++)
+            t[c * rows + r] = w[r * columns + c];
         return t;
     }
 
@@ -215,7 +250,8 @@ public class WeightFormatTests
         var best = limit is { } l
             ? sorted.Count(v => v > l)
             : Enumerable.Range(1, w.Length).MaxBy(k => Math.Pow(sorted.Take(k).Sum(), 2) / k);
-        if (best == 0) return new double[w.Length];
+        if (best == 0)
+            return new double[w.Length];
         var alpha = sorted.Take(best).Average();
         return [.. w.Select(v => Math.Abs(v) >= sorted[best - 1] ? Math.Sign(v) * alpha : 0)];
     }
@@ -230,24 +266,36 @@ public class WeightFormatTests
     private static IEnumerable<int[]> Blocks(int block)
     {
         for (var n = 0; n < N; n++)
-            for (var k = 0; k < K; k += block) yield return [.. Enumerable.Range(k, block).Select(i => i * N + n)];
+        for (var k = 0; k < K; k += block)
+            yield return [.. Enumerable.Range(k, block).Select(i => i * N + n)];
     }
 
     // Scales are FLOAT16: 11 bits.
     private static void AssertNear(IEnumerable<double> expected, IEnumerable<double> actual)
     {
-        foreach (var (e, a) in expected.Zip(actual)) Assert.True(Math.Abs(e - a) <= Math.Abs(e) * 0.0006 + 1e-7, $"{e} and {a}");
+        foreach (var (e, a) in expected.Zip(actual))
+            Assert.True(Math.Abs(e - a) <= Math.Abs(e) * 0.0006 + 1e-7, $"{e} and {a}");
     }
 
-    private static async Task<(float[] Weights, ReportLayer Layer)> DecodedAsync(Folder folder, float[] weights, string options, int opset = 13)
+    private static async Task<(float[] Weights, ReportLayer Layer)> DecodedAsync(
+        Folder folder,
+        float[] weights,
+        string options,
+        int opset = 13
+    )
     {
-        var model = Model(opset).Input("x", DataType.Float, K, K).Initializer(Tensor("w", weights, K, N)).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
+        var model = Model(opset)
+            .Input("x", DataType.Float, K, K)
+            .Initializer(Tensor("w", weights, K, N))
+            .With(Node("MatMul", ["x", "w"], ["y"]))
+            .Output("y");
         var protect = options.Contains("float16", StringComparison.Ordinal) ? "" : ", protect: 0";
         var done = await Compressed.RunAsync(folder, model, $"version: 1\nsteps:\n- quantize: {{{options}{protect}}}\n");
         var layer = Assert.Single(done.Report.Layers);
         Assert.Null(layer.Note);
         var identity = new float[K * K];
-        for (var i = 0; i < K; i++) identity[i * K + i] = 1;
+        for (var i = 0; i < K; i++)
+            identity[i * K + i] = 1;
         return (Run(done.File, identity, K, K), layer);
     }
 

@@ -9,7 +9,12 @@ namespace Serverless.Core.Onnx.Simplification;
 /// <param name="Results">Values that others take.</param>
 /// <param name="Freed">Bytes of the initializers that nothing else takes.</param>
 public sealed record ConstantExpression(
-    GraphScope Scope, IReadOnlyList<NodeProto> Nodes, IReadOnlyList<TensorProto> Constants, IReadOnlyList<string> Results, long Freed)
+    GraphScope Scope,
+    IReadOnlyList<NodeProto> Nodes,
+    IReadOnlyList<TensorProto> Constants,
+    IReadOnlyList<string> Results,
+    long Freed
+)
 {
     // Smaller results may take more bytes than what they are computed from.
     private const long Slack = 1024;
@@ -38,14 +43,40 @@ public sealed record FoldedExpression(string Name, IReadOnlyList<string> Operato
 /// </summary>
 public static class ConstantExpressions
 {
-    private const long SmallestSource = 1024, LargestSource = 512L << 20;
+    private const long SmallestSource = 1024,
+        LargestSource = 512L << 20;
 
     private static readonly HashSet<string> Never =
     [
-        "Constant", "ConstantOfShape", "DequantizeLinear", "DynamicQuantizeLinear", "EyeLike", "Range", "Expand", "Tile", "Dropout",
-        "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli",
-        "SequenceConstruct", "SequenceEmpty", "SequenceAt", "SequenceInsert", "SequenceErase", "SequenceLength", "SplitToSequence", "ConcatFromSequence",
-        "Optional", "OptionalGetElement", "OptionalHasElement", "StringConcat", "StringSplit", "RegexFullMatch",
+        "Constant",
+        "ConstantOfShape",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "EyeLike",
+        "Range",
+        "Expand",
+        "Tile",
+        "Dropout",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "Multinomial",
+        "Bernoulli",
+        "SequenceConstruct",
+        "SequenceEmpty",
+        "SequenceAt",
+        "SequenceInsert",
+        "SequenceErase",
+        "SequenceLength",
+        "SplitToSequence",
+        "ConcatFromSequence",
+        "Optional",
+        "OptionalGetElement",
+        "OptionalHasElement",
+        "StringConcat",
+        "StringSplit",
+        "RegexFullMatch",
     ];
 
     /// <summary>The expressions over weights; constants must be initializers.</summary>
@@ -67,47 +98,70 @@ public static class ConstantExpressions
         var visible = new Dictionary<string, TensorProto>(StringComparer.Ordinal);
         for (var s = scope; s is not null; s = s.Parent)
             foreach (var t in s.Constants)
-                if (scope.Resolve(t.Name) == s) visible.TryAdd(t.Name, t);
+                if (scope.Resolve(t.Name) == s)
+                    visible.TryAdd(t.Name, t);
         var order = GraphCheck.TopologicalOrder(scope.Nodes)!;
         var made = new Dictionary<string, Group>(StringComparer.Ordinal);
         var sharing = new Dictionary<string, Group>(StringComparer.Ordinal);
         foreach (var node in order.Select(i => scope.Nodes[i]))
         {
-            if (node.Domain is not ("" or "ai.onnx") || Never.Contains(node.OpType)) continue;
-            if (WideningCasts.Is(node, IsHalf) || GraphScope.Subgraphs(node).Any()) continue;
+            if (node.Domain is not ("" or "ai.onnx") || Never.Contains(node.OpType))
+                continue;
+            if (WideningCasts.Is(node, IsHalf) || GraphScope.Subgraphs(node).Any())
+                continue;
             var inputs = node.Input.Where(i => i.Length > 0).ToList();
-            if (inputs.Count == 0 || !inputs.All(i => made.ContainsKey(i) || visible.ContainsKey(i))) continue;
+            if (inputs.Count == 0 || !inputs.All(i => made.ContainsKey(i) || visible.ContainsKey(i)))
+                continue;
             // Expressions that share a weight are one; a shape or an epsilon does not join them.
             var weights = inputs.Where(i => visible.ContainsKey(i) && TensorRef.From(visible[i], i).Length >= SmallestSource).ToList();
             var related = inputs.Select(i => made.GetValueOrDefault(i)).Concat(weights.Select(w => sharing.GetValueOrDefault(w)));
             var group = Group.Join(related.OfType<Group>());
             group.Nodes.Add(node);
             group.Constants.UnionWith(inputs.Where(i => !made.ContainsKey(i)));
-            foreach (var w in weights) sharing[w] = group;
-            foreach (var o in node.Output.Where(o => o.Length > 0)) made[o] = group;
+            foreach (var w in weights)
+                sharing[w] = group;
+            foreach (var o in node.Output.Where(o => o.Length > 0))
+                made[o] = group;
         }
-        var place = order.Select((n, i) => (Node: (object)scope.Nodes[n], i)).ToDictionary(p => p.Node, p => p.i, ReferenceEqualityComparer.Instance);
+        var place = order
+            .Select((n, i) => (Node: (object)scope.Nodes[n], i))
+            .ToDictionary(p => p.Node, p => p.i, ReferenceEqualityComparer.Instance);
         foreach (var group in made.Values.Select(g => g.Root).Distinct())
-            if (Expression(scope, group, visible, place) is { } expression) yield return expression;
+            if (Expression(scope, group, visible, place) is { } expression)
+                yield return expression;
 
-        bool IsHalf(string name) => made.TryGetValue(name, out var group)
-            ? group.Root.Constants.Where(c => TensorRef.From(visible[c], c).Length >= SmallestSource).All(c => WideningCasts.IsHalf(visible[c]))
-            : visible.TryGetValue(name, out var tensor) && WideningCasts.IsHalf(tensor);
+        bool IsHalf(string name) =>
+            made.TryGetValue(name, out var group)
+                ? group
+                    .Root.Constants.Where(c => TensorRef.From(visible[c], c).Length >= SmallestSource)
+                    .All(c => WideningCasts.IsHalf(visible[c]))
+                : visible.TryGetValue(name, out var tensor) && WideningCasts.IsHalf(tensor);
     }
 
     private static ConstantExpression? Expression(
-        GraphScope scope, Group group, Dictionary<string, TensorProto> visible, Dictionary<object, int> place)
+        GraphScope scope,
+        Group group,
+        Dictionary<string, TensorProto> visible,
+        Dictionary<object, int> place
+    )
     {
         var nodes = group.Nodes.OrderBy(n => place[n]).ToList();
         var mine = nodes.ToHashSet<object>(ReferenceEqualityComparer.Instance);
-        var results = nodes.SelectMany(n => n.Output)
-            .Where(o => o.Length > 0 && (scope.Index.IsOutput(o) || scope.Index.Users(o).Any(u => !mine.Contains(u)))).ToList();
+        var results = nodes
+            .SelectMany(n => n.Output)
+            .Where(o => o.Length > 0 && (scope.Index.IsOutput(o) || scope.Index.Users(o).Any(u => !mine.Contains(u))))
+            .ToList();
         // An output of the graph has to be made by a node.
-        if (results.Count == 0 || results.Any(scope.Index.IsOutput)) return null;
+        if (results.Count == 0 || results.Any(scope.Index.IsOutput))
+            return null;
         var sources = group.Constants.Select(n => (Name: n, Bytes: TensorRef.From(visible[n], n).Length)).ToList();
-        if (sources.Sum(s => s.Bytes) > LargestSource) return null;
-        if (!sources.Any(s => s.Bytes >= SmallestSource && DataTypes.IsWeightType(visible[s.Name].DataType))) return null;
-        var freed = sources.Where(s => scope.Defines(s.Name) && !scope.Index.IsOutput(s.Name) && scope.Index.Users(s.Name).All(mine.Contains)).ToList();
+        if (sources.Sum(s => s.Bytes) > LargestSource)
+            return null;
+        if (!sources.Any(s => s.Bytes >= SmallestSource && DataTypes.IsWeightType(visible[s.Name].DataType)))
+            return null;
+        var freed = sources
+            .Where(s => scope.Defines(s.Name) && !scope.Index.IsOutput(s.Name) && scope.Index.Users(s.Name).All(mine.Contains))
+            .ToList();
         return new ConstantExpression(scope, nodes, [.. group.Constants.Select(n => visible[n])], results, freed.Sum(s => s.Bytes))
         {
             Named = results.Count == 1 && freed.Count > 0 ? freed.MaxBy(s => s.Bytes).Name : null,
@@ -128,7 +182,8 @@ public static class ConstantExpressions
         public static Group Join(IEnumerable<Group> groups)
         {
             var all = groups.Select(g => g.Root).Distinct().OrderByDescending(g => g.Nodes.Count).ToList();
-            if (all.Count == 0) return new Group();
+            if (all.Count == 0)
+                return new Group();
             foreach (var other in all.Skip(1))
             {
                 all[0].Nodes.AddRange(other.Nodes);

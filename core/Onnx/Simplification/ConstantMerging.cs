@@ -32,7 +32,8 @@ public static class ConstantMerging
     /// <param name="edit">The edit.</param>
     public static void MergeShared(ModelEdit edit)
     {
-        foreach (var scope in edit.Roots[0].All()) Merge(scope, SharedBytes.Of(scope));
+        foreach (var scope in edit.Roots[0].All())
+            Merge(scope, SharedBytes.Of(scope));
     }
 
     private static void LiftConstants(GraphScope scope)
@@ -43,15 +44,20 @@ public static class ConstantMerging
         var outputs = graph.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
         foreach (var node in scope.Nodes)
         {
-            if (node is { OpType: "Constant", Output.Count: 1, Attribute: [{ Name: "value", T: { } tensor }] } && !outputs.Contains(node.Output[0]))
+            if (
+                node is { OpType: "Constant", Output.Count: 1, Attribute: [{ Name: "value", T: { } tensor }] }
+                && !outputs.Contains(node.Output[0])
+            )
             {
                 tensor.Name = node.Output[0];
                 tensor.ClearDocString();
                 graph.Initializer.Add(tensor);
             }
-            else kept.Add(node);
+            else
+                kept.Add(node);
         }
-        if (kept.Count == scope.Nodes.Count) return;
+        if (kept.Count == scope.Nodes.Count)
+            return;
         scope.Nodes.Clear();
         scope.Nodes.AddRange(kept);
     }
@@ -67,7 +73,8 @@ public static class ConstantMerging
             tensor.ClearName();
             var key = tensor.ToByteString();
             tensor.Name = name;
-            if (!first.TryAdd(key, name)) replaced[name] = first[key];
+            if (!first.TryAdd(key, name))
+                replaced[name] = first[key];
         }
         return replaced;
     }
@@ -82,14 +89,16 @@ public static class ConstantMerging
 
     private static void Merge(GraphScope scope, Dictionary<string, string> replaced)
     {
-        if (replaced.Count == 0) return;
+        if (replaced.Count == 0)
+            return;
         var graph = scope.Graph!;
         var kept = graph.Initializer.Where(t => !replaced.ContainsKey(t.Name)).ToList();
         graph.Initializer.Clear();
         graph.Initializer.AddRange(kept);
         // A graph output, or a use where an inner scope hides the name kept, could not move: put its constant back.
         var stay = ModelEdit.Redirect(scope, replaced);
-        if (stay.Count == 0) return;
+        if (stay.Count == 0)
+            return;
         var byName = kept.ToDictionary(t => t.Name, StringComparer.Ordinal);
         foreach (var name in stay.Order(StringComparer.Ordinal))
         {
@@ -103,7 +112,9 @@ public static class ConstantMerging
     {
         scope.Graph!.ValueInfo.Clear();
         scope.Graph.ClearDocString();
-        foreach (var node in scope.Nodes) node.ClearDocString();
-        foreach (var tensor in scope.Graph.Initializer) tensor.ClearDocString();
+        foreach (var node in scope.Nodes)
+            node.ClearDocString();
+        foreach (var tensor in scope.Graph.Initializer)
+            tensor.ClearDocString();
     }
 }

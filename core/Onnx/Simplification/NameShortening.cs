@@ -14,9 +14,11 @@ public static class NameShortening
     /// <summary>Renames; does nothing to a model that refers to names from elsewhere (annotations, training).</summary>
     public static void Apply(ModelProto model)
     {
-        if (model.TrainingInfo.Count > 0) return;
+        if (model.TrainingInfo.Count > 0)
+            return;
         var main = GraphScope.Of(model)[0];
-        if (main.All().Any(s => s.Graph!.QuantizationAnnotation.Count > 0 || s.Graph.SparseInitializer.Count > 0)) return;
+        if (main.All().Any(s => s.Graph!.QuantizationAnnotation.Count > 0 || s.Graph.SparseInitializer.Count > 0))
+            return;
         var fixedNames = model.Graph.Input.Concat(model.Graph.Output).Select(v => v.Name).ToHashSet(StringComparer.Ordinal);
         var next = 0;
         var renamed = new Dictionary<(GraphScope, string), string>();
@@ -24,9 +26,12 @@ public static class NameShortening
         foreach (var scope in main.All())
         {
             var graph = scope.Graph!;
-            foreach (var t in graph.Initializer) Later(t.Name, n => t.Name = n);
-            foreach (var v in graph.Input) Later(v.Name, n => v.Name = n);
-            foreach (var v in graph.Output) Later(v.Name, n => v.Name = n);
+            foreach (var t in graph.Initializer)
+                Later(t.Name, n => t.Name = n);
+            foreach (var v in graph.Input)
+                Later(v.Name, n => v.Name = n);
+            foreach (var v in graph.Output)
+                Later(v.Name, n => v.Name = n);
             foreach (var node in scope.Nodes)
             {
                 for (var i = 0; i < node.Input.Count; i++)
@@ -44,24 +49,29 @@ public static class NameShortening
 
             void Later(string name, Action<string> set)
             {
-                if (name.Length == 0 || scope.Resolve(name) is not { } home) return;
-                if (home == main && fixedNames.Contains(name)) return;
+                if (name.Length == 0 || scope.Resolve(name) is not { } home)
+                    return;
+                if (home == main && fixedNames.Contains(name))
+                    return;
                 if (!renamed.TryGetValue((home, name), out var to))
                 {
-                    do to = Short(next++); while (fixedNames.Contains(to));
+                    do to = Short(next++);
+                    while (fixedNames.Contains(to));
                     renamed[(home, name)] = to;
                 }
                 resolved.Add(() => set(to));
             }
         }
-        foreach (var set in resolved) set();
+        foreach (var set in resolved)
+            set();
     }
 
     // ONNX names are C identifiers: a letter first.
     private static string Short(int value)
     {
         var text = ((char)('a' + value % 26)).ToString();
-        for (value /= 26; value > 0; value /= 36) text += Digits[value % 36];
+        for (value /= 26; value > 0; value /= 36)
+            text += Digits[value % 36];
         return text;
     }
 }

@@ -8,23 +8,34 @@ internal static class SharedBytes
     /// <summary>Name → the initializer of the same bytes, type, dimensions and uses that stands for it.</summary>
     public static Dictionary<string, string> Of(GraphScope scope)
     {
-        var same = ConstantMerging.Inner(scope).Where(t => t.DataLocation == TensorProto.Types.DataLocation.External)
-            .GroupBy(Place).Select(g => g.Select(t => t.Name).ToList()).Where(g => g.Count > 1).ToList();
+        var same = ConstantMerging
+            .Inner(scope)
+            .Where(t => t.DataLocation == TensorProto.Types.DataLocation.External)
+            .GroupBy(Place)
+            .Select(g => g.Select(t => t.Name).ToList())
+            .Where(g => g.Count > 1)
+            .ToList();
         var replaced = new Dictionary<string, string>(StringComparer.Ordinal);
-        if (same.Count == 0) return replaced;
+        if (same.Count == 0)
+            return replaced;
         var index = new GraphIndex(scope);
         // Operators want weights in forms of their own: a table that is looked up and multiplied with is kept twice, and so are
         // kernels, into which different normalizations may be folded.
         foreach (var group in same)
         {
-            foreach (var alike in group.Where(n => index.Users(n).All(u => u.OpType != "Conv")).GroupBy(n => Uses(index, n), StringComparer.Ordinal))
+            foreach (
+                var alike in group
+                    .Where(n => index.Users(n).All(u => u.OpType != "Conv"))
+                    .GroupBy(n => Uses(index, n), StringComparer.Ordinal)
+            )
                 Replace([.. alike]);
         }
         return replaced;
 
         void Replace(List<string> names)
         {
-            foreach (var name in names.Skip(1)) replaced[name] = names[0];
+            foreach (var name in names.Skip(1))
+                replaced[name] = names[0];
         }
     }
 

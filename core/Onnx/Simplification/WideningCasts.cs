@@ -18,7 +18,8 @@ public static class WideningCasts
     /// <param name="node">The node.</param>
     /// <param name="half">Whether a value is a constant that is stored as float16 or bfloat16, or follows from such.</param>
     internal static bool Is(NodeProto node, Func<string, bool> half) =>
-        node is { OpType: "Cast", Domain: "", Input.Count: 1, Output.Count: 1 } && node.Attribute.Any(a => a.Name == "to" && a.I == (int)DataType.Float)
+        node is { OpType: "Cast", Domain: "", Input.Count: 1, Output.Count: 1 }
+        && node.Attribute.Any(a => a.Name == "to" && a.I == (int)DataType.Float)
         && half(node.Input[0]);
 
     /// <summary>Exchanges each with the layout operators that alone follow it. Changes no value but those between the two.</summary>
@@ -29,7 +30,8 @@ public static class WideningCasts
         {
             var halves = scope.Constants.Where(IsHalf).Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
             var casts = scope.Nodes.Where(n => Is(n, halves.Contains)).ToList();
-            if (casts.Count == 0) continue;
+            if (casts.Count == 0)
+                continue;
             var own = scope.Nodes.ToHashSet<object>(ReferenceEqualityComparer.Instance);
             var moved = false;
             foreach (var cast in casts)
@@ -43,14 +45,16 @@ public static class WideningCasts
                     moved = true;
                 }
             }
-            if (moved) Sort(scope);
+            if (moved)
+                Sort(scope);
         }
     }
 
     private static NodeProto? Only(GraphScope scope, HashSet<object> own, string value)
     {
         var users = scope.Index.Users(value).Take(2).ToList();
-        if (users.Count != 1 || scope.Index.IsOutput(value) || !own.Contains(users[0])) return null;
+        if (users.Count != 1 || scope.Index.IsOutput(value) || !own.Contains(users[0]))
+            return null;
         return users[0].Domain.Length == 0 && Layouts.Contains(users[0].OpType) ? users[0] : null;
     }
 

@@ -8,7 +8,10 @@ namespace Serverless.Core.Techniques.Calibration;
 /// </summary>
 public sealed class GramMatrix : IDisposable
 {
-    private const int BandBytes = 32 << 20, BufferBytes = 16 << 20, LeastRows = 64, SmallAxis = 32;
+    private const int BandBytes = 32 << 20,
+        BufferBytes = 16 << 20,
+        LeastRows = 64,
+        SmallAxis = 32;
     private readonly int band;
     private readonly double[] buffer;
     private readonly double[]? whole;
@@ -24,10 +27,18 @@ public sealed class GramMatrix : IDisposable
         buffer = new double[(long)axis * (axis <= SmallAxis ? LeastRows : Math.Clamp(BufferBytes / 8 / axis, LeastRows, 1024))];
         spill &= axis > SmallAxis;
         band = spill ? Math.Clamp(BandBytes / 8 / axis, 1, axis) : axis;
-        if (!spill) whole = new double[(long)axis * axis];
+        if (!spill)
+            whole = new double[(long)axis * axis];
         else
         {
-            file = new FileStream(Path.GetTempFileName(), FileMode.Open, FileAccess.ReadWrite, FileShare.None, 1 << 16, FileOptions.DeleteOnClose);
+            file = new FileStream(
+                Path.GetTempFileName(),
+                FileMode.Open,
+                FileAccess.ReadWrite,
+                FileShare.None,
+                1 << 16,
+                FileOptions.DeleteOnClose
+            );
             file.SetLength((long)axis * axis * 8);
         }
     }
@@ -49,7 +60,8 @@ public sealed class GramMatrix : IDisposable
     {
         held += rows;
         Rows += rows;
-        if ((held + 1) * Axis > buffer.Length || Next.Length < buffer.Length / 2) Flush();
+        if ((held + 1) * Axis > buffer.Length || Next.Length < buffer.Length / 2)
+            Flush();
     }
 
     /// <summary>Writes the matrix out, row-major.</summary>
@@ -76,7 +88,8 @@ public sealed class GramMatrix : IDisposable
 
     private void Flush()
     {
-        if (held == 0) return;
+        if (held == 0)
+            return;
         if (Axis <= SmallAxis)
         {
             AddSmall();
@@ -113,7 +126,8 @@ public sealed class GramMatrix : IDisposable
             for (var i = 0; i < Axis; i++)
             {
                 var sum = whole.AsSpan(i * Axis, Axis);
-                for (var j = 0; j < sum.Length; j++) sum[j] += row[i] * row[j];
+                for (var j = 0; j < sum.Length; j++)
+                    sum[j] += row[i] * row[j];
             }
         }
         held = 0;
@@ -121,9 +135,11 @@ public sealed class GramMatrix : IDisposable
 
     private double[] Columns(ReadOnlySpan<double> rows, int start, int height)
     {
-        if (height == Axis) return buffer;
+        if (height == Axis)
+            return buffer;
         var columns = new double[held * height];
-        for (var r = 0; r < held; r++) rows.Slice(r * Axis + start, height).CopyTo(columns.AsSpan(r * height));
+        for (var r = 0; r < held; r++)
+            rows.Slice(r * Axis + start, height).CopyTo(columns.AsSpan(r * height));
         return columns;
     }
 }

@@ -11,7 +11,8 @@ public sealed class Histogram
     private const int Smallest = -60;
 
     /// <summary>An empty histogram.</summary>
-    public Histogram() : this(Smallest, new long[2 * Half]) { }
+    public Histogram()
+        : this(Smallest, new long[2 * Half]) { }
 
     /// <summary>A histogram of given counts.</summary>
     public Histogram(int exponent, long[] counts) => (Exponent, Counts) = (exponent, counts);
@@ -30,19 +31,23 @@ public sealed class Histogram
     /// <param name="largest">The largest magnitude among those that are finite.</param>
     public void Add(ReadOnlySpan<float> values, float largest)
     {
-        while (largest >= Half * Width) Widen();
+        while (largest >= Half * Width)
+            Widen();
         var inverse = (float)(1 / Width);
         foreach (var v in values)
-            if (float.IsFinite(v)) Counts[(int)MathF.Floor(v * inverse) + Half]++;
+            if (float.IsFinite(v))
+                Counts[(int)MathF.Floor(v * inverse) + Half]++;
     }
 
     /// <summary>Adds another histogram.</summary>
     public void Add(Histogram other)
     {
-        while (Exponent < other.Exponent) Widen();
+        while (Exponent < other.Exponent)
+            Widen();
         var shift = Exponent - other.Exponent;
         for (var i = 0; i < other.Counts.Length; i++)
-            if (other.Counts[i] > 0) Counts[shift >= 31 ? (i >= Half ? Half : Half - 1) : ((i - Half) >> shift) + Half] += other.Counts[i];
+            if (other.Counts[i] > 0)
+                Counts[shift >= 31 ? (i >= Half ? Half : Half - 1) : ((i - Half) >> shift) + Half] += other.Counts[i];
     }
 
     private void Widen()

@@ -15,15 +15,18 @@ public static class InputRows
     /// <returns>The number of rows; 0 when the tensor does not fit the view.</returns>
     public static int Take(ReadOnlySpan<float> values, ReadOnlySpan<long> shape, InputView view, int group, int most, Span<double> rows)
     {
-        if (view.Window is { } window) return Patches(values, shape, view.Axis, window, group, most, rows);
-        if (shape.Length == 0 || shape[^1] != view.Axis) return 0;
+        if (view.Window is { } window)
+            return Patches(values, shape, view.Axis, window, group, most, rows);
+        if (shape.Length == 0 || shape[^1] != view.Axis)
+            return 0;
         var total = values.Length / view.Axis;
         var count = Math.Min(most, total);
         for (var i = 0; i < count; i++)
         {
             var from = values.Slice((int)((long)i * total / count) * view.Axis, view.Axis);
             var to = rows.Slice(i * view.Axis, view.Axis);
-            for (var k = 0; k < from.Length; k++) to[k] = from[k];
+            for (var k = 0; k < from.Length; k++)
+                to[k] = from[k];
         }
         return count;
     }
@@ -38,21 +41,32 @@ public static class InputRows
         (int Length, int Before) One(int axis, int length)
         {
             var reach = (w.Kernel[axis] - 1) * w.Dilations[axis] + 1;
-            if (w.Pads is { } p) return (Math.Max(0, (length + p[axis] + p[axis + 2] - reach) / w.Strides[axis] + 1), p[axis]);
+            if (w.Pads is { } p)
+                return (Math.Max(0, (length + p[axis] + p[axis + 2] - reach) / w.Strides[axis] + 1), p[axis]);
             var made = (length + w.Strides[axis] - 1) / w.Strides[axis];
             var padding = Math.Max(0, (made - 1) * w.Strides[axis] + reach - length);
             return (made, w.SameLower ? padding - padding / 2 : padding / 2);
         }
     }
 
-    private static int Patches(ReadOnlySpan<float> values, ReadOnlySpan<long> shape, int axis, ConvWindow w, int group, int most, Span<double> rows)
+    private static int Patches(
+        ReadOnlySpan<float> values,
+        ReadOnlySpan<long> shape,
+        int axis,
+        ConvWindow w,
+        int group,
+        int most,
+        Span<double> rows
+    )
     {
-        if (shape.Length is not (3 or 4)) return 0;
+        if (shape.Length is not (3 or 4))
+            return 0;
         var (batch, channels) = ((int)shape[0], (int)shape[1]);
         var (height, width) = (shape.Length == 3 ? 1 : (int)shape[2], (int)shape[^1]);
         var (kh, kw) = (w.Kernel[0], w.Kernel[1]);
         var each = channels / w.Groups;
-        if (each * kh * kw != axis) return 0;
+        if (each * kh * kw != axis)
+            return 0;
         var (outHeight, outWidth, top, left) = Output(w, height, width);
         var total = (long)batch * outHeight * outWidth;
         var count = (int)Math.Min(most, total);

@@ -15,8 +15,18 @@ public static class StatisticsFile
     private const int LargestHeader = 256 << 20;
 
     private sealed record Header(
-        long Samples, float Min, float Max, float Quietest, MovingRange Average, int? Exponent, long[]? Counts, ChannelStatistics? Channels,
-        int GramAxis, int GramGroups, long GramRows);
+        long Samples,
+        float Min,
+        float Max,
+        float Quietest,
+        MovingRange Average,
+        int? Exponent,
+        long[]? Counts,
+        ChannelStatistics? Channels,
+        int GramAxis,
+        int GramGroups,
+        long GramRows
+    );
 
     /// <summary>Writes what an observer gathered.</summary>
     public static async Task WriteAsync(Stream stream, StatisticsObserver observer, CancellationToken cancellation)
@@ -47,7 +57,8 @@ public static class StatisticsFile
     public static async Task MergeAsync(IReadOnlyList<ArtifactReader> parts, Stream stream, CancellationToken cancellation)
     {
         var headers = new List<(Header Header, long Start)>();
-        foreach (var part in parts) headers.Add(await ReadHeaderAsync(part, cancellation));
+        foreach (var part in parts)
+            headers.Add(await ReadHeaderAsync(part, cancellation));
         var whole = Merge([.. headers.Select(h => From(h.Header))]);
         await WriteHeaderAsync(stream, whole, cancellation);
         var elements = (long)whole.GramAxis * whole.GramAxis * whole.GramGroups;
@@ -59,11 +70,14 @@ public static class StatisticsFile
             Array.Clear(lost);
             for (var p = 0; p < parts.Count; p++)
             {
-                if (headers[p].Header.GramAxis == 0) continue;
+                if (headers[p].Header.GramAxis == 0)
+                    continue;
                 await ReadDoublesAsync(parts[p], headers[p].Start + at * 8, read.AsMemory(0, count), cancellation);
-                for (var i = 0; i < count; i++) Add(ref sum[i], ref lost[i], read[i]);
+                for (var i = 0; i < count; i++)
+                    Add(ref sum[i], ref lost[i], read[i]);
             }
-            for (var i = 0; i < count; i++) sum[i] += lost[i];
+            for (var i = 0; i < count; i++)
+                sum[i] += lost[i];
             await stream.WriteAsync(MemoryMarshal.AsBytes(sum.AsSpan(0, count)).ToArray(), cancellation);
         }
     }
@@ -72,38 +86,54 @@ public static class StatisticsFile
     public static InputStatistics Merge(IReadOnlyList<InputStatistics> parts)
     {
         var seen = parts.Where(p => p.Samples > 0).ToList();
-        if (seen.Count == 0) return parts[0];
+        if (seen.Count == 0)
+            return parts[0];
         Histogram? histogram = null;
         foreach (var p in seen)
         {
-            if (p.Histogram is null) continue;
+            if (p.Histogram is null)
+                continue;
             histogram ??= new Histogram();
             histogram.Add(p.Histogram);
         }
         var grams = seen.FirstOrDefault(p => p.GramAxis > 0);
-        return new InputStatistics(seen.Sum(p => p.Samples), seen.Min(p => p.Min), seen.Max(p => p.Max), seen.Aggregate(MovingRange.Empty, (a, p) => a.Then(p.Average)))
+        return new InputStatistics(
+            seen.Sum(p => p.Samples),
+            seen.Min(p => p.Min),
+            seen.Max(p => p.Max),
+            seen.Aggregate(MovingRange.Empty, (a, p) => a.Then(p.Average))
+        )
         {
             Quietest = seen.Select(p => p.Quietest).Where(q => q > 0).DefaultIfEmpty(0).Min(),
             Histogram = histogram,
             Channels = Merge([.. seen.Select(p => p.Channels).OfType<ChannelStatistics>()]),
-            GramAxis = grams?.GramAxis ?? 0, GramGroups = grams?.GramGroups ?? 0, GramRows = seen.Sum(p => p.GramRows),
+            GramAxis = grams?.GramAxis ?? 0,
+            GramGroups = grams?.GramGroups ?? 0,
+            GramRows = seen.Sum(p => p.GramRows),
         };
     }
 
     private static ChannelStatistics? Merge(IReadOnlyList<ChannelStatistics> parts)
     {
-        if (parts.Count == 0) return null;
+        if (parts.Count == 0)
+            return null;
         var n = parts[0].Channels;
         return new ChannelStatistics(
-            [.. Enumerable.Range(0, n).Select(c => parts.Min(p => p.Min[c]))], [.. Enumerable.Range(0, n).Select(c => parts.Max(p => p.Max[c]))],
-            Sum(p => p.Sum), Sum(p => p.Magnitudes), parts.Sum(p => p.Count));
+            [.. Enumerable.Range(0, n).Select(c => parts.Min(p => p.Min[c]))],
+            [.. Enumerable.Range(0, n).Select(c => parts.Max(p => p.Max[c]))],
+            Sum(p => p.Sum),
+            Sum(p => p.Magnitudes),
+            parts.Sum(p => p.Count)
+        );
 
         double[] Sum(Func<ChannelStatistics, double[]> of)
         {
             var (sum, lost) = (new double[n], new double[n]);
             foreach (var p in parts)
-                for (var i = 0; i < n; i++) Add(ref sum[i], ref lost[i], of(p)[i]);
-            for (var i = 0; i < n; i++) sum[i] += lost[i];
+                for (var i = 0; i < n; i++)
+                    Add(ref sum[i], ref lost[i], of(p)[i]);
+            for (var i = 0; i < n; i++)
+                sum[i] += lost[i];
             return sum;
         }
     }
@@ -117,18 +147,35 @@ public static class StatisticsFile
         sum = next;
     }
 
-    private static InputStatistics From(Header h) => new(h.Samples, h.Min, h.Max, h.Average)
-    {
-        Quietest = h.Quietest,
-        Histogram = h.Counts is null ? null : new Histogram(h.Exponent!.Value, h.Counts),
-        Channels = h.Channels, GramAxis = h.GramAxis, GramGroups = h.GramGroups, GramRows = h.GramRows,
-    };
+    private static InputStatistics From(Header h) =>
+        new(h.Samples, h.Min, h.Max, h.Average)
+        {
+            Quietest = h.Quietest,
+            Histogram = h.Counts is null ? null : new Histogram(h.Exponent!.Value, h.Counts),
+            Channels = h.Channels,
+            GramAxis = h.GramAxis,
+            GramGroups = h.GramGroups,
+            GramRows = h.GramRows,
+        };
 
     private static async Task WriteHeaderAsync(Stream stream, InputStatistics s, CancellationToken cancellation)
     {
-        var header = JsonSerializer.SerializeToUtf8Bytes(new Header(
-            s.Samples, s.Min, s.Max, s.Quietest, s.Average, s.Histogram?.Exponent, s.Histogram?.Counts, s.Channels,
-            s.GramAxis, s.GramGroups, s.GramRows), Json.Options);
+        var header = JsonSerializer.SerializeToUtf8Bytes(
+            new Header(
+                s.Samples,
+                s.Min,
+                s.Max,
+                s.Quietest,
+                s.Average,
+                s.Histogram?.Exponent,
+                s.Histogram?.Counts,
+                s.Channels,
+                s.GramAxis,
+                s.GramGroups,
+                s.GramRows
+            ),
+            Json.Options
+        );
         var length = new byte[4];
         BinaryPrimitives.WriteInt32LittleEndian(length, header.Length);
         await stream.WriteAsync(length, cancellation);
@@ -140,7 +187,8 @@ public static class StatisticsFile
         var length = new byte[4];
         await reader.ReadAsync(0, length, cancellation);
         var count = BinaryPrimitives.ReadInt32LittleEndian(length);
-        if (count is <= 0 or > LargestHeader || count > reader.Artifact.Length - 4) throw new InvalidDataException($"{reader.Artifact.Path}: not statistics.");
+        if (count is <= 0 or > LargestHeader || count > reader.Artifact.Length - 4)
+            throw new InvalidDataException($"{reader.Artifact.Path}: not statistics.");
         var header = new byte[count];
         await reader.ReadAsync(4, header, cancellation);
         return (JsonSerializer.Deserialize<Header>(header, Json.Options)!, 4 + count);

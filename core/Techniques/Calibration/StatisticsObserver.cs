@@ -15,7 +15,9 @@ public sealed class StatisticsObserver(InputView view, Statistics wanted, Func<l
     private GramMatrix[]? grams;
     private ChannelStatistics? channels;
     private long samples;
-    private float min = float.PositiveInfinity, max = float.NegativeInfinity, quietest = float.PositiveInfinity;
+    private float min = float.PositiveInfinity,
+        max = float.NegativeInfinity,
+        quietest = float.PositiveInfinity;
     private MovingRange average = MovingRange.Empty;
 
     /// <summary>Bytes of Gram matrices in memory.</summary>
@@ -25,57 +27,69 @@ public sealed class StatisticsObserver(InputView view, Statistics wanted, Func<l
     public void Add(ReadOnlySpan<float> values, ReadOnlySpan<long> shape)
     {
         samples++;
-        if (values.Length == 0) return;
+        if (values.Length == 0)
+            return;
         var (lo, hi) = Extremes.Of(values);
         // What is infinite or undefined says nothing about a range; the layer computes with it all the same.
-        if (!float.IsFinite(lo) || !float.IsFinite(hi)) (lo, hi) = Finite(values);
+        if (!float.IsFinite(lo) || !float.IsFinite(hi))
+            (lo, hi) = Finite(values);
         (min, max) = (MathF.Min(min, lo), MathF.Max(max, hi));
-        if (MathF.Max(-lo, hi) is > 0 and var reach) quietest = MathF.Min(quietest, reach);
+        if (MathF.Max(-lo, hi) is > 0 and var reach)
+            quietest = MathF.Min(quietest, reach);
         average = average.Then(lo, hi);
         histogram?.Add(values, MathF.Max(MathF.Abs(lo), MathF.Abs(hi)));
-        if (wanted.HasFlag(Statistics.Channels)) AddChannels(values, shape);
-        if (wanted.HasFlag(Statistics.Gram)) AddRows(values, shape);
+        if (wanted.HasFlag(Statistics.Channels))
+            AddChannels(values, shape);
+        if (wanted.HasFlag(Statistics.Gram))
+            AddRows(values, shape);
     }
 
     /// <summary>What was gathered, with the Gram matrices to be written from <see cref="WriteGramsAsync"/>.</summary>
-    public InputStatistics Result => new(samples, samples == 0 || min > max ? 0 : min, samples == 0 || min > max ? 0 : max, average)
-    {
-        Quietest = float.IsFinite(quietest) ? quietest : 0,
-        Histogram = histogram,
-        Channels = channels,
-        GramAxis = grams is null ? 0 : view.Axis,
-        GramGroups = grams?.Length ?? 0,
-        GramRows = grams?[0].Rows ?? 0,
-    };
+    public InputStatistics Result =>
+        new(samples, samples == 0 || min > max ? 0 : min, samples == 0 || min > max ? 0 : max, average)
+        {
+            Quietest = float.IsFinite(quietest) ? quietest : 0,
+            Histogram = histogram,
+            Channels = channels,
+            GramAxis = grams is null ? 0 : view.Axis,
+            GramGroups = grams?.Length ?? 0,
+            GramRows = grams?[0].Rows ?? 0,
+        };
 
     /// <summary>Writes the Gram matrices one after another.</summary>
     public async Task WriteGramsAsync(Stream stream, CancellationToken cancellation)
     {
-        foreach (var g in grams ?? []) await g.WriteAsync(stream, cancellation);
+        foreach (var g in grams ?? [])
+            await g.WriteAsync(stream, cancellation);
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (var g in grams ?? []) g.Dispose();
+        foreach (var g in grams ?? [])
+            g.Dispose();
     }
 
     private static (float, float) Finite(ReadOnlySpan<float> values)
     {
         var (lo, hi) = (float.PositiveInfinity, float.NegativeInfinity);
         foreach (var v in values)
-            if (float.IsFinite(v)) (lo, hi) = (MathF.Min(lo, v), MathF.Max(hi, v));
+            if (float.IsFinite(v))
+                (lo, hi) = (MathF.Min(lo, v), MathF.Max(hi, v));
         return lo > hi ? (0, 0) : (lo, hi);
     }
 
     private void AddChannels(ReadOnlySpan<float> values, ReadOnlySpan<long> shape)
     {
         var axis = view.Window is null ? shape.Length - 1 : 1;
-        if (axis < 0 || axis >= shape.Length) return;
+        if (axis < 0 || axis >= shape.Length)
+            return;
         var (count, inner) = ((int)shape[axis], 1);
-        for (var i = axis + 1; i < shape.Length; i++) inner *= (int)shape[i];
+        for (var i = axis + 1; i < shape.Length; i++)
+            inner *= (int)shape[i];
         channels ??= new ChannelStatistics(new float[count], new float[count], new double[count], new double[count], 0);
-        if (channels.Channels != count) return;
+        if (channels.Channels != count)
+            return;
         var outer = values.Length / (count * inner);
         channels = channels with { Count = channels.Count + (long)outer * inner };
         for (var o = 0; o < outer; o++)
@@ -84,7 +98,8 @@ public sealed class StatisticsObserver(InputView view, Statistics wanted, Func<l
             {
                 var part = values.Slice((o * count + c) * inner, inner);
                 var (lo, hi) = inner == 1 ? (part[0], part[0]) : Extremes.Of(part);
-                if (!float.IsFinite(lo) || !float.IsFinite(hi)) continue;
+                if (!float.IsFinite(lo) || !float.IsFinite(hi))
+                    continue;
                 (channels.Min[c], channels.Max[c]) = (MathF.Min(channels.Min[c], lo), MathF.Max(channels.Max[c], hi));
                 channels.Sum[c] += inner == 1 ? lo : TensorPrimitives.Sum(part);
                 channels.Magnitudes[c] += inner == 1 ? MathF.Abs(lo) : TensorPrimitives.SumOfMagnitudes(part);
@@ -99,7 +114,8 @@ public sealed class StatisticsObserver(InputView view, Statistics wanted, Func<l
         {
             var next = grams[g].Next;
             var rows = InputRows.Take(values, shape, view, g, Math.Min(MostRows, next.Length / view.Axis), next);
-            if (TensorPrimitives.SumOfSquares<double>(next[..(rows * view.Axis)]) is var s && double.IsFinite(s)) grams[g].Added(rows);
+            if (TensorPrimitives.SumOfSquares<double>(next[..(rows * view.Axis)]) is var s && double.IsFinite(s))
+                grams[g].Added(rows);
         }
     }
 }

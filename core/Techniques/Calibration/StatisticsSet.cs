@@ -16,13 +16,22 @@ public sealed class StatisticsSet : IAsyncDisposable
     /// <param name="path">Where it goes.</param>
     /// <param name="write">Writes statistics, each with <see cref="Writer.AddAsync"/>.</param>
     /// <param name="cancellation">Cancels the writing.</param>
-    public static Task WriteAsync(IArtifactStore store, string path, Func<Writer, CancellationToken, Task> write, CancellationToken cancellation) =>
-        store.WriteAsync(path, async (stream, token) =>
-        {
-            var writer = new Writer(stream);
-            await write(writer, token);
-            await writer.EndAsync(token);
-        }, cancellation);
+    public static Task WriteAsync(
+        IArtifactStore store,
+        string path,
+        Func<Writer, CancellationToken, Task> write,
+        CancellationToken cancellation
+    ) =>
+        store.WriteAsync(
+            path,
+            async (stream, token) =>
+            {
+                var writer = new Writer(stream);
+                await write(writer, token);
+                await writer.EndAsync(token);
+            },
+            cancellation
+        );
 
     /// <summary>Opens a set.</summary>
     /// <exception cref="DamagedWorkException">It is none.</exception>
@@ -63,9 +72,10 @@ public sealed class StatisticsSet : IAsyncDisposable
     /// <inheritdoc/>
     public ValueTask DisposeAsync() => reader.DisposeAsync();
 
-    private ArtifactRange Of(int observation, int view, bool owns) => places.TryGetValue((observation, view), out var place)
-        ? new ArtifactRange(reader, place.Offset, place.Length, owns)
-        : throw new DamagedWorkException($"{reader.Artifact.Path}: the statistics of observation {observation} are missing.");
+    private ArtifactRange Of(int observation, int view, bool owns) =>
+        places.TryGetValue((observation, view), out var place)
+            ? new ArtifactRange(reader, place.Offset, place.Length, owns)
+            : throw new DamagedWorkException($"{reader.Artifact.Path}: the statistics of observation {observation} are missing.");
 
     private sealed record Place(int Observation, int View, long Offset, long Length);
 

@@ -28,7 +28,8 @@ public static class ActivationRange
     private const double SmallestShare = 0.05;
 
     /// <summary>Finds the range.</summary>
-    /// <param name="statistics">What was observed; all but <see cref="RangeMethod.Minmax"/> and <see cref="RangeMethod.Average"/> need its histogram.</param>
+    /// <param name="statistics">What was observed; all but <see cref="RangeMethod.Minmax"/> and <see cref="RangeMethod.Average"/> need
+    /// its histogram.</param>
     /// <param name="method">How.</param>
     /// <param name="percentile">Percent of the values that stay inside, for <see cref="RangeMethod.Percentile"/>.</param>
     /// <param name="levels">Values that a code can take: 256 for 8 bits.</param>
@@ -36,35 +37,42 @@ public static class ActivationRange
     {
         var (min, max) = method == RangeMethod.Average ? statistics.Average.Value : (statistics.Min, statistics.Max);
         (min, max) = (MathF.Min(min, 0), MathF.Max(max, 0));
-        if (method is RangeMethod.Minmax or RangeMethod.Average || statistics.Histogram is not { } histogram || histogram.Counts.Sum() == 0) return (min, max);
+        if (method is RangeMethod.Minmax or RangeMethod.Average || statistics.Histogram is not { } histogram || histogram.Counts.Sum() == 0)
+            return (min, max);
         if (method == RangeMethod.Percentile)
         {
             var (low, high) = Percentile(histogram, percentile);
             return (MathF.Max(min, low), MathF.Min(max, high));
         }
-        Func<float, float, double> cost = method == RangeMethod.Mse
-            ? (lo, hi) => SquaredError(histogram, lo, hi, levels)
-            : (lo, hi) => Divergence(histogram, lo, hi, levels);
+        Func<float, float, double> cost =
+            method == RangeMethod.Mse
+                ? (lo, hi) => SquaredError(histogram, lo, hi, levels)
+                : (lo, hi) => Divergence(histogram, lo, hi, levels);
         // The end with the longer reach first, then the other, then the first again.
         var wide = -min > max;
         for (var pass = 0; pass < 3; pass++)
         {
-            if (wide == (pass != 1)) min = Best(min, lo => cost(lo, max), statistics.Min);
-            else max = Best(max, hi => cost(min, hi), statistics.Max);
+            if (wide == (pass != 1))
+                min = Best(min, lo => cost(lo, max), statistics.Min);
+            else
+                max = Best(max, hi => cost(min, hi), statistics.Max);
         }
         return (min, max);
     }
 
     private static float Best(float current, Func<float, double> cost, float whole)
     {
-        if (whole == 0 || Math.Sign(whole) != Math.Sign(current)) return current;
+        if (whole == 0 || Math.Sign(whole) != Math.Sign(current))
+            return current;
         var (best, least) = (current, cost(current));
-        if (double.IsPositiveInfinity(least)) return current;
+        if (double.IsPositiveInfinity(least))
+            return current;
         for (var i = 1; i <= Steps; i++)
         {
             var candidate = (float)(whole * (SmallestShare + (1 - SmallestShare) * i / Steps));
             var c = cost(candidate);
-            if (c < least) (best, least) = (candidate, c);
+            if (c < least)
+                (best, least) = (candidate, c);
         }
         return best;
     }
@@ -73,8 +81,10 @@ public static class ActivationRange
     {
         var outside = (long)(h.Counts.Sum() * (1 - percentile / 100) / 2);
         var (low, high) = (0, h.Counts.Length - 1);
-        for (var left = outside; low < high && left >= h.Counts[low]; low++) left -= h.Counts[low];
-        for (var left = outside; high > low && left >= h.Counts[high]; high--) left -= h.Counts[high];
+        for (var left = outside; low < high && left >= h.Counts[low]; low++)
+            left -= h.Counts[low];
+        for (var left = outside; high > low && left >= h.Counts[high]; high--)
+            left -= h.Counts[high];
         return ((float)Math.Min(0, (low - Histogram.Half) * h.Width), (float)Math.Max(0, (high + 1 - Histogram.Half) * h.Width));
     }
 
@@ -87,9 +97,13 @@ public static class ActivationRange
         double sum = 0;
         for (var i = 0; i < h.Counts.Length; i++)
         {
-            if (h.Counts[i] == 0) continue;
+            if (h.Counts[i] == 0)
+                continue;
             var x = (i - Histogram.Half + 0.5) * h.Width;
-            var over = x < min ? min - x : x > max ? x - max : 0;
+            var over =
+                x < min ? min - x
+                : x > max ? x - max
+                : 0;
             sum += h.Counts[i] * (over > 0 ? over * over : step * step / 12);
         }
         return sum;
@@ -104,33 +118,40 @@ public static class ActivationRange
         (first, last) = (Math.Clamp(first, 0, h.Counts.Length - 1), Math.Clamp(last, 0, h.Counts.Length - 1));
         var bins = last - first + 1;
         // With fewer bins than codes nothing would be rounded at all.
-        if (bins < levels) return double.PositiveInfinity;
+        if (bins < levels)
+            return double.PositiveInfinity;
         var counts = (long[])h.Counts.Clone();
         counts[Histogram.Half] = counts[Histogram.Half - 1] = 0;
         var p = new double[bins];
-        double total = 0, inside = 0;
+        double total = 0,
+            inside = 0;
         for (var i = 0; i < counts.Length; i++)
         {
             total += counts[i];
             p[Math.Clamp(i, first, last) - first] += counts[i];
-            if (i >= first && i <= last) inside += counts[i];
+            if (i >= first && i <= last)
+                inside += counts[i];
         }
-        if (inside == 0) return double.PositiveInfinity;
+        if (inside == 0)
+            return double.PositiveInfinity;
         double divergence = 0;
         for (var level = 0; level < levels; level++)
         {
             var (from, to) = ((int)((long)level * bins / levels), (int)((long)(level + 1) * bins / levels));
-            if (to <= from) continue;
+            if (to <= from)
+                continue;
             double sum = 0;
             var filled = 0;
             for (var i = from; i < to; i++)
             {
                 sum += counts[first + i];
-                if (counts[first + i] > 0) filled++;
+                if (counts[first + i] > 0)
+                    filled++;
             }
             for (var i = from; i < to; i++)
             {
-                if (p[i] == 0) continue;
+                if (p[i] == 0)
+                    continue;
                 var q = counts[first + i] > 0 ? sum / filled / inside : 1e-9;
                 divergence += p[i] / total * Math.Log(p[i] / total / q);
             }

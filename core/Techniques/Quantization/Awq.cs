@@ -13,7 +13,12 @@ public sealed record AwqOptions
     public int Bits { get; init; } = 4;
 
     /// <summary>Weights that share a scale; 0 for one scale a channel.</summary>
-    [Option("Weights that share a scale: 'channel' or 16, 32, 64, 128, 256. Default 32; where MatMulNBits runs it, 64 at 8 and 2 bits.", Values = [0, 16, 32, 64, 128, 256], Word = "channel", WordValue = 0)]
+    [Option(
+        "Weights that share a scale: 'channel' or 16, 32, 64, 128, 256. Default 32; where MatMulNBits runs it, 64 at 8 and 2 bits.",
+        Values = [0, 16, 32, 64, 128, 256],
+        Word = "channel",
+        WordValue = 0
+    )]
     public int? Group { get; init; }
 
     /// <summary>No zero points.</summary>
@@ -43,7 +48,8 @@ public sealed record AwqOptions
 /// </summary>
 public sealed class Awq : LayerTechnique<AwqOptions>
 {
-    private const int FewestRows = 32, MostRows = 256;
+    private const int FewestRows = 32,
+        MostRows = 256;
     private const double MostProducts = 4e9;
 
     /// <inheritdoc/>
@@ -81,7 +87,12 @@ public sealed class Awq : LayerTechnique<AwqOptions>
     }
 
     /// <inheritdoc/>
-    protected override async Task<EncodedLayer> CompressAsync(LayerWork work, AwqOptions options, Stream shard, CancellationToken cancellation)
+    protected override async Task<EncodedLayer> CompressAsync(
+        LayerWork work,
+        AwqOptions options,
+        Stream shard,
+        CancellationToken cancellation
+    )
     {
         var shape = work.Shape;
         var why = work.Input switch
@@ -93,18 +104,40 @@ public sealed class Awq : LayerTechnique<AwqOptions>
             { Channels: { } c } when shape.Axis % c.Channels != 0 => "its input's channels do not divide its rows",
             _ => null,
         };
-        var plain = new RoundToNearestOptions { Bits = options.Bits, Group = options.Group, Symmetric = options.Symmetric };
-        if (why is not null) return await RoundToNearest.InsteadAsync(work, plain, $"rounded to nearest: {why}", shard, cancellation);
+        var plain = new RoundToNearestOptions
+        {
+            Bits = options.Bits,
+            Group = options.Group,
+            Symmetric = options.Symmetric,
+        };
+        if (why is not null)
+            return await RoundToNearest.InsteadAsync(work, plain, $"rounded to nearest: {why}", shard, cancellation);
         var found = await SearchAsync(work, options, cancellation);
         var encoded = await BlockEncoding.EncodeAsync(
-            work with { Weight = work.Weight.Scaled(found.Factors.Select(f => 1 / f).ToArray(), shape) },
-            half => new UniformRounding(options.Bits, options.Symmetric, work.Plan.Form != StorageForm.Folded || options.Bits < 8, half, BlockScale.Resolve(ScaleSearch.Auto, options.Bits)), shard, cancellation);
+            work with
+            {
+                Weight = work.Weight.Scaled(found.Factors.Select(f => 1 / f).ToArray(), shape),
+            },
+            half => new UniformRounding(
+                options.Bits,
+                options.Symmetric,
+                work.Plan.Form != StorageForm.Folded || options.Bits < 8,
+                half,
+                BlockScale.Resolve(ScaleSearch.Auto, options.Bits)
+            ),
+            shard,
+            cancellation
+        );
         encoded = encoded with { OutputError = found.OutputError, RelativeError = found.RelativeError };
-        if (found.Alpha == 0) return encoded;
+        if (found.Alpha == 0)
+            return encoded;
         // One a channel: the elements of a convolution's kernel share theirs.
         var (channels, each) = (work.Input!.Channels!.Channels, (int)shape.Axis / work.Input.Channels.Channels);
         var factors = Enumerable.Range(0, channels).Select(c => found.Factors[c * each]).ToArray();
-        var bytes = work.Plan.Form == StorageForm.Folded ? MemoryMarshal.AsBytes<Half>([.. factors.Select(f => (Half)f)]).ToArray() : MemoryMarshal.AsBytes<float>(factors).ToArray();
+        var bytes =
+            work.Plan.Form == StorageForm.Folded
+                ? MemoryMarshal.AsBytes<Half>([.. factors.Select(f => (Half)f)]).ToArray()
+                : MemoryMarshal.AsBytes<float>(factors).ToArray();
         var range = new ShardRange(shard.Position, bytes.Length);
         await shard.WriteAsync(bytes, cancellation);
         return encoded with { InputFactors = range };
@@ -112,7 +145,8 @@ public sealed class Awq : LayerTechnique<AwqOptions>
 
     private sealed record Found(double Alpha, float[] Factors, double OutputError, double RelativeError);
 
-    private static int Rows(LayerShape shape) => (int)Math.Min(shape.Rows, Math.Clamp(MostProducts / 20 / ((double)shape.Axis * shape.Axis), FewestRows, MostRows));
+    private static int Rows(LayerShape shape) =>
+        (int)Math.Min(shape.Rows, Math.Clamp(MostProducts / 20 / ((double)shape.Axis * shape.Axis), FewestRows, MostRows));
 
     // The output error of some rows, spread evenly, under each exponent: Σ e·XᵀX·e with e = Q(w·s)/s − w.
     private static async Task<Found> SearchAsync(LayerWork work, AwqOptions options, CancellationToken cancellation)
@@ -121,9 +155,16 @@ public sealed class Awq : LayerTechnique<AwqOptions>
         var (axis, rows) = ((int)shape.Axis, Rows(shape));
         var gram = await input.ReadGramAsync!(0, cancellation);
         var weights = new double[rows][];
-        for (var r = 0; r < rows; r++) weights[r] = await WeightTile.ReadAsync(work.Weight, shape, shape.Rows * r / rows, 1, cancellation);
+        for (var r = 0; r < rows; r++)
+            weights[r] = await WeightTile.ReadAsync(work.Weight, shape, shape.Rows * r / rows, 1, cancellation);
         var total = weights.Sum(w => w.Sum(v => v * v));
-        var rounding = new UniformRounding(options.Bits, options.Symmetric, true, false, BlockScale.Resolve(ScaleSearch.Auto, options.Bits));
+        var rounding = new UniformRounding(
+            options.Bits,
+            options.Symmetric,
+            true,
+            false,
+            BlockScale.Resolve(ScaleSearch.Auto, options.Bits)
+        );
         var (errors, products) = (new double[rows * axis], new double[rows * axis]);
         Found? best = null;
         for (var step = 0; step < options.Grid; step++)
@@ -132,11 +173,13 @@ public sealed class Awq : LayerTechnique<AwqOptions>
             var alpha = (double)step / options.Grid;
             var factors = Factors(input.Channels!, axis, alpha);
             double squares = 0;
-            for (var r = 0; r < rows; r++) squares += Errors(weights[r], factors, rounding, work.Plan.Block, errors.AsSpan(r * axis, axis));
+            for (var r = 0; r < rows; r++)
+                squares += Errors(weights[r], factors, rounding, work.Plan.Block, errors.AsSpan(r * axis, axis));
             MatrixProduct.Multiply(1, errors, false, gram, false, null, products, rows, axis, axis);
             var error = System.Numerics.Tensors.TensorPrimitives.Dot<double>(errors, products);
             var mean = error / Math.Max(1, input.GramRows) * shape.Rows / rows;
-            if (best is null || mean < best.OutputError) best = new Found(alpha, factors, mean, total == 0 ? 0 : Math.Sqrt(squares / total));
+            if (best is null || mean < best.OutputError)
+                best = new Found(alpha, factors, mean, total == 0 ? 0 : Math.Sqrt(squares / total));
         }
         return best!;
     }
@@ -158,7 +201,8 @@ public sealed class Awq : LayerTechnique<AwqOptions>
         for (var from = 0; from < weights.Length; from += block)
         {
             var length = Math.Min(block, weights.Length - from);
-            for (var k = 0; k < length; k++) scaled[k] = (float)(weights[from + k] / factors[from + k]);
+            for (var k = 0; k < length; k++)
+                scaled[k] = (float)(weights[from + k] / factors[from + k]);
             var zero = rounding.Round(scaled.AsSpan(0, length), codes, scale).Zero + (rounding.Symmetric ? 1 << (rounding.Bits - 1) : 0);
             for (var k = 0; k < length; k++)
             {

@@ -20,11 +20,18 @@ public sealed record BinaryOptions
     public int Order { get; init; } = 1;
 
     /// <summary>Weights that share a scale.</summary>
-    [Option("Weights that share a scale: 'channel' or 64, 128 (default), 256, 512.", Values = [0, 64, 128, 256, 512], Word = "channel", WordValue = 0)]
+    [Option(
+        "Weights that share a scale: 'channel' or 64, 128 (default), 256, 512.",
+        Values = [0, 64, 128, 256, 512],
+        Word = "channel",
+        WordValue = 0
+    )]
     public int Group { get; init; } = 128;
 
     /// <summary>What it is stored for.</summary>
-    [Option("small (default): 1 bit a weight and order, folded to float at load; fast: 2 bits where the 2-bit kernel runs it (large matrices, order 1).")]
+    [Option(
+        "small (default): 1 bit a weight and order, folded to float at load; fast: 2 bits where the 2-bit kernel runs it (large matrices, order 1)."
+    )]
     public BinaryStorage Store { get; init; } = BinaryStorage.Small;
 
     /// <summary>Share of all weights, smallest layers first, that get 4 bits.</summary>
@@ -38,7 +45,8 @@ public sealed record BinaryOptions
 /// </summary>
 public sealed class Binary : LayerTechnique<BinaryOptions>
 {
-    private const int GentlerBits = 4, ShortestBlock = 64;
+    private const int GentlerBits = 4,
+        ShortestBlock = 64;
 
     /// <inheritdoc/>
     public override string Step => "quantize";
@@ -47,7 +55,8 @@ public sealed class Binary : LayerTechnique<BinaryOptions>
     public override string Method => "binary";
 
     /// <inheritdoc/>
-    public override string About => "Signs and mean magnitudes at 1 bit (Rastegari et al. 2016, BWN), with residual sign matrices up to an order (Guo et al. 2017).";
+    public override string About =>
+        "Signs and mean magnitudes at 1 bit (Rastegari et al. 2016, BWN), with residual sign matrices up to an order (Guo et al. 2017).";
 
     /// <inheritdoc/>
     protected override Treatment? Gentler(BinaryOptions options) =>
@@ -57,15 +66,26 @@ public sealed class Binary : LayerTechnique<BinaryOptions>
     protected override double Protect(BinaryOptions options) => options.Protect;
 
     /// <inheritdoc/>
-    protected override LayerPlan Plan(Weight weight, LayerShape shape, BinaryOptions options) => BlockPlan.Of(weight, shape,
-        new BlockRequest(1, options.Group, 0)
-        {
-            Terms = options.Order, Kernel = options is { Store: BinaryStorage.Fast, Order: 1 }, KernelBits = 2, ShortestBlock = options.Group == 0 ? 0 : ShortestBlock,
-        });
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, BinaryOptions options) =>
+        BlockPlan.Of(
+            weight,
+            shape,
+            new BlockRequest(1, options.Group, 0)
+            {
+                Terms = options.Order,
+                Kernel = options is { Store: BinaryStorage.Fast, Order: 1 },
+                KernelBits = 2,
+                ShortestBlock = options.Group == 0 ? 0 : ShortestBlock,
+            }
+        );
 
     /// <inheritdoc/>
-    protected override Task<EncodedLayer> CompressAsync(LayerWork work, BinaryOptions options, Stream shard, CancellationToken cancellation) =>
-        BlockEncoding.EncodeAsync(work, half => new Signs(work.Plan.Bits, options.Order, half), shard, cancellation);
+    protected override Task<EncodedLayer> CompressAsync(
+        LayerWork work,
+        BinaryOptions options,
+        Stream shard,
+        CancellationToken cancellation
+    ) => BlockEncoding.EncodeAsync(work, half => new Signs(work.Plan.Bits, options.Order, half), shard, cancellation);
 
     // At 2 bits, codes 1 and 3 of the kernel mean −1 and +1.
     private sealed class Signs(int bits, int order, bool half) : BlockRounding
@@ -85,11 +105,13 @@ public sealed class Binary : LayerTechnique<BinaryOptions>
             var stride = codes.Length / order;
             codes.Fill(bits == 2 ? (byte)2 : minus);
             Span<double> residual = weights.Length <= 512 ? stackalloc double[weights.Length] : new double[weights.Length];
-            for (var i = 0; i < residual.Length; i++) residual[i] = weights[i];
+            for (var i = 0; i < residual.Length; i++)
+                residual[i] = weights[i];
             for (var t = 0; t < order; t++)
             {
                 double sum = 0;
-                foreach (var r in residual) sum += Math.Abs(r);
+                foreach (var r in residual)
+                    sum += Math.Abs(r);
                 var scale = sum / weights.Length;
                 scales[t] = (float)scale;
                 for (var i = 0; i < residual.Length; i++)
@@ -99,13 +121,16 @@ public sealed class Binary : LayerTechnique<BinaryOptions>
                     residual[i] -= up ? scale : -scale;
                 }
             }
-            if (order > 1) SignFit.Scales(weights, codes, stride, plus, scales);
-            for (var t = 0; t < order; t++) scales[t] = BlockScale.Store(scales[t], half);
+            if (order > 1)
+                SignFit.Scales(weights, codes, stride, plus, scales);
+            for (var t = 0; t < order; t++)
+                scales[t] = BlockScale.Store(scales[t], half);
             double error = 0;
             for (var i = 0; i < weights.Length; i++)
             {
                 double value = weights[i];
-                for (var t = 0; t < order; t++) value -= codes[t * stride + i] == plus ? scales[t] : -(double)scales[t];
+                for (var t = 0; t < order; t++)
+                    value -= codes[t * stride + i] == plus ? scales[t] : -(double)scales[t];
                 error += value * value;
             }
             return new RoundedBlock(0, error, scales.IndexOfAnyExcept(0f) < 0 ? 0 : weights.Length);

@@ -11,10 +11,12 @@ internal sealed class BlockEncoder(LayerShape shape, int block, BlockRounding ro
     private readonly int width = rounding.Bits > 8 ? rounding.Bits / 8 : 1;
     private readonly float[] blockScales = new float[rounding.Terms];
     private readonly long count = shape.Rows * ((shape.Axis + block - 1) / block);
-    private const float SmallestNormalHalf = 6.103515625e-5f, LargeHalf = 1f / 256;
+    private const float SmallestNormalHalf = 6.103515625e-5f,
+        LargeHalf = 1f / 256;
     private float largestScale;
     private bool subnormal;
-    private double error, squares;
+    private double error,
+        squares;
 
     public int Block => block;
 
@@ -35,7 +37,8 @@ internal sealed class BlockEncoder(LayerShape shape, int block, BlockRounding ro
     /// <summary>Scales, term by term.</summary>
     public float[] Scales { get; } = new float[checked((int)(rounding.Terms * shape.Rows * ((shape.Axis + block - 1) / block)))];
 
-    public float[]? Zeros { get; } = rounding.Zeros == ZeroPoints.None ? null : new float[checked((int)(shape.Rows * ((shape.Axis + block - 1) / block)))];
+    public float[]? Zeros { get; } =
+        rounding.Zeros == ZeroPoints.None ? null : new float[checked((int)(shape.Rows * ((shape.Axis + block - 1) / block)))];
 
     public long Nonzero { get; private set; }
 
@@ -52,13 +55,19 @@ internal sealed class BlockEncoder(LayerShape shape, int block, BlockRounding ro
     {
         var codes = new byte[checked((int)(count * PaddedAxis * width))];
         for (var r = 0; r < count; r++)
-            for (var b = 0; b < BlocksPerRow; b++)
-            {
-                var length = Math.Min(block, axis - b * block);
-                One(rows.Slice(r * axis + b * block, length), (firstRow + r) * BlocksPerRow + b, codes.AsSpan(((int)(r * PaddedAxis) + b * block) * width, block * width));
-            }
-        if (width == 1) BitPacking.Pack(codes, rounding.Bits, packed);
-        else codes.CopyTo(packed);
+        for (var b = 0; b < BlocksPerRow; b++)
+        {
+            var length = Math.Min(block, axis - b * block);
+            One(
+                rows.Slice(r * axis + b * block, length),
+                (firstRow + r) * BlocksPerRow + b,
+                codes.AsSpan(((int)(r * PaddedAxis) + b * block) * width, block * width)
+            );
+        }
+        if (width == 1)
+            BitPacking.Pack(codes, rounding.Bits, packed);
+        else
+            codes.CopyTo(packed);
         return (int)BitPacking.Bytes(codes.Length / width, rounding.Bits);
     }
 
@@ -89,7 +98,15 @@ internal sealed class BlockEncoder(LayerShape shape, int block, BlockRounding ro
     /// <param name="index">Its place in the row.</param>
     /// <param name="blockCodes">Its codes, one a byte.</param>
     /// <param name="codes">All codes of the layer, packed.</param>
-    public void Put(ReadOnlySpan<float> weights, float scale, RoundedBlock rounded, long row, int index, ReadOnlySpan<byte> blockCodes, Span<byte> codes)
+    public void Put(
+        ReadOnlySpan<float> weights,
+        float scale,
+        RoundedBlock rounded,
+        long row,
+        int index,
+        ReadOnlySpan<byte> blockCodes,
+        Span<byte> codes
+    )
     {
         blockScales[0] = scale;
         Note(weights, row * BlocksPerRow + index, rounded);
@@ -121,7 +138,8 @@ internal sealed class BlockEncoder(LayerShape shape, int block, BlockRounding ro
             largestScale = MathF.Max(largestScale, magnitude);
             subnormal |= rounding.Half && magnitude < SmallestNormalHalf;
         }
-        if (Zeros is not null) Zeros[index] = rounded.Zero;
+        if (Zeros is not null)
+            Zeros[index] = rounded.Zero;
         squares += Numerics.Rounding.SumOfSquares(weights);
         error += rounded.SquaredError;
         Nonzero += rounded.Nonzero;

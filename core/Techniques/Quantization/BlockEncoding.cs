@@ -17,10 +17,18 @@ internal static class BlockEncoding
     /// <param name="rounding">Makes the rounding for FLOAT16 scales or FLOAT ones.</param>
     /// <param name="shard">Receives the result.</param>
     /// <param name="cancellation">Cancels the work.</param>
-    public static async Task<EncodedLayer> EncodeAsync(LayerWork work, Func<bool, BlockRounding> rounding, Stream shard, CancellationToken cancellation)
+    public static async Task<EncodedLayer> EncodeAsync(
+        LayerWork work,
+        Func<bool, BlockRounding> rounding,
+        Stream shard,
+        CancellationToken cancellation
+    )
     {
         var halves = rounding(true);
-        if (work.Plan.Form == StorageForm.Folded && halves.Terms * work.Shape.Rows * ((work.Shape.Axis + work.Plan.Block - 1) / work.Plan.Block) >= HalfScalesFrom)
+        if (
+            work.Plan.Form == StorageForm.Folded
+            && halves.Terms * work.Shape.Rows * ((work.Shape.Axis + work.Plan.Block - 1) / work.Plan.Block) >= HalfScalesFrom
+        )
         {
             try
             {
@@ -34,13 +42,21 @@ internal static class BlockEncoding
         return await EncodeAsync(work, rounding(false), shard, cancellation);
     }
 
-    private static async Task<EncodedLayer> EncodeAsync(LayerWork work, BlockRounding rounding, Stream shard, CancellationToken cancellation)
+    private static async Task<EncodedLayer> EncodeAsync(
+        LayerWork work,
+        BlockRounding rounding,
+        Stream shard,
+        CancellationToken cancellation
+    )
     {
         var (weight, shape, plan) = (work.Weight, work.Shape, work.Plan);
         var encoder = new BlockEncoder(shape, plan.Block, rounding);
-        if (shape.Inner != 1) await ColumnsAsync(weight, shape, encoder, shard, cancellation);
-        else await RowsAsync(weight, shape, encoder, shard, cancellation);
-        if (!encoder.Suits) throw new HalfRangeException();
+        if (shape.Inner != 1)
+            await ColumnsAsync(weight, shape, encoder, shard, cancellation);
+        else
+            await RowsAsync(weight, shape, encoder, shard, cancellation);
+        if (!encoder.Suits)
+            throw new HalfRangeException();
         return await FinishAsync(encoder, work, shard, cancellation);
     }
 
@@ -56,16 +72,39 @@ internal static class BlockEncoding
         if (encoder.Zeros is { } floats)
         {
             var bytes = rounding.Zeros == ZeroPoints.Halves ? Numbers(floats, true) : Bytes(floats);
-            if (plan.Form != StorageForm.Folded) bytes = PackRows(bytes, encoder.BlocksPerRow, rounding.Bits);
+            if (plan.Form != StorageForm.Folded)
+                bytes = PackRows(bytes, encoder.BlocksPerRow, rounding.Bits);
             zeros = new ShardRange(scales.Offset + scales.Length, bytes.Length);
             await shard.WriteAsync(bytes, cancellation);
         }
-        return new EncodedLayer(plan.Form, work.Shape, rounding.Bits, plan.Block, encoder.BlocksPerRow, rounding.Symmetric, rounding.Half,
-            codes, scales, zeros, encoder.RelativeError, encoder.Nonzero) { Terms = rounding.Terms, HalfZeros = rounding.Zeros == ZeroPoints.Halves };
+        return new EncodedLayer(
+            plan.Form,
+            work.Shape,
+            rounding.Bits,
+            plan.Block,
+            encoder.BlocksPerRow,
+            rounding.Symmetric,
+            rounding.Half,
+            codes,
+            scales,
+            zeros,
+            encoder.RelativeError,
+            encoder.Nonzero
+        )
+        {
+            Terms = rounding.Terms,
+            HalfZeros = rounding.Zeros == ZeroPoints.Halves,
+        };
     }
 
     // Rows lie one after another: stream them through, or gather their planes in memory when there are several.
-    private static async Task RowsAsync(WeightReader weight, LayerShape shape, BlockEncoder encoder, Stream shard, CancellationToken cancellation)
+    private static async Task RowsAsync(
+        WeightReader weight,
+        LayerShape shape,
+        BlockEncoder encoder,
+        Stream shard,
+        CancellationToken cancellation
+    )
     {
         // A whole number of rows whose codes fill whole bytes.
         var perByte = Math.Max(1, 8 / encoder.Rounding.Bits);
@@ -74,7 +113,9 @@ internal static class BlockEncoding
         var count = (int)Math.Min(step, shape.Rows);
         var floats = ArrayPool<float>.Shared.Rent(checked((int)(count * shape.Axis)));
         var whole = encoder.Streams ? [] : new byte[encoder.CodeBytes];
-        var packed = ArrayPool<byte>.Shared.Rent((int)Math.Max(BitPacking.Bytes(count * encoder.PaddedAxis, encoder.Rounding.Bits), encoder.Rounding.Terms * encoder.Block));
+        var packed = ArrayPool<byte>.Shared.Rent(
+            (int)Math.Max(BitPacking.Bytes(count * encoder.PaddedAxis, encoder.Rounding.Bits), encoder.Rounding.Terms * encoder.Block)
+        );
         try
         {
             for (long row = 0; row < shape.Rows; row += step)
@@ -82,8 +123,10 @@ internal static class BlockEncoding
                 var n = (int)Math.Min(step, shape.Rows - row);
                 var tile = floats.AsMemory(0, (int)(n * shape.Axis));
                 await weight.ReadAsync(row * shape.Axis, tile, cancellation);
-                if (encoder.Streams) await shard.WriteAsync(packed.AsMemory(0, encoder.Encode(tile.Span, n, (int)shape.Axis, row, packed)), cancellation);
-                else Blocks(encoder, tile.Span, n, (int)shape.Axis, row, packed, whole);
+                if (encoder.Streams)
+                    await shard.WriteAsync(packed.AsMemory(0, encoder.Encode(tile.Span, n, (int)shape.Axis, row, packed)), cancellation);
+                else
+                    Blocks(encoder, tile.Span, n, (int)shape.Axis, row, packed, whole);
             }
             await shard.WriteAsync(whole, cancellation);
         }
@@ -94,15 +137,35 @@ internal static class BlockEncoding
         }
     }
 
-    private static void Blocks(BlockEncoder encoder, ReadOnlySpan<float> rows, int count, int axis, long firstRow, Span<byte> scratch, Span<byte> codes)
+    private static void Blocks(
+        BlockEncoder encoder,
+        ReadOnlySpan<float> rows,
+        int count,
+        int axis,
+        long firstRow,
+        Span<byte> scratch,
+        Span<byte> codes
+    )
     {
         for (var r = 0; r < count; r++)
-            for (var b = 0; b < encoder.BlocksPerRow; b++)
-                encoder.EncodeBlock(rows.Slice(r * axis + b * encoder.Block, Math.Min(encoder.Block, axis - b * encoder.Block)), firstRow + r, b, scratch, codes);
+        for (var b = 0; b < encoder.BlocksPerRow; b++)
+            encoder.EncodeBlock(
+                rows.Slice(r * axis + b * encoder.Block, Math.Min(encoder.Block, axis - b * encoder.Block)),
+                firstRow + r,
+                b,
+                scratch,
+                codes
+            );
     }
 
     // A row is a column of the stored matrix: take slabs of whole blocks, transpose, and gather the codes in memory.
-    private static async Task ColumnsAsync(WeightReader weight, LayerShape shape, BlockEncoder encoder, Stream shard, CancellationToken cancellation)
+    private static async Task ColumnsAsync(
+        WeightReader weight,
+        LayerShape shape,
+        BlockEncoder encoder,
+        Stream shard,
+        CancellationToken cancellation
+    )
     {
         var (inner, block) = ((int)shape.Inner, encoder.Block);
         var slab = ArrayPool<float>.Shared.Rent(checked(block * inner));
@@ -118,7 +181,8 @@ internal static class BlockEncoding
                     var depth = (int)Math.Min(block, shape.Axis - (long)b * block);
                     await weight.ReadAsync((outer * shape.Axis + (long)b * block) * inner, slab.AsMemory(0, depth * inner), cancellation);
                     Transposition.Transpose(slab.AsSpan(0, depth * inner), inner, depth, inner, turned.AsSpan(0, depth * inner), depth);
-                    for (var r = 0; r < inner; r++) encoder.EncodeBlock(turned.AsSpan(r * depth, depth), outer * inner + r, b, scratch, codes);
+                    for (var r = 0; r < inner; r++)
+                        encoder.EncodeBlock(turned.AsSpan(r * depth, depth), outer * inner + r, b, scratch, codes);
                 }
             }
             await shard.WriteAsync(codes, cancellation);
@@ -144,13 +208,15 @@ internal static class BlockEncoding
     private static byte[] Bytes(float[] zeros)
     {
         var bytes = new byte[zeros.Length];
-        for (var i = 0; i < bytes.Length; i++) bytes[i] = (byte)zeros[i];
+        for (var i = 0; i < bytes.Length; i++)
+            bytes[i] = (byte)zeros[i];
         return bytes;
     }
 
     private static byte[] Numbers(float[] values, bool half)
     {
-        if (!half) return MemoryMarshal.AsBytes(values.AsSpan()).ToArray();
+        if (!half)
+            return MemoryMarshal.AsBytes(values.AsSpan()).ToArray();
         var halves = new Half[values.Length];
         TensorPrimitives.ConvertToHalf(values, halves);
         return MemoryMarshal.AsBytes(halves.AsSpan()).ToArray();

@@ -29,24 +29,33 @@ internal sealed record BlockRequest(int Bits, int? Group, int ZeroBytes)
 /// </summary>
 internal static class BlockPlan
 {
-    private const long MatMulNBitsFrom = 1 << 19, MatMulNBitsAxisFrom = 512;
+    private const long MatMulNBitsFrom = 1 << 19,
+        MatMulNBitsAxisFrom = 512;
     private const long GatherBlockQuantizedFrom = 16 << 20;
-    private const int SmallestKernelBlock2Bits = 64, DefaultFoldedBlock = 32;
+    private const int SmallestKernelBlock2Bits = 64,
+        DefaultFoldedBlock = 32;
 
     // What the nodes and initializers of a form add to the graph, found by writing them.
-    private const int MatMulNBitsNode = 160, FoldedNodes8 = 120, FoldedNodesPacked = 215, FoldedNodesPlane = 145;
+    private const int MatMulNBitsNode = 160,
+        FoldedNodes8 = 120,
+        FoldedNodesPacked = 215,
+        FoldedNodesPlane = 145;
 
     public static LayerPlan Of(Weight weight, LayerShape shape, BlockRequest request)
     {
         var form = Form(weight, shape, request);
-        if (form == StorageForm.Folded) shape = Joined(shape, request.ShortestBlock);
+        if (form == StorageForm.Folded)
+            shape = Joined(shape, request.ShortestBlock);
         var bits = form == StorageForm.Folded ? request.Bits : request.KernelBits;
         var block = form == StorageForm.Folded ? FoldedBlock(shape.Axis, request) : KernelBlock(request);
         var blocks = (shape.Axis + block - 1) / block;
         var count = shape.Rows * blocks;
         var scaleBytes = form == StorageForm.Folded && count * request.Terms >= BlockEncoding.HalfScalesFrom ? 2 : 4;
         var parts = BitPacking.Planes(bits).Count * request.Terms;
-        var nodes = form != StorageForm.Folded ? MatMulNBitsNode : bits >= 8 ? FoldedNodes8 : FoldedNodesPacked + (parts - 1) * FoldedNodesPlane;
+        var nodes =
+            form != StorageForm.Folded ? MatMulNBitsNode
+            : bits >= 8 ? FoldedNodes8
+            : FoldedNodesPacked + (parts - 1) * FoldedNodesPlane;
         var codes = BitPacking.PlaneBytes(shape.Rows * blocks * block, bits) * request.Terms;
         var bytes = codes + count * (scaleBytes * request.Terms + request.ZeroBytes) + nodes;
         var slab = shape.Inner == 1 ? Math.Max(1 << 18, 8 * shape.Axis) : 2L * block * shape.Inner;
@@ -56,14 +65,26 @@ internal static class BlockPlan
 
     private static StorageForm Form(Weight weight, LayerShape shape, BlockRequest o)
     {
-        if (!o.Kernel || o.KernelBits is not (2 or 4 or 8) || o.Group == 0) return StorageForm.Folded;
-        if (weight is not { Type: (int)DataType.Float, Reference.Dims.Length: 2 } || weight.Scope.Function is not null) return StorageForm.Folded;
-        if (!weight.Uses.All(u => u.Direct && u.Scope.Function is null)) return StorageForm.Folded;
-        if (shape.Elements >= MatMulNBitsFrom && shape.Axis >= MatMulNBitsAxisFrom && weight.Uses.All(IsMatMul) && weight.Uses.Select(TransB).Distinct().Count() == 1
-            && !(o.KernelBits == 2 && o.Group < SmallestKernelBlock2Bits))
+        if (!o.Kernel || o.KernelBits is not (2 or 4 or 8) || o.Group == 0)
+            return StorageForm.Folded;
+        if (weight is not { Type: (int)DataType.Float, Reference.Dims.Length: 2 } || weight.Scope.Function is not null)
+            return StorageForm.Folded;
+        if (!weight.Uses.All(u => u.Direct && u.Scope.Function is null))
+            return StorageForm.Folded;
+        if (
+            shape.Elements >= MatMulNBitsFrom
+            && shape.Axis >= MatMulNBitsAxisFrom
+            && weight.Uses.All(IsMatMul)
+            && weight.Uses.Select(TransB).Distinct().Count() == 1
+            && !(o.KernelBits == 2 && o.Group < SmallestKernelBlock2Bits)
+        )
             return StorageForm.MatMulNBits;
-        if (shape.Elements >= GatherBlockQuantizedFrom && o.KernelBits is 4 or 8 && weight.Uses.All(u => u.Op == "Gather" && u.IntAttribute("axis", 0) == 0)
-            && shape.Axis % KernelBlock(o) == 0)
+        if (
+            shape.Elements >= GatherBlockQuantizedFrom
+            && o.KernelBits is 4 or 8
+            && weight.Uses.All(u => u.Op == "Gather" && u.IntAttribute("axis", 0) == 0)
+            && shape.Axis % KernelBlock(o) == 0
+        )
             return StorageForm.GatherBlockQuantized;
         return StorageForm.Folded;
     }
@@ -74,14 +95,23 @@ internal static class BlockPlan
     private static bool TransB(WeightUse use) => use.Op == "Gemm" && use.IntAttribute("transB", 0) != 0;
 
     private static int KernelBlock(BlockRequest o) =>
-        o.Group is { } g and > 0 ? g : o.KernelBits switch { 8 => 64, 4 => 32, _ => SmallestKernelBlock2Bits };
+        o.Group is { } g and > 0
+            ? g
+            : o.KernelBits switch
+            {
+                8 => 64,
+                4 => 32,
+                _ => SmallestKernelBlock2Bits,
+            };
 
     // Rows of a few weights each would pay a scale for every one: where they lie in order, several make one row.
     private static LayerShape Joined(LayerShape shape, int shortest)
     {
-        if (shape.Inner != 1 || shape.Axis >= shortest) return shape;
+        if (shape.Inner != 1 || shape.Axis >= shortest)
+            return shape;
         for (var k = (shortest + shape.Axis - 1) / shape.Axis; k <= shape.Rows && k * shape.Axis < 4L * shortest; k++)
-            if (shape.Rows % k == 0) return new LayerShape(shape.Rows / k, shape.Axis * k, 1);
+            if (shape.Rows % k == 0)
+                return new LayerShape(shape.Rows / k, shape.Axis * k, 1);
         return new LayerShape(1, shape.Elements, 1);
     }
 
@@ -90,9 +120,11 @@ internal static class BlockPlan
     private static int FoldedBlock(long axis, BlockRequest o)
     {
         var group = o.Bits == 16 ? 0 : o.Group ?? DefaultFoldedBlock;
-        if (group == 0 || axis <= group) return checked((int)axis);
+        if (group == 0 || axis <= group)
+            return checked((int)axis);
         for (var d = group; d > group / 2; d--)
-            if (axis % d == 0) return d;
+            if (axis % d == 0)
+                return d;
         var blocks = (axis + group - 1) / group;
         return (int)((axis + blocks - 1) / blocks);
     }

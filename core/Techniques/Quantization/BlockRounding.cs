@@ -39,7 +39,8 @@ internal abstract class BlockRounding
 
     /// <summary>Rounds a block.</summary>
     /// <param name="weights">The block, all finite.</param>
-    /// <param name="codes">Receives the codes, term after term; as many bytes a term as <c>codes.Length / Terms</c>, the rest of each padded with zero points. Two bytes a code at 16 bits.</param>
+    /// <param name="codes">Receives the codes, term after term; as many bytes a term as <c>codes.Length / Terms</c>, the rest of each
+    /// padded with zero points. Two bytes a code at 16 bits.</param>
     /// <param name="scales">Receives a scale a term.</param>
     /// <exception cref="LayerRefusedException">The values cannot be rounded so.</exception>
     /// <exception cref="HalfRangeException">A scale does not fit FLOAT16.</exception>

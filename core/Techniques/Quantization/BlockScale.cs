@@ -28,11 +28,15 @@ internal readonly record struct BlockScale(float Scale, int Zero)
 
     /// <summary>What <see cref="ScaleSearch.Auto"/> means at a number of bits.</summary>
     public static ScaleSearch Resolve(ScaleSearch search, int bits) =>
-        search != ScaleSearch.Auto ? search : bits < 8 ? ScaleSearch.Mse : ScaleSearch.Absmax;
+        search != ScaleSearch.Auto ? search
+        : bits < 8 ? ScaleSearch.Mse
+        : ScaleSearch.Absmax;
 
     /// <summary>Smallest and largest code relative to a stored zero of 0.</summary>
     public static (int Low, int High) Range(int bits, bool symmetric) =>
-        !symmetric ? (0, (1 << bits) - 1) : bits >= 8 ? (1 - (1 << (bits - 1)), (1 << (bits - 1)) - 1) : (-(1 << (bits - 1)), (1 << (bits - 1)) - 1);
+        !symmetric ? (0, (1 << bits) - 1)
+        : bits >= 8 ? (1 - (1 << (bits - 1)), (1 << (bits - 1)) - 1)
+        : (-(1 << (bits - 1)), (1 << (bits - 1)) - 1);
 
     /// <summary>Finds the scale of a block.</summary>
     /// <param name="weights">The block.</param>
@@ -46,14 +50,16 @@ internal readonly record struct BlockScale(float Scale, int Zero)
     {
         var (min, max) = Bounds(weights);
         var full = Of(min, max, 1f, bits, symmetric, half);
-        if (search == ScaleSearch.Absmax || full.Scale == 0) return full;
+        if (search == ScaleSearch.Absmax || full.Scale == 0)
+            return full;
         var (low, high) = Range(bits, symmetric);
         var (best, least) = (full, Rounding.SquaredError(weights, full.Scale, full.Zero, low, high));
         for (var i = 1; i <= Candidates; i++)
         {
             var candidate = Of(min, max, 1f - i * (1f - SmallestRatio) / Candidates, bits, symmetric, half);
             var error = Rounding.SquaredError(weights, candidate.Scale, candidate.Zero, low, high);
-            if (error < least) (best, least) = (candidate, error);
+            if (error < least)
+                (best, least) = (candidate, error);
         }
         return best;
     }
@@ -63,8 +69,10 @@ internal readonly record struct BlockScale(float Scale, int Zero)
     public static (float Min, float Max) Bounds(ReadOnlySpan<float> weights)
     {
         var (min, max) = Extremes.Of(weights);
-        if (!float.IsFinite(min) || !float.IsFinite(max)) throw new LayerRefusedException("has NaN or infinite weights");
-        if (MathF.Max(-min, max) > Largest) throw new LayerRefusedException($"has weights beyond ±{Largest:0e0}, whose errors overflow");
+        if (!float.IsFinite(min) || !float.IsFinite(max))
+            throw new LayerRefusedException("has NaN or infinite weights");
+        if (MathF.Max(-min, max) > Largest)
+            throw new LayerRefusedException($"has weights beyond ±{Largest:0e0}, whose errors overflow");
         return (min, max);
     }
 
@@ -72,19 +80,28 @@ internal readonly record struct BlockScale(float Scale, int Zero)
     {
         var extreme = -min > max ? min : max;
         if (symmetric)
-            return new BlockScale(Store(bits >= 8 ? MathF.Abs(extreme) * ratio / ((1 << (bits - 1)) - 1) : -extreme * ratio / (1 << (bits - 1)), half), 0);
+            return new BlockScale(
+                Store(bits >= 8 ? MathF.Abs(extreme) * ratio / ((1 << (bits - 1)) - 1) : -extreme * ratio / (1 << (bits - 1)), half),
+                0
+            );
         var (lo, hi) = (MathF.Min(min, 0) * ratio, MathF.Max(max, 0) * ratio);
         var steps = (1 << bits) - 1;
         // Halves first: the difference of two finite floats may be infinite.
         var scale = Store((hi / steps) - (lo / steps), half);
-        return scale == 0 ? new BlockScale(0, 0) : new BlockScale(scale, (int)Math.Clamp(Math.Round(-(double)lo / scale, MidpointRounding.ToEven), 0, steps));
+        return scale == 0
+            ? new BlockScale(0, 0)
+            : new BlockScale(scale, (int)Math.Clamp(Math.Round(-(double)lo / scale, MidpointRounding.ToEven), 0, steps));
     }
 
-    /// <summary>A scale as it is stored. Below FLOAT16's normal range it loses precision: <see cref="BlockEncoder.Suits"/> judges that for the layer.</summary>
+    /// <summary>
+    /// A scale as it is stored. Below FLOAT16's normal range it loses precision: <see cref="BlockEncoder.Suits"/> judges that for the
+    /// layer.
+    /// </summary>
     /// <exception cref="HalfRangeException">It is beyond FLOAT16.</exception>
     public static float Store(float scale, bool half)
     {
-        if (!half) return scale;
+        if (!half)
+            return scale;
         var rounded = (Half)scale;
         return Half.IsFinite(rounded) ? (float)rounded : throw new HalfRangeException();
     }

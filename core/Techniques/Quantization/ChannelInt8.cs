@@ -24,7 +24,8 @@ internal static class ChannelInt8
         var scales = new float[shape.Rows];
         var floats = ArrayPool<float>.Shared.Rent((int)Math.Min(elements, Chunk));
         var codes = new byte[Math.Min(elements, Chunk)];
-        double error = 0, squares = 0;
+        double error = 0,
+            squares = 0;
         long nonzero = 0;
         try
         {
@@ -37,7 +38,8 @@ internal static class ChannelInt8
             }
             // A channel of (next to) nothing needs a scale in which its bias fits 32 bits.
             var least = scales.Max() * LeastShare;
-            for (var c = 0; c < scales.Length; c++) scales[c] = least == 0 ? 1 : MathF.Max(scales[c], least) / largest;
+            for (var c = 0; c < scales.Length; c++)
+                scales[c] = least == 0 ? 1 : MathF.Max(scales[c], least) / largest;
             for (long at = 0; at < elements; at += Chunk)
             {
                 var part = floats.AsMemory(0, (int)Math.Min(Chunk, elements - at));
@@ -51,13 +53,25 @@ internal static class ChannelInt8
             ArrayPool<float>.Shared.Return(floats);
         }
         await shard.WriteAsync(MemoryMarshal.AsBytes(scales.AsSpan()).ToArray(), cancellation);
-        return new EncodedLayer(work.Plan.Form, shape, 8, work.Plan.Block, 1, true, false, new ShardRange(0, elements), new ShardRange(elements, scales.Length * 4L), null,
-            squares == 0 ? 0 : Math.Sqrt(error / squares), nonzero);
+        return new EncodedLayer(
+            work.Plan.Form,
+            shape,
+            8,
+            work.Plan.Block,
+            1,
+            true,
+            false,
+            new ShardRange(0, elements),
+            new ShardRange(elements, scales.Length * 4L),
+            null,
+            squares == 0 ? 0 : Math.Sqrt(error / squares),
+            nonzero
+        );
     }
 
     private static void Widest(ReadOnlySpan<float> values, long at, LayerShape shape, float[] largest)
     {
-        for (var i = 0; i < values.Length;)
+        for (var i = 0; i < values.Length; )
         {
             var (channel, run) = Run(at + i, values.Length - i, shape);
             if (shape.Inner == 1)
@@ -66,15 +80,25 @@ internal static class ChannelInt8
                 largest[channel] = MathF.Max(largest[channel], MathF.Max(-min, max));
             }
             else
-                for (var k = 0; k < run; k++) largest[channel + k] = MathF.Max(largest[channel + k], MathF.Abs(values[i + k]));
+                for (var k = 0; k < run; k++)
+                    largest[channel + k] = MathF.Max(largest[channel + k], MathF.Abs(values[i + k]));
             i += run;
         }
     }
 
     private static void Round(
-        ReadOnlySpan<float> values, long at, LayerShape shape, float[] scales, int largest, Span<byte> codes, ref double error, ref double squares, ref long nonzero)
+        ReadOnlySpan<float> values,
+        long at,
+        LayerShape shape,
+        float[] scales,
+        int largest,
+        Span<byte> codes,
+        ref double error,
+        ref double squares,
+        ref long nonzero
+    )
     {
-        for (var i = 0; i < values.Length;)
+        for (var i = 0; i < values.Length; )
         {
             var (channel, run) = Run(at + i, values.Length - i, shape);
             var part = values.Slice(i, run);

@@ -6,7 +6,9 @@ namespace Serverless.Core.Techniques.Quantization;
 public sealed record DynamicIntegerOptions
 {
     /// <summary>Whether weights keep a bit unused.</summary>
-    [Option("Keep weights to 7 bits, for x86 processors without VNNI, whose 8-bit products saturate: auto (default: when this one is), yes or no.")]
+    [Option(
+        "Keep weights to 7 bits, for x86 processors without VNNI, whose 8-bit products saturate: auto (default: when this one is), yes or no."
+    )]
     public ReduceRange ReduceRange { get; init; } = ReduceRange.Auto;
 
     /// <summary>Whether layers stay float where integer kernels are slower.</summary>
@@ -33,25 +35,48 @@ public sealed class DynamicInteger : LayerTechnique<DynamicIntegerOptions>
     public override string Method => "dynamic";
 
     /// <inheritdoc/>
-    public override string About => "Weights in int8, activations rounded as they come, for MatMul, Gemm and LSTM (ONNX Runtime, dynamic quantization).";
+    public override string About =>
+        "Weights in int8, activations rounded as they come, for MatMul, Gemm and LSTM (ONNX Runtime, dynamic quantization).";
 
     /// <inheritdoc/>
     protected override DynamicIntegerOptions Settled(DynamicIntegerOptions options) =>
-        options with { ReduceRange = StaticInteger.Settled(options.ReduceRange) };
+        options with
+        {
+            ReduceRange = StaticInteger.Settled(options.ReduceRange),
+        };
 
     /// <inheritdoc/>
     protected override Treatment? Gentler(DynamicIntegerOptions options) => RoundToNearest.At(8);
 
     /// <inheritdoc/>
-    protected override LayerPlan Plan(Weight weight, LayerShape shape, DynamicIntegerOptions options) => WhyFloat(weight, options) is { } why
-        ? StaticInteger.WeightsOnly(weight, shape, why)
-        : new LayerPlan(StorageForm.Dynamic, 8, checked((int)Math.Min(int.MaxValue, shape.Axis)), shape.Elements + shape.Rows * 4 + Nodes, shape.Rows * 4 + (4 << 20));
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, DynamicIntegerOptions options) =>
+        WhyFloat(weight, options) is { } why
+            ? StaticInteger.WeightsOnly(weight, shape, why)
+            : new LayerPlan(
+                StorageForm.Dynamic,
+                8,
+                checked((int)Math.Min(int.MaxValue, shape.Axis)),
+                shape.Elements + shape.Rows * 4 + Nodes,
+                shape.Rows * 4 + (4 << 20)
+            );
 
     /// <inheritdoc/>
-    protected override async Task<EncodedLayer> CompressAsync(LayerWork work, DynamicIntegerOptions options, Stream shard, CancellationToken cancellation)
+    protected override async Task<EncodedLayer> CompressAsync(
+        LayerWork work,
+        DynamicIntegerOptions options,
+        Stream shard,
+        CancellationToken cancellation
+    )
     {
-        if (work.Plan.Form == StorageForm.Dynamic) return await ChannelInt8.EncodeAsync(work, StaticInteger.Largest(options.ReduceRange), shard, cancellation);
-        return await RoundToNearest.InsteadAsync(work, new RoundToNearestOptions(), $"weights only: {work.Plan.Instead}", shard, cancellation);
+        if (work.Plan.Form == StorageForm.Dynamic)
+            return await ChannelInt8.EncodeAsync(work, StaticInteger.Largest(options.ReduceRange), shard, cancellation);
+        return await RoundToNearest.InsteadAsync(
+            work,
+            new RoundToNearestOptions(),
+            $"weights only: {work.Plan.Instead}",
+            shard,
+            cancellation
+        );
     }
 
     /// <inheritdoc/>
@@ -62,19 +87,33 @@ public sealed class DynamicInteger : LayerTechnique<DynamicIntegerOptions>
 
     private static string? WhyFloat(Weight weight, DynamicIntegerOptions options)
     {
-        if (weight.Type != (int)Onnx.Schema.TensorProto.Types.DataType.Float) return "its type is not float32";
-        if (weight.Scope.Function is not null || weight.Uses.Any(u => u.Scope.Function is not null)) return "it is in a model-local function";
+        if (weight.Type != (int)Onnx.Schema.TensorProto.Types.DataType.Float)
+            return "its type is not float32";
+        if (weight.Scope.Function is not null || weight.Uses.Any(u => u.Scope.Function is not null))
+            return "it is in a model-local function";
         if (IsLstm(weight))
-            return weight.Uses is [{ Direct: true } only] && weight.Reference.Dims.Length == 3 && only.IntAttribute("layout", 0) == 0 ? null : "the LSTM shares it or has its batch first";
-        if (weight.Reference.Dims.Length != 2) return "its weight is not a matrix";
+            return weight.Uses is [{ Direct: true } only] && weight.Reference.Dims.Length == 3 && only.IntAttribute("layout", 0) == 0
+                ? null
+                : "the LSTM shares it or has its batch first";
+        if (weight.Reference.Dims.Length != 2)
+            return "its weight is not a matrix";
         foreach (var u in weight.Uses)
         {
-            if (!u.Direct) return $"a layout operator stands between it and {u.Op}";
-            var fits = u is { Op: "MatMul", Input: 1 }
-                || (u is { Op: "Gemm", Input: 1 } && u.IntAttribute("transA", 0) == 0 && u.FloatAttribute("alpha", 1) == 1 && u.FloatAttribute("beta", 1) == 1);
-            if (!fits) return $"there is no dynamic integer kernel for {u.Op} here";
+            if (!u.Direct)
+                return $"a layout operator stands between it and {u.Op}";
+            var fits =
+                u is { Op: "MatMul", Input: 1 }
+                || (
+                    u is { Op: "Gemm", Input: 1 }
+                    && u.IntAttribute("transA", 0) == 0
+                    && u.FloatAttribute("alpha", 1) == 1
+                    && u.FloatAttribute("beta", 1) == 1
+                );
+            if (!fits)
+                return $"there is no dynamic integer kernel for {u.Op} here";
         }
-        if (options.OnlyIfFaster && weight.Reference.Elements < LeastWeights) return "it is too little work for an integer kernel to pay";
+        if (options.OnlyIfFaster && weight.Reference.Elements < LeastWeights)
+            return "it is too little work for an integer kernel to pay";
         return weight.Uses.Select(u => u.IntAttribute("transB", 0)).Distinct().Count() > 1 ? "its uses differ" : null;
     }
 }

@@ -13,9 +13,14 @@ namespace Serverless.Core.Techniques.Quantization;
 /// <param name="normalized">Value → its distribution, where a normalization makes it.</param>
 internal sealed class ExpectedInputs(GraphProto graph, IReadOnlyDictionary<string, ChannelDistribution> normalized)
 {
-    private const int Deepest = 64, Points = 385, MostChannels = 1 << 20;
+    private const int Deepest = 64,
+        Points = 385,
+        MostChannels = 1 << 20;
     private const double Reach = 6;
-    private readonly Dictionary<string, NodeProto> makers = graph.Node.SelectMany(n => n.Output.Select(o => (o, n))).Where(p => p.o.Length > 0).ToDictionary(p => p.o, p => p.n, StringComparer.Ordinal);
+    private readonly Dictionary<string, NodeProto> makers = graph
+        .Node.SelectMany(n => n.Output.Select(o => (o, n)))
+        .Where(p => p.o.Length > 0)
+        .ToDictionary(p => p.o, p => p.n, StringComparer.Ordinal);
     private readonly Dictionary<string, TensorProto> constants = graph.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);
     private readonly Dictionary<string, ChannelDistribution?> known = new(StringComparer.Ordinal);
 
@@ -24,8 +29,17 @@ internal sealed class ExpectedInputs(GraphProto graph, IReadOnlyDictionary<strin
 
     private ChannelDistribution? Of(string value, int depth)
     {
-        if (known.TryGetValue(value, out var found)) return found;
-        return known[value] = depth > Deepest ? null : normalized.GetValueOrDefault(value) ?? (makers.TryGetValue(value, out var maker) && maker is { Domain: "", Input.Count: > 0 } ? Made(maker, depth + 1) : null);
+        if (known.TryGetValue(value, out var found))
+            return found;
+        return known[value] =
+            depth > Deepest
+                ? null
+                : normalized.GetValueOrDefault(value)
+                    ?? (
+                        makers.TryGetValue(value, out var maker) && maker is { Domain: "", Input.Count: > 0 }
+                            ? Made(maker, depth + 1)
+                            : null
+                    );
     }
 
     private ChannelDistribution? Made(NodeProto node, int depth)
@@ -42,23 +56,43 @@ internal sealed class ExpectedInputs(GraphProto graph, IReadOnlyDictionary<strin
             case "Mul" when Gate(node) is var (x, gate) && Of(x, depth) is { } input:
                 return Through(input, v => v * gate(v));
             case "Mul" when Both(node, depth) is var (a, b):
-                return new ChannelDistribution([.. a.Mean.Zip(b.Mean, (x, y) => x * y)],
-                    [.. a.Mean.Select((m, c) => Math.Sqrt(Square(m * b.Deviation[c]) + Square(b.Mean[c] * a.Deviation[c]) + Square(a.Deviation[c] * b.Deviation[c])))]);
+                return new ChannelDistribution(
+                    [.. a.Mean.Zip(b.Mean, (x, y) => x * y)],
+                    [
+                        .. a.Mean.Select(
+                            (m, c) =>
+                                Math.Sqrt(
+                                    Square(m * b.Deviation[c])
+                                        + Square(b.Mean[c] * a.Deviation[c])
+                                        + Square(a.Deviation[c] * b.Deviation[c])
+                                )
+                        ),
+                    ]
+                );
             case "Concat" when node.Attribute.FirstOrDefault(a => a.Name == "axis")?.I == 1:
                 var parts = node.Input.Select(i => Of(i, depth)).ToList();
-                return parts.Contains(null) || parts.Sum(p => (long)p!.Mean.Length) > MostChannels ? null : new ChannelDistribution([.. parts.SelectMany(p => p!.Mean)], [.. parts.SelectMany(p => p!.Deviation)]);
+                return parts.Contains(null) || parts.Sum(p => (long)p!.Mean.Length) > MostChannels
+                    ? null
+                    : new ChannelDistribution([.. parts.SelectMany(p => p!.Mean)], [.. parts.SelectMany(p => p!.Deviation)]);
             default:
                 return Function(node) is { } f && Of(node.Input[0], depth) is { } before ? Through(before, f) : null;
         }
     }
 
     private (ChannelDistribution A, ChannelDistribution B)? Both(NodeProto node, int depth) =>
-        node.Input.Count == 2 && Of(node.Input[0], depth) is { } a && Of(node.Input[1], depth) is { } b && a.Mean.Length == b.Mean.Length ? (a, b) : null;
+        node.Input.Count == 2 && Of(node.Input[0], depth) is { } a && Of(node.Input[1], depth) is { } b && a.Mean.Length == b.Mean.Length
+            ? (a, b)
+            : null;
 
     private (string X, Func<double, double> Gate)? Gate(NodeProto node)
     {
         for (var i = 0; i < 2 && node.Input.Count == 2; i++)
-            if (makers.TryGetValue(node.Input[1 - i], out var gate) && gate is { OpType: "Sigmoid" or "HardSigmoid", Input.Count: 1 } && gate.Input[0] == node.Input[i]) return (node.Input[i], Function(gate)!);
+            if (
+                makers.TryGetValue(node.Input[1 - i], out var gate)
+                && gate is { OpType: "Sigmoid" or "HardSigmoid", Input.Count: 1 }
+                && gate.Input[0] == node.Input[i]
+            )
+                return (node.Input[i], Function(gate)!);
         return null;
     }
 
@@ -67,24 +101,39 @@ internal sealed class ExpectedInputs(GraphProto graph, IReadOnlyDictionary<strin
         double Attribute(string name, double otherwise) => node.Attribute.FirstOrDefault(a => a.Name == name)?.F ?? otherwise;
         switch (node.OpType)
         {
-            case "Relu": return x => Math.Max(0, x);
-            case "LeakyRelu": return x => x < 0 ? Attribute("alpha", 0.01) * x : x;
-            case "Sigmoid": return x => 1 / (1 + Math.Exp(-x));
-            case "Tanh": return Math.Tanh;
-            case "HardSigmoid": return x => Math.Clamp(Attribute("alpha", 0.2) * x + Attribute("beta", 0.5), 0, 1);
-            case "HardSwish": return x => x * Math.Clamp(x / 6 + 0.5, 0, 1);
+            case "Relu":
+                return x => Math.Max(0, x);
+            case "LeakyRelu":
+                return x => x < 0 ? Attribute("alpha", 0.01) * x : x;
+            case "Sigmoid":
+                return x => 1 / (1 + Math.Exp(-x));
+            case "Tanh":
+                return Math.Tanh;
+            case "HardSigmoid":
+                return x => Math.Clamp(Attribute("alpha", 0.2) * x + Attribute("beta", 0.5), 0, 1);
+            case "HardSwish":
+                return x => x * Math.Clamp(x / 6 + 0.5, 0, 1);
             case "Clip":
-                var bounds = node.Input.Count > 1
-                    ? (Number(node.Input[1], double.NegativeInfinity), node.Input.Count > 2 ? Number(node.Input[2], double.PositiveInfinity) : double.PositiveInfinity)
-                    : (Attribute("min", double.NegativeInfinity), Attribute("max", double.PositiveInfinity));
+                var bounds =
+                    node.Input.Count > 1
+                        ? (
+                            Number(node.Input[1], double.NegativeInfinity),
+                            node.Input.Count > 2 ? Number(node.Input[2], double.PositiveInfinity) : double.PositiveInfinity
+                        )
+                        : (Attribute("min", double.NegativeInfinity), Attribute("max", double.PositiveInfinity));
                 return bounds is ({ } low, { } high) ? x => Math.Min(Math.Max(x, low), high) : null;
-            default: return null;
+            default:
+                return null;
         }
     }
 
-    private double? Number(string name, double missing) => name.Length == 0 ? missing
-        : constants.GetValueOrDefault(name) is { DataType: (int)TensorProto.Types.DataType.Float, DataLocation: not TensorProto.Types.DataLocation.External } t && TensorRef.InlineBytes(t) is { Length: 4 } bytes
-            ? MemoryMarshal.Read<float>(bytes.Span) : null;
+    private double? Number(string name, double missing) =>
+        name.Length == 0 ? missing
+        : constants.GetValueOrDefault(name)
+            is { DataType: (int)TensorProto.Types.DataType.Float, DataLocation: not TensorProto.Types.DataLocation.External } t
+        && TensorRef.InlineBytes(t) is { Length: 4 } bytes
+            ? MemoryMarshal.Read<float>(bytes.Span)
+        : null;
 
     // Mean and deviation of f(x), by the trapezoid rule over twelve deviations.
     private static ChannelDistribution Through(ChannelDistribution input, Func<double, double> f)
@@ -92,7 +141,9 @@ internal sealed class ExpectedInputs(GraphProto graph, IReadOnlyDictionary<strin
         var (mean, deviation) = (new double[input.Mean.Length], new double[input.Mean.Length]);
         for (var c = 0; c < mean.Length; c++)
         {
-            double weights = 0, first = 0, second = 0;
+            double weights = 0,
+                first = 0,
+                second = 0;
             for (var i = 0; i < Points; i++)
             {
                 var z = Reach * (2.0 * i / (Points - 1) - 1);

@@ -45,10 +45,12 @@ public sealed class FixedPoint : LayerTechnique<FixedPointOptions>
     public override string Method => "fixed";
 
     /// <inheritdoc/>
-    public override string About => "Fixed point Qm.n in 8 or 16 bits: integers times a power of two, per channel or per tensor (Lin et al. 2016).";
+    public override string About =>
+        "Fixed point Qm.n in 8 or 16 bits: integers times a power of two, per channel or per tensor (Lin et al. 2016).";
 
     /// <inheritdoc/>
-    protected override Treatment? Gentler(FixedPointOptions options) => options.Bits == 16 ? null : new Treatment(this, options with { Bits = 16 });
+    protected override Treatment? Gentler(FixedPointOptions options) =>
+        options.Bits == 16 ? null : new Treatment(this, options with { Bits = 16 });
 
     /// <inheritdoc/>
     protected override double Protect(FixedPointOptions options) => options.Protect;
@@ -58,16 +60,23 @@ public sealed class FixedPoint : LayerTechnique<FixedPointOptions>
         BlockPlan.Of(weight, shape, new BlockRequest(options.Bits, 0, 0) { Kernel = false });
 
     /// <inheritdoc/>
-    protected override async Task<EncodedLayer> CompressAsync(LayerWork work, FixedPointOptions options, Stream shard, CancellationToken cancellation)
+    protected override async Task<EncodedLayer> CompressAsync(
+        LayerWork work,
+        FixedPointOptions options,
+        Stream shard,
+        CancellationToken cancellation
+    )
     {
-        int? shared = options.Format == FixedPointUnit.Tensor ? FractionBits(await LargestAsync(work.Weight, cancellation), options.Bits) : null;
+        int? shared =
+            options.Format == FixedPointUnit.Tensor ? FractionBits(await LargestAsync(work.Weight, cancellation), options.Bits) : null;
         return await BlockEncoding.EncodeAsync(work, half => new PowerOfTwo(options.Bits, shared, half), shard, cancellation);
     }
 
     /// <summary>The most fraction bits n with which a magnitude fits a word: |w| ≤ (2^(bits−1) − 1) · 2⁻ⁿ.</summary>
     internal static int FractionBits(float largest, int bits)
     {
-        if (largest == 0) return bits - 1;
+        if (largest == 0)
+            return bits - 1;
         var n = (int)Math.Floor(Math.Log2(((1 << (bits - 1)) - 1) / (double)largest));
         return Math.Clamp(n, -100, 100);
     }
@@ -101,15 +110,17 @@ public sealed class FixedPoint : LayerTechnique<FixedPointOptions>
             var (min, max) = BlockScale.Bounds(weights);
             var n = fractionBits ?? FractionBits(Math.Max(-min, max), bits);
             var first = Code(weights, n, codes);
-            if (fractionBits is null && bits == 8 && Rounding.SquaredError(weights, Scale(n + 1), 0, -127, 127) < first.SquaredError) first = Code(weights, ++n, codes);
+            if (fractionBits is null && bits == 8 && Rounding.SquaredError(weights, Scale(n + 1), 0, -127, 127) < first.SquaredError)
+                first = Code(weights, ++n, codes);
             scales[0] = BlockScale.Store(Scale(n), half);
             return first;
         }
 
         private static float Scale(int n) => (float)Math.ScaleB(1, -n);
 
-        private RoundedBlock Code(ReadOnlySpan<float> weights, int n, Span<byte> codes) => bits == 16
-            ? UniformRounding.Wide(weights, Scale(n), MemoryMarshal.Cast<byte, short>(codes))
-            : grid.With(weights, new BlockScale(Scale(n), 0), codes);
+        private RoundedBlock Code(ReadOnlySpan<float> weights, int n, Span<byte> codes) =>
+            bits == 16
+                ? UniformRounding.Wide(weights, Scale(n), MemoryMarshal.Cast<byte, short>(codes))
+                : grid.With(weights, new BlockScale(Scale(n), 0), codes);
     }
 }

@@ -7,11 +7,21 @@ namespace Serverless.Core.Techniques.Quantization;
 public sealed record GptqOptions
 {
     /// <summary>Bits a weight.</summary>
-    [Option("Bits a weight: 4 (default), 2, 3, 5, 6 or 8, or mixed: chosen for each layer within the budget.", Values = [0, 2, 3, 4, 5, 6, 8], Word = "mixed", WordValue = 0)]
+    [Option(
+        "Bits a weight: 4 (default), 2, 3, 5, 6 or 8, or mixed: chosen for each layer within the budget.",
+        Values = [0, 2, 3, 4, 5, 6, 8],
+        Word = "mixed",
+        WordValue = 0
+    )]
     public int Bits { get; init; } = 4;
 
     /// <summary>Weights that share a scale; 0 for one scale a channel.</summary>
-    [Option("Weights that share a scale: 'channel' or 16, 32, 64, 128, 256. Default 32; where MatMulNBits runs it, 64 at 8 and 2 bits.", Values = [0, 16, 32, 64, 128, 256], Word = "channel", WordValue = 0)]
+    [Option(
+        "Weights that share a scale: 'channel' or 16, 32, 64, 128, 256. Default 32; where MatMulNBits runs it, 64 at 8 and 2 bits.",
+        Values = [0, 16, 32, 64, 128, 256],
+        Word = "channel",
+        WordValue = 0
+    )]
     public int? Group { get; init; }
 
     /// <summary>No zero points.</summary>
@@ -19,7 +29,9 @@ public sealed record GptqOptions
     public bool Symmetric { get; init; } = true;
 
     /// <summary>Columns of large Hessian diagonal first.</summary>
-    [Option("Round the columns whose inputs are largest first (activation order, default true); scales are then those of the uncorrected weights.")]
+    [Option(
+        "Round the columns whose inputs are largest first (activation order, default true); scales are then those of the uncorrected weights."
+    )]
     public bool Order { get; init; } = true;
 
     /// <summary>Share of the mean Hessian diagonal that is added to it.</summary>
@@ -55,15 +67,31 @@ public sealed class Gptq : LayerTechnique<GptqOptions>
     public override string Method => "gptq";
 
     /// <inheritdoc/>
-    public override string About => "Rounding that compensates each column's error in the next ones, calibrated (Frantar et al. 2023, GPTQ).";
+    public override string About =>
+        "Rounding that compensates each column's error in the next ones, calibrated (Frantar et al. 2023, GPTQ).";
 
     /// <inheritdoc/>
     protected override Treatment? Gentler(GptqOptions options) =>
         options.Bits == 8 ? RoundToNearest.At(16) : new Treatment(this, options with { Bits = options.Bits <= 4 ? options.Bits * 2 : 8 });
 
     /// <inheritdoc/>
-    protected override IReadOnlyList<Treatment> Choices(GptqOptions options) => options.Bits != 0 ? [] : WidthChoices.Of(
-        ternary: false, options.Symmetric, c => new Treatment(this, options with { Bits = c.Bits, Group = c.Group ?? options.Group, Symmetric = c.Symmetric, Protect = 0 }));
+    protected override IReadOnlyList<Treatment> Choices(GptqOptions options) =>
+        options.Bits != 0
+            ? []
+            : WidthChoices.Of(
+                ternary: false,
+                options.Symmetric,
+                c => new Treatment(
+                    this,
+                    options with
+                    {
+                        Bits = c.Bits,
+                        Group = c.Group ?? options.Group,
+                        Symmetric = c.Symmetric,
+                        Protect = 0,
+                    }
+                )
+            );
 
     /// <inheritdoc/>
     protected override double Protect(GptqOptions options) => options.Protect;
@@ -79,11 +107,19 @@ public sealed class Gptq : LayerTechnique<GptqOptions>
     {
         var plan = BlockPlan.Of(weight, shape, new BlockRequest(options.Bits, options.Group, options.Symmetric ? 0 : 1));
         // The Gram matrix, its factor, a tile of rows with its residual, and the codes.
-        return plan with { WorkingBytes = plan.WorkingBytes + shape.Axis * shape.Axis * 12 + WeightTile.Rows(shape) * shape.Axis * 24 + shape.Elements };
+        return plan with
+        {
+            WorkingBytes = plan.WorkingBytes + shape.Axis * shape.Axis * 12 + WeightTile.Rows(shape) * shape.Axis * 24 + shape.Elements,
+        };
     }
 
     /// <inheritdoc/>
-    protected override async Task<EncodedLayer> CompressAsync(LayerWork work, GptqOptions options, Stream shard, CancellationToken cancellation)
+    protected override async Task<EncodedLayer> CompressAsync(
+        LayerWork work,
+        GptqOptions options,
+        Stream shard,
+        CancellationToken cancellation
+    )
     {
         var why = work.Input switch
         {
@@ -93,7 +129,8 @@ public sealed class Gptq : LayerTechnique<GptqOptions>
             { GramGroups: var groups } when work.Shape.Rows % groups != 0 => "its rows do not divide into its groups",
             _ => null,
         };
-        if (why is not null) return await FallBackAsync(work, options, why, shard, cancellation);
+        if (why is not null)
+            return await FallBackAsync(work, options, why, shard, cancellation);
         foreach (var half in work.Plan.Form == StorageForm.Folded ? new[] { true, false } : [false])
         {
             try
@@ -109,10 +146,34 @@ public sealed class Gptq : LayerTechnique<GptqOptions>
         throw new InvalidOperationException("Scales as floats always fit.");
     }
 
-    private static Task<EncodedLayer> FallBackAsync(LayerWork work, GptqOptions o, string why, Stream shard, CancellationToken cancellation) =>
-        RoundToNearest.InsteadAsync(work, new RoundToNearestOptions { Bits = o.Bits, Group = o.Group, Symmetric = o.Symmetric, Scale = o.Scale }, $"rounded to nearest: {why}", shard, cancellation);
+    private static Task<EncodedLayer> FallBackAsync(
+        LayerWork work,
+        GptqOptions o,
+        string why,
+        Stream shard,
+        CancellationToken cancellation
+    ) =>
+        RoundToNearest.InsteadAsync(
+            work,
+            new RoundToNearestOptions
+            {
+                Bits = o.Bits,
+                Group = o.Group,
+                Symmetric = o.Symmetric,
+                Scale = o.Scale,
+            },
+            $"rounded to nearest: {why}",
+            shard,
+            cancellation
+        );
 
-    private static async Task<EncodedLayer?> SolveAsync(LayerWork work, GptqOptions o, bool half, Stream shard, CancellationToken cancellation)
+    private static async Task<EncodedLayer?> SolveAsync(
+        LayerWork work,
+        GptqOptions o,
+        bool half,
+        Stream shard,
+        CancellationToken cancellation
+    )
     {
         var (shape, input) = (work.Shape, work.Input!);
         var search = BlockScale.Resolve(o.Scale, o.Bits);
@@ -128,9 +189,16 @@ public sealed class Gptq : LayerTechnique<GptqOptions>
         for (var g = 0; g < input.GramGroups; g++)
         {
             var gram = await input.ReadGramAsync!(g, cancellation);
-            var hessian = Hessian.Of(gram, o.Order, Math.Max(o.Damping, Hessian.Shrinkage(gram, input.GramRows)), MostDampings, cancellation);
+            var hessian = Hessian.Of(
+                gram,
+                o.Order,
+                Math.Max(o.Damping, Hessian.Shrinkage(gram, input.GramRows)),
+                MostDampings,
+                cancellation
+            );
             // A group that was never active, as depthwise channels may be, does not take the others with it.
-            if (hessian is null && input.GramGroups == 1) return null;
+            if (hessian is null && input.GramGroups == 1)
+                return null;
             hessian ??= Hessian.Unknown(gram, cancellation);
             dead += hessian.Dead;
             for (long row = 0; row < perGroup; row += WeightTile.Rows(shape))
@@ -142,18 +210,32 @@ public sealed class Gptq : LayerTechnique<GptqOptions>
                 Put(encoder, solved, tile, rows, g * perGroup + row, biased || !o.Symmetric ? 0 : -(1 << (o.Bits - 1)), o.Symmetric, codes);
             }
         }
-        if (dead == shape.Axis * input.GramGroups) return null;
-        if (half && !encoder.Suits) throw new HalfRangeException();
+        if (dead == shape.Axis * input.GramGroups)
+            return null;
+        if (half && !encoder.Suits)
+            throw new HalfRangeException();
         await shard.WriteAsync(codes, cancellation);
         var made = await BlockEncoding.FinishAsync(encoder, work, shard, cancellation);
         return made with
         {
             OutputError = error / Math.Max(1, input.GramRows),
-            Fallback = dead == 0 ? null : $"{dead} of {shape.Axis * input.GramGroups} inputs were never active; their weights are rounded to nearest",
+            Fallback =
+                dead == 0
+                    ? null
+                    : $"{dead} of {shape.Axis * input.GramGroups} inputs were never active; their weights are rounded to nearest",
         };
     }
 
-    private static void Put(BlockEncoder encoder, GptqResult solved, double[] tile, int rows, long firstRow, int shift, bool symmetric, byte[] codes)
+    private static void Put(
+        BlockEncoder encoder,
+        GptqResult solved,
+        double[] tile,
+        int rows,
+        long firstRow,
+        int shift,
+        bool symmetric,
+        byte[] codes
+    )
     {
         var (weights, block) = (new float[encoder.Block], new byte[encoder.Block]);
         var axis = tile.Length / rows;
@@ -174,7 +256,8 @@ public sealed class Gptq : LayerTechnique<GptqOptions>
                     weights[k] = (float)tile[at];
                     block[k] = (byte)(code + shift);
                     squares += (tile[at] - value) * (tile[at] - value);
-                    if (value != 0) nonzero++;
+                    if (value != 0)
+                        nonzero++;
                 }
                 block.AsSpan(length).Fill((byte)(zero + middle + shift));
                 encoder.Put(weights.AsSpan(0, length), scale, new RoundedBlock(zero, squares, nonzero), firstRow + r, b, block, codes);

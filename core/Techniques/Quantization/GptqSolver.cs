@@ -7,7 +7,8 @@ namespace Serverless.Core.Techniques.Quantization;
 /// <param name="Bits">Bits a code: 2 to 8.</param>
 /// <param name="Symmetric">No zero points.</param>
 /// <param name="Group">Weights of a row that share a scale.</param>
-/// <param name="Static">Scales are those of the weights as given, so that columns may be taken in any order; else of the weights as corrected so far.</param>
+/// <param name="Static">Scales are those of the weights as given, so that columns may be taken in any order; else of the weights as
+/// corrected so far.</param>
 /// <param name="Search">How scales are found.</param>
 /// <param name="Half">Scales are FLOAT16.</param>
 internal sealed record GptqRounding(int Bits, bool Symmetric, int Group, bool Static, ScaleSearch Search, bool Half);
@@ -32,7 +33,14 @@ internal static class GptqSolver
     /// <param name="order">The order in which columns are rounded.</param>
     /// <param name="how">How to round.</param>
     /// <param name="cancellation">Cancels the work.</param>
-    public static GptqResult Solve(double[] weights, int rows, CholeskyFactor factor, int[] order, GptqRounding how, CancellationToken cancellation)
+    public static GptqResult Solve(
+        double[] weights,
+        int rows,
+        CholeskyFactor factor,
+        int[] order,
+        GptqRounding how,
+        CancellationToken cancellation
+    )
     {
         var n = order.Length;
         var groups = (n + how.Group - 1) / how.Group;
@@ -45,7 +53,8 @@ internal static class GptqSolver
         var ratio = new double[step * step];
         double error = 0;
         if (how.Static)
-            for (var g = 0; g < groups; g++) FindScales(weights.AsMemory(g * how.Group * rows), rows, g, how, Math.Min(how.Group, n - g * how.Group), result);
+            for (var g = 0; g < groups; g++)
+                FindScales(weights.AsMemory(g * how.Group * rows), rows, g, how, Math.Min(how.Group, n - g * how.Group), result);
         for (var start = 0; start < n; start += step)
         {
             cancellation.ThrowIfCancellationRequested();
@@ -56,13 +65,27 @@ internal static class GptqSolver
                 factor.CopyColumn(start + i, 0, start, 1 / factor.Diagonal(start + i), panel.AsSpan(i), width);
                 factor.CopyColumn(start + i, start, i, 1 / factor.Diagonal(start + i), ratio.AsSpan(i * step), 1);
             }
-            if (start == 0) target.AsSpan(0, width * rows).CopyTo(adjusted);
-            else MatrixProduct.Multiply(1, panel.AsMemory(0, start * width), true, residual.AsMemory(0, start * rows), false, target, adjusted, width, start, rows);
+            if (start == 0)
+                target.AsSpan(0, width * rows).CopyTo(adjusted);
+            else
+                MatrixProduct.Multiply(
+                    1,
+                    panel.AsMemory(0, start * width),
+                    true,
+                    residual.AsMemory(0, start * rows),
+                    false,
+                    target,
+                    adjusted,
+                    width,
+                    start,
+                    rows
+                );
             var part = how.Static ? width : Math.Min(how.Group, width);
             for (var first = 0; first < width; first += part)
             {
                 var last = Math.Min(width, first + part);
-                for (var i = first; i < last; i++) Correct(adjusted.AsSpan(i * rows, rows), residual, ratio.AsSpan(i * step), start, 0, first);
+                for (var i = first; i < last; i++)
+                    Correct(adjusted.AsSpan(i * rows, rows), residual, ratio.AsSpan(i * step), start, 0, first);
                 if (!how.Static)
                 {
                     // The weights as the paper's updates leave them here: those of the group corrected as if none of it were rounded.
@@ -79,8 +102,18 @@ internal static class GptqSolver
                 {
                     Correct(adjusted.AsSpan(i * rows, rows), residual, ratio.AsSpan(i * step), start, first, i);
                     var diagonal = factor.Diagonal(start + i);
-                    error += diagonal * diagonal * Round(
-                        adjusted.AsSpan(i * rows, rows), target.AsSpan(i * rows, rows), residual.AsSpan((start + i) * rows, rows), order[start + i], rows, how, result);
+                    error +=
+                        diagonal
+                        * diagonal
+                        * Round(
+                            adjusted.AsSpan(i * rows, rows),
+                            target.AsSpan(i * rows, rows),
+                            residual.AsSpan((start + i) * rows, rows),
+                            order[start + i],
+                            rows,
+                            how,
+                            result
+                        );
                 }
             }
         }
@@ -90,10 +123,19 @@ internal static class GptqSolver
     // Adds what columns from … to − 1 of the block owe to a column.
     private static void Correct(Span<double> column, double[] residual, ReadOnlySpan<double> ratio, int start, int from, int to)
     {
-        for (var j = from; j < to; j++) TensorPrimitives.MultiplyAdd(residual.AsSpan((start + j) * column.Length, column.Length), ratio[j], column, column);
+        for (var j = from; j < to; j++)
+            TensorPrimitives.MultiplyAdd(residual.AsSpan((start + j) * column.Length, column.Length), ratio[j], column, column);
     }
 
-    private static double Round(ReadOnlySpan<double> adjusted, ReadOnlySpan<double> weights, Span<double> residual, int column, int rows, GptqRounding how, GptqResult result)
+    private static double Round(
+        ReadOnlySpan<double> adjusted,
+        ReadOnlySpan<double> weights,
+        Span<double> residual,
+        int column,
+        int rows,
+        GptqRounding how,
+        GptqResult result
+    )
     {
         var (low, high) = BlockScale.Range(how.Bits, how.Symmetric);
         var bias = how.Symmetric ? 1 << (how.Bits - 1) : 0;
@@ -103,8 +145,12 @@ internal static class GptqSolver
         double error = 0;
         for (var r = 0; r < rows; r++)
         {
-            double scale = scales[r], zero = zeros[r];
-            var q = scale == 0 ? Math.Clamp(zero, low, high) : Math.Clamp(Math.Round(adjusted[r] / scale, MidpointRounding.ToEven) + zero, low, high);
+            double scale = scales[r],
+                zero = zeros[r];
+            var q =
+                scale == 0
+                    ? Math.Clamp(zero, low, high)
+                    : Math.Clamp(Math.Round(adjusted[r] / scale, MidpointRounding.ToEven) + zero, low, high);
             var value = (q - zero) * scale;
             codes[r] = (byte)(q + bias);
             residual[r] = weights[r] - value;
@@ -119,7 +165,8 @@ internal static class GptqSolver
         for (var r = 0; r < rows; r++)
         {
             var column = columns.Span;
-            for (var k = 0; k < count; k++) values[k] = (float)column[k * rows + r];
+            for (var k = 0; k < count; k++)
+                values[k] = (float)column[k * rows + r];
             var found = BlockScale.Find(values, how.Bits, how.Symmetric, how.Search, how.Half);
             (result.Scales[group * rows + r], result.Zeros[group * rows + r]) = (found.Scale, found.Zero);
         }

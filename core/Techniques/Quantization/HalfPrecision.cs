@@ -25,7 +25,9 @@ public sealed record HalfPrecisionOptions
     public HalfType Type { get; init; } = HalfType.Float16;
 
     /// <summary>Whether operators compute in float16 too.</summary>
-    [Option("Let operators compute in float16 too, as GPUs do at twice the speed (default false); those that need float32 keep it. ONNX Runtime has no CPU kernels for bfloat16, and few for float16.")]
+    [Option(
+        "Let operators compute in float16 too, as GPUs do at twice the speed (default false); those that need float32 keep it. ONNX Runtime has no CPU kernels for bfloat16, and few for float16."
+    )]
     public bool Compute { get; init; }
 
     /// <summary>Samples to calibrate on.</summary>
@@ -34,14 +36,16 @@ public sealed record HalfPrecisionOptions
 }
 
 /// <summary>
-/// Weights in 16-bit floats (IEEE 754-2019 binary16; bfloat16), rounded to nearest even, cast back to their own type at load: every operator
+/// Weights in 16-bit floats (IEEE 754-2019 binary16; bfloat16), rounded to nearest even, cast back to their own type at load: every
+/// operator
 /// computes in float32 as before, or in float16 where that is asked for (<see cref="HalfGraph"/>). A layer with a weight
 /// beyond ±65,504, or whose weights are too small to keep three digits of, falls back to bfloat16, and where the
 /// opset has none, is refused.
 /// </summary>
 public sealed class HalfPrecision : LayerTechnique<HalfPrecisionOptions>
 {
-    private const int CastNode = 60, Chunk = 1 << 18;
+    private const int CastNode = 60,
+        Chunk = 1 << 18;
 
     // The largest relative error of a bfloat16: what float16 makes of a layer of numbers near its smallest is worse.
     private const double MostError = 1.0 / 256;
@@ -58,10 +62,13 @@ public sealed class HalfPrecision : LayerTechnique<HalfPrecisionOptions>
 
     /// <inheritdoc/>
     protected override string? WhyInvalid(HalfPrecisionOptions options) =>
-        options is { Compute: true, Type: HalfType.Bfloat16 } ? "'compute: true' goes with 'type: float16': ONNX Runtime has no kernels for bfloat16 on processors" : null;
+        options is { Compute: true, Type: HalfType.Bfloat16 }
+            ? "'compute: true' goes with 'type: float16': ONNX Runtime has no kernels for bfloat16 on processors"
+            : null;
 
     /// <inheritdoc/>
-    protected override Treatment? Gentler(HalfPrecisionOptions options) => options.Compute ? new Treatment(this, options with { Compute = false }) : null;
+    protected override Treatment? Gentler(HalfPrecisionOptions options) =>
+        options.Compute ? new Treatment(this, options with { Compute = false }) : null;
 
     /// <inheritdoc/>
     protected override int Samples(HalfPrecisionOptions options) => options.Compute ? options.Samples : 0;
@@ -69,8 +76,11 @@ public sealed class HalfPrecision : LayerTechnique<HalfPrecisionOptions>
     /// <inheritdoc/>
     protected override IEnumerable<InputView> Watches(Weight weight, HalfPrecisionOptions options) =>
         options.Compute && weight.Scope is { Parent: null, Function: null }
-            ? weight.Uses.Where(u => u.Scope == weight.Scope && u.Op is "Conv" or "ConvTranspose" or "MatMul" or "Gemm")
-                .SelectMany(u => new[] { u.Node.Input[0], u.Node.Output[0] }).Distinct().Select(v => new InputView(v, 0, null))
+            ? weight
+                .Uses.Where(u => u.Scope == weight.Scope && u.Op is "Conv" or "ConvTranspose" or "MatMul" or "Gemm")
+                .SelectMany(u => new[] { u.Node.Input[0], u.Node.Output[0] })
+                .Distinct()
+                .Select(v => new InputView(v, 0, null))
             : [];
 
     /// <inheritdoc/>
@@ -78,34 +88,51 @@ public sealed class HalfPrecision : LayerTechnique<HalfPrecisionOptions>
         new(StorageForm.Cast, 16, 1, shape.Elements * 2 + CastNode, Chunk * 8) { Opset = weight.Scope.Opset };
 
     /// <inheritdoc/>
-    protected override async Task<EncodedLayer> CompressAsync(LayerWork work, HalfPrecisionOptions options, Stream shard, CancellationToken cancellation)
+    protected override async Task<EncodedLayer> CompressAsync(
+        LayerWork work,
+        HalfPrecisionOptions options,
+        Stream shard,
+        CancellationToken cancellation
+    )
     {
         var bfloats = work.Plan.Opset >= Bfloat16Since;
-        var (type, fallback) = options.Type == HalfType.Bfloat16 && !bfloats
-            ? (HalfType.Float16, "float16: bfloat16 needs opset 13")
-            : (options.Type, (string?)null);
+        var (type, fallback) =
+            options.Type == HalfType.Bfloat16 && !bfloats
+                ? (HalfType.Float16, "float16: bfloat16 needs opset 13")
+                : (options.Type, (string?)null);
         var (made, flushed) = await EncodeAsync(work, type, shard, cancellation);
-        var unfit = made is null ? "has weights beyond ±65504, too large for float16"
-            : type == HalfType.Float16 && made.RelativeError > MostError ? "has weights below 6e-8, too small for float16" : null;
-        if (unfit is not null && !bfloats) throw new LayerRefusedException($"{unfit}, and bfloat16 needs opset 13");
+        var unfit =
+            made is null ? "has weights beyond ±65504, too large for float16"
+            : type == HalfType.Float16 && made.RelativeError > MostError ? "has weights below 6e-8, too small for float16"
+            : null;
+        if (unfit is not null && !bfloats)
+            throw new LayerRefusedException($"{unfit}, and bfloat16 needs opset 13");
         if (unfit is not null)
         {
             shard.SetLength(0);
             (made, _) = await EncodeAsync(work, HalfType.Bfloat16, shard, cancellation);
             return made! with { Fallback = $"bfloat16: {unfit}" };
         }
-        if (flushed > 0) fallback ??= $"float16, in which {flushed:N0} weights below 6e-8 are zero";
+        if (flushed > 0)
+            fallback ??= $"float16, in which {flushed:N0} weights below 6e-8 are zero";
         return made! with { Fallback = fallback, HalfCompute = options.Compute };
     }
 
     // Also how many weights became zero. No layer where a weight became infinite.
-    private static async Task<(EncodedLayer? Layer, long Flushed)> EncodeAsync(LayerWork work, HalfType type, Stream shard, CancellationToken cancellation)
+    private static async Task<(EncodedLayer? Layer, long Flushed)> EncodeAsync(
+        LayerWork work,
+        HalfType type,
+        Stream shard,
+        CancellationToken cancellation
+    )
     {
         var elements = work.Weight.Elements;
         var floats = ArrayPool<float>.Shared.Rent((int)Math.Min(elements, Chunk));
         var halves = new ushort[Math.Min(elements, Chunk)];
-        double error = 0, squares = 0;
-        long nonzero = 0, flushed = 0;
+        double error = 0,
+            squares = 0;
+        long nonzero = 0,
+            flushed = 0;
         try
         {
             for (long at = 0; at < elements; at += Chunk)
@@ -113,7 +140,8 @@ public sealed class HalfPrecision : LayerTechnique<HalfPrecisionOptions>
                 var part = floats.AsMemory(0, (int)Math.Min(Chunk, elements - at));
                 await work.Weight.ReadAsync(at, part, cancellation);
                 _ = BlockScale.Bounds(part.Span);
-                if (!Convert(part.Span, type, halves, ref error, ref squares, ref nonzero)) return (null, 0);
+                if (!Convert(part.Span, type, halves, ref error, ref squares, ref nonzero))
+                    return (null, 0);
                 flushed += part.Length - part.Span.Count(0f);
                 await shard.WriteAsync(MemoryMarshal.AsBytes(halves.AsSpan(0, part.Length)).ToArray(), cancellation);
             }
@@ -123,12 +151,34 @@ public sealed class HalfPrecision : LayerTechnique<HalfPrecisionOptions>
             ArrayPool<float>.Shared.Return(floats);
         }
         var range = new ShardRange(0, elements * 2);
-        var layer = new EncodedLayer(StorageForm.Cast, work.Shape, 16, 1, 1, true, false, range, new ShardRange(range.Length, 0), null,
-            squares == 0 ? 0 : Math.Sqrt(error / squares), nonzero) { CastType = (int)(type == HalfType.Float16 ? DataType.Float16 : DataType.Bfloat16) };
+        var layer = new EncodedLayer(
+            StorageForm.Cast,
+            work.Shape,
+            16,
+            1,
+            1,
+            true,
+            false,
+            range,
+            new ShardRange(range.Length, 0),
+            null,
+            squares == 0 ? 0 : Math.Sqrt(error / squares),
+            nonzero
+        )
+        {
+            CastType = (int)(type == HalfType.Float16 ? DataType.Float16 : DataType.Bfloat16),
+        };
         return (layer, flushed - nonzero);
     }
 
-    private static bool Convert(ReadOnlySpan<float> floats, HalfType type, Span<ushort> halves, ref double error, ref double squares, ref long nonzero)
+    private static bool Convert(
+        ReadOnlySpan<float> floats,
+        HalfType type,
+        Span<ushort> halves,
+        ref double error,
+        ref double squares,
+        ref long nonzero
+    )
     {
         for (var i = 0; i < floats.Length; i++)
         {
@@ -136,7 +186,8 @@ public sealed class HalfPrecision : LayerTechnique<HalfPrecisionOptions>
             if (type == HalfType.Float16)
             {
                 var half = (Half)floats[i];
-                if (Half.IsInfinity(half)) return false;
+                if (Half.IsInfinity(half))
+                    return false;
                 (halves[i], back) = (BitConverter.HalfToUInt16Bits(half), (float)half);
             }
             else
@@ -147,7 +198,8 @@ public sealed class HalfPrecision : LayerTechnique<HalfPrecisionOptions>
             var d = (double)floats[i] - back;
             error += d * d;
             squares += (double)floats[i] * floats[i];
-            if (back != 0) nonzero++;
+            if (back != 0)
+                nonzero++;
         }
         return true;
     }

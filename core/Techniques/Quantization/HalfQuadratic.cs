@@ -6,11 +6,21 @@ namespace Serverless.Core.Techniques.Quantization;
 public sealed record HalfQuadraticOptions
 {
     /// <summary>Bits a weight.</summary>
-    [Option("Bits a weight: 4 (default), 2, 3, 5, 6 or 8, or mixed: chosen for each layer within the budget.", Values = [0, 2, 3, 4, 5, 6, 8], Word = "mixed", WordValue = 0)]
+    [Option(
+        "Bits a weight: 4 (default), 2, 3, 5, 6 or 8, or mixed: chosen for each layer within the budget.",
+        Values = [0, 2, 3, 4, 5, 6, 8],
+        Word = "mixed",
+        WordValue = 0
+    )]
     public int Bits { get; init; } = 4;
 
     /// <summary>Weights that share a scale and a zero point.</summary>
-    [Option("Weights that share a scale and a zero point: 'channel' or 16, 32, 64 (default), 128, 256.", Values = [0, 16, 32, 64, 128, 256], Word = "channel", WordValue = 0)]
+    [Option(
+        "Weights that share a scale and a zero point: 'channel' or 16, 32, 64 (default), 128, 256.",
+        Values = [0, 16, 32, 64, 128, 256],
+        Word = "channel",
+        WordValue = 0
+    )]
     public int Group { get; init; } = 64;
 
     /// <summary>Norm of the error.</summary>
@@ -48,8 +58,14 @@ public sealed class HalfQuadratic : LayerTechnique<HalfQuadraticOptions>
         options.Bits == 8 ? RoundToNearest.At(16) : new Treatment(this, options with { Bits = options.Bits <= 4 ? options.Bits * 2 : 8 });
 
     /// <inheritdoc/>
-    protected override IReadOnlyList<Treatment> Choices(HalfQuadraticOptions options) => options.Bits != 0 ? [] : WidthChoices.Of(
-        ternary: true, symmetric: false, c => new Treatment(this, options with { Bits = c.Bits, Group = c.Group ?? options.Group, Protect = 0 }));
+    protected override IReadOnlyList<Treatment> Choices(HalfQuadraticOptions options) =>
+        options.Bits != 0
+            ? []
+            : WidthChoices.Of(
+                ternary: true,
+                symmetric: false,
+                c => new Treatment(this, options with { Bits = c.Bits, Group = c.Group ?? options.Group, Protect = 0 })
+            );
 
     /// <inheritdoc/>
     protected override double Protect(HalfQuadraticOptions options) => options.Protect;
@@ -59,12 +75,23 @@ public sealed class HalfQuadratic : LayerTechnique<HalfQuadraticOptions>
         BlockPlan.Of(weight, shape, new BlockRequest(options.Bits, options.Group, 2));
 
     /// <inheritdoc/>
-    protected override Task<EncodedLayer> CompressAsync(LayerWork work, HalfQuadraticOptions options, Stream shard, CancellationToken cancellation) =>
-        BlockEncoding.EncodeAsync(work, half => new Solver(options, half, whole: work.Plan.Form != StorageForm.Folded || !half), shard, cancellation);
+    protected override Task<EncodedLayer> CompressAsync(
+        LayerWork work,
+        HalfQuadraticOptions options,
+        Stream shard,
+        CancellationToken cancellation
+    ) =>
+        BlockEncoding.EncodeAsync(
+            work,
+            half => new Solver(options, half, whole: work.Plan.Form != StorageForm.Folded || !half),
+            shard,
+            cancellation
+        );
 
     private sealed class Solver(HalfQuadraticOptions options, bool half, bool whole) : BlockRounding
     {
-        private const double FirstBeta = 10, Kappa = 1.01;
+        private const double FirstBeta = 10,
+            Kappa = 1.01;
         private readonly int top = (1 << options.Bits) - 1;
 
         public override int Bits => options.Bits;
@@ -87,7 +114,8 @@ public sealed class HalfQuadratic : LayerTechnique<HalfQuadraticOptions>
                 scale = scales[0] = one == 0 ? 1 : one;
                 return Finish(weights, codes, scale, 0);
             }
-            double zero = Stored(-(double)min / scale), bestZero = zero;
+            double zero = Stored(-(double)min / scale),
+                bestZero = zero;
             var beta = FirstBeta;
             var least = Error(weights, scale, zero);
             // In units of the scale: codes − zero against w / scale.
@@ -96,13 +124,16 @@ public sealed class HalfQuadratic : LayerTechnique<HalfQuadraticOptions>
                 double sum = 0;
                 foreach (var w in weights)
                 {
-                    double x = w / (double)scale, q = Code(x + zero), r = x - (q - zero);
+                    double x = w / (double)scale,
+                        q = Code(x + zero),
+                        r = x - (q - zero);
                     sum += q - (x - Shrink(r * scale, beta) / scale);
                 }
                 zero = Stored(sum / weights.Length);
                 beta *= Kappa;
                 var error = Error(weights, scale, zero);
-                if (error >= least) break;
+                if (error >= least)
+                    break;
                 (least, bestZero) = (error, zero);
             }
             return Finish(weights, codes, scale, bestZero);
@@ -122,7 +153,8 @@ public sealed class HalfQuadratic : LayerTechnique<HalfQuadraticOptions>
         private double Error(ReadOnlySpan<float> weights, double scale, double zero)
         {
             double sum = 0;
-            foreach (var w in weights) sum += Math.Pow(Math.Abs(w - (Code(w / scale + zero) - zero) * scale), options.Norm);
+            foreach (var w in weights)
+                sum += Math.Pow(Math.Abs(w - (Code(w / scale + zero) - zero) * scale), options.Norm);
             return sum;
         }
 
@@ -135,7 +167,8 @@ public sealed class HalfQuadratic : LayerTechnique<HalfQuadraticOptions>
                 codes[i] = (byte)Code(weights[i] / scale + zero);
                 var value = (codes[i] - zero) * scale;
                 error += (weights[i] - value) * (weights[i] - value);
-                if (value != 0) nonzero++;
+                if (value != 0)
+                    nonzero++;
             }
             codes[weights.Length..].Fill((byte)Code(zero));
             return new RoundedBlock((float)zero, error, nonzero);

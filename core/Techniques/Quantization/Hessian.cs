@@ -8,7 +8,8 @@ namespace Serverless.Core.Techniques.Quantization;
 /// <param name="Dead">Inputs that were never active.</param>
 internal sealed record Hessian(CholeskyFactor Factor, int[] Order, int Dead)
 {
-    private const double Harder = 10, Most = 1000;
+    private const double Harder = 10,
+        Most = 1000;
 
     /// <summary>Of inputs that nothing is known of: each column is rounded to nearest.</summary>
     /// <param name="gram">The matrix in whose place it stands; overwritten.</param>
@@ -17,7 +18,8 @@ internal sealed record Hessian(CholeskyFactor Factor, int[] Order, int Dead)
     {
         var n = Size(gram);
         Array.Clear(gram);
-        for (var i = 0; i < n; i++) gram[i * n + i] = 1;
+        for (var i = 0; i < n; i++)
+            gram[i * n + i] = 1;
         var order = Enumerable.Range(0, n).ToArray();
         return new Hessian(CholeskyFactor.Of(gram, order, 0, cancellation)!, order, n);
     }
@@ -33,16 +35,21 @@ internal sealed record Hessian(CholeskyFactor Factor, int[] Order, int Dead)
     {
         var n = Size(gram);
         var diagonal = new double[n];
-        for (var i = 0; i < n; i++) diagonal[i] = gram[i * n + i];
+        for (var i = 0; i < n; i++)
+            diagonal[i] = gram[i * n + i];
         var dead = diagonal.Count(d => d == 0);
-        if (dead == n || !diagonal.All(double.IsFinite)) return null;
+        if (dead == n || !diagonal.All(double.IsFinite))
+            return null;
         var mean = diagonal.Sum() / (n - dead);
         for (var i = 0; i < n; i++)
-            if (diagonal[i] == 0) gram[i * n + i] = mean;
+            if (diagonal[i] == 0)
+                gram[i * n + i] = mean;
         var order = Enumerable.Range(0, n).ToArray();
-        if (byMagnitude) order = [.. order.OrderByDescending(i => diagonal[i]).ThenBy(i => i)];
+        if (byMagnitude)
+            order = [.. order.OrderByDescending(i => diagonal[i]).ThenBy(i => i)];
         for (var t = 0; t < tries; t++, damping *= Harder)
-            if (CholeskyFactor.Of(gram, order, damping * mean, cancellation) is { } factor) return new Hessian(factor, order, dead);
+            if (CholeskyFactor.Of(gram, order, damping * mean, cancellation) is { } factor)
+                return new Hessian(factor, order, dead);
         return null;
     }
 
@@ -56,8 +63,10 @@ internal sealed record Hessian(CholeskyFactor Factor, int[] Order, int Dead)
     /// <param name="rows">Rows of X.</param>
     public static double Shrinkage(double[] gram, long rows)
     {
-        double n = Size(gram), trace = 0;
-        for (var i = 0; i < (int)n; i++) trace += gram[i * (int)n + i];
+        double n = Size(gram),
+            trace = 0;
+        for (var i = 0; i < (int)n; i++)
+            trace += gram[i * (int)n + i];
         var squares = System.Numerics.Tensors.TensorPrimitives.SumOfSquares<double>(gram);
         var shrinkage = ((1 - 2 / n) * squares + trace * trace) / ((rows + 1 - 2 / n) * (squares - trace * trace / n));
         return shrinkage is > 0 and < Most / (1 + Most) ? shrinkage / (1 - shrinkage) : Most;

@@ -6,11 +6,21 @@ namespace Serverless.Core.Techniques.Quantization;
 public sealed record RoundToNearestOptions
 {
     /// <summary>Bits a weight.</summary>
-    [Option("Bits a weight: 8 (default), 16, 6, 5, 4, 3 or 2, or mixed: chosen for each layer within the budget.", Values = [0, 2, 3, 4, 5, 6, 8, 16], Word = "mixed", WordValue = 0)]
+    [Option(
+        "Bits a weight: 8 (default), 16, 6, 5, 4, 3 or 2, or mixed: chosen for each layer within the budget.",
+        Values = [0, 2, 3, 4, 5, 6, 8, 16],
+        Word = "mixed",
+        WordValue = 0
+    )]
     public int Bits { get; init; } = 8;
 
     /// <summary>Weights that share a scale; 0 for one scale a channel.</summary>
-    [Option("Weights that share a scale: 'channel' or 16, 32, 64, 128, 256. Default 32; where MatMulNBits runs it, 64 at 8 and 2 bits.", Values = [0, 16, 32, 64, 128, 256], Word = "channel", WordValue = 0)]
+    [Option(
+        "Weights that share a scale: 'channel' or 16, 32, 64, 128, 256. Default 32; where MatMulNBits runs it, 64 at 8 and 2 bits.",
+        Values = [0, 16, 32, 64, 128, 256],
+        Word = "channel",
+        WordValue = 0
+    )]
     public int? Group { get; init; }
 
     /// <summary>No zero points.</summary>
@@ -18,7 +28,11 @@ public sealed record RoundToNearestOptions
     public bool Symmetric { get; init; } = true;
 
     /// <summary>Share of all weights, smallest layers first, that get twice the bits.</summary>
-    [Option("Share of the weights, smallest layers first, that get twice the bits (default 0.05): the first convolutions and the depthwise ones, small and sensitive.", Min = 0, Max = 1)]
+    [Option(
+        "Share of the weights, smallest layers first, that get twice the bits (default 0.05): the first convolutions and the depthwise ones, small and sensitive.",
+        Min = 0,
+        Max = 1
+    )]
     public double Protect { get; init; } = 0.05;
 
     /// <summary>How scales are found.</summary>
@@ -43,18 +57,46 @@ public sealed class RoundToNearest : LayerTechnique<RoundToNearestOptions>
     public override bool IsDefault => true;
 
     /// <inheritdoc/>
-    public override string About => "Weight-only round to nearest, 2 to 8 or 16 bits, a scale per channel or per block (Jacob et al. 2018, eq. 1).";
+    public override string About =>
+        "Weight-only round to nearest, 2 to 8 or 16 bits, a scale per channel or per block (Jacob et al. 2018, eq. 1).";
 
     /// <summary>Round to nearest at a number of bits.</summary>
-    internal static Treatment At(int bits, bool symmetric = true) => new(new RoundToNearest(), new RoundToNearestOptions { Bits = bits, Symmetric = symmetric });
+    internal static Treatment At(int bits, bool symmetric = true) =>
+        new(new RoundToNearest(), new RoundToNearestOptions { Bits = bits, Symmetric = symmetric });
 
     /// <inheritdoc/>
     protected override Treatment? Gentler(RoundToNearestOptions options) =>
-        options.Bits == 16 ? null : new Treatment(this, options with { Bits = options.Bits <= 4 ? options.Bits * 2 : options.Bits < 8 ? 8 : 16 });
+        options.Bits == 16
+            ? null
+            : new Treatment(
+                this,
+                options with
+                {
+                    Bits =
+                        options.Bits <= 4 ? options.Bits * 2
+                        : options.Bits < 8 ? 8
+                        : 16,
+                }
+            );
 
     /// <inheritdoc/>
-    protected override IReadOnlyList<Treatment> Choices(RoundToNearestOptions options) => options.Bits != 0 ? [] : WidthChoices.Of(
-        ternary: true, options.Symmetric, c => new Treatment(this, options with { Bits = c.Bits, Group = c.Group ?? options.Group, Symmetric = c.Symmetric, Protect = 0 }));
+    protected override IReadOnlyList<Treatment> Choices(RoundToNearestOptions options) =>
+        options.Bits != 0
+            ? []
+            : WidthChoices.Of(
+                ternary: true,
+                options.Symmetric,
+                c => new Treatment(
+                    this,
+                    options with
+                    {
+                        Bits = c.Bits,
+                        Group = c.Group ?? options.Group,
+                        Symmetric = c.Symmetric,
+                        Protect = 0,
+                    }
+                )
+            );
 
     /// <inheritdoc/>
     protected override double Protect(RoundToNearestOptions options) => options.Protect;
@@ -64,8 +106,12 @@ public sealed class RoundToNearest : LayerTechnique<RoundToNearestOptions>
         BlockPlan.Of(weight, shape, new BlockRequest(options.Bits, options.Group, Symmetric(options) ? 0 : 1));
 
     /// <inheritdoc/>
-    protected override Task<EncodedLayer> CompressAsync(LayerWork work, RoundToNearestOptions options, Stream shard, CancellationToken cancellation) =>
-        BlockEncoding.EncodeAsync(work, half => Rounding(work.Plan, options, half), shard, cancellation);
+    protected override Task<EncodedLayer> CompressAsync(
+        LayerWork work,
+        RoundToNearestOptions options,
+        Stream shard,
+        CancellationToken cancellation
+    ) => BlockEncoding.EncodeAsync(work, half => Rounding(work.Plan, options, half), shard, cancellation);
 
     /// <summary>Rounds a layer to nearest in the place of another method.</summary>
     /// <param name="work">The layer, planned for the bits and groups of <paramref name="options"/>.</param>
@@ -73,12 +119,16 @@ public sealed class RoundToNearest : LayerTechnique<RoundToNearestOptions>
     /// <param name="fallback">What is done instead, and why: for the report.</param>
     /// <param name="shard">Receives the result.</param>
     /// <param name="cancellation">Cancels the work.</param>
-    internal static async Task<EncodedLayer> InsteadAsync(LayerWork work, RoundToNearestOptions options, string fallback, Stream shard, CancellationToken cancellation) =>
-        await new RoundToNearest().CompressAsync(work, options, shard, cancellation) with { Fallback = fallback };
+    internal static async Task<EncodedLayer> InsteadAsync(
+        LayerWork work,
+        RoundToNearestOptions options,
+        string fallback,
+        Stream shard,
+        CancellationToken cancellation
+    ) => await new RoundToNearest().CompressAsync(work, options, shard, cancellation) with { Fallback = fallback };
 
     private static UniformRounding Rounding(LayerPlan plan, RoundToNearestOptions o, bool half) =>
-        new(o.Bits, Symmetric(o), plan.Form != StorageForm.Folded || o.Bits < 8, half,
-            BlockScale.Resolve(o.Scale, o.Bits));
+        new(o.Bits, Symmetric(o), plan.Form != StorageForm.Folded || o.Bits < 8, half, BlockScale.Resolve(o.Scale, o.Bits));
 
     private static bool Symmetric(RoundToNearestOptions options) => options.Symmetric || options.Bits == 16;
 }

@@ -17,30 +17,35 @@ internal static class SignFit
         Span<double> a = stackalloc double[n * (n + 1)];
         a.Clear();
         for (var i = 0; i < weights.Length; i++)
-            for (var r = 0; r < n; r++)
-            {
-                var sign = codes[r * stride + i] == plus ? 1 : -1;
-                for (var c = 0; c < n; c++) a[r * (n + 1) + c] += codes[c * stride + i] == plus ? sign : -sign;
-                a[r * (n + 1) + n] += sign * (double)weights[i];
-            }
+        for (var r = 0; r < n; r++)
+        {
+            var sign = codes[r * stride + i] == plus ? 1 : -1;
+            for (var c = 0; c < n; c++)
+                a[r * (n + 1) + c] += codes[c * stride + i] == plus ? sign : -sign;
+            a[r * (n + 1) + n] += sign * (double)weights[i];
+        }
         // BᵀB is positive semidefinite: no pivoting, and a vanishing pivot means that two vectors are the same.
         for (var k = 0; k < n; k++)
         {
             var pivot = a[k * (n + 1) + k];
-            if (pivot < Ridge * weights.Length) return;
+            if (pivot < Ridge * weights.Length)
+                return;
             for (var r = k + 1; r < n; r++)
             {
                 var f = a[r * (n + 1) + k] / pivot;
-                for (var c = k; c <= n; c++) a[r * (n + 1) + c] -= f * a[k * (n + 1) + c];
+                for (var c = k; c <= n; c++)
+                    a[r * (n + 1) + c] -= f * a[k * (n + 1) + c];
             }
         }
         Span<double> x = stackalloc double[n];
         for (var k = n - 1; k >= 0; k--)
         {
             x[k] = a[k * (n + 1) + n];
-            for (var c = k + 1; c < n; c++) x[k] -= a[k * (n + 1) + c] * x[c];
+            for (var c = k + 1; c < n; c++)
+                x[k] -= a[k * (n + 1) + c] * x[c];
             x[k] /= a[k * (n + 1) + k];
         }
-        for (var k = 0; k < n; k++) scales[k] = (float)x[k];
+        for (var k = 0; k < n; k++)
+            scales[k] = (float)x[k];
     }
 }

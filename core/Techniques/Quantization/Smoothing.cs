@@ -4,7 +4,11 @@ namespace Serverless.Core.Techniques.Quantization;
 public sealed record SmoothingOptions
 {
     /// <summary>Migration strength α; null to find it for each value.</summary>
-    [Option("Migration strength: how much of the difficulty of rounding goes from the activations into the weights. Default: for each output of a normalization the one, 0.05 apart, whose rounding error is least, or none; what layers make is left as it is.", Min = 0, Max = 1)]
+    [Option(
+        "Migration strength: how much of the difficulty of rounding goes from the activations into the weights. Default: for each output of a normalization the one, 0.05 apart, whose rounding error is least, or none; what layers make is left as it is.",
+        Min = 0,
+        Max = 1
+    )]
     public double? Strength { get; init; }
 
     /// <summary>Whether nodes are put in.</summary>
@@ -33,5 +37,10 @@ public static class Smoothing
     /// <param name="strength">α.</param>
     /// <returns>One factor a channel; 1 for one that is always zero, or whose weights are.</returns>
     public static double[] Scales(double[] activations, double[] weights, double strength) =>
-        [.. activations.Select((x, c) => x > 0 && weights[c] > 0 ? Math.Clamp(Math.Pow(x, strength) / Math.Pow(weights[c], 1 - strength), 1 / Most, Most) : 1)];
+        [
+            .. activations.Select(
+                (x, c) =>
+                    x > 0 && weights[c] > 0 ? Math.Clamp(Math.Pow(x, strength) / Math.Pow(weights[c], 1 - strength), 1 / Most, Most) : 1
+            ),
+        ];
 }

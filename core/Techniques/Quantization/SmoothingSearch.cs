@@ -12,8 +12,14 @@ namespace Serverless.Core.Techniques.Quantization;
 /// </summary>
 public sealed class SmoothingSearch
 {
-    private const int Steps = 20, ActivationSteps = 255, WeightSteps = 127;
-    private readonly double[] low, high, squares, largest, energy;
+    private const int Steps = 20,
+        ActivationSteps = 255,
+        WeightSteps = 127;
+    private readonly double[] low,
+        high,
+        squares,
+        largest,
+        energy;
     private readonly int channels;
     private readonly int width = (Steps + 2 + Vector<float>.Count - 1) / Vector<float>.Count * Vector<float>.Count;
     private readonly double[] errors = new double[Steps + 2];
@@ -38,11 +44,14 @@ public sealed class SmoothingSearch
     /// <summary>The weights of a layer that takes the value.</summary>
     public Layer Of(ChannelConstant taker) => new(this, taker);
 
-    /// <summary>The scales of least error, or null when those of no strength are less than <paramref name="worth"/> of the error without.</summary>
+    /// <summary>
+    /// The scales of least error, or null when those of no strength are less than <paramref name="worth"/> of the error without.
+    /// </summary>
     /// <param name="worth">1 when scaling is free.</param>
     public double[]? Best(double worth)
     {
-        if (candidates.Length == 0) return null;
+        if (candidates.Length == 0)
+            return null;
         for (var k = 0; k < candidates.Length; k++)
         {
             var s = candidates[k];
@@ -56,11 +65,13 @@ public sealed class SmoothingSearch
     // The first candidate is to leave the value as it is.
     private void Prepare()
     {
-        if (candidates.Length > 0) return;
+        if (candidates.Length > 0)
+            return;
         candidates = [Enumerable.Repeat(1.0, channels).ToArray(), .. Enumerable.Range(0, Steps + 1).Select(k => Scales((double)k / Steps))];
         scales = new float[channels * width];
         for (var c = 0; c < channels; c++)
-            for (var k = 0; k < candidates.Length; k++) scales[c * width + k] = (float)candidates[k][c];
+        for (var k = 0; k < candidates.Length; k++)
+            scales[c * width + k] = (float)candidates[k][c];
     }
 
     /// <summary>The weights of one layer: their channels are seen, then those of all others, then their rows, and they are added.</summary>
@@ -102,15 +113,18 @@ public sealed class SmoothingSearch
         {
             search.Prepare();
             var width = search.width;
-            if (widest.Length == 0) widest = new float[power.Length * width];
+            if (widest.Length == 0)
+                widest = new float[power.Length * width];
             for (var i = 0; i < weights.Length; i++)
             {
                 var (channel, row) = Place(first + i);
-                if (power[row] > 0) search.energy[channel] += (double)weights[i] * weights[i] / power[row];
+                if (power[row] > 0)
+                    search.energy[channel] += (double)weights[i] * weights[i] / power[row];
                 var w = new Vector<float>(MathF.Abs(weights[i]));
                 var s = search.scales.AsSpan(channel * width, width);
                 var most = widest.AsSpan(row * width, width);
-                for (var k = 0; k < width; k += Vector<float>.Count) Vector.Max(new Vector<float>(most[k..]), w * new Vector<float>(s[k..])).CopyTo(most[k..]);
+                for (var k = 0; k < width; k += Vector<float>.Count)
+                    Vector.Max(new Vector<float>(most[k..]), w * new Vector<float>(s[k..])).CopyTo(most[k..]);
             }
         }
 
@@ -123,14 +137,18 @@ public sealed class SmoothingSearch
                 var moments = search.squares.Select((x, c) => layout.Inner * x / (s[c] * s[c])).ToArray();
                 var all = moments.Sum();
                 for (var row = 0; row < power.Length; row++)
-                    if (power[row] > 0) search.errors[k] += Math.Pow(widest[row * search.width + k] / WeightSteps, 2) * (depthwise ? moments[row] : all) / power[row];
+                    if (power[row] > 0)
+                        search.errors[k] +=
+                            Math.Pow(widest[row * search.width + k] / WeightSteps, 2) * (depthwise ? moments[row] : all) / power[row];
             }
         }
 
         private (int Channel, int Row) Place(long element)
         {
             var (row, column) = layout.Place(element);
-            return axis == 1 ? (column, row) : depthwise ? (row, row) : (row, column);
+            return axis == 1 ? (column, row)
+                : depthwise ? (row, row)
+                : (row, column);
         }
     }
 }

@@ -20,11 +20,14 @@ public enum ReduceRange
 /// <summary>Options of <see cref="StaticInteger"/>.</summary>
 public sealed record StaticIntegerOptions
 {
-    internal const string AboutOnlyIfFaster = "Keep layers in float, with their weights in 8 bits, where integer kernels make the model slower "
+    internal const string AboutOnlyIfFaster =
+        "Keep layers in float, with their weights in 8 bits, where integer kernels make the model slower "
         + "on this machine (default true); false for a result that runs elsewhere.";
 
     /// <summary>How ranges of activations are chosen.</summary>
-    [Option("Ranges of activations: minmax, average (moving average of extremes), percentile, entropy (KL divergence) or mse (default: least squared error).")]
+    [Option(
+        "Ranges of activations: minmax, average (moving average of extremes), percentile, entropy (KL divergence) or mse (default: least squared error)."
+    )]
     public RangeMethod Range { get; init; } = RangeMethod.Mse;
 
     /// <summary>Percent of values inside the range.</summary>
@@ -32,7 +35,9 @@ public sealed record StaticIntegerOptions
     public double Percentile { get; init; } = 99.99;
 
     /// <summary>Whether weights keep a bit unused.</summary>
-    [Option("Keep weights to 7 bits, for x86 processors without VNNI, whose 8-bit products saturate: auto (default: when this one is), yes or no.")]
+    [Option(
+        "Keep weights to 7 bits, for x86 processors without VNNI, whose 8-bit products saturate: auto (default: when this one is), yes or no."
+    )]
     public ReduceRange ReduceRange { get; init; } = ReduceRange.Auto;
 
     /// <summary>Whether layers stay float where integer kernels are slower.</summary>
@@ -51,7 +56,9 @@ public sealed record StaticIntegerOptions
 /// </summary>
 public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
 {
-    private const long FewOutputs = 32, FewProducts = 48, LeastWeights = 1 << 14;
+    private const long FewOutputs = 32,
+        FewProducts = 48,
+        LeastWeights = 1 << 14;
 
     /// <inheritdoc/>
     public override string Step => "quantize";
@@ -63,7 +70,11 @@ public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
     public override string About => "Activations and weights in int8, calibrated, run by integer kernels (Jacob et al. 2018).";
 
     /// <inheritdoc/>
-    protected override StaticIntegerOptions Settled(StaticIntegerOptions options) => options with { ReduceRange = Settled(options.ReduceRange) };
+    protected override StaticIntegerOptions Settled(StaticIntegerOptions options) =>
+        options with
+        {
+            ReduceRange = Settled(options.ReduceRange),
+        };
 
     /// <inheritdoc/>
     protected override Treatment? Gentler(StaticIntegerOptions options) => RoundToNearest.At(8);
@@ -73,25 +84,48 @@ public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
 
     /// <inheritdoc/>
     protected override IEnumerable<InputView> Watches(Weight weight, StaticIntegerOptions options) =>
-        WhyFloat(weight, options) is not null ? []
-        : weight.Uses.SelectMany(u => new[] { u.Node.Input[0], QdqGraph.Output(u) }).Distinct().Select(v => new InputView(v, 0, null));
+        WhyFloat(weight, options) is not null
+            ? []
+            : weight.Uses.SelectMany(u => new[] { u.Node.Input[0], QdqGraph.Output(u) }).Distinct().Select(v => new InputView(v, 0, null));
 
     /// <inheritdoc/>
     protected override LayerPlan Plan(Weight weight, LayerShape shape, StaticIntegerOptions options)
     {
-        if (WhyFloat(weight, options) is { } why) return WeightsOnly(weight, shape, why);
+        if (WhyFloat(weight, options) is { } why)
+            return WeightsOnly(weight, shape, why);
         // What the nodes around it take is not counted: a small convolution left in float would cost more at each run.
-        return new LayerPlan(StorageForm.Qdq, 8, checked((int)Math.Min(int.MaxValue, shape.Axis)), shape.Elements + shape.Rows * 4, (shape.Rows * 4) + (4 << 20))
+        return new LayerPlan(
+            StorageForm.Qdq,
+            8,
+            checked((int)Math.Min(int.MaxValue, shape.Axis)),
+            shape.Elements + shape.Rows * 4,
+            (shape.Rows * 4) + (4 << 20)
+        )
         {
             Activation = new ActivationRounding(options.Range, options.Percentile),
         };
     }
 
     /// <inheritdoc/>
-    protected override async Task<EncodedLayer> CompressAsync(LayerWork work, StaticIntegerOptions options, Stream shard, CancellationToken cancellation)
+    protected override async Task<EncodedLayer> CompressAsync(
+        LayerWork work,
+        StaticIntegerOptions options,
+        Stream shard,
+        CancellationToken cancellation
+    )
     {
-        if (work.Plan.Form == StorageForm.Qdq) return await ChannelInt8.EncodeAsync(work, Largest(options.ReduceRange), shard, cancellation) with { Activation = work.Plan.Activation };
-        return await RoundToNearest.InsteadAsync(work, new RoundToNearestOptions(), $"weights only: {work.Plan.Instead}", shard, cancellation);
+        if (work.Plan.Form == StorageForm.Qdq)
+            return await ChannelInt8.EncodeAsync(work, Largest(options.ReduceRange), shard, cancellation) with
+            {
+                Activation = work.Plan.Activation,
+            };
+        return await RoundToNearest.InsteadAsync(
+            work,
+            new RoundToNearestOptions(),
+            $"weights only: {work.Plan.Instead}",
+            shard,
+            cancellation
+        );
     }
 
     /// <inheritdoc/>
@@ -100,7 +134,10 @@ public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
 
     /// <summary>The plan of a layer that computes in float with its weight in 8 bits.</summary>
     internal static LayerPlan WeightsOnly(Weight weight, LayerShape shape, string why) =>
-        BlockPlan.Of(weight, shape, new BlockRequest(8, null, 0)) with { Instead = why };
+        BlockPlan.Of(weight, shape, new BlockRequest(8, null, 0)) with
+        {
+            Instead = why,
+        };
 
     /// <summary>The largest code of a weight, for a range that is settled.</summary>
     internal static int Largest(ReduceRange reduce) => Settled(reduce) == ReduceRange.Yes ? 63 : 127;
@@ -108,29 +145,40 @@ public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
     /// <summary>What <see cref="ReduceRange.Auto"/> means on this processor.</summary>
     internal static ReduceRange Settled(ReduceRange reduce)
     {
-        if (reduce != ReduceRange.Auto) return reduce;
+        if (reduce != ReduceRange.Auto)
+            return reduce;
         return Sse2.IsSupported && !AvxVnni.IsSupported && !Avx512Vbmi.IsSupported ? ReduceRange.Yes : ReduceRange.No;
     }
 
     private static string? WhyFloat(Weight weight, StaticIntegerOptions options)
     {
-        if (weight.Type != (int)Onnx.Schema.TensorProto.Types.DataType.Float) return "its type is not float32";
-        if (weight.Scope.Parent is not null || weight.Scope.Function is not null) return "it is in a subgraph or function";
-        if (weight.Scope.Opset < OpsetRaise.Lowest) return $"the operator set {weight.Scope.Opset} has no integer operators";
+        if (weight.Type != (int)Onnx.Schema.TensorProto.Types.DataType.Float)
+            return "its type is not float32";
+        if (weight.Scope.Parent is not null || weight.Scope.Function is not null)
+            return "it is in a subgraph or function";
+        if (weight.Scope.Opset < OpsetRaise.Lowest)
+            return $"the operator set {weight.Scope.Opset} has no integer operators";
         foreach (var u in weight.Uses)
         {
-            if (u.Scope.Parent is not null || u.Scope.Function is not null) return "it is used in a subgraph or function";
-            if (!u.Direct) return $"a layout operator stands between it and {u.Op}";
+            if (u.Scope.Parent is not null || u.Scope.Function is not null)
+                return "it is used in a subgraph or function";
+            if (!u.Direct)
+                return $"a layout operator stands between it and {u.Op}";
             var fits = u switch
             {
                 { Op: "Conv", Input: 1 } => weight.Reference.Dims.Length is 3 or 4,
                 { Op: "MatMul", Input: 1 } => weight.Reference.Dims.Length == 2,
-                { Op: "Gemm", Input: 1 } => weight.Reference.Dims.Length == 2 && u.IntAttribute("transA", 0) == 0 && u.FloatAttribute("alpha", 1) == 1 && u.FloatAttribute("beta", 1) == 1,
+                { Op: "Gemm", Input: 1 } => weight.Reference.Dims.Length == 2
+                    && u.IntAttribute("transA", 0) == 0
+                    && u.FloatAttribute("alpha", 1) == 1
+                    && u.FloatAttribute("beta", 1) == 1,
                 _ => false,
             };
-            if (!fits) return $"there is no integer kernel for {u.Op} here";
+            if (!fits)
+                return $"there is no integer kernel for {u.Op} here";
         }
-        if (weight.Uses.All(u => u.Op == "Conv" && QdqGraph.SeesOneVector(u))) return "it sees one vector a sample, too little work for an integer kernel to pay";
+        if (weight.Uses.All(u => u.Op == "Conv" && QdqGraph.SeesOneVector(u)))
+            return "it sees one vector a sample, too little work for an integer kernel to pay";
         // With instructions for products of 8-bit numbers it depends on more than the shape: the result is timed.
         if (options.OnlyIfFaster && Settled(options.ReduceRange) == ReduceRange.Yes && weight.Uses.All(u => IsNarrow(weight, u)))
             return "it is too narrow for an integer kernel to pay";
@@ -141,7 +189,8 @@ public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
     // (tests/Benchmarks, "integers static").
     private static bool IsNarrow(Weight weight, WeightUse use)
     {
-        if (use.Op != "Conv") return weight.Reference.Elements < LeastWeights;
+        if (use.Op != "Conv")
+            return weight.Reference.Elements < LeastWeights;
         var dims = weight.Reference.Dims;
         return use.IntAttribute("group", 1) == 1 && (dims[0] < FewOutputs || weight.Reference.Elements / dims[0] < FewProducts);
     }

@@ -27,7 +27,12 @@ public enum TernaryThreshold
 public sealed record TernaryOptions
 {
     /// <summary>Weights that share scales.</summary>
-    [Option("Weights that share scales: 'channel' or 64, 128, 256, 512. Default 128, or 256 with two scales.", Values = [0, 64, 128, 256, 512], Word = "channel", WordValue = 0)]
+    [Option(
+        "Weights that share scales: 'channel' or 64, 128, 256, 512. Default 128, or 256 with two scales.",
+        Values = [0, 64, 128, 256, 512],
+        Word = "channel",
+        WordValue = 0
+    )]
     public int? Group { get; init; }
 
     /// <summary>One scale or two.</summary>
@@ -50,7 +55,8 @@ public sealed record TernaryOptions
 /// </summary>
 public sealed class Ternary : LayerTechnique<TernaryOptions>
 {
-    private const int GentlerBits = 4, ShortestBlock = 64;
+    private const int GentlerBits = 4,
+        ShortestBlock = 64;
 
     /// <inheritdoc/>
     public override string Step => "quantize";
@@ -59,7 +65,8 @@ public sealed class Ternary : LayerTechnique<TernaryOptions>
     public override string Method => "ternary";
 
     /// <inheritdoc/>
-    public override string About => "Weights −α, 0, +α at 2 bits (Li and Liu 2016, TWN), or with a scale for each sign (Zhu et al. 2017, TTQ; fitted, not trained).";
+    public override string About =>
+        "Weights −α, 0, +α at 2 bits (Li and Liu 2016, TWN), or with a scale for each sign (Zhu et al. 2017, TTQ; fitted, not trained).";
 
     /// <inheritdoc/>
     protected override Treatment? Gentler(TernaryOptions options) => RoundToNearest.At(GentlerBits);
@@ -68,14 +75,33 @@ public sealed class Ternary : LayerTechnique<TernaryOptions>
     protected override double Protect(TernaryOptions options) => options.Protect;
 
     /// <inheritdoc/>
-    protected override LayerPlan Plan(Weight weight, LayerShape shape, TernaryOptions options) => BlockPlan.Of(weight, shape,
-        options.Scales == TernaryScales.One
-            ? new BlockRequest(2, options.Group ?? 128, 0) { ShortestBlock = options.Group == 0 ? 0 : ShortestBlock }
-            : new BlockRequest(1, options.Group ?? 256, 0) { Terms = 2, Kernel = false, ShortestBlock = options.Group == 0 ? 0 : 2 * ShortestBlock });
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, TernaryOptions options) =>
+        BlockPlan.Of(
+            weight,
+            shape,
+            options.Scales == TernaryScales.One
+                ? new BlockRequest(2, options.Group ?? 128, 0) { ShortestBlock = options.Group == 0 ? 0 : ShortestBlock }
+                : new BlockRequest(1, options.Group ?? 256, 0)
+                {
+                    Terms = 2,
+                    Kernel = false,
+                    ShortestBlock = options.Group == 0 ? 0 : 2 * ShortestBlock,
+                }
+        );
 
     /// <inheritdoc/>
-    protected override Task<EncodedLayer> CompressAsync(LayerWork work, TernaryOptions options, Stream shard, CancellationToken cancellation) =>
-        BlockEncoding.EncodeAsync(work, half => options.Scales == TernaryScales.One ? new OneScale(options.Threshold, half) : new TwoScales(options.Threshold, half), shard, cancellation);
+    protected override Task<EncodedLayer> CompressAsync(
+        LayerWork work,
+        TernaryOptions options,
+        Stream shard,
+        CancellationToken cancellation
+    ) =>
+        BlockEncoding.EncodeAsync(
+            work,
+            half => options.Scales == TernaryScales.One ? new OneScale(options.Threshold, half) : new TwoScales(options.Threshold, half),
+            shard,
+            cancellation
+        );
 
     /// <summary>The threshold and the scale, the mean of the magnitudes above it.</summary>
     /// <param name="magnitudes">Magnitudes; sorted on return.</param>
@@ -83,7 +109,8 @@ public sealed class Ternary : LayerTechnique<TernaryOptions>
     internal static (float Threshold, double Scale) Fit(Span<float> magnitudes, TernaryThreshold rule)
     {
         double sum = 0;
-        foreach (var m in magnitudes) sum += m;
+        foreach (var m in magnitudes)
+            sum += m;
         var limit = rule == TernaryThreshold.Mean ? 0.7 * sum / Math.Max(1, magnitudes.Length) : 0;
         magnitudes.Sort();
         // Of the k largest: squared error = Σw² − (Σ of them)² / k.
@@ -94,7 +121,8 @@ public sealed class Ternary : LayerTechnique<TernaryOptions>
             var k = magnitudes.Length - i;
             var gain = top * top / k;
             var stop = i > 0 && magnitudes[i - 1] == magnitudes[i];
-            if (rule == TernaryThreshold.Mean ? magnitudes[i] > limit : gain > best && !stop) (best, at, scale) = (gain, i, top / k);
+            if (rule == TernaryThreshold.Mean ? magnitudes[i] > limit : gain > best && !stop)
+                (best, at, scale) = (gain, i, top / k);
         }
         return at == magnitudes.Length || scale == 0 ? (float.PositiveInfinity, 0) : (magnitudes[at], scale);
     }
@@ -121,11 +149,15 @@ public sealed class Ternary : LayerTechnique<TernaryOptions>
             codes.Fill(Zero);
             for (var i = 0; i < weights.Length; i++)
             {
-                var sign = weights[i] >= threshold ? 1 : weights[i] <= -threshold ? -1 : 0;
+                var sign =
+                    weights[i] >= threshold ? 1
+                    : weights[i] <= -threshold ? -1
+                    : 0;
                 codes[i] = (byte)(Zero + sign);
                 var d = weights[i] - (double)sign * scale;
                 error += d * d;
-                if (sign != 0) nonzero++;
+                if (sign != 0)
+                    nonzero++;
             }
             return new RoundedBlock(0, error, nonzero);
         }
@@ -152,13 +184,15 @@ public sealed class Ternary : LayerTechnique<TernaryOptions>
             {
                 var (sign, count) = (t == 0 ? 1f : -1f, 0);
                 foreach (var w in weights)
-                    if (sign * w > 0) magnitudes[count++] = sign * w;
+                    if (sign * w > 0)
+                        magnitudes[count++] = sign * w;
                 var (threshold, fitted) = Fit(magnitudes[..count], rule);
                 scales[t] = BlockScale.Store(sign * (float)fitted, half);
                 var plane = codes[(t * codes.Length / 2)..];
                 for (var i = 0; i < weights.Length; i++)
                 {
-                    if (sign * weights[i] < threshold) continue;
+                    if (sign * weights[i] < threshold)
+                        continue;
                     plane[i] = 1;
                     nonzero++;
                     var d = weights[i] - (double)scales[t];

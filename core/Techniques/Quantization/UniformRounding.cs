@@ -26,9 +26,7 @@ internal sealed class UniformRounding(int bits, bool symmetric, bool biased, boo
     {
         var found = BlockScale.Find(weights, bits, symmetric, search, half);
         scales[0] = found.Scale;
-        return bits == 16
-            ? Wide(weights, found.Scale, MemoryMarshal.Cast<byte, short>(codes))
-            : With(weights, found, codes);
+        return bits == 16 ? Wide(weights, found.Scale, MemoryMarshal.Cast<byte, short>(codes)) : With(weights, found, codes);
     }
 
     /// <summary>Rounds with a given scale.</summary>
@@ -37,8 +35,11 @@ internal sealed class UniformRounding(int bits, bool symmetric, bool biased, boo
         var zero = found.Zero + bias;
         Rounding.Quantize(weights, found.Scale, zero, range.Low + bias, range.High + bias, codes);
         codes[weights.Length..].Fill((byte)zero);
-        return new RoundedBlock(found.Zero, Rounding.SquaredError(weights, found.Scale, found.Zero, range.Low, range.High),
-            found.Scale == 0 ? 0 : weights.Length - codes[..weights.Length].Count((byte)zero));
+        return new RoundedBlock(
+            found.Zero,
+            Rounding.SquaredError(weights, found.Scale, found.Zero, range.Low, range.High),
+            found.Scale == 0 ? 0 : weights.Length - codes[..weights.Length].Count((byte)zero)
+        );
     }
 
     internal static RoundedBlock Wide(ReadOnlySpan<float> weights, float scale, Span<short> codes)
@@ -50,7 +51,8 @@ internal sealed class UniformRounding(int bits, bool symmetric, bool biased, boo
             codes[i] = (short)Rounding.Quantize(weights[i], scale, 0, -short.MaxValue, short.MaxValue);
             var d = weights[i] - (double)codes[i] * scale;
             error += d * d;
-            if (codes[i] != 0) nonzero++;
+            if (codes[i] != 0)
+                nonzero++;
         }
         codes[weights.Length..].Clear();
         return new RoundedBlock(0, error, nonzero);

@@ -14,7 +14,13 @@ internal static class WeightTile
     /// <param name="first">The first row.</param>
     /// <param name="rows">How many.</param>
     /// <param name="cancellation">Cancels the reading.</param>
-    public static async Task<double[]> ReadAsync(WeightReader weight, LayerShape shape, long first, int rows, CancellationToken cancellation)
+    public static async Task<double[]> ReadAsync(
+        WeightReader weight,
+        LayerShape shape,
+        long first,
+        int rows,
+        CancellationToken cancellation
+    )
     {
         var axis = (int)shape.Axis;
         var tile = new double[(long)axis * rows];
@@ -24,7 +30,8 @@ internal static class WeightTile
             for (var r = 0; r < rows; r++)
             {
                 await weight.ReadAsync((first + r) * axis, row, cancellation);
-                for (var k = 0; k < axis; k++) tile[k * rows + r] = row[k];
+                for (var k = 0; k < axis; k++)
+                    tile[k * rows + r] = row[k];
             }
         }
         else
@@ -37,7 +44,8 @@ internal static class WeightTile
             {
                 var part = slab.AsMemory(0, Math.Min(step, axis - k) * rows);
                 await weight.ReadAsync(k * shape.Inner + first, part, cancellation);
-                for (var i = 0; i < part.Length; i++) tile[k * rows + i] = part.Span[i];
+                for (var i = 0; i < part.Length; i++)
+                    tile[k * rows + i] = part.Span[i];
             }
         }
         CheckFinite(tile);
@@ -47,6 +55,7 @@ internal static class WeightTile
     private static void CheckFinite(double[] tile)
     {
         foreach (var v in tile)
-            if (!double.IsFinite(v)) throw new LayerRefusedException("has NaN or infinite weights");
+            if (!double.IsFinite(v))
+                throw new LayerRefusedException("has NaN or infinite weights");
     }
 }

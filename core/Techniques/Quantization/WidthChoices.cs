@@ -12,7 +12,19 @@ internal static class WidthChoices
     // Zero points pay where codes are few; at 2 bits codes without one waste a quarter of them.
     private static readonly Width[] WithZeroPoints = [new(2, null, false), new(2, 16, false), new(3, null, false), new(4, null, false)];
     private static readonly Width[] Plain =
-        [new(3, null, true), new(3, 16, true), new(3, 64, true), new(3, 128, true), new(4, null, true), new(4, 16, true), new(4, 64, true), new(4, 128, true), new(5, null, true), new(6, null, true), new(8, null, true)];
+    [
+        new(3, null, true),
+        new(3, 16, true),
+        new(3, 64, true),
+        new(3, 128, true),
+        new(4, null, true),
+        new(4, 16, true),
+        new(4, 64, true),
+        new(4, 128, true),
+        new(5, null, true),
+        new(6, null, true),
+        new(8, null, true),
+    ];
 
     /// <summary>The formats as treatments, narrowest first; of one width the method's own group first.</summary>
     /// <param name="ternary">Whether ternary is among them, for methods that compare by the weights' own error.</param>
@@ -20,7 +32,13 @@ internal static class WidthChoices
     /// <param name="of">The method in a format.</param>
     public static IReadOnlyList<Treatment> Of(bool ternary, bool symmetric, Func<Width, Treatment> of)
     {
-        IEnumerable<Width> widths = symmetric ? Plain.Concat(WithZeroPoints) : Plain.Select(w => w with { Symmetric = false }).Concat(WithZeroPoints[..2]);
-        return [.. ternary ? [new Treatment(new Ternary(), new TernaryOptions { Protect = 0 })] : Array.Empty<Treatment>(), .. widths.OrderBy(w => w.Bits).Select(of)];
+        IEnumerable<Width> widths = symmetric
+            ? Plain.Concat(WithZeroPoints)
+            : Plain.Select(w => w with { Symmetric = false }).Concat(WithZeroPoints[..2]);
+        return
+        [
+            .. ternary ? [new Treatment(new Ternary(), new TernaryOptions { Protect = 0 })] : Array.Empty<Treatment>(),
+            .. widths.OrderBy(w => w.Bits).Select(of),
+        ];
     }
 }

@@ -33,7 +33,8 @@ public static class Knapsack
     public static KnapsackSolution? Least(IReadOnlyList<IReadOnlyList<KnapsackChoice>> items, long budget, int steps = Steps)
     {
         var smallest = items.Sum(c => c.Min(x => x.Bytes));
-        if (smallest > budget) return null;
+        if (smallest > budget)
+            return null;
         var spare = Math.Min(budget, items.Sum(c => c.Max(x => x.Bytes))) - smallest;
         var step = Math.Max(1, (spare + steps - 1) / steps);
         var width = (int)(spare / step) + 1;
@@ -49,7 +50,8 @@ public static class Knapsack
                 for (var w = cost; w < width; w++)
                 {
                     var total = loss[w - cost] + items[i][c].Loss;
-                    if (total < next[w]) (next[w], taken[i][w]) = (total, (byte)c);
+                    if (total < next[w])
+                        (next[w], taken[i][w]) = (total, (byte)c);
                 }
             }
             (loss, next) = (next, loss);
@@ -74,8 +76,10 @@ public static class Knapsack
         {
             var middle = low + (high - low) / 2;
             var solution = Least(items, middle);
-            if (solution is not null && solution.Loss <= limit) (best, high) = (solution, middle);
-            else low = middle + 1;
+            if (solution is not null && solution.Loss <= limit)
+                (best, high) = (solution, middle);
+            else
+                low = middle + 1;
         }
         return best;
     }
@@ -90,13 +94,17 @@ public static class Knapsack
     // max over λ ≥ 0 of Σ min (loss + λ bytes) − λ · budget: concave in λ.
     private static double Bound(IReadOnlyList<IReadOnlyList<KnapsackChoice>> items, long budget)
     {
-        double low = 0, high = 1;
-        while (Relaxed(items, high).Bytes > budget && high < 1e30) high *= 4;
+        double low = 0,
+            high = 1;
+        while (Relaxed(items, high).Bytes > budget && high < 1e30)
+            high *= 4;
         for (var i = 0; i < Bisections; i++)
         {
             var middle = (low + high) / 2;
-            if (Relaxed(items, middle).Bytes > budget) low = middle;
-            else high = middle;
+            if (Relaxed(items, middle).Bytes > budget)
+                low = middle;
+            else
+                high = middle;
         }
         return Math.Max(Value(low), Value(high));
 
@@ -109,7 +117,8 @@ public static class Knapsack
 
     private static (double Bytes, double Loss) Relaxed(IReadOnlyList<IReadOnlyList<KnapsackChoice>> items, double lambda)
     {
-        double bytes = 0, loss = 0;
+        double bytes = 0,
+            loss = 0;
         foreach (var choices in items)
         {
             var best = choices.MinBy(c => c.Loss + lambda * c.Bytes);

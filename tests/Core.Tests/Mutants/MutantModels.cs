@@ -1,6 +1,6 @@
 using Google.Protobuf;
-using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Onnx;
+using Serverless.Core.Onnx.Schema;
 
 namespace Serverless.TestSupport;
 
@@ -15,14 +15,18 @@ internal static class MutantModels
     public static IReadOnlyList<(string Name, byte[] Bytes)> All(bool large)
     {
         var repository = ModelPackages.Repository;
-        var models = new List<(string,
-            byte[])> { ("digits", File.ReadAllBytes(Path.Combine(repository, "tests", "models", "digits", "digits.onnx"))) };
+        var models = new List<(string, byte[])>
+        {
+            ("digits", File.ReadAllBytes(Path.Combine(repository, "tests", "models", "digits", "digits.onnx"))),
+        };
         var names = new List<string> { "ch_ppocr_mobile_v2.0_cls_infer", "silero_vad_v5", "silero_vad_v6" };
-        if (large) names.AddRange(["ch_PP-OCRv4_rec_infer", "ch_PP-OCRv4_det_infer"]);
+        if (large)
+            names.AddRange(["ch_PP-OCRv4_rec_infer", "ch_PP-OCRv4_det_infer"]);
         foreach (var name in names)
-            if (ModelPackages.Find(name) is { } file) models.Add((name, File.ReadAllBytes(file)));
-        if (large && MiniLm.Fetch(repository) is { } folder) models.Add(("minilm-first-layer",
-            FirstLayer(File.ReadAllBytes(Path.Combine(folder, "model.onnx")))));
+            if (ModelPackages.Find(name) is { } file)
+                models.Add((name, File.ReadAllBytes(file)));
+        if (large && MiniLm.Fetch(repository) is { } folder)
+            models.Add(("minilm-first-layer", FirstLayer(File.ReadAllBytes(Path.Combine(folder, "model.onnx")))));
         return models;
     }
 
@@ -33,8 +37,13 @@ internal static class MutantModels
         var graph = model.Graph;
         var last = graph.Node.First(n => n.Input.Contains(LastOfFirstLayer)).Output[0];
         graph.Output.Clear();
-        graph.Output.Add(new ValueInfoProto { Name = last,
-            Type = new TypeProto { TensorType = new() { ElemType = (int)TensorProto.Types.DataType.Float } } });
+        graph.Output.Add(
+            new ValueInfoProto
+            {
+                Name = last,
+                Type = new TypeProto { TensorType = new() { ElemType = (int)TensorProto.Types.DataType.Float } },
+            }
+        );
         graph.ValueInfo.Clear();
         var words = graph.Initializer.First(t => t.Dims.Count == 2 && t.Dims[0] > 30_000);
         words.RawData = ByteString.CopyFrom(words.RawData.Span[..(int)(Vocabulary * words.Dims[1] * sizeof(float))]);

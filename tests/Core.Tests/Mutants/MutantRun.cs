@@ -22,23 +22,37 @@ internal sealed record MutantOutcome(int ExitCode, string Sentence, string? Faul
 internal static partial class MutantRun
 {
     private const int LargestMixed = 4 << 20;
-    private const int ShortestSentence = 20, LongestSentence = 600;
+    private const int ShortestSentence = 20,
+        LongestSentence = 600;
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(120);
 
     /// <summary>Recipes, the four main methods more often than others. Samples are few: hostile models need no good statistics.</summary>
     private static readonly string[] Methods =
     [
-        Quantize("method: rtn"), Quantize("method: rtn, bits: 4"), Quantize("method: gptq, samples: 4"),
-            Quantize("method: gptq, bits: 3, group: channel, samples: 4"),
-        Quantize("method: static, samples: 4"), Quantize("method: static, samples: 4, range: entropy"), Quantize("method: dynamic"),
-            Quantize("method: dynamic"),
-        Quantize("method: rtn"), Quantize("method: gptq, samples: 4"), Quantize("method: static, samples: 4"), Quantize("method: dynamic"),
-        Quantize("method: awq, samples: 4"), Quantize("method: hqq"), Quantize("method: rtn, bits: mixed"),
-            Quantize("method: float16, compute: true"),
-        "- equalize: {}\n" + Quantize("method: static, samples: 4"), "- smooth: {}\n" + Quantize("method: static, samples: 4"),
+        Quantize("method: rtn"),
+        Quantize("method: rtn, bits: 4"),
+        Quantize("method: gptq, samples: 4"),
+        Quantize("method: gptq, bits: 3, group: channel, samples: 4"),
+        Quantize("method: static, samples: 4"),
+        Quantize("method: static, samples: 4, range: entropy"),
+        Quantize("method: dynamic"),
+        Quantize("method: dynamic"),
+        Quantize("method: rtn"),
+        Quantize("method: gptq, samples: 4"),
+        Quantize("method: static, samples: 4"),
+        Quantize("method: dynamic"),
+        Quantize("method: awq, samples: 4"),
+        Quantize("method: hqq"),
+        Quantize("method: rtn, bits: mixed"),
+        Quantize("method: float16, compute: true"),
+        "- equalize: {}\n" + Quantize("method: static, samples: 4"),
+        "- smooth: {}\n" + Quantize("method: static, samples: 4"),
         "- correctBias: {}\n" + Quantize("method: rtn, bits: 6, group: channel"),
-        Quantize("method: float16"), Quantize("method: ternary"), Quantize("method: binary, order: 2"), Quantize("method: fixed"),
-            "- smooth: {}\n" + Quantize("method: dynamic"),
+        Quantize("method: float16"),
+        Quantize("method: ternary"),
+        Quantize("method: binary, order: 2"),
+        Quantize("method: fixed"),
+        "- smooth: {}\n" + Quantize("method: dynamic"),
     ];
 
     /// <summary>Steps of the recipe of a mutant. Mixed widths, which run the model for each layer, are for small models.</summary>
@@ -46,7 +60,8 @@ internal static partial class MutantRun
     /// <param name="bytes">Bytes of its model.</param>
     public static string Steps(int number, int bytes) =>
         Methods[number % Methods.Length] is var steps && bytes > LargestMixed && steps.Contains("mixed", StringComparison.Ordinal)
-            ? Methods[0] : Methods[number % Methods.Length];
+            ? Methods[0]
+            : Methods[number % Methods.Length];
 
     /// <summary>Compresses one.</summary>
     /// <param name="program">The command line's assembly.</param>
@@ -60,7 +75,9 @@ internal static partial class MutantRun
         var clock = Stopwatch.StartNew();
         var start = new ProcessStartInfo("dotnet", [program, "compress", "drop/m.onnx", "--recipe", "recipe.yaml", "--out", "out"])
         {
-            WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true,
+            WorkingDirectory = folder,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
         };
         start.Environment["DOTNET_TieredPGO"] = "0";
         using var process = Process.Start(start)!;
@@ -76,12 +93,18 @@ internal static partial class MutantRun
             await process.WaitForExitAsync(CancellationToken.None);
             return new MutantOutcome(-1, (await error).Trim().Split('\n')[^1], $"took more than {Limit.TotalSeconds} s", clock.Elapsed);
         }
-        var cosine = Cosine().Match(await output) is { Success: true } m ? double.Parse(m.Groups[1].Value, CultureInfo.InvariantCulture)
+        var cosine = Cosine().Match(await output) is { Success: true } m
+            ? double.Parse(m.Groups[1].Value, CultureInfo.InvariantCulture)
             : (double?)null;
         var said = await error;
         var sentence = said.Trim().Split('\n')[^1];
-        return new MutantOutcome(process.ExitCode, sentence, WhyWrong(process.ExitCode, said, sentence, folder, source, model, load),
-            clock.Elapsed, cosine);
+        return new MutantOutcome(
+            process.ExitCode,
+            sentence,
+            WhyWrong(process.ExitCode, said, sentence, folder, source, model, load),
+            clock.Elapsed,
+            cosine
+        );
     }
 
     /// <summary>
@@ -97,8 +120,13 @@ internal static partial class MutantRun
         var (code, sentence, cosine) = (-1, "", (double?)null);
         try
         {
-            var run = RunDrop.RunAsync(Drop.Of(source, Path.Combine(folder, "recipe.yaml"), null), options, _ => { }, _ => { },
-                limit.Token);
+            var run = RunDrop.RunAsync(
+                Drop.Of(source, Path.Combine(folder, "recipe.yaml"), null),
+                options,
+                _ => { },
+                _ => { },
+                limit.Token
+            );
             var result = await run.WaitAsync(Limit + Limit);
             (code, cosine) = (result.ExitCode, result.Run.Cosine);
         }
@@ -119,13 +147,14 @@ internal static partial class MutantRun
     }
 
     /// <summary>What is wrong with a sentence, or null.</summary>
-    public static string? WhyNoSentence(string sentence) => sentence switch
-    {
-        _ when sentence.Length is < ShortestSentence or > LongestSentence => $"a sentence of {sentence.Length} characters",
-        _ when ExceptionName().Match(sentence) is { Success: true } m => $"names {m.Value}",
-        _ when sentence.Any(char.IsControl) => "control characters",
-        _ => null,
-    };
+    public static string? WhyNoSentence(string sentence) =>
+        sentence switch
+        {
+            _ when sentence.Length is < ShortestSentence or > LongestSentence => $"a sentence of {sentence.Length} characters",
+            _ when ExceptionName().Match(sentence) is { Success: true } m => $"names {m.Value}",
+            _ when sentence.Any(char.IsControl) => "control characters",
+            _ => null,
+        };
 
     private static async Task<string> WriteAsync(string folder, byte[] model, string steps)
     {
@@ -138,17 +167,25 @@ internal static partial class MutantRun
 
     private static string? WhyWrong(int code, string said, string sentence, string folder, string source, byte[] model, bool load)
     {
-        if (code is not (0 or 2 or 3)) return $"exit code {code}";
-        if (said.Contains("   at ", StringComparison.Ordinal)) return "a stack trace";
-        if (said.Contains(folder, StringComparison.Ordinal)) return "an absolute path";
-        if (!File.ReadAllBytes(source).AsSpan().SequenceEqual(model)) return "the original changed";
-        if (Directory.GetFileSystemEntries(Path.GetDirectoryName(source)!).Length != 1) return "something lies beside the original";
-        if (Directory.Exists(Path.Combine(folder, ".serverless-work"))) return "work is left over";
+        if (code is not (0 or 2 or 3))
+            return $"exit code {code}";
+        if (said.Contains("   at ", StringComparison.Ordinal))
+            return "a stack trace";
+        if (said.Contains(folder, StringComparison.Ordinal))
+            return "an absolute path";
+        if (!File.ReadAllBytes(source).AsSpan().SequenceEqual(model))
+            return "the original changed";
+        if (Directory.GetFileSystemEntries(Path.GetDirectoryName(source)!).Length != 1)
+            return "something lies beside the original";
+        if (Directory.Exists(Path.Combine(folder, ".serverless-work")))
+            return "work is left over";
         var result = Path.Combine(folder, "out", "model.onnx");
-        if (code == 2) return WhyNoSentence(sentence)
-            ?? (Directory.Exists(Path.Combine(folder, "out")) ? "a failed run published something" : null);
-        if (!File.Exists(result)) return "nothing was published";
-        if (!load) return null;
+        if (code == 2)
+            return WhyNoSentence(sentence) ?? (Directory.Exists(Path.Combine(folder, "out")) ? "a failed run published something" : null);
+        if (!File.Exists(result))
+            return "nothing was published";
+        if (!load)
+            return null;
         try
         {
             using var options = new SessionOptions { LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL };
