@@ -1,9 +1,9 @@
 using Serverless.Core.Evaluation;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
+using Serverless.Core.Techniques.BiasCorrection;
 
 namespace Serverless.Core.Pipeline;
 
@@ -43,7 +43,7 @@ public sealed class CorrectBias : Activity<CorrectBiasInput, BiasesCorrected>, I
     private static async Task<BiasCorrections> FindAsync(IArtifactStore store, CorrectBiasInput input, CancellationToken cancellation)
     {
         var request = input.Request;
-        var options = (await Inspect.RecipeOf(store, request, cancellation)).Whole.CorrectBias ?? new BiasCorrectionOptions();
+        var options = (await Inspect.RecipeOf(store, request, cancellation)).Find<BiasCorrectionOptions>() ?? new BiasCorrectionOptions();
         var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
         var original = await ModelIndexer.IndexAsync(
             store,

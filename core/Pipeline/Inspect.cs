@@ -8,6 +8,8 @@ using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Onnx.Simplification;
 using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
+using Serverless.Core.Techniques.Scaling;
+using Serverless.Core.Techniques.Simplification;
 
 namespace Serverless.Core.Pipeline;
 
@@ -58,14 +60,15 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
         using (var samples = await Evaluate.OpenDataAsync(store, request, index, versions, cancellation))
             samples?.Check(cancellation);
         var recipe = await TakeRecipeAsync(store, request, request.Recipe is { } r ? wanted.GetValueOrDefault(r) : null, cancellation);
-        if (recipe.Whole.Simplify.InitializerInputs == InitializerInputs.Constant)
+        var simplify = recipe.Find<SimplifyOptions>()!;
+        if (simplify.InitializerInputs == InitializerInputs.Constant)
             FixInputs(index.Model.Graph);
         var parameters = Weight.Of(index.Model).Sum(w => w.Reference.Elements);
         var edit = new ModelEdit(index.Model);
         var extra = new ExtraWeights($"{request.Work}/weights.bin");
         ConstantMerging.Apply(edit, cancellation);
         IReadOnlyList<FoldedExpression> folded = [];
-        if (recipe.Whole.Simplify.Constants)
+        if (simplify.Constants)
         {
             WideningCasts.MoveLast(edit.Roots[0]);
             var expressions = ConstantExpressions.Find(edit.Roots[0], cancellation);
@@ -81,14 +84,14 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
         if (recipe.Layers.Count == 0)
             ConstantMerging.MergeShared(edit);
         IReadOnlyDictionary<string, ChannelDistribution> normalized = new Dictionary<string, ChannelDistribution>();
-        if (recipe.Whole.Simplify.BatchNorm)
+        if (simplify.BatchNorm)
             normalized = await ConvFolding.ApplyAsync(
                 edit,
                 (t, token) => ReadAsync(store, index, extra, t, token),
                 extra.KeepAsync,
                 cancellation
             );
-        if (recipe.Whole.Simplify.HardSwish)
+        if (simplify.HardSwish)
             HardSwishFolding.Apply(edit);
         ConstantMerging.Apply(edit, cancellation);
         foreach (var weight in Weight.Of(index.Model))
@@ -102,7 +105,11 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
             cancellation
         );
         await store.WriteJsonAsync(RunNames.Files(request.Work), versions, cancellation);
-        return new Inspected(index.Bytes, parameters, recipe.Whole is { Equalize: not null } or { Smooth: not null });
+        return new Inspected(
+            index.Bytes,
+            parameters,
+            recipe.Find<EqualizationOptions>() is not null || recipe.Find<SmoothingOptions>() is not null
+        );
     }
 
     private static void FixInputs(GraphProto graph)

@@ -5,6 +5,7 @@ using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
+using Serverless.Core.Techniques.BiasCorrection;
 using Serverless.Core.Techniques.Calibration;
 
 namespace Serverless.Core.Pipeline;
@@ -48,13 +49,13 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
         var (tasks, observations) = Observations(Decide(model, recipe, StorePath.Parent(request.Model)), Weight.Of(model));
         var mixed = tasks.Any(t => t.Choices.Count > 0);
-        var corrects = recipe.Whole.CorrectBias?.Apply ?? tasks.Any(t => t.Plan?.Form == StorageForm.Qdq);
+        var corrects = recipe.Find<BiasCorrectionOptions>()?.Apply ?? tasks.Any(t => t.Plan?.Form == StorageForm.Qdq);
         if (observations.Count > 0 || mixed || corrects)
             await store.WriteJsonAsync(
                 RunNames.Calibration(request.Work),
                 new Calibration(
                     observations,
-                    Samples(tasks, mixed, corrects ? recipe.Whole.CorrectBias ?? new BiasCorrectionOptions() : null),
+                    Samples(tasks, mixed, corrects ? recipe.Find<BiasCorrectionOptions>() ?? new BiasCorrectionOptions() : null),
                     0,
                     0,
                     ""
@@ -138,9 +139,9 @@ public sealed class Plan : Activity<PlanInput, Planned>
         );
 
     /// <summary>Re-plans one layer with other options; null when the result would be no smaller.</summary>
-    internal static LayerTask WithOptions(LayerTask task, Weight weight, Treatment treatment, StepPlacement? placement = null)
+    internal static LayerTask WithOptions(LayerTask task, Weight weight, Setting treatment, StepPlacement? placement = null)
     {
-        var (technique, options) = treatment;
+        var (technique, options) = ((LayerTechnique)treatment.Technique, treatment.Options);
         var plan = technique.Plan(weight, task.Shape, options);
         if (weight.Scope.Opset < OldestDecoded && plan.Form != StorageForm.MatMulNBits)
             return task with
@@ -158,14 +159,7 @@ public sealed class Plan : Activity<PlanInput, Planned>
             }
             : task with
             {
-                Step = new RecipeStep(
-                    technique.Step,
-                    technique.Method,
-                    JsonSerializer.SerializeToElement(options, technique.OptionsType, Json.Options)
-                )
-                {
-                    Placement = task.Step?.Placement ?? placement ?? new StepPlacement(),
-                },
+                Step = RecipeStep.Of(treatment) with { Placement = task.Step?.Placement ?? placement ?? new StepPlacement() },
                 Plan = plan,
                 LeftAlone = null,
             };
@@ -205,9 +199,8 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var rules = recipe.Layers.Where(r => Matches(r.Match, task)).ToList();
         if (rules.LastOrDefault()?.Skip == true)
             return task with { LeftAlone = $"skipped by the recipe ('{rules[^1].Match}')" };
-        if (recipe.Steps.Count == 0)
+        if (recipe.Steps.LastOrDefault(s => s.Technique is LayerTechnique) is not { } step)
             return task with { LeftAlone = "no step of the recipe applies" };
-        var step = recipe.Steps[^1];
         var technique = Technique(step);
         var merged = rules
             .Select(r => r.Overrides.GetValueOrDefault(step.Step))
@@ -224,7 +217,7 @@ public sealed class Plan : Activity<PlanInput, Planned>
         var options = merged.Deserialize(technique.OptionsType, Json.Options)!;
         var choices = technique.Choices(options).Select(c => WithOptions(task, weight, c, step.Placement)).ToList();
         if (choices.Count == 0)
-            return WithOptions(task, weight, new Treatment(technique, options), step.Placement);
+            return WithOptions(task, weight, new Setting(technique, options), step.Placement);
         var worthwhile = choices.Where(c => c.Step is not null).Select(c => new LayerChoice(c.Step!, c.Plan!)).ToList();
         return choices.LastOrDefault(c => c.Step is not null) is { } largest ? largest with { Choices = worthwhile } : choices[0];
     }
@@ -277,10 +270,9 @@ public sealed class Plan : Activity<PlanInput, Planned>
             .Append(corrects?.Samples ?? 0)
             .Max();
 
-    internal static object Options(RecipeStep step) => step.Options.Deserialize(Technique(step).OptionsType, Json.Options)!;
+    internal static object Options(RecipeStep step) => step.Typed;
 
-    internal static LayerTechnique Technique(RecipeStep step) =>
-        LayerTechnique.All.First(t => t.Step == step.Step && t.Method == step.Method);
+    internal static LayerTechnique Technique(RecipeStep step) => (LayerTechnique)step.Technique;
 
     private static bool Matches(string glob, LayerTask task) =>
         FileSystemName.MatchesSimpleExpression(glob, task.Name, ignoreCase: false)

@@ -2,6 +2,7 @@ using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
 using Serverless.Core.Techniques.Calibration;
+using Serverless.Core.Techniques.Scaling;
 
 namespace Serverless.Core.Pipeline;
 
@@ -25,7 +26,7 @@ public sealed class PlanRescale : Activity<PlanInput, RescalePlanned>
                     await store.ReadBytesAsync(name(request.Work), int.MaxValue, cancellation),
                     cancellation
                 );
-        if (recipe.Whole.Smooth is not { } smooth)
+        if (recipe.Find<SmoothingOptions>() is not { } smooth)
             return new RescalePlanned(0);
         var observations = ChannelScaling
             .Of(ModelProto.Parser.ParseFrom(graph))

@@ -1,9 +1,9 @@
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Onnx.Simplification;
-using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
+using Serverless.Core.Techniques.Simplification;
 
 namespace Serverless.Core.Pipeline;
 
@@ -47,7 +47,7 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
             cancellation
         );
         await NoteAsync(store, input, built.Floats, cancellation);
-        if (recipe.Whole.Simplify.Names == NameStyle.Short)
+        if (recipe.Find<SimplifyOptions>()!.Names == NameStyle.Short)
             ShortenWhereWorthwhile(built.Model);
         var bytes = await ModelWriter.WriteAsync(
             store,

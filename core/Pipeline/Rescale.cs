@@ -3,8 +3,7 @@ using Google.Protobuf;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Storage;
-using Serverless.Core.Techniques;
-using Serverless.Core.Techniques.Quantization;
+using Serverless.Core.Techniques.Scaling;
 
 namespace Serverless.Core.Pipeline;
 
@@ -37,7 +36,7 @@ public sealed class Rescale : Activity<PlanInput, Rescaled>
         var (values, convolutions) = (ChannelScaling.Of(model), Convolutions());
         var normalized = await store.ReadJsonAsync<Dictionary<string, ChannelDistribution>>(RunNames.Normalized(from.Work), cancellation);
         var divided = new double[]?[values.Count];
-        if (recipe.Whole.Equalize is { } equalize)
+        if (recipe.Find<EqualizationOptions>() is { } equalize)
         {
             var small = values
                 .Where(v =>
@@ -57,7 +56,7 @@ public sealed class Rescale : Activity<PlanInput, Rescaled>
         }
         var equalized = divided.Count(d => d is not null);
         var (smoothed, unchanged, inserted) = (0, 0, new List<(ChannelScaling Value, double[] Scales)>());
-        if (recipe.Whole.Smooth is { } smooth)
+        if (recipe.Find<SmoothingOptions>() is { } smooth)
         {
             await using var observed = new ObservedStatistics(store, from.Work);
             for (var i = 0; i < values.Count; i++)

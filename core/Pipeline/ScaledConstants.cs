@@ -4,6 +4,7 @@ using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
+using Serverless.Core.Techniques.Scaling;
 
 namespace Serverless.Core.Pipeline;
 

@@ -1,9 +1,9 @@
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
 using Serverless.Core.Techniques.Search;
+using Serverless.Core.Techniques.Simplification;
 
 namespace Serverless.Core.Pipeline;
 

@@ -1,6 +1,3 @@
-using System.Text.Json;
-using Serverless.Core.Techniques.Quantization;
-
 namespace Serverless.Core.Recipes;
 
 /// <summary>Named recipes.</summary>
@@ -9,22 +6,20 @@ public static class Presets
     /// <summary>What a drop without a recipe gets.</summary>
     public const string Default = "int8";
 
-    private static readonly Dictionary<string, RecipeStep[]> All = new()
+    private static readonly Dictionary<string, string> All = new()
     {
-        ["int8"] = [Rtn(new RoundToNearestOptions { Bits = 8 })],
-        ["int4"] = [Rtn(new RoundToNearestOptions { Bits = 4 })],
-        ["int2"] = [Rtn(new RoundToNearestOptions { Bits = 2, Symmetric = false })],
+        ["int8"] = "- quantize: {method: rtn, bits: 8}",
+        ["int4"] = "- quantize: {method: rtn, bits: 4}",
+        ["int2"] = "- quantize: {method: rtn, bits: 2, symmetric: false}",
     };
 
     /// <summary>The names.</summary>
     public static IEnumerable<string> Names => All.Keys;
 
-    /// <summary>The steps of a preset, or null when there is none of that name.</summary>
-    public static IReadOnlyList<RecipeStep>? Steps(string name) => All.GetValueOrDefault(name);
-
     /// <summary>The recipe of a preset.</summary>
-    public static Recipe Recipe(string name) => new(name, All[name], new ModelSteps(), null, []);
+    /// <exception cref="BadInputException">There is none of that name.</exception>
+    public static Recipe Recipe(string name) => RecipeReader.Read($"version: 1\npreset: {name}\n", $"preset {name}");
 
-    private static RecipeStep Rtn(RoundToNearestOptions options) =>
-        new("quantize", "rtn", JsonSerializer.SerializeToElement(options, Json.Options));
+    /// <summary>The steps of a preset, a YAML list; null when there is none of that name.</summary>
+    internal static string? Steps(string name) => All.GetValueOrDefault(name);
 }

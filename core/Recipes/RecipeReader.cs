@@ -67,38 +67,36 @@ public static class RecipeReader
         var (preset, steps) = (Child(root, "preset"), Child(root, "steps"));
         if (preset is not null && steps is not null)
             throw new RecipeException(steps, "give either 'preset' or 'steps', not both");
-        var whole = new JsonObject();
-        IReadOnlyList<RecipeStep> parsed;
         string? name = null;
         if (preset is not null)
         {
             name = preset is YamlScalarNode { Value: { } v } ? v : throw new RecipeException(preset, "'preset' takes one name");
-            parsed =
+            steps = ListOf(
                 Presets.Steps(name)
-                ?? throw new RecipeException(preset, $"unknown preset '{name}'; known are {string.Join(", ", Presets.Names)}");
+                    ?? throw new RecipeException(preset, $"unknown preset '{name}'; known are {string.Join(", ", Presets.Names)}")
+            );
         }
-        else
-        {
-            if (steps is not YamlSequenceNode list || list.Children.Count == 0)
-                throw new RecipeException(steps ?? root, "give a 'preset' or a list of 'steps'");
-            parsed = [.. list.Children.Select(s => ParseStep(s, whole)).OfType<RecipeStep>()];
-            if (parsed.GroupBy(s => s.Step).FirstOrDefault(g => g.Count() > 1) is { } twice)
-                throw new RecipeException(list, $"has two '{twice.Key}' steps; give one, and rules under 'layers' for what differs");
-        }
-        return new Recipe(
-            name,
-            parsed,
-            whole.Deserialize<ModelSteps>(Json.Options)!,
-            ParseBudget(Child(root, "budget")),
-            ParseLayers(Child(root, "layers"), parsed)
-        )
+        if (steps is not YamlSequenceNode { Children.Count: > 0 } list)
+            throw new RecipeException(steps ?? root, "give a 'preset' or a list of 'steps'");
+        var parsed = list.Children.Select(n => (Node: n, Step: ParseStep(n))).ToList();
+        var sequence = StepSequence.Of([.. parsed.Select(p => p.Step)]);
+        if (StepSequence.WhyNot(sequence) is var (wrong, why))
+            throw new RecipeException(parsed.FirstOrDefault(p => ReferenceEquals(p.Step, wrong)).Node ?? list, why);
+        return new Recipe(name, sequence, ParseBudget(Child(root, "budget")), ParseLayers(Child(root, "layers"), sequence))
         {
             Retrain = Bound<RetrainOptions>(Child(root, "retrain"), "retrain"),
             Evaluate = Bound<EvaluateOptions>(Child(root, "evaluate"), "evaluate"),
         };
     }
 
-    private static RecipeStep? ParseStep(YamlNode node, JsonObject whole)
+    private static YamlNode ListOf(string yaml)
+    {
+        var stream = new YamlStream();
+        stream.Load(new StringReader(yaml));
+        return stream.Documents[0].RootNode;
+    }
+
+    private static RecipeStep ParseStep(YamlNode node)
     {
         if (node is not YamlMappingNode { Children.Count: 1 } single)
             throw new RecipeException(node, "a step is one key with its options, as '- quantize: {bits: 8}'");
@@ -110,35 +108,28 @@ public static class RecipeReader
             YamlScalarNode { Value: null or "" } => null,
             _ => throw new RecipeException(value, $"'{step}' takes a map of options"),
         };
-        if (ModelSteps.All.FirstOrDefault(s => s.Key == step).Property is { } property)
-        {
-            if (!whole.TryAdd(step, OptionBinder.Bind(options, property.PropertyType, [])))
-                throw new RecipeException(keyNode, $"has two '{step}' steps; give one");
-            return null;
-        }
-        var methods = LayerTechnique.All.Where(t => t.Step == step).ToList();
+        var methods = Technique.All.Where(t => t.Step == step).ToList();
         if (methods.Count == 0)
-            throw RecipeException.Unknown(
-                keyNode,
-                step,
-                LayerTechnique.All.Select(t => t.Step).Concat(ModelSteps.All.Select(s => s.Key)).Distinct()
-            );
-        var methodNode = options is null ? null : Child(options, "method");
-        var method = methodNode is null ? methods.First(m => m.IsDefault).Method : (methodNode as YamlScalarNode)?.Value ?? "";
-        var technique =
-            methods.FirstOrDefault(t => t.Method == method)
-            ?? throw new RecipeException(
-                methodNode!,
-                $"unknown method '{method}' of {step}; known are {string.Join(", ", methods.Select(t => t.Method))}"
-            );
-        var typed = OptionBinder.Bind(options, technique.OptionsType, CommonKeys).Deserialize(technique.OptionsType, Json.Options)!;
+            throw RecipeException.Unknown(keyNode, step, Technique.All.Select(t => t.Step).Distinct());
+        var technique = MethodOf(options, methods, step);
+        var known = technique.Method.Length == 0 ? CommonKeys[1..] : CommonKeys;
+        var typed = technique.Options(JsonSerializer.SerializeToElement(OptionBinder.Bind(options, technique.OptionsType, known)));
         if (technique.WhyInvalid(typed) is { } why)
             throw new RecipeException(keyNode, why);
         var placement = OptionBinder.BindKnown(options, typeof(StepPlacement)).Deserialize<StepPlacement>(Json.Options)!;
-        return new RecipeStep(step, method, JsonSerializer.SerializeToElement(typed, technique.OptionsType, Json.Options))
-        {
-            Placement = placement,
-        };
+        return RecipeStep.Of(new Setting(technique, typed)) with { Placement = placement };
+    }
+
+    private static Technique MethodOf(YamlMappingNode? options, List<Technique> methods, string step)
+    {
+        if (options is null || methods is [{ Method: "" }] || Child(options, "method") is not { } node)
+            return methods.FirstOrDefault(m => m.IsDefault) ?? methods[0];
+        var method = (node as YamlScalarNode)?.Value ?? "";
+        return methods.FirstOrDefault(t => t.Method == method)
+            ?? throw new RecipeException(
+                node,
+                $"unknown method '{method}' of {step}; known are {string.Join(", ", methods.Select(t => t.Method))}"
+            );
     }
 
     private static T Bound<T>(YamlNode? node, string key)
@@ -175,8 +166,9 @@ public static class RecipeReader
         }
     }
 
-    private static IReadOnlyList<LayerRule> ParseLayers(YamlNode? node, IReadOnlyList<RecipeStep> steps)
+    private static IReadOnlyList<LayerRule> ParseLayers(YamlNode? node, IReadOnlyList<RecipeStep> sequence)
     {
+        var steps = sequence.Where(s => s.Technique is LayerTechnique).ToList();
         if (node is null)
             return [];
         if (node is not YamlSequenceNode list)
@@ -237,8 +229,7 @@ public static class RecipeReader
         }
     }
 
-    private static Type Options(RecipeStep step) =>
-        LayerTechnique.All.First(t => t.Step == step.Step && t.Method == step.Method).OptionsType;
+    private static Type Options(RecipeStep step) => step.Technique.OptionsType;
 
     private static YamlNode? Child(YamlMappingNode map, string key) =>
         map.Children.FirstOrDefault(c => c.Key is YamlScalarNode { Value: { } v } && v == key).Value;

@@ -12,26 +12,16 @@ public static class RecipeSchema
     public static string Generate()
     {
         var steps = new JsonArray();
-        foreach (var group in LayerTechnique.All.GroupBy(t => t.Step))
-            steps.Add(
-                Object(
-                    new JsonObject
-                    {
-                        [group.Key] = new JsonObject { ["anyOf"] = new JsonArray([.. group.Select(t => Options(t.OptionsType, t))]) },
-                    },
-                    group.Key
-                )
-            );
-        foreach (var (key, property) in ModelSteps.All)
-            steps.Add(Object(new JsonObject { [key] = Options(property.PropertyType, null) }, key));
+        foreach (var group in Technique.All.GroupBy(t => t.Step))
+            steps.Add(Object(new JsonObject { [group.Key] = Methods(group, t => Options(t.OptionsType, t)) }, group.Key));
         var rule = new JsonObject
         {
             ["match"] = Text("Glob of weight or node names: * any characters, ? one."),
             ["skip"] = new JsonObject { ["type"] = "boolean", ["description"] = "Leave the layers alone." },
         };
-        foreach (var group in LayerTechnique.All.GroupBy(t => t.Step))
+        foreach (var group in Technique.All.OfType<LayerTechnique>().GroupBy(t => t.Step))
         {
-            rule[group.Key] = new JsonObject { ["anyOf"] = new JsonArray([.. group.Select(t => Options(t.OptionsType, null))]) };
+            rule[group.Key] = Methods(group, t => Options(t.OptionsType, null));
             foreach (var o in group.SelectMany(t => OptionBinder.Of(t.OptionsType)))
                 rule[o.Key] ??= Option(o.Property, o.Option);
         }
@@ -76,10 +66,13 @@ public static class RecipeSchema
                 .ReplaceLineEndings("\n") + "\n";
     }
 
-    private static JsonObject Options(Type type, LayerTechnique? technique)
+    private static JsonObject Methods(IEnumerable<Technique> methods, Func<Technique, JsonObject> of) =>
+        methods.ToList() is [{ Method: "" } only] ? of(only) : new JsonObject { ["anyOf"] = new JsonArray([.. methods.Select(of)]) };
+
+    private static JsonObject Options(Type type, Technique? technique)
     {
         var properties = new JsonObject();
-        if (technique is not null)
+        if (technique is { Method.Length: > 0 })
             properties["method"] = new JsonObject { ["const"] = technique.Method, ["description"] = technique.About };
         var placement = technique is null ? [] : OptionBinder.Of(typeof(StepPlacement));
         foreach (var o in OptionBinder.Of(type).Concat(placement))

@@ -27,19 +27,8 @@ public static class RecipeWriter
         if (recipe.Evaluate != new EvaluateOptions())
             yaml.Append("evaluate: {timeout: ").Append(Number(recipe.Evaluate.Timeout)).Append("}\n");
         yaml.Append("steps:\n");
-        foreach (var (key, property) in ModelSteps.All)
-            if (property.GetValue(recipe.Whole) is { } options)
-                yaml.Append("- ")
-                    .Append(key)
-                    .Append(": ")
-                    .Append(Map(JsonSerializer.SerializeToElement(options, Json.Options)))
-                    .Append('\n');
         foreach (var s in recipe.Steps)
-            yaml.Append("- ")
-                .Append(s.Step)
-                .Append(": ")
-                .Append(Map(s.Options, [$"method: {s.Method}", .. Placement(s.Placement)]))
-                .Append('\n');
+            yaml.Append("- ").Append(s.Step).Append(": ").Append(Map(s.Options, [.. Method(s), .. Placement(s.Placement)])).Append('\n');
         if (recipe.Layers.Count > 0)
             yaml.Append("layers:\n");
         foreach (var rule in recipe.Layers)
@@ -53,6 +42,8 @@ public static class RecipeWriter
         }
         return yaml.ToString();
     }
+
+    private static string[] Method(RecipeStep s) => s.Method.Length == 0 ? [] : [$"method: {s.Method}"];
 
     private static string[] Placement(StepPlacement p) =>
         p.Device == StepDevice.Cpu

@@ -1,6 +1,8 @@
 using System.Text.Json;
 using Serverless.Core.Recipes;
+using Serverless.Core.Techniques.BiasCorrection;
 using Serverless.Core.Techniques.Quantization;
+using Serverless.Core.Techniques.Scaling;
 using Serverless.TestSupport;
 using Xunit;
 
@@ -38,14 +40,23 @@ public class RecipeTests
         var recipe = RecipeReader.Read(Yaml, "r");
         var again = RecipeReader.Read(RecipeWriter.Write(recipe), "r");
         Assert.Equal(JsonSerializer.Serialize(recipe, Json.Options), JsonSerializer.Serialize(again, Json.Options));
-        Assert.Equal((7, 0.75, false), (recipe.Whole.Equalize!.Rounds, recipe.Whole.Smooth!.Strength, recipe.Whole.CorrectBias!.Apply));
-        var options = recipe.Steps[0].Options.Deserialize<RoundToNearestOptions>(Json.Options)!;
+        Assert.Equal(["simplify", "equalize", "smooth", "quantize", "correctBias"], recipe.Steps.Select(s => s.Step));
+        Assert.Equal(
+            (7, 0.75, false),
+            (
+                recipe.Find<EqualizationOptions>()!.Rounds,
+                recipe.Find<SmoothingOptions>()!.Strength,
+                recipe.Find<BiasCorrectionOptions>()!.Apply
+            )
+        );
+        var options = recipe.Steps[3].Options.Deserialize<RoundToNearestOptions>(Json.Options)!;
         Assert.Equal((4, 0, false, ScaleSearch.Absmax), (options.Bits, options.Group, options.Symmetric, options.Scale));
         Assert.Equal(8, recipe.Layers[1].Overrides["quantize"].GetProperty("bits").GetInt32());
     }
 
     [Theory]
-    [InlineData("version: 1\nsteps:\n- quantize: {bits: 4}\n- quantize: {bits: 8}\n", "two 'quantize' steps")]
+    [InlineData("version: 1\nsteps:\n- quantize: {bits: 4}\n- quantize: {bits: 8}\n", "line 4: a step before quantizes the layers already")]
+    [InlineData("version: 1\nsteps:\n- quantize: {bits: 4}\n- smooth: {}\n", "line 4: 'smooth' scales weights before they are rounded")]
     [InlineData("version: 1\nsteps:\n- equalize: {}\n- equalize: {rounds: 3}\n", "two 'equalize' steps")]
     [InlineData("version: 1\nsteps:\n- equalise: {}\n", "did you mean 'equalize'?")]
     [InlineData("version: 1\nsteps:\n- quantize: {method: float16, type: bfloat16, compute: true}\n", "no kernels for bfloat16")]

@@ -3,7 +3,7 @@ using Google.Protobuf;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Onnx.Simplification;
-using Serverless.Core.Techniques;
+using Serverless.Core.Techniques.Scaling;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;

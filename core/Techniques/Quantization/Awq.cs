@@ -46,14 +46,11 @@ public sealed record AwqOptions
 /// nothing; before a kernel it goes into the LayerNormalization or Mul that makes the input for this layer alone, else a Mul
 /// is put in. Without statistics of the input, and for grouped convolutions, the layer is rounded to nearest.
 /// </summary>
-public sealed class Awq : LayerTechnique<AwqOptions>
+public sealed class Awq : Quantizer<AwqOptions>
 {
     private const int FewestRows = 32,
         MostRows = 256;
     private const double MostProducts = 4e9;
-
-    /// <inheritdoc/>
-    public override string Step => "quantize";
 
     /// <inheritdoc/>
     public override string Method => "awq";
@@ -62,8 +59,8 @@ public sealed class Awq : LayerTechnique<AwqOptions>
     public override string About => "Weights scaled by their activations before rounding, calibrated (Lin et al. 2024, AWQ).";
 
     /// <inheritdoc/>
-    protected override Treatment? Gentler(AwqOptions options) =>
-        options.Bits == 8 ? RoundToNearest.At(16) : new Treatment(this, options with { Bits = options.Bits <= 4 ? options.Bits * 2 : 8 });
+    protected override Setting? Gentler(AwqOptions options) =>
+        options.Bits == 8 ? RoundToNearest.At(16) : new Setting(this, options with { Bits = options.Bits <= 4 ? options.Bits * 2 : 8 });
 
     /// <inheritdoc/>
     protected override double Protect(AwqOptions options) => options.Protect;

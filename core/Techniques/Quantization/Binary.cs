@@ -43,13 +43,10 @@ public sealed record BinaryOptions
 /// Binary weights: sign and mean magnitude (Rastegari et al. 2016, "XNOR-Net", section 3.1, eq. 6), and of the residual
 /// again, up to an order (Guo et al. 2017, "Network Sketching", algorithm 1), the scales refitted together (algorithm 2).
 /// </summary>
-public sealed class Binary : LayerTechnique<BinaryOptions>
+public sealed class Binary : Quantizer<BinaryOptions>
 {
     private const int GentlerBits = 4,
         ShortestBlock = 64;
-
-    /// <inheritdoc/>
-    public override string Step => "quantize";
 
     /// <inheritdoc/>
     public override string Method => "binary";
@@ -59,8 +56,8 @@ public sealed class Binary : LayerTechnique<BinaryOptions>
         "Signs and mean magnitudes at 1 bit (Rastegari et al. 2016, BWN), with residual sign matrices up to an order (Guo et al. 2017).";
 
     /// <inheritdoc/>
-    protected override Treatment? Gentler(BinaryOptions options) =>
-        options.Order is 2 or 3 ? new Treatment(this, options with { Order = options.Order + 1 }) : RoundToNearest.At(GentlerBits);
+    protected override Setting? Gentler(BinaryOptions options) =>
+        options.Order is 2 or 3 ? new Setting(this, options with { Order = options.Order + 1 }) : RoundToNearest.At(GentlerBits);
 
     /// <inheritdoc/>
     protected override double Protect(BinaryOptions options) => options.Protect;

@@ -21,15 +21,12 @@ public sealed record DynamicIntegerOptions
 /// <c>com.microsoft.DynamicQuantizeMatMul</c> and <c>com.microsoft.DynamicQuantizeLSTM</c> (ONNX Runtime ContribOperators.md).
 /// Needs no data. MatMul, Gemm and LSTM, in subgraphs too; everything else keeps float activations with its weights at 8 bits.
 /// </summary>
-public sealed class DynamicInteger : LayerTechnique<DynamicIntegerOptions>
+public sealed class DynamicInteger : Quantizer<DynamicIntegerOptions>
 {
     private const int Nodes = 260;
 
     // Rounding the input takes longer than a smaller product saves (tests/Benchmarks, "integers dynamic").
     private const long LeastWeights = 1 << 15;
-
-    /// <inheritdoc/>
-    public override string Step => "quantize";
 
     /// <inheritdoc/>
     public override string Method => "dynamic";
@@ -46,7 +43,7 @@ public sealed class DynamicInteger : LayerTechnique<DynamicIntegerOptions>
         };
 
     /// <inheritdoc/>
-    protected override Treatment? Gentler(DynamicIntegerOptions options) => RoundToNearest.At(8);
+    protected override Setting? Gentler(DynamicIntegerOptions options) => RoundToNearest.At(8);
 
     /// <inheritdoc/>
     protected override LayerPlan Plan(Weight weight, LayerShape shape, DynamicIntegerOptions options) =>

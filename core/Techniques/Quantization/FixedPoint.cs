@@ -36,11 +36,8 @@ public sealed record FixedPointOptions
 /// one above it, by squared error (saturating). Lin et al. 2016, "Fixed Point Quantization of Deep Convolutional
 /// Networks", section 3.
 /// </summary>
-public sealed class FixedPoint : LayerTechnique<FixedPointOptions>
+public sealed class FixedPoint : Quantizer<FixedPointOptions>
 {
-    /// <inheritdoc/>
-    public override string Step => "quantize";
-
     /// <inheritdoc/>
     public override string Method => "fixed";
 
@@ -49,8 +46,8 @@ public sealed class FixedPoint : LayerTechnique<FixedPointOptions>
         "Fixed point Qm.n in 8 or 16 bits: integers times a power of two, per channel or per tensor (Lin et al. 2016).";
 
     /// <inheritdoc/>
-    protected override Treatment? Gentler(FixedPointOptions options) =>
-        options.Bits == 16 ? null : new Treatment(this, options with { Bits = 16 });
+    protected override Setting? Gentler(FixedPointOptions options) =>
+        options.Bits == 16 ? null : new Setting(this, options with { Bits = 16 });
 
     /// <inheritdoc/>
     protected override double Protect(FixedPointOptions options) => options.Protect;

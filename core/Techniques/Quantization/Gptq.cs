@@ -56,12 +56,9 @@ public sealed record GptqOptions
 /// input (<see cref="GptqSolver"/>). Without statistics of the input, and where the Hessian stays singular however it is
 /// damped, the layer is rounded to nearest and the report says so. Inputs that were never active are rounded to nearest.
 /// </summary>
-public sealed class Gptq : LayerTechnique<GptqOptions>
+public sealed class Gptq : Quantizer<GptqOptions>
 {
     private const int MostDampings = 4;
-
-    /// <inheritdoc/>
-    public override string Step => "quantize";
 
     /// <inheritdoc/>
     public override string Method => "gptq";
@@ -71,17 +68,17 @@ public sealed class Gptq : LayerTechnique<GptqOptions>
         "Rounding that compensates each column's error in the next ones, calibrated (Frantar et al. 2023, GPTQ).";
 
     /// <inheritdoc/>
-    protected override Treatment? Gentler(GptqOptions options) =>
-        options.Bits == 8 ? RoundToNearest.At(16) : new Treatment(this, options with { Bits = options.Bits <= 4 ? options.Bits * 2 : 8 });
+    protected override Setting? Gentler(GptqOptions options) =>
+        options.Bits == 8 ? RoundToNearest.At(16) : new Setting(this, options with { Bits = options.Bits <= 4 ? options.Bits * 2 : 8 });
 
     /// <inheritdoc/>
-    protected override IReadOnlyList<Treatment> Choices(GptqOptions options) =>
+    protected override IReadOnlyList<Setting> Choices(GptqOptions options) =>
         options.Bits != 0
             ? []
             : WidthChoices.Of(
                 ternary: false,
                 options.Symmetric,
-                c => new Treatment(
+                c => new Setting(
                     this,
                     options with
                     {

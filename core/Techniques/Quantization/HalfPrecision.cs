@@ -42,7 +42,7 @@ public sealed record HalfPrecisionOptions
 /// beyond ±65,504, or whose weights are too small to keep three digits of, falls back to bfloat16, and where the
 /// opset has none, is refused.
 /// </summary>
-public sealed class HalfPrecision : LayerTechnique<HalfPrecisionOptions>
+public sealed class HalfPrecision : Quantizer<HalfPrecisionOptions>
 {
     private const int CastNode = 60,
         Chunk = 1 << 18;
@@ -50,9 +50,6 @@ public sealed class HalfPrecision : LayerTechnique<HalfPrecisionOptions>
     // The largest relative error of a bfloat16: what float16 makes of a layer of numbers near its smallest is worse.
     private const double MostError = 1.0 / 256;
     private const long Bfloat16Since = 13;
-
-    /// <inheritdoc/>
-    public override string Step => "quantize";
 
     /// <inheritdoc/>
     public override string Method => "float16";
@@ -67,8 +64,8 @@ public sealed class HalfPrecision : LayerTechnique<HalfPrecisionOptions>
             : null;
 
     /// <inheritdoc/>
-    protected override Treatment? Gentler(HalfPrecisionOptions options) =>
-        options.Compute ? new Treatment(this, options with { Compute = false }) : null;
+    protected override Setting? Gentler(HalfPrecisionOptions options) =>
+        options.Compute ? new Setting(this, options with { Compute = false }) : null;
 
     /// <inheritdoc/>
     protected override int Samples(HalfPrecisionOptions options) => options.Compute ? options.Samples : 0;

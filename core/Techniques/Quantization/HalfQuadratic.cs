@@ -42,11 +42,8 @@ public sealed record HalfQuadraticOptions
 /// Quantization of Large Machine Learning Models", eq. 3 to 6). Zero points are FLOAT16 where the weight folds and whole
 /// codes where a kernel reads them; the scale stays that of the extremes.
 /// </summary>
-public sealed class HalfQuadratic : LayerTechnique<HalfQuadraticOptions>
+public sealed class HalfQuadratic : Quantizer<HalfQuadraticOptions>
 {
-    /// <inheritdoc/>
-    public override string Step => "quantize";
-
     /// <inheritdoc/>
     public override string Method => "hqq";
 
@@ -54,17 +51,17 @@ public sealed class HalfQuadratic : LayerTechnique<HalfQuadraticOptions>
     public override string About => "Zero points of least sparse-norm error, without data (Badri and Shaji 2023, HQQ).";
 
     /// <inheritdoc/>
-    protected override Treatment? Gentler(HalfQuadraticOptions options) =>
-        options.Bits == 8 ? RoundToNearest.At(16) : new Treatment(this, options with { Bits = options.Bits <= 4 ? options.Bits * 2 : 8 });
+    protected override Setting? Gentler(HalfQuadraticOptions options) =>
+        options.Bits == 8 ? RoundToNearest.At(16) : new Setting(this, options with { Bits = options.Bits <= 4 ? options.Bits * 2 : 8 });
 
     /// <inheritdoc/>
-    protected override IReadOnlyList<Treatment> Choices(HalfQuadraticOptions options) =>
+    protected override IReadOnlyList<Setting> Choices(HalfQuadraticOptions options) =>
         options.Bits != 0
             ? []
             : WidthChoices.Of(
                 ternary: true,
                 symmetric: false,
-                c => new Treatment(this, options with { Bits = c.Bits, Group = c.Group ?? options.Group, Protect = 0 })
+                c => new Setting(this, options with { Bits = c.Bits, Group = c.Group ?? options.Group, Protect = 0 })
             );
 
     /// <inheritdoc/>

@@ -45,11 +45,8 @@ public sealed record RoundToNearestOptions
 /// "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", eq. 1; per-block
 /// scales as in com.microsoft.MatMulNBits. 3, 5 and 6 bits are stored as planes of 4, 2 and 1 bits and fold at load.
 /// </summary>
-public sealed class RoundToNearest : LayerTechnique<RoundToNearestOptions>
+public sealed class RoundToNearest : Quantizer<RoundToNearestOptions>
 {
-    /// <inheritdoc/>
-    public override string Step => "quantize";
-
     /// <inheritdoc/>
     public override string Method => "rtn";
 
@@ -61,14 +58,14 @@ public sealed class RoundToNearest : LayerTechnique<RoundToNearestOptions>
         "Weight-only round to nearest, 2 to 8 or 16 bits, a scale per channel or per block (Jacob et al. 2018, eq. 1).";
 
     /// <summary>Round to nearest at a number of bits.</summary>
-    internal static Treatment At(int bits, bool symmetric = true) =>
+    internal static Setting At(int bits, bool symmetric = true) =>
         new(new RoundToNearest(), new RoundToNearestOptions { Bits = bits, Symmetric = symmetric });
 
     /// <inheritdoc/>
-    protected override Treatment? Gentler(RoundToNearestOptions options) =>
+    protected override Setting? Gentler(RoundToNearestOptions options) =>
         options.Bits == 16
             ? null
-            : new Treatment(
+            : new Setting(
                 this,
                 options with
                 {
@@ -80,13 +77,13 @@ public sealed class RoundToNearest : LayerTechnique<RoundToNearestOptions>
             );
 
     /// <inheritdoc/>
-    protected override IReadOnlyList<Treatment> Choices(RoundToNearestOptions options) =>
+    protected override IReadOnlyList<Setting> Choices(RoundToNearestOptions options) =>
         options.Bits != 0
             ? []
             : WidthChoices.Of(
                 ternary: true,
                 options.Symmetric,
-                c => new Treatment(
+                c => new Setting(
                     this,
                     options with
                     {

@@ -54,14 +54,11 @@ public sealed record StaticIntegerOptions
 /// 2018, sections 2 and 3). Conv, MatMul and Gemm of the main graph stand between QuantizeLinear and DequantizeLinear
 /// where ONNX Runtime fuses them into integer kernels; everything else stays float with its weights at 8 bits.
 /// </summary>
-public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
+public sealed class StaticInteger : Quantizer<StaticIntegerOptions>
 {
     private const long FewOutputs = 32,
         FewProducts = 48,
         LeastWeights = 1 << 14;
-
-    /// <inheritdoc/>
-    public override string Step => "quantize";
 
     /// <inheritdoc/>
     public override string Method => "static";
@@ -77,7 +74,7 @@ public sealed class StaticInteger : LayerTechnique<StaticIntegerOptions>
         };
 
     /// <inheritdoc/>
-    protected override Treatment? Gentler(StaticIntegerOptions options) => RoundToNearest.At(8);
+    protected override Setting? Gentler(StaticIntegerOptions options) => RoundToNearest.At(8);
 
     /// <inheritdoc/>
     protected override int Samples(StaticIntegerOptions options) => options.Samples;

@@ -53,13 +53,10 @@ public sealed record TernaryOptions
 /// error. Zhu et al. 2017, "Trained Ternary Quantization": a scale for each sign; here both are fitted by least squares,
 /// not trained. 2 bits a weight.
 /// </summary>
-public sealed class Ternary : LayerTechnique<TernaryOptions>
+public sealed class Ternary : Quantizer<TernaryOptions>
 {
     private const int GentlerBits = 4,
         ShortestBlock = 64;
-
-    /// <inheritdoc/>
-    public override string Step => "quantize";
 
     /// <inheritdoc/>
     public override string Method => "ternary";
@@ -69,7 +66,7 @@ public sealed class Ternary : LayerTechnique<TernaryOptions>
         "Weights −α, 0, +α at 2 bits (Li and Liu 2016, TWN), or with a scale for each sign (Zhu et al. 2017, TTQ; fitted, not trained).";
 
     /// <inheritdoc/>
-    protected override Treatment? Gentler(TernaryOptions options) => RoundToNearest.At(GentlerBits);
+    protected override Setting? Gentler(TernaryOptions options) => RoundToNearest.At(GentlerBits);
 
     /// <inheritdoc/>
     protected override double Protect(TernaryOptions options) => options.Protect;

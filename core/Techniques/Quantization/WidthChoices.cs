@@ -30,14 +30,14 @@ internal static class WidthChoices
     /// <param name="ternary">Whether ternary is among them, for methods that compare by the weights' own error.</param>
     /// <param name="symmetric">Whether those without zero points are.</param>
     /// <param name="of">The method in a format.</param>
-    public static IReadOnlyList<Treatment> Of(bool ternary, bool symmetric, Func<Width, Treatment> of)
+    public static IReadOnlyList<Setting> Of(bool ternary, bool symmetric, Func<Width, Setting> of)
     {
         IEnumerable<Width> widths = symmetric
             ? Plain.Concat(WithZeroPoints)
             : Plain.Select(w => w with { Symmetric = false }).Concat(WithZeroPoints[..2]);
         return
         [
-            .. ternary ? [new Treatment(new Ternary(), new TernaryOptions { Protect = 0 })] : Array.Empty<Treatment>(),
+            .. ternary ? [new Setting(new Ternary(), new TernaryOptions { Protect = 0 })] : Array.Empty<Setting>(),
             .. widths.OrderBy(w => w.Bits).Select(of),
         ];
     }

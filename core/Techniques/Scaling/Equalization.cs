@@ -1,12 +1,4 @@
-namespace Serverless.Core.Techniques.Quantization;
-
-/// <summary>Options of <see cref="Equalization"/>.</summary>
-public sealed record EqualizationOptions
-{
-    /// <summary>Rounds at most.</summary>
-    [Option("Rounds over all pairs of layers at most (default 20).", Min = 1, Max = 1000)]
-    public int Rounds { get; init; } = 20;
-}
+namespace Serverless.Core.Techniques.Scaling;
 
 /// <summary>
 /// Cross-layer equalization, without data (Nagel et al. 2019, "Data-Free Quantization through Weight Equalization and Bias

@@ -1,7 +1,7 @@
 using System.Numerics;
 using Serverless.Core.Techniques.Calibration;
 
-namespace Serverless.Core.Techniques.Quantization;
+namespace Serverless.Core.Techniques.Scaling;
 
 /// <summary>
 /// Finds the migration strength α of one value: the one whose relative error of the layers' outputs is least, with both roundings

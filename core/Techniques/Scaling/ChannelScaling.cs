@@ -2,7 +2,7 @@ using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
 
-namespace Serverless.Core.Techniques;
+namespace Serverless.Core.Techniques.Scaling;
 
 /// <summary>A constant that changes with a value's channels: one factor for each index of an axis.</summary>
 /// <param name="Tensor">The constant.</param>

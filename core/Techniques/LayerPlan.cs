@@ -1,0 +1,43 @@
+using Serverless.Core.Techniques.Calibration;
+using Serverless.Core.Techniques.Quantization;
+
+namespace Serverless.Core.Techniques;
+
+/// <summary>What a technique would do with a layer, decided from its shape alone.</summary>
+/// <param name="Form">How the result stands in the model.</param>
+/// <param name="Bits">Bits a weight.</param>
+/// <param name="Block">Weights that share a scale.</param>
+/// <param name="BytesAfter">Bytes it will take, graph nodes included.</param>
+/// <param name="WorkingBytes">Memory that compressing it needs.</param>
+public sealed record LayerPlan(StorageForm Form, int Bits, int Block, long BytesAfter, long WorkingBytes)
+{
+    /// <summary>How the weight is viewed, where the technique wants another view than the layer's; else null.</summary>
+    public LayerShape? Shape { get; init; }
+
+    /// <summary>Why the form is not the one that the technique is for, or null.</summary>
+    public string? Instead { get; init; }
+
+    /// <summary>How the layer's input and output are rounded, when they are.</summary>
+    public ActivationRounding? Activation { get; init; }
+
+    /// <summary>The operator set that the weight's scope imports.</summary>
+    public long Opset { get; init; }
+}
+
+/// <summary>How activations are rounded.</summary>
+/// <param name="Range">How their range is chosen.</param>
+/// <param name="Percentile">Percent of the values inside, for <see cref="RangeMethod.Percentile"/>.</param>
+public sealed record ActivationRounding(RangeMethod Range, double Percentile);
+
+/// <summary>A layer at work.</summary>
+/// <param name="Weight">The weight's values.</param>
+/// <param name="Shape">How to view them.</param>
+/// <param name="Plan">From <see cref="LayerTechnique.Plan"/>.</param>
+public sealed record LayerWork(WeightReader Weight, LayerShape Shape, LayerPlan Plan)
+{
+    /// <summary>What is known of the layer's input, when the technique asked for it and it could be observed.</summary>
+    public InputStatistics? Input { get; init; }
+
+    /// <summary>Why nothing is known of it, or null.</summary>
+    public string? NotObserved { get; init; }
+}

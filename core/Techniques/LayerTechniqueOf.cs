@@ -1,0 +1,81 @@
+using Serverless.Core.Onnx;
+using Serverless.Core.Techniques.Calibration;
+
+namespace Serverless.Core.Techniques;
+
+/// <summary>A technique whose options are a <typeparamref name="TOptions"/>.</summary>
+/// <typeparam name="TOptions">The options record.</typeparam>
+public abstract class LayerTechnique<TOptions> : LayerTechnique
+    where TOptions : notnull, new()
+{
+    /// <inheritdoc/>
+    public sealed override Type OptionsType => typeof(TOptions);
+
+    /// <inheritdoc/>
+    public sealed override string? WhyInvalid(object options) => WhyInvalid((TOptions)options);
+
+    /// <inheritdoc/>
+    public sealed override object Settled(object options) => Settled((TOptions)options);
+
+    /// <inheritdoc/>
+    public sealed override Setting? Gentler(object options) => Gentler((TOptions)options);
+
+    /// <inheritdoc/>
+    public sealed override IReadOnlyList<Setting> Choices(object options) => Choices((TOptions)options);
+
+    /// <inheritdoc/>
+    public sealed override double Protect(object options) => Protect((TOptions)options);
+
+    /// <inheritdoc/>
+    public sealed override Statistics Needs(object options) => Needs((TOptions)options);
+
+    /// <inheritdoc/>
+    public sealed override IEnumerable<InputView> Watches(Weight weight, object options) => Watches(weight, (TOptions)options);
+
+    /// <inheritdoc/>
+    public sealed override int Samples(object options) => Samples((TOptions)options);
+
+    /// <inheritdoc/>
+    public sealed override LayerPlan Plan(Weight weight, LayerShape shape, object options) => Plan(weight, shape, (TOptions)options);
+
+    /// <inheritdoc/>
+    public sealed override LayerPlan? InFloat(Weight weight, LayerShape shape, object options, string why) =>
+        InFloat(weight, shape, (TOptions)options, why);
+
+    /// <inheritdoc/>
+    public sealed override Task<EncodedLayer> CompressAsync(LayerWork work, object options, Stream shard, CancellationToken cancellation) =>
+        CompressAsync(work, (TOptions)options, shard, cancellation);
+
+    /// <inheritdoc cref="Technique.WhyInvalid"/>
+    protected virtual string? WhyInvalid(TOptions options) => null;
+
+    /// <inheritdoc cref="Technique.Settled"/>
+    protected virtual TOptions Settled(TOptions options) => options;
+
+    /// <inheritdoc cref="LayerTechnique.Gentler"/>
+    protected abstract Setting? Gentler(TOptions options);
+
+    /// <inheritdoc cref="LayerTechnique.Choices"/>
+    protected virtual IReadOnlyList<Setting> Choices(TOptions options) => [];
+
+    /// <inheritdoc cref="LayerTechnique.Protect"/>
+    protected virtual double Protect(TOptions options) => 0;
+
+    /// <inheritdoc cref="LayerTechnique.Needs"/>
+    protected virtual Statistics Needs(TOptions options) => Statistics.None;
+
+    /// <inheritdoc cref="LayerTechnique.Watches"/>
+    protected virtual IEnumerable<InputView> Watches(Weight weight, TOptions options) => [];
+
+    /// <inheritdoc cref="LayerTechnique.Samples"/>
+    protected virtual int Samples(TOptions options) => 0;
+
+    /// <inheritdoc cref="LayerTechnique.Plan"/>
+    protected abstract LayerPlan Plan(Weight weight, LayerShape shape, TOptions options);
+
+    /// <inheritdoc cref="LayerTechnique.InFloat"/>
+    protected virtual LayerPlan? InFloat(Weight weight, LayerShape shape, TOptions options, string why) => null;
+
+    /// <inheritdoc cref="LayerTechnique.CompressAsync"/>
+    protected abstract Task<EncodedLayer> CompressAsync(LayerWork work, TOptions options, Stream shard, CancellationToken cancellation);
+}
