@@ -1,3 +1,5 @@
+using Serverless.Core.Execution;
+
 namespace Serverless.Core.Evaluation;
 
 /// <summary>Sums over the elements of an output from which its cosine and its relative error follow.</summary>

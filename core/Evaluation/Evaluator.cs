@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Microsoft.ML.OnnxRuntime;
+using Serverless.Core.Execution;
 using Serverless.Core.Onnx;
 
 namespace Serverless.Core.Evaluation;

@@ -1,4 +1,5 @@
 using Microsoft.ML.OnnxRuntime.Tensors;
+using Serverless.Core.Execution;
 
 namespace Serverless.Core.Evaluation;
 

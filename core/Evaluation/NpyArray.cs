@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using Microsoft.ML.OnnxRuntime.Tensors;
+using Serverless.Core.Execution;
 
 namespace Serverless.Core.Evaluation;
 

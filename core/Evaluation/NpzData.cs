@@ -3,6 +3,7 @@ using System.Globalization;
 using System.IO.Compression;
 using System.Text;
 using Microsoft.ML.OnnxRuntime.Tensors;
+using Serverless.Core.Execution;
 
 namespace Serverless.Core.Evaluation;
 

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Serverless.Core.Execution;
 using Serverless.Core.Onnx;
 
 namespace Serverless.Core.Evaluation;

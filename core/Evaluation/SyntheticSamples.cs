@@ -1,4 +1,5 @@
 using Microsoft.ML.OnnxRuntime;
+using Serverless.Core.Execution;
 using Serverless.Core.Onnx;
 
 namespace Serverless.Core.Evaluation;

@@ -1,3 +1,5 @@
+using Serverless.Core.Execution;
+
 namespace Serverless.Core.Evaluation;
 
 /// <summary>Finds float inputs that are zero in every sample: data that was allocated and never filled.</summary>

@@ -1,4 +1,5 @@
 using Serverless.Core.Evaluation;
+using Serverless.Core.Execution;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Storage;
@@ -13,14 +14,14 @@ internal static class ActivationScales
 {
     /// <summary>Value → what is known of it; values that no sample reached are left out.</summary>
     /// <param name="store">The store.</param>
-    /// <param name="work">The run's work folder.</param>
+    /// <param name="state">Store folder of the state that was observed.</param>
     /// <param name="model">The model.</param>
     /// <param name="how">How the range of a value is chosen.</param>
     /// <param name="calibrated">Whether values were observed; null where that is not known.</param>
     /// <param name="cancellation">Cancels the reading.</param>
     public static async Task<IReadOnlyDictionary<string, ObservedValue>> ReadAsync(
         IArtifactStore store,
-        string work,
+        string state,
         ModelProto model,
         Func<string, ActivationRounding> how,
         bool? calibrated,
@@ -28,10 +29,10 @@ internal static class ActivationScales
     )
     {
         var scales = new Dictionary<string, ObservedValue>(StringComparer.Ordinal);
-        if (await RunParts.ReadAsync<Calibration>(store, RunNames.Calibration(work), calibrated, cancellation) is not { } calibration)
+        if (await RunParts.ReadAsync<Calibration>(store, RunNames.Calibration(state), calibrated, cancellation) is not { } calibration)
             return scales;
-        var most = InputSpec.WhyNone(model) is null ? SyntheticInputs.MostGrowth(InputSpec.Of(model, work)) : double.PositiveInfinity;
-        await using var observed = new ObservedStatistics(store, work);
+        var most = InputSpec.WhyNone(model) is null ? SyntheticInputs.MostGrowth(InputSpec.Of(model, state)) : double.PositiveInfinity;
+        await using var observed = new ObservedStatistics(store, state);
         foreach (var o in calibration.Observations.Where(o => o.Views is [{ Axis: 0 }] && o.Wanted.HasFlag(Statistics.Histogram)))
         {
             var statistics = await observed.ReadAsync(o.Index, cancellation);

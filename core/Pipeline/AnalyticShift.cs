@@ -1,4 +1,4 @@
-using Serverless.Core.Evaluation;
+using Serverless.Core.Execution;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Techniques.Quantization;

@@ -46,7 +46,7 @@ internal sealed record AssembledGraph(
         CancellationToken cancellation
     )
     {
-        var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
+        var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.State), int.MaxValue, cancellation));
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
         var tasks = await LayerRecords.TasksAsync(store, request.Work, attempt, cancellation);
         var results = (await LayerRecords.ResultsAsync(store, request.Work, attempt, tasks, cancellation))
@@ -69,7 +69,7 @@ internal sealed record AssembledGraph(
                 ? new Dictionary<string, ObservedValue>()
                 : await ActivationScales.ReadAsync(
                     store,
-                    request.Work,
+                    request.State,
                     model,
                     rounded.Count == 0 ? _ => extremes : ActivationScales.Roundings(rounded),
                     calibrated,

@@ -1,5 +1,6 @@
 using Microsoft.ML.OnnxRuntime;
 using Serverless.Core.Evaluation;
+using Serverless.Core.Execution;
 using Serverless.Core.Onnx;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques.Calibration;
@@ -28,10 +29,10 @@ public sealed class CalibrateShard : Activity<CalibrateInput, ShardCalibrated>, 
     public override async Task<ShardCalibrated> RunAsync(CalibrateInput input, ActivityContext context, CancellationToken cancellation)
     {
         var (store, request) = (context.Store, input.Request);
-        var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
+        var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.State), cancellation);
         var index = await ModelIndexer.IndexAsync(
             store,
-            $"{RunNames.CalibrationModel(request.Work)}/{ModelWriter.ModelName}",
+            $"{RunNames.CalibrationModel(request.State)}/{ModelWriter.ModelName}",
             cancellation
         );
         using var folder = await store.MaterializeAsync(
@@ -51,7 +52,7 @@ public sealed class CalibrateShard : Activity<CalibrateInput, ShardCalibrated>, 
         {
             await StatisticsSet.WriteAsync(
                 store,
-                RunNames.StatisticsPart(request.Work, input.Shard),
+                RunNames.StatisticsPart(request.State, input.Shard),
                 async (writer, token) =>
                 {
                     runs = await ValueTap.RunAsync(

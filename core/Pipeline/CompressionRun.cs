@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Serverless.Core.Events;
 using Serverless.Core.Onnx;
+using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
 
 namespace Serverless.Core.Pipeline;
@@ -117,7 +118,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
     private static RunRequest Again(IOrchestration host, RunRequest request, DamagedWorkException damage)
     {
         host.Log($"{damage.Message} It is made again.");
-        return request with { Work = RunNames.Again(request.Work) };
+        return request with { Work = RunNames.Again(request.Work), Stage = 0 };
     }
 
     // One model, from inspection to the best of its attempts.
@@ -125,21 +126,16 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
     {
         Show(host, "Inspect", 1, null);
         var inspected = await host.CallAsync<Inspect, InspectInput, Inspected>(new InspectInput(request));
-        if (inspected.Folds)
-            inspected = await host.CallAsync<FoldConstants, InspectInput, Inspected>(new InspectInput(request));
-        if (inspected.Rescales)
+        foreach (var placement in inspected.GraphSteps)
         {
-            Show(host, "Rescale", 1, null);
-            var rescale = await host.CallAsync<PlanRescale, PlanInput, RescalePlanned>(new PlanInput(request));
-            if (rescale.Observations > 0)
-                await CalibrateAsync(host, PlanRescale.Before(request), rescale.Observations, null);
-            await host.CallAsync<Rescale, PlanInput, Rescaled>(new PlanInput(request));
+            await ApplyAsync(host, request, placement);
+            request = request with { Stage = request.Stage + 1 };
         }
         Show(host, "Plan", 1, null);
         var planned = await host.CallAsync<Plan, PlanInput, Planned>(new PlanInput(request));
         var budget = await host.CallAsync<ReadBudget, PlanInput, Budget>(new PlanInput(request));
         var corrects = planned.CorrectsBias;
-        var parts = new RunParts(planned.Observations > 0 || planned.Mixed || corrects, corrects, inspected.Rescales);
+        var parts = new RunParts(planned.Observations > 0 || planned.Mixed || corrects, corrects);
         if (planned.Observations > 0 || planned.Mixed || corrects)
             await CalibrateAsync(host, request, planned.Observations, planned);
         var (excess, tighter) = (0L, 1.0);
@@ -208,6 +204,27 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             );
     }
 
+    // A step on the model as a whole: looked at, observed where it asks for that, and applied where models may run.
+    private static async Task ApplyAsync(IOrchestration host, RunRequest request, StepPlacement placement)
+    {
+        var step = new GraphStepInput(request, false);
+        var tried = await host.CallAsync<ApplyGraphStep, GraphStepInput, GraphStepDone>(step);
+        if (tried.Done)
+            return;
+        if (tried.Observations > 0)
+        {
+            await CalibrateAsync(host, request, tried.Observations, null);
+            step = step with { Observed = true };
+        }
+        await GpuCall.RunAsync<ApplyModelStep, GraphStepInput, GraphStepDone>(
+            host,
+            request.Work,
+            $"step-{request.Stage + 1}",
+            step,
+            placement
+        );
+    }
+
     private static bool Nearer(Attempt made, Attempt best, bool smallest) =>
         smallest ? made.Assembled.Bytes < best.Assembled.Bytes : Budget.Lost(made) < Budget.Lost(best);
 
@@ -225,11 +242,11 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             Enumerable
                 .Range(0, (observations + MergeStatistics.Most - 1) / MergeStatistics.Most)
                 .Select(i =>
-                    host.CallAsync<MergeStatistics, MergeInput, StatisticsMerged>(new MergeInput(request.Work, i * MergeStatistics.Most))
+                    host.CallAsync<MergeStatistics, MergeInput, StatisticsMerged>(new MergeInput(request.State, i * MergeStatistics.Most))
                 )
         );
         if (observations > 0)
-            await host.CallAsync<ClearWork, ClearInput, Cleared>(new ClearInput(RunNames.StatisticsParts(request.Work)));
+            await host.CallAsync<ClearWork, ClearInput, Cleared>(new ClearInput(RunNames.StatisticsParts(request.State)));
     }
 
     // Widths are chosen again by what an attempt weighed or lost, where one of the two is to be kept: the size of what lies

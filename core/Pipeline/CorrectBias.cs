@@ -1,4 +1,5 @@
 using Serverless.Core.Evaluation;
+using Serverless.Core.Execution;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Storage;
@@ -44,10 +45,10 @@ public sealed class CorrectBias : Activity<CorrectBiasInput, BiasesCorrected>, I
     {
         var request = input.Request;
         var options = (await Inspect.RecipeOf(store, request, cancellation)).Find<BiasCorrectionOptions>() ?? new BiasCorrectionOptions();
-        var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
+        var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.State), cancellation);
         var original = await ModelIndexer.IndexAsync(
             store,
-            $"{RunNames.CalibrationModel(request.Work)}/{ModelWriter.ModelName}",
+            $"{RunNames.CalibrationModel(request.State)}/{ModelWriter.ModelName}",
             cancellation
         );
         if (original.Bytes > ModelRunner.WholeLimit)
@@ -63,7 +64,7 @@ public sealed class CorrectBias : Activity<CorrectBiasInput, BiasesCorrected>, I
         if (calibration.Source != Evaluator.Data)
         {
             var normalized = await store.ReadJsonAsync<Dictionary<string, ChannelDistribution>>(
-                RunNames.Normalized(request.Work),
+                RunNames.Normalized(request.State),
                 cancellation
             );
             if (normalized.Count == 0)

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Serverless.Core.Evaluation;
+using Serverless.Core.Execution;
 using Serverless.Core.Onnx;
 using Serverless.Core.Storage;
 
@@ -42,7 +43,7 @@ public sealed class Evaluate : Activity<EvaluateInput, Evaluated>, IRunsModels
             cancellation
         );
         using var data = await OpenDataAsync(store, request, before, versions, cancellation);
-        var seen = await RunParts.ReadAsync<Calibration>(store, RunNames.Calibration(request.Work), input.Parts?.Calibrated, cancellation);
+        var seen = await RunParts.ReadAsync<Calibration>(store, RunNames.Calibration(request.State), input.Parts?.Calibrated, cancellation);
         var skip = data is not null && seen is { HeldOut: > 0 } ? seen.Runs : 0;
         var time = TimeSpan.FromMinutes(ComparingShare * (await Inspect.RecipeOf(store, request, cancellation)).Evaluate.Timeout);
         var figures = await Task.Run(

@@ -1,15 +1,10 @@
-using System.Buffers;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
-using Google.Protobuf;
 using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Onnx.Simplification;
 using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
-using Serverless.Core.Techniques.Scaling;
-using Serverless.Core.Techniques.Simplification;
+using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Pipeline;
 
@@ -20,32 +15,19 @@ public sealed record InspectInput(RunRequest Request);
 /// <summary>What <see cref="Inspect"/> found.</summary>
 /// <param name="Bytes">Size of the model, external data included.</param>
 /// <param name="Parameters">Weights in it.</param>
-/// <param name="Rescales">Whether the recipe asks for channels to be scaled first.</param>
-public sealed record Inspected(long Bytes, long Parameters, bool Rescales = false)
-{
-    /// <summary>Nothing more was done: weights are computed from constants, which <see cref="FoldConstants"/> computes first.</summary>
-    public bool Folds { get; init; }
-}
+/// <param name="GraphSteps">Where the steps run that change the model as a whole before its layers are compressed.</param>
+public sealed record Inspected(long Bytes, long Parameters, IReadOnlyList<StepPlacement> GraphSteps);
 
 /// <summary>
-/// Reads the model without its weights, tidies the graph, and keeps it in the store beside the versions of the files
-/// that its weights are in. Small inline weights and folded ones go to a file of their own, so that every weight is a
-/// byte range of the store from here on.
+/// Reads the model without its weights and keeps it in the store as the first state of the run, beside the versions of the files
+/// that its weights are in.
 /// </summary>
 public sealed class Inspect : Activity<InspectInput, Inspected>
 {
     /// <inheritdoc/>
-    public override Task<Inspected> RunAsync(InspectInput input, ActivityContext context, CancellationToken cancellation) =>
-        RunAsync(input.Request, context, fold: false, cancellation);
-
-    /// <summary>Inspects a model.</summary>
-    /// <param name="request">The run.</param>
-    /// <param name="context">Where it runs.</param>
-    /// <param name="fold">Whether constant expressions are computed here, which runs parts of the model; else they are asked for.</param>
-    /// <param name="cancellation">Cancels the work.</param>
-    internal static async Task<Inspected> RunAsync(RunRequest request, ActivityContext context, bool fold, CancellationToken cancellation)
+    public override async Task<Inspected> RunAsync(InspectInput input, ActivityContext context, CancellationToken cancellation)
     {
-        var store = context.Store;
+        var (store, request) = (context.Store, input.Request);
         var wanted = request.Snapshot is { } s ? await store.ReadJsonAsync<Dictionary<string, string>>(s, cancellation) : [];
         var index = await ModelIndexer.IndexAsync(store, request.Model, cancellation);
         var versions = index.Files.Values.ToDictionary(f => f.Path, f => f.ETag);
@@ -60,64 +42,11 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
         using (var samples = await Evaluate.OpenDataAsync(store, request, index, versions, cancellation))
             samples?.Check(cancellation);
         var recipe = await TakeRecipeAsync(store, request, request.Recipe is { } r ? wanted.GetValueOrDefault(r) : null, cancellation);
-        var simplify = recipe.Find<SimplifyOptions>()!;
-        if (simplify.InitializerInputs == InitializerInputs.Constant)
-            FixInputs(index.Model.Graph);
-        var parameters = Weight.Of(index.Model).Sum(w => w.Reference.Elements);
-        var edit = new ModelEdit(index.Model);
-        var extra = new ExtraWeights($"{request.Work}/weights.bin");
-        ConstantMerging.Apply(edit, cancellation);
-        IReadOnlyList<FoldedExpression> folded = [];
-        if (simplify.Constants)
-        {
-            WideningCasts.MoveLast(edit.Roots[0]);
-            var expressions = ConstantExpressions.Find(edit.Roots[0], cancellation);
-            if (expressions.Count > 0 && !fold)
-                return new Inspected(index.Bytes, parameters) { Folds = true };
-            if (expressions.Count > 0)
-                folded = await FoldConstants.FoldAsync(store, index, edit, expressions, $"{request.Work}/folded.bin", cancellation);
-            edit = new ModelEdit(index.Model);
-            edit.DropDead(cancellation);
-        }
-        await store.WriteJsonAsync(RunNames.Folded(request.Work), folded, cancellation);
-        // Rules of the recipe may treat weights of one kind differently, by their names.
-        if (recipe.Layers.Count == 0)
-            ConstantMerging.MergeShared(edit);
-        IReadOnlyDictionary<string, ChannelDistribution> normalized = new Dictionary<string, ChannelDistribution>();
-        if (simplify.BatchNorm)
-            normalized = await ConvFolding.ApplyAsync(
-                edit,
-                (t, token) => ReadAsync(store, index, extra, t, token),
-                extra.KeepAsync,
-                cancellation
-            );
-        if (simplify.HardSwish)
-            HardSwishFolding.Apply(edit);
-        ConstantMerging.Apply(edit, cancellation);
-        foreach (var weight in Weight.Of(index.Model))
-            if (weight.LeftAlone is null && weight.Reference.File is null)
-                await extra.KeepAsync(weight.Tensor, TensorRef.InlineBytes(weight.Tensor), cancellation);
-        await extra.WriteAsync(store, cancellation);
-        await store.WriteBytesAsync(RunNames.Graph(request.Work), index.Model.ToByteArray(), cancellation);
-        await store.WriteJsonAsync(
-            RunNames.Normalized(request.Work),
-            normalized.Where(n => n.Value.Mean.Concat(n.Value.Deviation).All(double.IsFinite)).ToDictionary(),
-            cancellation
-        );
         await store.WriteJsonAsync(RunNames.Files(request.Work), versions, cancellation);
-        return new Inspected(
-            index.Bytes,
-            parameters,
-            recipe.Find<EqualizationOptions>() is not null || recipe.Find<SmoothingOptions>() is not null
-        );
-    }
-
-    private static void FixInputs(GraphProto graph)
-    {
-        var initializers = graph.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
-        for (var i = graph.Input.Count - 1; i >= 0; i--)
-            if (initializers.Contains(graph.Input[i].Name))
-                graph.Input.RemoveAt(i);
+        await store.WriteJsonAsync(RunNames.ModelFiles(request.Work), index.Files, cancellation);
+        await new ModelState(index, versions, [], []).WriteAsync(store, request, cancellation);
+        var before = recipe.Steps.TakeWhile(t => t.Technique is GraphTechnique { Order: not StepOrder.Last });
+        return new Inspected(index.Bytes, Weight.Of(index.Model).Sum(w => w.Reference.Elements), [.. before.Select(t => t.Placement)]);
     }
 
     internal static BadInputException Changed(string path) =>
@@ -153,29 +82,6 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
 
     private static Recipe Read(byte[] bytes, string path) => RecipeReader.Read(Encoding.UTF8.GetString(bytes), path);
 
-    internal static async Task<ReadOnlyMemory<byte>> ReadAsync(
-        IArtifactStore store,
-        ModelIndex index,
-        ExtraWeights extra,
-        TensorProto tensor,
-        CancellationToken cancellation
-    )
-    {
-        var reference = TensorRef.From(tensor, tensor.Name);
-        if (reference.File is not { } file)
-            return TensorRef.InlineBytes(tensor);
-        if (extra.TryRead(reference) is { } kept)
-            return kept;
-        await using var reader = await store.OpenAsync(
-            ModelWriter.Resolve(index.Folder, file),
-            index.Files.GetValueOrDefault(file)?.ETag,
-            cancellation
-        );
-        var bytes = new byte[reference.Length];
-        await reader.ReadAsync(reference.Offset, bytes, cancellation);
-        return bytes;
-    }
-
     // ONNX external data may carry the SHA-1 of its file: what a user took the trouble to write down is checked.
     private static async Task VerifyChecksumsAsync(IArtifactStore store, ModelIndex index, CancellationToken cancellation)
     {
@@ -199,27 +105,4 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
                 );
         }
     }
-}
-
-/// <summary>Weights that are not a byte range of the dropped files: inline ones and changed ones.</summary>
-internal sealed class ExtraWeights(string path)
-{
-    private readonly ArrayBufferWriter<byte> bytes = new();
-
-    /// <summary>Keeps a tensor's bytes and points the tensor at them.</summary>
-    public Task KeepAsync(TensorProto tensor, ReadOnlyMemory<byte> data, CancellationToken cancellation)
-    {
-        cancellation.ThrowIfCancellationRequested();
-        TensorRef.Point(tensor, ModelWriter.InStore(path), bytes.WrittenCount, data.Length);
-        bytes.Write(data.Span);
-        return Task.CompletedTask;
-    }
-
-    public ReadOnlyMemory<byte>? TryRead(TensorRef reference) =>
-        reference.File == ModelWriter.InStore(path)
-            ? bytes.WrittenMemory.Slice((int)reference.Offset, (int)reference.Length)
-            : (ReadOnlyMemory<byte>?)null;
-
-    public Task WriteAsync(IArtifactStore store, CancellationToken cancellation) =>
-        store.WriteBytesAsync(path, bytes.WrittenMemory, cancellation);
 }

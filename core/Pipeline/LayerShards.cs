@@ -33,7 +33,7 @@ internal static class LayerShards
         var (store, clock) = (context.Store, Stopwatch.StartNew());
         await using var weight = await task.Data.OpenAsync(store, cancellation);
         await using var statistics = task.Observation is { } o
-            ? await StatisticsSet.OpenAsync(store, RunNames.Statistics(work, o), o, cancellation)
+            ? await StatisticsSet.OpenAsync(store, RunNames.Statistics(task.State!, o), o, cancellation)
             : null;
         var shard = $"{shards}/{await KeyAsync(weight, task, statistics, cancellation)}.bin";
         if (await FindAsync(context, shard, cancellation) is { } found)

@@ -4,9 +4,9 @@ using Serverless.Core.Techniques.Calibration;
 namespace Serverless.Core.Pipeline;
 
 /// <summary>Input of <see cref="MergeStatistics"/>.</summary>
-/// <param name="Work">The run's work folder.</param>
+/// <param name="State">Store folder of the state that was observed.</param>
 /// <param name="From">The first observation.</param>
-public sealed record MergeInput(string Work, int From);
+public sealed record MergeInput(string State, int From);
 
 /// <summary>How many observations were merged.</summary>
 public sealed record StatisticsMerged(int Observations);
@@ -23,17 +23,17 @@ public sealed class MergeStatistics : Activity<MergeInput, StatisticsMerged>
     public override async Task<StatisticsMerged> RunAsync(MergeInput input, ActivityContext context, CancellationToken cancellation)
     {
         var store = context.Store;
-        var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(input.Work), cancellation);
+        var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(input.State), cancellation);
         var mine = calibration.Observations.Skip(input.From).Take(Most).ToList();
         using var room = await context.Memory.EnterAsync(calibration.Shards * (long)ArtifactReader.MostHeld, cancellation);
         var parts = new List<StatisticsSet>();
         try
         {
             for (var s = 0; s < calibration.Shards; s++)
-                parts.Add(await StatisticsSet.OpenAsync(store, RunNames.StatisticsPart(input.Work, s), cancellation));
+                parts.Add(await StatisticsSet.OpenAsync(store, RunNames.StatisticsPart(input.State, s), cancellation));
             await StatisticsSet.WriteAsync(
                 store,
-                RunNames.Statistics(input.Work, input.From),
+                RunNames.Statistics(input.State, input.From),
                 async (writer, token) =>
                 {
                     foreach (var o in mine)

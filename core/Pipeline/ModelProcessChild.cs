@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Json;
 using Microsoft.ML.OnnxRuntime;
-using Serverless.Core.Evaluation;
+using Serverless.Core.Execution;
 using Serverless.Core.Storage;
 
 namespace Serverless.Core.Pipeline;

@@ -1,4 +1,5 @@
 using Serverless.Core.Evaluation;
+using Serverless.Core.Execution;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Storage;
@@ -55,7 +56,7 @@ internal sealed class ModelTrial : IDisposable
         CancellationToken cancellation
     )
     {
-        var graph = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
+        var graph = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.State), int.MaxValue, cancellation));
         var trial = new ModelTrial(
             store,
             request,
@@ -64,10 +65,10 @@ internal sealed class ModelTrial : IDisposable
         );
         var index = await ModelIndexer.IndexAsync(
             store,
-            $"{RunNames.CalibrationModel(request.Work)}/{ModelWriter.ModelName}",
+            $"{RunNames.CalibrationModel(request.State)}/{ModelWriter.ModelName}",
             cancellation
         );
-        var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
+        var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.State), cancellation);
         if (index.Bytes > ModelRunner.WholeLimit || calibration.Runs == 0)
             return trial;
         trial.folder = await store.MaterializeAsync(

@@ -5,15 +5,15 @@ namespace Serverless.Core.Pipeline;
 
 /// <summary>Statistics of one observation after another; the object that holds several stays open.</summary>
 /// <param name="store">The store.</param>
-/// <param name="work">The run's work folder.</param>
-internal sealed class ObservedStatistics(IArtifactStore store, string work) : IAsyncDisposable
+/// <param name="state">Store folder of the state that was observed.</param>
+internal sealed class ObservedStatistics(IArtifactStore store, string state) : IAsyncDisposable
 {
     private (string Path, StatisticsSet Set)? open;
 
     /// <summary>The statistics of an observation; its Gram matrices can be read until the next is asked for.</summary>
     public async Task<InputStatistics> ReadAsync(int observation, CancellationToken cancellation)
     {
-        var path = RunNames.Statistics(work, observation);
+        var path = RunNames.Statistics(state, observation);
         if (open?.Path != path)
         {
             await DisposeAsync();

@@ -45,14 +45,14 @@ public sealed class Plan : Activity<PlanInput, Planned>
     {
         var (store, request) = (context.Store, input.Request);
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
-        var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
+        var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.State), int.MaxValue, cancellation));
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
-        var (tasks, observations) = Observations(Decide(model, recipe, StorePath.Parent(request.Model)), Weight.Of(model));
+        var (tasks, observations) = Observations(Decide(model, recipe, StorePath.Parent(request.Model)), Weight.Of(model), request.State);
         var mixed = tasks.Any(t => t.Choices.Count > 0);
         var corrects = recipe.Find<BiasCorrectionOptions>()?.Apply ?? tasks.Any(t => t.Plan?.Form == StorageForm.Qdq);
         if (observations.Count > 0 || mixed || corrects)
             await store.WriteJsonAsync(
-                RunNames.Calibration(request.Work),
+                RunNames.Calibration(request.State),
                 new Calibration(
                     observations,
                     Samples(tasks, mixed, corrects ? recipe.Find<BiasCorrectionOptions>() ?? new BiasCorrectionOptions() : null),
@@ -225,7 +225,8 @@ public sealed class Plan : Activity<PlanInput, Planned>
     // Layers that share an input share an observation of it.
     private static (List<LayerTask> Tasks, List<Observation> Observations) Observations(
         IReadOnlyList<LayerTask> tasks,
-        IReadOnlyList<Weight> weights
+        IReadOnlyList<Weight> weights,
+        string state
     )
     {
         var byName = weights.ToDictionary(w => w.Name, StringComparer.Ordinal);
@@ -247,7 +248,7 @@ public sealed class Plan : Activity<PlanInput, Planned>
                 planned.Add(task with { NotObserved = why });
                 continue;
             }
-            planned.Add(task with { Observation = Observe(views, wanted) });
+            planned.Add(task with { Observation = Observe(views, wanted), State = state });
         }
         return (planned, [.. found.Values.OrderBy(o => o.Index)]);
 

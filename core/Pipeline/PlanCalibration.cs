@@ -1,4 +1,5 @@
 using Serverless.Core.Evaluation;
+using Serverless.Core.Execution;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Storage;
@@ -49,9 +50,9 @@ public sealed class PlanCalibration : Activity<PlanInput, CalibrationPlanned>
     public override async Task<CalibrationPlanned> RunAsync(PlanInput input, ActivityContext context, CancellationToken cancellation)
     {
         var (store, request) = (context.Store, input.Request);
-        var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
+        var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.State), int.MaxValue, cancellation));
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
-        var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.Work), cancellation);
+        var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.State), cancellation);
         using var data = await Evaluate.OpenDataAsync(
             store,
             request,
@@ -71,11 +72,11 @@ public sealed class PlanCalibration : Activity<PlanInput, CalibrationPlanned>
             model,
             StorePath.Parent(request.Model),
             etags,
-            RunNames.CalibrationModel(request.Work),
+            RunNames.CalibrationModel(request.State),
             0,
             cancellation
         );
-        await store.WriteJsonAsync(RunNames.Calibration(request.Work), calibration, cancellation);
+        await store.WriteJsonAsync(RunNames.Calibration(request.State), calibration, cancellation);
         return new CalibrationPlanned(calibration.Shards, runs, calibration.Source);
     }
 

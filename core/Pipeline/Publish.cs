@@ -3,7 +3,6 @@ using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
 using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Simplification;
 using Serverless.Core.Recipes;
 using Serverless.Core.Reports;
 using Serverless.Core.Storage;
@@ -53,22 +52,22 @@ public sealed class Publish : Activity<PublishInput, Published>
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
         var yaml = RecipeWriter.Write(recipe);
         var (work, attempt, parts) = (request.Work, input.Best.Number, input.Parts);
-        var calibration = await RunParts.ReadAsync<Calibration>(store, RunNames.Calibration(work), parts?.Calibrated, cancellation);
-        var rescaled = await RunParts.ReadAsync<Rescaled>(store, RunNames.Rescaled(work), parts?.Rescaled, cancellation);
+        var calibration = await RunParts.ReadAsync<Calibration>(
+            store,
+            RunNames.Calibration(request.State),
+            parts?.Calibrated,
+            cancellation
+        );
+        var notes = await store.ReadJsonAsync<Dictionary<string, JsonElement>>(RunNames.Notes(request.State), cancellation);
         var biases = await RunParts.ReadAsync<BiasCorrections>(store, RunNames.Biases(work, attempt), parts?.Corrected, cancellation);
         var widths = await RunParts.ReadAsync<WidthChoice>(store, RunNames.Widths(work, attempt), null, cancellation);
         var report = Describe(input, context.PeakMemory?.Invoke() ?? 0, await LayersAsync(store, work, attempt, cancellation)) with
         {
-            Folded =
-            [
-                .. (await store.ReadJsonAsync<IReadOnlyList<FoldedExpression>>(RunNames.Folded(work), cancellation)).Select(
-                    f => new ReportFolded(f.Name, f.Operators, f.Type, f.BytesBefore, f.BytesAfter)
-                ),
-            ],
+            Folded = Noted<IReadOnlyList<ReportFolded>>("folded") ?? [],
             Calibration = calibration is { } c
                 ? new ReportCalibration(c.Source, c.Runs, c.Source != Evaluation.Evaluator.Data || c.HeldOut > 0)
                 : null,
-            Rescaling = rescaled is { } s ? new ReportRescaling(s.Equalized, s.Smoothed, s.NotScaled, s.Inserted, s.Unchanged) : null,
+            Rescaling = Noted<ReportRescaling>("rescaling"),
             BiasCorrection = biases is { } b ? new ReportBiasCorrection(b.Layers.Count, b.Samples, b.Skipped) : null,
             Widths = widths is { } w ? Describe(w) : null,
         };
@@ -93,6 +92,9 @@ public sealed class Publish : Activity<PublishInput, Published>
         );
         await store.PublishAsync(from, request.Output, cancellation);
         return new Published(request.Output);
+
+        T? Noted<T>(string field)
+            where T : class => notes.TryGetValue(field, out var figures) ? figures.Deserialize<T>(Json.Options) : null;
     }
 
     private static async Task<string> HashAsync(IArtifactStore store, string path, CancellationToken cancellation)

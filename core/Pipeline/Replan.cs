@@ -37,7 +37,7 @@ public sealed class Replan : Activity<ReplanInput, Planned>
     public override async Task<Planned> RunAsync(ReplanInput input, ActivityContext context, CancellationToken cancellation)
     {
         var (store, request) = (context.Store, input.Request);
-        var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation));
+        var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.State), int.MaxValue, cancellation));
         var weights = Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal);
         var tasks = (await LayerRecords.TasksAsync(store, request.Work, input.Attempt, cancellation)).ToList();
         if (input.Slower is { } slower)

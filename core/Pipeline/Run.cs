@@ -21,6 +21,13 @@ public sealed record RunRequest(string Name, string Model, string? Recipe, strin
 
     /// <summary>Store folder of the result that this run follows, or null.</summary>
     public string? Predecessor { get; init; }
+
+    /// <summary>Steps of the recipe that were carried out on the model's state.</summary>
+    public int Stage { get; init; }
+
+    /// <summary>Store folder of the model's state after these steps.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public string State => RunNames.State(Work, Stage);
 }
 
 /// <summary>A run's result in short.</summary>
@@ -65,6 +72,9 @@ public sealed record LayerTask(
 {
     /// <summary>The observation of its input, or null.</summary>
     public int? Observation { get; init; }
+
+    /// <summary>Store folder of the state whose values were observed, or null.</summary>
+    public string? State { get; init; }
 
     /// <summary>What may be chosen for it when widths are mixed, smallest first; empty when nothing is to be chosen.</summary>
     public IReadOnlyList<LayerChoice> Choices { get; init; } = [];
@@ -180,21 +190,36 @@ public static class RunNames
     /// <summary>The assembled model's folder.</summary>
     public static string Assembled(string work, int attempt) => $"{Attempt(work, attempt)}/out";
 
-    /// <summary>What is observed, and on which samples.</summary>
-    public static string Calibration(string work) => $"{work}/calibration/calibration.json";
+    /// <summary>The files of the drop that hold weights, as they were when the run began.</summary>
+    public static string ModelFiles(string work) => $"{work}/model.json";
 
-    /// <summary>The model that is run to observe values: the tidied graph with its weights.</summary>
-    public static string CalibrationModel(string work) => $"{work}/calibration/model";
+    /// <summary>The state of the model after some steps of the recipe.</summary>
+    public static string State(string work, int stage) => $"{work}/state-{stage:D2}";
+
+    /// <summary>The graph of a state, without weights.</summary>
+    public static string Graph(string state) => $"{state}/graph.pb";
+
+    /// <summary>How values are distributed that a batch normalization makes.</summary>
+    public static string Normalized(string state) => $"{state}/normalized.json";
+
+    /// <summary>Fields of the report that the steps up to a state have set.</summary>
+    public static string Notes(string state) => $"{state}/notes.json";
+
+    /// <summary>Values of a state that are observed, and on which samples.</summary>
+    public static string Calibration(string state) => $"{state}/calibration/calibration.json";
+
+    /// <summary>The model that is run to observe values: the state's graph with its weights.</summary>
+    public static string CalibrationModel(string state) => $"{state}/calibration/model";
 
     /// <summary>Folder of the statistics of parts of the samples.</summary>
-    public static string StatisticsParts(string work) => $"{work}/calibration/parts";
+    public static string StatisticsParts(string state) => $"{state}/calibration/parts";
 
     /// <summary>Statistics of a part of the samples, all observations together.</summary>
-    public static string StatisticsPart(string work, int shard) => $"{StatisticsParts(work)}/{shard:D6}.statistics";
+    public static string StatisticsPart(string state, int shard) => $"{StatisticsParts(state)}/{shard:D6}.statistics";
 
     /// <summary>Statistics of all samples, of some observations together.</summary>
-    public static string Statistics(string work, int observation) =>
-        $"{work}/calibration/{observation / MergeStatistics.Most * MergeStatistics.Most:D6}.statistics";
+    public static string Statistics(string state, int observation) =>
+        $"{state}/calibration/{observation / MergeStatistics.Most * MergeStatistics.Most:D6}.statistics";
 
     /// <summary>What each choice for some layers costs, from one layer on.</summary>
     public static string Sensitivities(string work, int from) => $"{work}/widths/{from:D6}.json";
@@ -202,18 +227,6 @@ public static class RunNames
     /// <summary>How the widths of layers were chosen for an attempt.</summary>
     public static string Widths(string work, int attempt) => $"{work}/widths/choice-{attempt}.json";
 
-    /// <summary>Constant expressions that were computed once.</summary>
-    public static string Folded(string work) => $"{work}/folded.json";
-
-    /// <summary>How values are distributed that a batch normalization makes.</summary>
-    public static string Normalized(string work) => $"{work}/normalized.json";
-
-    /// <summary>What was scaled before anything was quantized.</summary>
-    public static string Rescaled(string work) => $"{work}/rescaled.json";
-
     /// <summary>What is to be added to the biases of an attempt's layers.</summary>
     public static string Biases(string work, int attempt) => $"{Attempt(work, attempt)}/biases.json";
-
-    /// <summary>The graph without weights.</summary>
-    public static string Graph(string work) => $"{work}/graph.pb";
 }

@@ -5,8 +5,7 @@ namespace Serverless.Core.Pipeline;
 /// <summary>Which objects a run has written that not every run does: what should be there and is not was lost, not left out.</summary>
 /// <param name="Calibrated">The samples that techniques saw.</param>
 /// <param name="Corrected">What is to be added to biases.</param>
-/// <param name="Rescaled">What was scaled before anything was quantized.</param>
-public sealed record RunParts(bool Calibrated, bool Corrected, bool Rescaled)
+public sealed record RunParts(bool Calibrated, bool Corrected)
 {
     /// <summary>Reads a record that a run may have written.</summary>
     /// <param name="store">The store.</param>

@@ -90,7 +90,7 @@ internal sealed class WidthSpace
                 await store.ReadJsonAsync<IReadOnlyList<LayerSensitivity>>(RunNames.Sensitivities(request.Work, together.Key), cancellation)
             );
         return new WidthSpace(
-            ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.Work), int.MaxValue, cancellation)),
+            ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.State), int.MaxValue, cancellation)),
             names,
             tasks,
             measured

@@ -11,15 +11,20 @@ public sealed class Activities(AppHost host)
     public Task<DropState> CheckDrop([ActivityTrigger] DropCheck input, FunctionContext context) =>
         host.RunAsync<CheckDrop, DropCheck, DropState>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.FoldConstants"/>
-    [Function(nameof(FoldConstants))]
-    public Task<Inspected> FoldConstants([ActivityTrigger] InspectInput input, FunctionContext context) =>
-        host.RunAsync<FoldConstants, InspectInput, Inspected>(input, context);
-
     /// <inheritdoc cref="Core.Pipeline.Inspect"/>
     [Function(nameof(Inspect))]
     public Task<Inspected> Inspect([ActivityTrigger] InspectInput input, FunctionContext context) =>
         host.RunAsync<Inspect, InspectInput, Inspected>(input, context);
+
+    /// <inheritdoc cref="Core.Pipeline.ApplyGraphStep"/>
+    [Function(nameof(ApplyGraphStep))]
+    public Task<GraphStepDone> ApplyGraphStep([ActivityTrigger] GraphStepInput input, FunctionContext context) =>
+        host.RunAsync<ApplyGraphStep, GraphStepInput, GraphStepDone>(input, context);
+
+    /// <inheritdoc cref="Core.Pipeline.ApplyModelStep"/>
+    [Function(nameof(ApplyModelStep))]
+    public Task<GraphStepDone> ApplyModelStep([ActivityTrigger] GraphStepInput input, FunctionContext context) =>
+        host.RunAsync<ApplyModelStep, GraphStepInput, GraphStepDone>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.Plan"/>
     [Function(nameof(Plan))]
@@ -40,16 +45,6 @@ public sealed class Activities(AppHost host)
     [Function(nameof(CalibrateShard))]
     public Task<ShardCalibrated> CalibrateShard([ActivityTrigger] CalibrateInput input, FunctionContext context) =>
         host.RunAsync<CalibrateShard, CalibrateInput, ShardCalibrated>(input, context);
-
-    /// <inheritdoc cref="Core.Pipeline.PlanRescale"/>
-    [Function(nameof(PlanRescale))]
-    public Task<RescalePlanned> PlanRescale([ActivityTrigger] PlanInput input, FunctionContext context) =>
-        host.RunAsync<PlanRescale, PlanInput, RescalePlanned>(input, context);
-
-    /// <inheritdoc cref="Core.Pipeline.Rescale"/>
-    [Function(nameof(Rescale))]
-    public Task<Rescaled> Rescale([ActivityTrigger] PlanInput input, FunctionContext context) =>
-        host.RunAsync<Rescale, PlanInput, Rescaled>(input, context);
 
     /// <inheritdoc cref="Core.Pipeline.CorrectBias"/>
     [Function(nameof(CorrectBias))]

@@ -1,5 +1,5 @@
 using System.Text.Json;
-using Serverless.Core.Evaluation;
+using Serverless.Core.Execution;
 using Serverless.Core.Pipeline;
 using Serverless.Core.Storage;
 

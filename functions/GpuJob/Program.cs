@@ -1,6 +1,6 @@
 using System.CommandLine;
 using Serverless.Core;
-using Serverless.Core.Evaluation;
+using Serverless.Core.Execution;
 using Serverless.Core.Pipeline;
 using Serverless.Core.Storage;
 using Serverless.GpuJob;

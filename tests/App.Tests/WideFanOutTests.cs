@@ -59,7 +59,7 @@ public class WideFanOutTests(ITestOutputHelper output)
         var outputs = new object[]
         {
             new DropState(request, null, false, false),
-            new Inspected(1, 1),
+            new Inspected(1, 1, []),
             new Planned(Layers, Layers, 1, placement),
             new Budget(null, null, 0),
             new LayerResult(

@@ -2,6 +2,7 @@ using System.IO.Compression;
 using System.Text;
 using Microsoft.ML.OnnxRuntime.Tensors;
 using Serverless.Core.Evaluation;
+using Serverless.Core.Execution;
 using Xunit;
 
 namespace Serverless.Core.Tests;

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using Google.Protobuf;
 using Serverless.Core.Evaluation;
+using Serverless.Core.Execution;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Onnx.Simplification;

@@ -1,7 +1,7 @@
 using System.Runtime.InteropServices;
 using Google.Protobuf;
 using Microsoft.ML.OnnxRuntime;
-using Serverless.Core.Evaluation;
+using Serverless.Core.Execution;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Techniques;

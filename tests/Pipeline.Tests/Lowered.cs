@@ -26,10 +26,7 @@ internal sealed record Lowered(
         var store = new FolderStore(new[] { "drop", "work" }.ToDictionary(c => c, c => Path.Combine(folder.Path, c)));
         await store.WriteBytesAsync("drop/m.onnx", Google.Protobuf.MessageExtensions.ToByteArray(model), CancellationToken.None);
         var index = await ModelIndexer.IndexAsync(store, "drop/m.onnx", CancellationToken.None);
-        var extra = new ExtraWeights("work/weights.bin");
-        foreach (var weight in Weight.Of(index.Model).Where(w => w.Reference.File is null))
-            await extra.KeepAsync(weight.Tensor, TensorRef.InlineBytes(weight.Tensor), CancellationToken.None);
-        await extra.WriteAsync(store, CancellationToken.None);
+        await new GraphWork(store, index, new Dictionary<string, string>(), "work/state").FinishAsync(CancellationToken.None);
         var recipe = RecipeReader.Read($"version: 1\nsteps:\n- {step}\n", "recipe.yaml");
         var context = new ActivityContext(store, new MemoryGate(1 << 30));
         var (encoded, weights, edit) = (new Dictionary<string, EncodedLayer>(), Weight.Of(index.Model), new ModelEdit(index.Model));

@@ -1,5 +1,5 @@
 using Serverless.Core;
-using Serverless.Core.Evaluation;
+using Serverless.Core.Execution;
 using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Pipeline;
 using Serverless.Core.Recipes;

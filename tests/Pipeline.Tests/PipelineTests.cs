@@ -1,5 +1,6 @@
 using Serverless.Core;
 using Serverless.Core.Evaluation;
+using Serverless.Core.Execution;
 using Serverless.Core.Onnx;
 using Serverless.Core.Pipeline;
 using Serverless.Core.Storage;

@@ -1,3 +1,7 @@
+using Serverless.Core.Onnx;
+using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Techniques.Calibration;
+
 namespace Serverless.Core.Techniques.Scaling;
 
 /// <summary>Options of <see cref="Smooth"/>.</summary>
@@ -23,6 +27,8 @@ public sealed record SmoothingOptions
 /// <summary>The step <c>smooth</c> (<see cref="Smoothing"/>).</summary>
 public sealed class Smooth : GraphTechnique<SmoothingOptions>
 {
+    private const double WorthANode = 0.8;
+
     /// <inheritdoc/>
     public override string Step => "smooth";
 
@@ -32,4 +38,101 @@ public sealed class Smooth : GraphTechnique<SmoothingOptions>
     /// <inheritdoc/>
     public override string? WhyNotOn(ModelTraits before) =>
         before.HasFlag(ModelTraits.Coded) ? "'smooth' scales weights before they are rounded: put it in front of 'quantize'" : null;
+
+    /// <inheritdoc/>
+    protected override GraphNeeds Needs(ModelProto model, SmoothingOptions options) =>
+        new([.. ChannelScaling.Of(model).Select(View)], Statistics.Channels, options.Samples);
+
+    /// <inheritdoc/>
+    protected override async Task ApplyAsync(GraphWork work, SmoothingOptions options, CancellationToken cancellation)
+    {
+        var channels = new DividedChannels(work);
+        var (smoothed, unchanged, inserted) = (
+            new List<ChannelScaling>(),
+            new List<ChannelScaling>(),
+            new List<(ChannelScaling, double[])>()
+        );
+        for (var i = 0; i < channels.Values.Count; i++)
+        {
+            var value = channels.Values[i];
+            // Between layers the largest magnitude of a channel says little of most samples: rectified, it is silent in many.
+            if (value.NeedsNode && !options.Insert || value.FromLayer && options.Strength is null)
+                continue;
+            if ((await work.ObservedAsync(i, cancellation)).Channels is not { Count: > 0 } seen || seen.Channels != value.Channels)
+                continue;
+            var search = new SmoothingSearch(seen);
+            if (await StrengthAsync(value, search, channels.Constants, options.Strength, cancellation) is not { } scales)
+            {
+                unchanged.Add(value);
+                continue;
+            }
+            channels.Divide(value, scales);
+            if (value.NeedsNode)
+                inserted.Add((value, scales));
+            smoothed.Add(value);
+        }
+        Insert(work.Model, inserted);
+        var figures = new Rescaling(0, smoothed.Count, 0, inserted.Count, unchanged.Count);
+        await channels.FinishAsync(smoothed.Concat(unchanged), figures, cancellation);
+    }
+
+    // Seen as the layer that takes it sees it.
+    private static InputView View(ChannelScaling value) => InputView.Of(value.First, LayerShape.Of(value.First)).Views[0];
+
+    // Null when the value is best as it is.
+    private static async Task<double[]?> StrengthAsync(
+        ChannelScaling value,
+        SmoothingSearch search,
+        ScaledConstants constants,
+        double? strength,
+        CancellationToken cancellation
+    )
+    {
+        var layers = value.Takers.Select(t => (t.Tensor, Seen: search.Of(t))).ToList();
+        foreach (var (tensor, seen) in layers)
+            await EachAsync(tensor, seen.SeeChannels);
+        // NaN and infinite weights have no scales.
+        if (strength is { } given)
+            return search.Scales(given) is var scales && scales.All(s => double.IsFinite(s) && s > 0) ? scales : null;
+        foreach (var (tensor, seen) in layers)
+        {
+            await EachAsync(tensor, seen.SeeRows);
+            seen.Add();
+        }
+        return search.Best(value.NeedsNode ? WorthANode : 1);
+
+        Task EachAsync(TensorProto tensor, Action<long, ReadOnlySpan<float>> see) =>
+            constants.ReadAsync(
+                tensor,
+                (first, floats) =>
+                {
+                    see(first, floats.Span);
+                    return Task.CompletedTask;
+                },
+                cancellation
+            );
+    }
+
+    private static void Insert(ModelProto model, List<(ChannelScaling Value, double[] Scales)> inserted)
+    {
+        if (inserted.Count == 0)
+            return;
+        var edit = new ModelEdit(model);
+        var byInput = edit.Roots[0].Nodes.Where(n => n.Input.Count > 1).ToLookup(n => n.Input[0], StringComparer.Ordinal);
+        using var batch = edit.Batch();
+        foreach (var (value, scales) in inserted)
+        {
+            var by = edit.AddConstant(
+                edit.Roots[0],
+                value.Value + "_s",
+                ModelEdit.Tensor([.. scales.Select(s => (float)(1 / s))], scales.Length)
+            );
+            var divided = edit.FreshName(value.Value + "_d");
+            var takers = value.Takers.Select(t => t.Tensor.Name).ToHashSet(StringComparer.Ordinal);
+            var products = byInput[value.Value].Where(n => takers.Contains(n.Input[1])).ToList();
+            foreach (var p in products)
+                p.Input[0] = divided;
+            ModelEdit.Replace(edit.Roots[0], products[0], [ModelEdit.Node("Mul", [value.Value, by], [divided]), products[0]]);
+        }
+    }
 }

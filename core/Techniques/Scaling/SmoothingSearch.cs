@@ -28,13 +28,12 @@ public sealed class SmoothingSearch
 
     /// <summary>Starts with the activations.</summary>
     /// <param name="activations">What was observed of the value.</param>
-    /// <param name="before">What its channels have been divided by since; null for nothing.</param>
-    public SmoothingSearch(ChannelStatistics activations, double[]? before)
+    public SmoothingSearch(ChannelStatistics activations)
     {
         channels = activations.Channels;
-        low = [.. activations.Min.Select((v, c) => v / (before?[c] ?? 1))];
-        high = [.. activations.Max.Select((v, c) => v / (before?[c] ?? 1))];
-        squares = [.. activations.Magnitudes.Select((v, c) => Math.Pow(v / Math.Max(1, activations.Count) / (before?[c] ?? 1), 2))];
+        low = [.. activations.Min.Select(v => (double)v)];
+        high = [.. activations.Max.Select(v => (double)v)];
+        squares = [.. activations.Magnitudes.Select(v => Math.Pow(v / Math.Max(1, activations.Count), 2))];
         (largest, energy) = (new double[channels], new double[channels]);
     }
 

@@ -1,3 +1,7 @@
+using Serverless.Core.Onnx;
+using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Onnx.Simplification;
+
 namespace Serverless.Core.Techniques.Simplification;
 
 /// <summary>How the graph around the weights is tidied; all of it leaves the outputs as they were.</summary>
@@ -65,4 +69,38 @@ public sealed class Simplify : GraphTechnique<SimplifyOptions>
 
     /// <inheritdoc/>
     public override StepOrder Order => StepOrder.First;
+
+    /// <inheritdoc/>
+    protected override async Task ApplyAsync(GraphWork work, SimplifyOptions options, CancellationToken cancellation)
+    {
+        if (options.InitializerInputs == InitializerInputs.Constant)
+            FixInputs(work.Model.Graph);
+        var edit = new ModelEdit(work.Model);
+        ConstantMerging.Apply(edit, cancellation);
+        if (options.Constants)
+        {
+            WideningCasts.MoveLast(edit.Roots[0]);
+            work.Note("folded", await ConstantFolding.ApplyAsync(work, edit, cancellation));
+            edit = new ModelEdit(work.Model);
+            edit.DropDead(cancellation);
+        }
+        // Rules of the recipe may treat weights of one kind differently, by their names.
+        if (!work.HasRules)
+            ConstantMerging.MergeShared(edit);
+        if (options.BatchNorm)
+            foreach (var (value, made) in await ConvFolding.ApplyAsync(edit, work.ReadAsync, work.KeepAsync, cancellation))
+                if (made.Mean.Concat(made.Deviation).All(double.IsFinite))
+                    work.Normalized[value] = made;
+        if (options.HardSwish)
+            HardSwishFolding.Apply(edit);
+        ConstantMerging.Apply(edit, cancellation);
+    }
+
+    private static void FixInputs(GraphProto graph)
+    {
+        var initializers = graph.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
+        for (var i = graph.Input.Count - 1; i >= 0; i--)
+            if (initializers.Contains(graph.Input[i].Name))
+                graph.Input.RemoveAt(i);
+    }
 }

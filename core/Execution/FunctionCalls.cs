@@ -1,7 +1,7 @@
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 
-namespace Serverless.Core.Evaluation;
+namespace Serverless.Core.Execution;
 
 /// <summary>The functions of a model by the nodes that call them, so that a part of it takes those along that it needs.</summary>
 internal sealed class FunctionCalls(ModelProto model)

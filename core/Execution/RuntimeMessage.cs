@@ -1,6 +1,6 @@
 using System.Text.RegularExpressions;
 
-namespace Serverless.Core.Evaluation;
+namespace Serverless.Core.Execution;
 
 /// <summary>What ONNX Runtime says of a model, fit for a sentence.</summary>
 internal static partial class RuntimeMessage

@@ -1,7 +1,7 @@
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 
-namespace Serverless.Core.Evaluation;
+namespace Serverless.Core.Execution;
 
 /// <summary>
 /// Gives random operators seeds, so that two models draw the same numbers and can be compared (ONNX operators, attribute

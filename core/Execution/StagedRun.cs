@@ -1,7 +1,7 @@
 using Microsoft.ML.OnnxRuntime;
 using Serverless.Core.Onnx.Schema;
 
-namespace Serverless.Core.Evaluation;
+namespace Serverless.Core.Execution;
 
 /// <summary>
 /// Runs a model stage by stage, all samples through one before the next, which is built only then: what was learned of a

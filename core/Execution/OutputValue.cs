@@ -3,7 +3,7 @@ using System.Text;
 using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
 
-namespace Serverless.Core.Evaluation;
+namespace Serverless.Core.Execution;
 
 /// <summary>
 /// What a model put out, as a tensor that can be compared: a sequence as its elements one behind the other, a map as its

@@ -1,7 +1,7 @@
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 
-namespace Serverless.Core.Evaluation;
+namespace Serverless.Core.Execution;
 
 /// <summary>A part of a model that is run on its own: its nodes, what it takes and what it leaves for later ones.</summary>
 /// <param name="Nodes">Nodes in topological order.</param>

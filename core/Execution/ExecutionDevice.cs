@@ -1,6 +1,6 @@
 using Microsoft.ML.OnnxRuntime;
 
-namespace Serverless.Core.Evaluation;
+namespace Serverless.Core.Execution;
 
 /// <summary>What ONNX Runtime runs models on: CUDA where this build has it and a device is there, else the CPU.</summary>
 public static class ExecutionDevice

@@ -4,7 +4,7 @@ using Microsoft.ML.OnnxRuntime;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 
-namespace Serverless.Core.Evaluation;
+namespace Serverless.Core.Execution;
 
 /// <summary>The outputs of one run, and how long it took.</summary>
 /// <param name="Outputs">Value of each model output.</param>

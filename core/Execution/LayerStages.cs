@@ -1,7 +1,7 @@
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 
-namespace Serverless.Core.Evaluation;
+namespace Serverless.Core.Execution;
 
 /// <summary>A part of a model that ends with a layer's value.</summary>
 /// <param name="Part">The nodes to run; its outputs are the layer's value and what later stages take.</param>

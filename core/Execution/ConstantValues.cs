@@ -4,7 +4,7 @@ using Microsoft.ML.OnnxRuntime.Tensors;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 
-namespace Serverless.Core.Evaluation;
+namespace Serverless.Core.Execution;
 
 /// <summary>Values of a graph that follow from its constants alone, as ONNX Runtime computes them: weights as they are decoded.</summary>
 internal static class ConstantValues

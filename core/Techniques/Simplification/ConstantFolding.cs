@@ -1,65 +1,49 @@
 using Microsoft.ML.OnnxRuntime;
-using Serverless.Core.Evaluation;
+using Serverless.Core.Execution;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Onnx.Simplification;
-using Serverless.Core.Storage;
 
-namespace Serverless.Core.Pipeline;
+namespace Serverless.Core.Techniques.Simplification;
 
 /// <summary>
-/// Inspects a model whose weights are computed from constants (<see cref="ConstantExpressions"/>), and computes them as ONNX Runtime
-/// would at
-/// load: what it folds there is a weight here.
+/// Computes expressions of constants (<see cref="ConstantExpressions"/>) as ONNX Runtime would at load: what it folds there is a weight
+/// here.
 /// </summary>
-public sealed class FoldConstants : Activity<InspectInput, Inspected>, IRunsModels
+internal static class ConstantFolding
 {
-    /// <inheritdoc/>
-    public override Task<Inspected> RunAsync(InspectInput input, ActivityContext context, CancellationToken cancellation) =>
-        Inspect.RunAsync(input.Request, context, fold: true, cancellation);
-
     /// <summary>Computes expressions, one after the other, and puts constants in their place.</summary>
-    /// <param name="store">The store.</param>
-    /// <param name="index">The model, which is changed.</param>
+    /// <param name="work">The model.</param>
     /// <param name="edit">The edit of it.</param>
-    /// <param name="expressions">The expressions.</param>
-    /// <param name="target">Store path of the constants.</param>
     /// <param name="cancellation">Cancels the work.</param>
     /// <returns>What was folded; an expression that ONNX Runtime does not compute, or whose results are larger than it, is left.</returns>
-    internal static async Task<IReadOnlyList<FoldedExpression>> FoldAsync(
-        IArtifactStore store,
-        ModelIndex index,
-        ModelEdit edit,
-        IReadOnlyList<ConstantExpression> expressions,
-        string target,
-        CancellationToken cancellation
-    )
+    public static async Task<IReadOnlyList<FoldedExpression>> ApplyAsync(GraphWork work, ModelEdit edit, CancellationToken cancellation)
     {
-        using var folder = await store.MaterializeAsync(
-            index.Folder,
-            index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag),
-            cancellation
-        );
+        var expressions = ConstantExpressions.Find(edit.Roots[0], cancellation);
+        if (expressions.Count == 0)
+            return [];
+        work.RunsModel();
+        using var folder = await work.MaterializeAsync(cancellation);
         var folded = new List<FoldedExpression>();
+        var made = new List<(TensorProto Tensor, long Offset, long Length)>();
         var renamed = new List<(GraphScope Scope, TensorProto Old, TensorProto Kept)>();
         using (edit.Batch())
-            await store.WriteAsync(
-                target,
+        {
+            var location = await work.WriteAsync(
                 async (stream, token) =>
                 {
                     foreach (var expression in expressions)
                     {
                         token.ThrowIfCancellationRequested();
-                        if (Compute(index.Model, folder.Path, expression) is not { } values)
+                        if (Compute(work.Model, folder.Path, expression) is not { } values)
                             continue;
                         if (!expression.Pays(values.Sum(v => (long)v.Bytes.Length)))
                             continue;
-                        var made = expression.Results.Zip(values).ToList();
-                        foreach (var (name, value) in made)
+                        foreach (var (name, value) in expression.Results.Zip(values))
                         {
                             var tensor = new TensorProto { Name = name, DataType = (int)value.Type };
                             tensor.Dims.AddRange(value.Shape);
-                            TensorRef.Point(tensor, ModelWriter.InStore(target), stream.Position, value.Bytes.Length);
+                            made.Add((tensor, stream.Position, value.Bytes.Length));
                             await stream.WriteAsync(value.Bytes, token);
                             expression.Scope.Graph!.Initializer.Add(tensor);
                             if (expression.Named is { } old)
@@ -80,6 +64,9 @@ public sealed class FoldConstants : Activity<InspectInput, Inspected>, IRunsMode
                 },
                 cancellation
             );
+            foreach (var (tensor, offset, length) in made)
+                TensorRef.Point(tensor, location, offset, length);
+        }
         foreach (var together in renamed.GroupBy(r => r.Scope))
             Rename(together.Key, [.. together]);
         return folded;

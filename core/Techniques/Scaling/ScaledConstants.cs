@@ -2,23 +2,15 @@ using System.Buffers;
 using System.Runtime.InteropServices;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Storage;
-using Serverless.Core.Techniques;
-using Serverless.Core.Techniques.Scaling;
 
-namespace Serverless.Core.Pipeline;
+namespace Serverless.Core.Techniques.Scaling;
 
 /// <summary>Constants of a graph and what their channels are to be multiplied by; read in parts, multiplied.</summary>
-/// <param name="store">The store.</param>
-/// <param name="folder">Store path that external data is relative to.</param>
-/// <param name="etags">Versions of its files.</param>
-internal sealed class ScaledConstants(IArtifactStore store, string folder, IReadOnlyDictionary<string, string> etags)
+/// <param name="work">The model.</param>
+internal sealed class ScaledConstants(GraphWork work)
 {
     private const int Chunk = 1 << 18;
     private readonly Dictionary<TensorProto, Dictionary<int, double[]>> factors = new(ReferenceEqualityComparer.Instance);
-
-    /// <summary>Those that are multiplied by something.</summary>
-    public IReadOnlyCollection<TensorProto> Changed => factors.Keys;
 
     /// <summary>Multiplies channels, besides what they are multiplied by already.</summary>
     public void Multiply(ChannelConstant constant, Func<int, double> by)
@@ -39,22 +31,14 @@ internal sealed class ScaledConstants(IArtifactStore store, string folder, IRead
     {
         var axes = factors.GetValueOrDefault(tensor);
         var (rows, columns, layout) = (axes?.GetValueOrDefault(0), axes?.GetValueOrDefault(1), ChannelLayout.Of(tensor));
-        var reference = TensorRef.From(tensor, tensor.Name);
-        if (reference.File is not { } file)
+        if (TensorRef.From(tensor, tensor.Name).File is null)
         {
             var whole = MemoryMarshal.Cast<byte, float>(TensorRef.InlineBytes(tensor).Span).ToArray();
             Scale(whole, 0);
             await take(0, whole);
             return;
         }
-        var path = ModelWriter.Resolve(folder, file);
-        await using var reader = await new WeightData(
-            path,
-            etags.GetValueOrDefault(path),
-            reference.Offset,
-            reference.Length,
-            reference.DataType
-        ).OpenAsync(store, cancellation);
+        await using var reader = await work.OpenAsync(tensor, cancellation);
         var floats = ArrayPool<float>.Shared.Rent(Chunk);
         try
         {
@@ -102,5 +86,38 @@ internal sealed class ScaledConstants(IArtifactStore store, string folder, IRead
             cancellation
         );
         return most;
+    }
+
+    /// <summary>Writes the constants that are multiplied by something, and points the model at them.</summary>
+    public async Task WriteAsync(CancellationToken cancellation)
+    {
+        if (factors.Count == 0)
+            return;
+        var places = new List<(TensorProto Tensor, long Offset, long Length)>();
+        var location = await work.WriteAsync(
+            async (stream, token) =>
+            {
+                places.Clear();
+                long at = 0;
+                foreach (var tensor in factors.Keys)
+                {
+                    var start = at;
+                    await ReadAsync(
+                        tensor,
+                        async (_, floats) =>
+                        {
+                            var bytes = MemoryMarshal.AsBytes(floats.Span).ToArray();
+                            await stream.WriteAsync(bytes, token);
+                            at += bytes.Length;
+                        },
+                        token
+                    );
+                    places.Add((tensor, start, at - start));
+                }
+            },
+            cancellation
+        );
+        foreach (var (tensor, offset, length) in places)
+            TensorRef.Point(tensor, location, offset, length);
     }
 }

@@ -1,0 +1,41 @@
+using System.Text.Json;
+using Google.Protobuf;
+using Serverless.Core.Onnx;
+using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Storage;
+
+namespace Serverless.Core.Pipeline;
+
+/// <summary>The model between two steps of a recipe: a graph whose weights are byte ranges of the store, and facts about it.</summary>
+/// <param name="Index">The graph, and the files of the drop.</param>
+/// <param name="ETags">Versions of the drop's files.</param>
+/// <param name="Normalized">How values are distributed that a batch normalization made.</param>
+/// <param name="Notes">Fields of the report that steps have set.</param>
+internal sealed record ModelState(
+    ModelIndex Index,
+    Dictionary<string, string> ETags,
+    Dictionary<string, ChannelDistribution> Normalized,
+    Dictionary<string, JsonElement> Notes
+)
+{
+    /// <summary>Reads the state that a run is at.</summary>
+    public static async Task<ModelState> ReadAsync(IArtifactStore store, RunRequest request, CancellationToken cancellation)
+    {
+        var graph = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.State), int.MaxValue, cancellation));
+        var files = await store.ReadJsonAsync<Dictionary<string, Artifact>>(RunNames.ModelFiles(request.Work), cancellation);
+        return new ModelState(
+            new ModelIndex(request.Model, graph, files),
+            await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation),
+            await store.ReadJsonAsync<Dictionary<string, ChannelDistribution>>(RunNames.Normalized(request.State), cancellation),
+            await store.ReadJsonAsync<Dictionary<string, JsonElement>>(RunNames.Notes(request.State), cancellation)
+        );
+    }
+
+    /// <summary>Writes it as the state that a run is at.</summary>
+    public async Task WriteAsync(IArtifactStore store, RunRequest request, CancellationToken cancellation)
+    {
+        await store.WriteJsonAsync(RunNames.Normalized(request.State), Normalized, cancellation);
+        await store.WriteJsonAsync(RunNames.Notes(request.State), Notes, cancellation);
+        await store.WriteBytesAsync(RunNames.Graph(request.State), Index.Model.ToByteArray(), cancellation);
+    }
+}

@@ -1,0 +1,133 @@
+using System.Buffers;
+using System.Text.Json;
+using Serverless.Core.Onnx;
+using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Storage;
+using Serverless.Core.Techniques.Calibration;
+
+namespace Serverless.Core.Techniques;
+
+/// <summary>Values that a graph step wants to have observed before it is applied.</summary>
+/// <param name="Views">The values, each as its consumer sees it.</param>
+/// <param name="Wanted">The statistics of them.</param>
+/// <param name="Samples">Samples to observe them on, at most.</param>
+public sealed record GraphNeeds(IReadOnlyList<InputView> Views, Statistics Wanted, int Samples)
+{
+    /// <summary>Nothing.</summary>
+    public static GraphNeeds None { get; } = new([], Statistics.None, 0);
+}
+
+/// <summary>A model that a graph step changes.</summary>
+/// <param name="store">Where weights are read, and written.</param>
+/// <param name="index">The model; its weights may be byte ranges of the store.</param>
+/// <param name="etags">Versions of store paths; a path that is absent is read as it is.</param>
+/// <param name="target">Store folder for what the step writes.</param>
+public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyDictionary<string, string> etags, string target)
+{
+    private readonly ArrayBufferWriter<byte> kept = new();
+    private int written;
+
+    private string KeptPath => $"{target}/weights.bin";
+
+    private string Kept => ModelWriter.InStore(KeptPath);
+
+    /// <summary>The model, to be changed in place.</summary>
+    public ModelProto Model => index.Model;
+
+    /// <summary>The model as it was indexed.</summary>
+    public ModelIndex Index => index;
+
+    /// <summary>Whether the recipe has rules for single layers, by their names.</summary>
+    public bool HasRules { get; init; }
+
+    /// <summary>Distributions of values that a batch normalization made, by value: steps keep them true.</summary>
+    public Dictionary<string, ChannelDistribution> Normalized { get; init; } = [];
+
+    /// <summary>Reads the statistics of one of the observed values; null where no sample reached it.</summary>
+    public Func<int, CancellationToken, Task<InputStatistics>> ObservedAsync { get; init; } =
+        (_, _) => throw new InvalidOperationException("Nothing was observed.");
+
+    /// <summary>Figures of this step and those before for the report, by field.</summary>
+    public Dictionary<string, JsonElement> Notes { get; init; } = new(StringComparer.Ordinal);
+
+    /// <summary>A field of the report as an earlier step set it, or null.</summary>
+    public T? Noted<T>(string field)
+        where T : class => Notes.TryGetValue(field, out var figures) ? figures.Deserialize<T>(Json.Options) : null;
+
+    /// <summary>Sets a field of the report.</summary>
+    /// <param name="field">Its name in <c>report.json</c>.</param>
+    /// <param name="figures">Its value.</param>
+    public void Note<T>(string field, T figures) => Notes[field] = JsonSerializer.SerializeToElement(figures, Json.Options);
+
+    /// <summary>Whether native code may run on the model here.</summary>
+    public bool MayRunModel { get; init; }
+
+    /// <summary>Says that the step is about to run native code on the model.</summary>
+    /// <exception cref="ModelRunNeededException">That is not for this process: the host applies the step again in one where it is.</exception>
+    public void RunsModel()
+    {
+        if (!MayRunModel)
+            throw new ModelRunNeededException();
+    }
+
+    /// <summary>Reads a constant whole.</summary>
+    public async Task<ReadOnlyMemory<byte>> ReadAsync(TensorProto tensor, CancellationToken cancellation)
+    {
+        var reference = TensorRef.From(tensor, tensor.Name);
+        if (reference.File is null)
+            return TensorRef.InlineBytes(tensor);
+        if (reference.File == Kept)
+            return kept.WrittenMemory.Slice((int)reference.Offset, (int)reference.Length);
+        var data = DataOf(reference);
+        await using var reader = await store.OpenAsync(data.Path, data.ETag, cancellation);
+        var bytes = new byte[data.Length];
+        await reader.ReadAsync(data.Offset, bytes, cancellation);
+        return bytes;
+    }
+
+    /// <summary>Opens a constant of floats for reading in parts.</summary>
+    public Task<WeightReader> OpenAsync(TensorProto tensor, CancellationToken cancellation) =>
+        DataOf(TensorRef.From(tensor, tensor.Name)).OpenAsync(store, cancellation);
+
+    /// <summary>Gives a constant other bytes.</summary>
+    public Task KeepAsync(TensorProto tensor, ReadOnlyMemory<byte> bytes, CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        TensorRef.Point(tensor, Kept, kept.WrittenCount, bytes.Length);
+        kept.Write(bytes.Span);
+        return Task.CompletedTask;
+    }
+
+    /// <summary>Streams constants into an object of the store.</summary>
+    /// <param name="write">Writes them; may be called again when the store asks for it.</param>
+    /// <param name="cancellation">Cancels the writing.</param>
+    /// <returns>The location that a tensor names (<see cref="TensorRef.Point"/>).</returns>
+    public async Task<string> WriteAsync(Func<Stream, CancellationToken, Task> write, CancellationToken cancellation)
+    {
+        var path = $"{target}/constants-{written++}.bin";
+        await store.WriteAsync(path, write, cancellation);
+        return ModelWriter.InStore(path);
+    }
+
+    /// <summary>Makes a byte range of the store of every weight that is still inline, and writes all constants that were kept.</summary>
+    public async Task FinishAsync(CancellationToken cancellation)
+    {
+        foreach (var weight in Weight.Of(Model))
+            if (weight.LeftAlone is null && weight.Reference.File is null)
+                await KeepAsync(weight.Tensor, TensorRef.InlineBytes(weight.Tensor), cancellation);
+        await store.WriteBytesAsync(KeptPath, kept.WrittenMemory, cancellation);
+    }
+
+    /// <summary>The model's own files in a local folder.</summary>
+    public Task<LocalFolder> MaterializeAsync(CancellationToken cancellation) =>
+        store.MaterializeAsync(index.Folder, index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
+
+    private WeightData DataOf(TensorRef reference)
+    {
+        var path = ModelWriter.Resolve(index.Folder, reference.File!);
+        return new WeightData(path, etags.GetValueOrDefault(path), reference.Offset, reference.Length, reference.DataType);
+    }
+}
+
+/// <summary>A step has to run native code on the model, and may not here.</summary>
+public sealed class ModelRunNeededException : Exception;
