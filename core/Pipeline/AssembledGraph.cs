@@ -48,8 +48,8 @@ internal sealed record AssembledGraph(
     {
         var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.State), int.MaxValue, cancellation));
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
-        var tasks = await LayerRecords.TasksAsync(store, request.Work, attempt, cancellation);
-        var results = (await LayerRecords.ResultsAsync(store, request.Work, attempt, tasks, cancellation))
+        var tasks = await LayerRecords.TasksAsync(store, request.Layers, attempt, cancellation);
+        var results = (await LayerRecords.ResultsAsync(store, request.Layers, attempt, tasks, cancellation))
             .Where(r => r.Stored is not null)
             .ToDictionary(r => r.Figures.Name, r => r.Stored!, StringComparer.Ordinal);
         var edit = new ModelEdit(model);
@@ -116,7 +116,7 @@ internal sealed record AssembledGraph(
         {
             // Layers that are not to compute so: skipped, or treated otherwise. Those too small to store so compute with the rest.
             var small = tasks
-                .Where(t => t.LeftAlone?.StartsWith(Plan.TooSmall, StringComparison.Ordinal) == true)
+                .Where(t => t.LeftAlone?.StartsWith(LayerTasks.TooSmall, StringComparison.Ordinal) == true)
                 .Select(t => t.Name)
                 .ToHashSet(StringComparer.Ordinal);
             var others = weights

@@ -55,7 +55,7 @@ public sealed class ChooseWidths : Activity<ChooseInput, Planned>, IRunsModels
     {
         var (store, request) = (context.Store, input.Request);
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
-        var tasks = (await LayerRecords.TasksAsync(store, request.Work, 0, cancellation)).ToList();
+        var tasks = (await LayerRecords.TasksAsync(store, request.Layers, 0, cancellation)).ToList();
         var space = await WidthSpace.ReadAsync(store, request, tasks, recipe.Find<SimplifyOptions>()!.Names, cancellation);
         // For small errors 1 − cosine is half the squared relative error.
         var byLoss = recipe.Budget is { MaxSizeRatio: null, MaxAccuracyLoss: { } loss }
@@ -91,12 +91,12 @@ public sealed class ChooseWidths : Activity<ChooseInput, Planned>, IRunsModels
         }
         var hash = await LayerRecords.WriteTasksAsync(
             store,
-            request.Work,
+            request.Layers,
             input.Attempt,
             [.. tasks.Select(t => input.Attempt == 0 ? t : t with { Choices = [] })],
             cancellation
         );
-        return Plan.Summary(tasks) with { Tasks = hash, Mixed = true };
+        return LayerTasks.Summary(tasks) with { Tasks = hash, Mixed = true };
     }
 
     private static async Task<IReadOnlyList<WidthTrial>> TryAsync(

@@ -1,5 +1,4 @@
 using Serverless.Core.Recipes;
-using Serverless.Core.Storage;
 
 namespace Serverless.Core.Pipeline;
 
@@ -87,7 +86,7 @@ public sealed class CompressLayers : Orchestration<LayersInput, LayersDone>
             var result = await GpuCall.RunAsync<CompressLayer, CompressInput, LayerResult>(
                 host,
                 input.Work,
-                $"{StorePath.Name(input.Work)}-{input.Attempt}-{index}",
+                $"{input.Work[(input.Work.IndexOf('/') + 1)..].Replace('/', '-')}-{input.Attempt}-{index}",
                 new CompressInput(input.Work, input.Shards, input.Attempt, input.Tasks, index),
                 input.Placement
             );

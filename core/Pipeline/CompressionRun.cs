@@ -133,6 +133,8 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
         }
         Show(host, "Plan", 1, null);
         var planned = await host.CallAsync<Plan, PlanInput, Planned>(new PlanInput(request));
+        if (planned.Surveys)
+            planned = await SurveyAsync(host, request, planned);
         var budget = await host.CallAsync<ReadBudget, PlanInput, Budget>(new PlanInput(request));
         var corrects = planned.CorrectsBias;
         var parts = new RunParts(planned.Observations > 0 || planned.Mixed || corrects, corrects);
@@ -147,7 +149,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
         {
             var done = await CompressLayers.RunAsync(
                 host,
-                new LayersInput(request.Work, request.Shards, attempt, planned.Tasks, 0, planned.Layers, planned.Placement),
+                new LayersInput(request.Layers, request.Shards, attempt, planned.Tasks, 0, planned.Layers, planned.Placement),
                 planned.Bytes
             );
             if (corrects)
@@ -264,6 +266,19 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
         if (budget.OverLoss(made))
             return (0, TighterThan * most / loss);
         return loss < UnusedLoss * most ? (0, Math.Min(LargestStep, TighterThan * most / Math.Max(loss, 1e-9))) : null;
+    }
+
+    // Options that depend on the weights of all layers together.
+    private static async Task<Planned> SurveyAsync(IOrchestration host, RunRequest request, Planned planned)
+    {
+        Show(host, "Survey", 1, planned);
+        await Task.WhenAll(
+            Enumerable
+                .Range(0, planned.Layers)
+                .Chunk(SurveyWeights.Most)
+                .Select(some => host.CallAsync<SurveyWeights, SurveyInput, WeightsSurveyed>(new SurveyInput(request, some[0], some.Length)))
+        );
+        return await host.CallAsync<AllocateOptions, PlanInput, Planned>(new PlanInput(request) { Planned = planned });
     }
 
     // What each width of each layer costs, and the first choice among them.

@@ -13,7 +13,7 @@ namespace Serverless.Core.Pipeline;
 /// </summary>
 internal static class LayerShards
 {
-    private const int Version = 6;
+    private const int Version = 7;
 
     /// <summary>Finds a layer's shard or makes it.</summary>
     /// <param name="context">The store, and what is known of shards.</param>
@@ -38,26 +38,78 @@ internal static class LayerShards
         var shard = $"{shards}/{await KeyAsync(weight, task, statistics, cancellation)}.bin";
         if (await FindAsync(context, shard, cancellation) is { } found)
             return (found, true);
-        var technique = Plan.Technique(task.Step!);
-        var options = Plan.Options(task.Step!);
-        var layer = new LayerWork(weight, task.Plan!.Shape ?? task.Shape, task.Plan)
+        var input = statistics is null ? null : await StatisticsFile.ReadAsync(statistics, cancellation);
+        var dense = new List<string>();
+        try
         {
-            Input = statistics is null ? null : await StatisticsFile.ReadAsync(statistics, cancellation),
-            NotObserved = task.NotObserved,
-        };
-        StoredLayer? stored = null;
-        await store.WriteAsync(
-            shard,
-            async (stream, token) =>
+            var (data, masked, error) = (task.Data, task.Masked, 0.0);
+            foreach (var step in task.Earlier)
             {
-                var encoded = await technique.CompressAsync(layer, options, stream, token);
-                stored = new StoredLayer(encoded, shard, clock.Elapsed.TotalSeconds);
-                await TrailingRecord.WriteAsync(stream, stored, token);
-            },
-            cancellation
-        );
-        return (stored!, false);
+                var path = $"{work}/dense/{StorePath.Name(shard)}-{dense.Count}";
+                dense.Add(path);
+                var made = await EncodeAsync(store, data, step, path, null);
+                data = new WeightData(path, null, made.Codes.Offset, made.Codes.Length, data.DataType);
+                (masked, error) = (masked || IsMasking(step), Together(error, made.RelativeError));
+            }
+            StoredLayer? stored = null;
+            await EncodeAsync(
+                store,
+                data,
+                new PlannedStep(task.Step!, task.Plan!),
+                shard,
+                encoded =>
+                    stored = new StoredLayer(
+                        encoded with
+                        {
+                            RelativeError = Together(error, encoded.RelativeError),
+                        },
+                        shard,
+                        clock.Elapsed.TotalSeconds
+                    )
+            );
+            return (stored!, false);
+
+            async Task<EncodedLayer> EncodeAsync(
+                IArtifactStore store,
+                WeightData data,
+                PlannedStep step,
+                string path,
+                Func<EncodedLayer, StoredLayer>? record
+            )
+            {
+                await using var reader = await data.OpenAsync(store, cancellation);
+                var layer = new LayerWork(reader, step.Plan.Shape ?? task.Shape, step.Plan)
+                {
+                    Input = input,
+                    NotObserved = task.NotObserved,
+                    Masked = masked,
+                };
+                EncodedLayer? encoded = null;
+                await store.WriteAsync(
+                    path,
+                    async (stream, token) =>
+                    {
+                        encoded = await step.Step.Layer.CompressAsync(layer, step.Step.Typed, stream, token);
+                        if (record is not null)
+                            await TrailingRecord.WriteAsync(stream, record(encoded), token);
+                    },
+                    cancellation
+                );
+                return encoded!;
+            }
+        }
+        finally
+        {
+            foreach (var path in dense)
+                await store.DeleteAsync(path, CancellationToken.None);
+        }
     }
+
+    // Weights that one step changed, the next leaves: squares of their errors add up, the second's relative to the weights that are left.
+    private static double Together(double first, double second) =>
+        Math.Sqrt(first * first + second * second * Math.Max(0, 1 - first * first));
+
+    private static bool IsMasking(PlannedStep step) => step.Step.Technique.Leaves(ModelTraits.None).HasFlag(ModelTraits.Masked);
 
     // A shard that is missing or damaged is made anew.
     private static async Task<StoredLayer?> FindAsync(ActivityContext context, string shard, CancellationToken cancellation)
@@ -83,26 +135,23 @@ internal static class LayerShards
     )
     {
         using var sha = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        var step = new
+        var steps = task.Chain.Select(p => new
         {
-            task.Step!.Step,
-            task.Step.Method,
-            task.Step.Options,
+            p.Step.Step,
+            p.Step.Method,
+            p.Step.Options,
+            p.Plan,
+        });
+        var facts = new
+        {
+            Version,
+            task.Data.DataType,
+            task.Shape,
+            Steps = steps,
+            task.Masked,
+            task.NotObserved,
         };
-        sha.AppendData(
-            JsonSerializer.SerializeToUtf8Bytes(
-                new
-                {
-                    Version,
-                    task.Data.DataType,
-                    task.Shape,
-                    Step = step,
-                    task.Plan,
-                    task.NotObserved,
-                },
-                Json.Options
-            )
-        );
+        sha.AppendData(JsonSerializer.SerializeToUtf8Bytes(facts, Json.Options));
         await weight.ScanAsync(bytes => sha.AppendData(bytes.Span), cancellation);
         if (statistics is not null)
             await statistics.ScanAsync(sha.AppendData, cancellation);

@@ -61,7 +61,11 @@ public sealed class Publish : Activity<PublishInput, Published>
         var notes = await store.ReadJsonAsync<Dictionary<string, JsonElement>>(RunNames.Notes(request.State), cancellation);
         var biases = await RunParts.ReadAsync<BiasCorrections>(store, RunNames.Biases(work, attempt), parts?.Corrected, cancellation);
         var widths = await RunParts.ReadAsync<WidthChoice>(store, RunNames.Widths(work, attempt), null, cancellation);
-        var report = Describe(input, context.PeakMemory?.Invoke() ?? 0, await LayersAsync(store, work, attempt, cancellation)) with
+        var report = Describe(
+            input,
+            context.PeakMemory?.Invoke() ?? 0,
+            await LayersAsync(store, request.Layers, attempt, cancellation)
+        ) with
         {
             Folded = Noted<IReadOnlyList<ReportFolded>>("folded") ?? [],
             Calibration = calibration is { } c
@@ -187,13 +191,13 @@ public sealed class Publish : Activity<PublishInput, Published>
 
     private static async Task<IReadOnlyList<ReportLayer>> LayersAsync(
         IArtifactStore store,
-        string work,
+        string folder,
         int attempt,
         CancellationToken cancellation
     )
     {
-        var tasks = await LayerRecords.TasksAsync(store, work, attempt, cancellation);
-        var results = (await LayerRecords.ResultsAsync(store, work, attempt, tasks, cancellation)).ToDictionary(r => r.Figures.Index);
+        var tasks = await LayerRecords.TasksAsync(store, folder, attempt, cancellation);
+        var results = (await LayerRecords.ResultsAsync(store, folder, attempt, tasks, cancellation)).ToDictionary(r => r.Figures.Index);
         return [.. tasks.Select(t => Describe(t, t.Step is null ? null : results[t.Index]))];
     }
 
@@ -225,7 +229,7 @@ public sealed class Publish : Activity<PublishInput, Published>
             task.Node,
             task.Op,
             task.Dims,
-            [$"{task.Step!.Step}: {task.Step.Method}"],
+            [.. task.Chain.Select(p => $"{p.Step.Step}: {p.Step.Method}")],
             layer.BitsPerWeight,
             sparsity,
             null,

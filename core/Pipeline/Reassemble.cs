@@ -71,7 +71,7 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
     {
         if (floats.Count == 0)
             return;
-        var (work, attempt) = (input.Request.Work, input.Attempt);
+        var (work, attempt) = (input.Request.Layers, input.Attempt);
         var results = await LayerRecords.ResultsAsync(
             store,
             work,

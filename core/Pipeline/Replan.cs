@@ -39,10 +39,10 @@ public sealed class Replan : Activity<ReplanInput, Planned>
         var (store, request) = (context.Store, input.Request);
         var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.State), int.MaxValue, cancellation));
         var weights = Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal);
-        var tasks = (await LayerRecords.TasksAsync(store, request.Work, input.Attempt, cancellation)).ToList();
+        var tasks = (await LayerRecords.TasksAsync(store, request.Layers, input.Attempt, cancellation)).ToList();
         if (input.Slower is { } slower)
             return await WriteAsync(store, input, InFloat(tasks, weights, slower), cancellation);
-        var results = (await LayerRecords.ResultsAsync(store, request.Work, input.Attempt, tasks, cancellation)).Select(r => r.Figures);
+        var results = (await LayerRecords.ResultsAsync(store, request.Layers, input.Attempt, tasks, cancellation)).Select(r => r.Figures);
         var candidates = results
             .Where(r => r.Note is null)
             .OrderByDescending(r => r.Error / Math.Max(1, r.BytesBefore - r.BytesAfter))
@@ -74,9 +74,9 @@ public sealed class Replan : Activity<ReplanInput, Planned>
     )
     {
         var ordered = tasks.OrderBy(t => t.Step is null).ThenBy(t => t.Index).Select((t, i) => t with { Index = i }).ToList();
-        return Plan.Summary(ordered) with
+        return LayerTasks.Summary(ordered) with
         {
-            Tasks = await LayerRecords.WriteTasksAsync(store, input.Request.Work, input.Attempt + 1, ordered, cancellation),
+            Tasks = await LayerRecords.WriteTasksAsync(store, input.Request.Layers, input.Attempt + 1, ordered, cancellation),
         };
     }
 
@@ -86,13 +86,12 @@ public sealed class Replan : Activity<ReplanInput, Planned>
         var why = string.Create(CultureInfo.InvariantCulture, $"{SlowerIntegers}: the model took {slower:0.00} times as long");
         return [.. tasks.Select(t => t.Step is null ? t : t with { Plan = InFloat(t, t.Step) ?? t.Plan })];
 
-        LayerPlan? InFloat(LayerTask task, RecipeStep step) =>
-            Plan.Technique(step).InFloat(weights[task.Name], task.Shape, Plan.Options(step), why);
+        LayerPlan? InFloat(LayerTask task, RecipeStep step) => step.Layer.InFloat(weights[task.Name], task.Shape, step.Typed, why);
     }
 
     private static LayerTask Gentler(LayerTask task, Weight weight)
     {
-        var technique = Plan.Technique(task.Step!);
+        var technique = task.Step!.Layer;
         var gentler = technique.Gentler(task.Step!.Options.Deserialize(technique.OptionsType, Json.Options)!);
         return gentler is null
             ? task with
@@ -101,6 +100,6 @@ public sealed class Replan : Activity<ReplanInput, Planned>
                 Plan = null,
                 LeftAlone = "left as it was to meet the loss budget",
             }
-            : Plan.WithOptions(task, weight, gentler);
+            : LayerTasks.WithOptions(task, weight, gentler);
     }
 }

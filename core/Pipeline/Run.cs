@@ -28,6 +28,10 @@ public sealed record RunRequest(string Name, string Model, string? Recipe, strin
     /// <summary>Store folder of the model's state after these steps.</summary>
     [System.Text.Json.Serialization.JsonIgnore]
     public string State => RunNames.State(Work, Stage);
+
+    /// <summary>Store folder of the layers' tasks and results, of the chain of steps that follows.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public string Layers => State;
 }
 
 /// <summary>A run's result in short.</summary>
@@ -70,6 +74,16 @@ public sealed record LayerTask(
     string? LeftAlone
 )
 {
+    /// <summary>Steps of the chain before <see cref="Step"/>; each leaves dense weights.</summary>
+    public IReadOnlyList<PlannedStep> Earlier { get; init; } = [];
+
+    /// <summary>Whether zeros of the weight are pruned ones, from a step of an earlier chain.</summary>
+    public bool Masked { get; init; }
+
+    /// <summary>The steps of the chain in order; none when the weight is left alone.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public IEnumerable<PlannedStep> Chain => Step is null ? [] : Earlier.Append(new PlannedStep(Step, Plan!));
+
     /// <summary>The observation of its input, or null.</summary>
     public int? Observation { get; init; }
 
@@ -77,16 +91,16 @@ public sealed record LayerTask(
     public string? State { get; init; }
 
     /// <summary>What may be chosen for it when widths are mixed, smallest first; empty when nothing is to be chosen.</summary>
-    public IReadOnlyList<LayerChoice> Choices { get; init; } = [];
+    public IReadOnlyList<PlannedStep> Choices { get; init; } = [];
 
     /// <summary>Why its input is not observed although the technique wants it, or null.</summary>
     public string? NotObserved { get; init; }
 }
 
-/// <summary>One way to compress a layer.</summary>
+/// <summary>A step for a layer.</summary>
 /// <param name="Step">The technique and options.</param>
 /// <param name="Plan">What it will do.</param>
-public sealed record LayerChoice(RecipeStep Step, LayerPlan Plan);
+public sealed record PlannedStep(RecipeStep Step, LayerPlan Plan);
 
 /// <summary>What became of one weight.</summary>
 /// <param name="Index">Position in the plan.</param>
@@ -204,6 +218,9 @@ public static class RunNames
 
     /// <summary>Fields of the report that the steps up to a state have set.</summary>
     public static string Notes(string state) => $"{state}/notes.json";
+
+    /// <summary>What was read of the weights of some layers, from one layer on.</summary>
+    public static string Surveys(string state, int from) => $"{state}/surveys/{from:D6}.json";
 
     /// <summary>Values of a state that are observed, and on which samples.</summary>
     public static string Calibration(string state) => $"{state}/calibration/calibration.json";

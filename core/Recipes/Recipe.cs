@@ -73,6 +73,9 @@ public sealed record RecipeStep(string Step, string Method, JsonElement Options)
     /// <summary>The technique.</summary>
     internal Technique Technique => Technique.Of(Step, Method);
 
+    /// <summary>The technique of a step for layers.</summary>
+    internal LayerTechnique Layer => (LayerTechnique)Technique;
+
     /// <summary>The options as the technique's record.</summary>
     internal object Typed => Technique.Options(Options);
 

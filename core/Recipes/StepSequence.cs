@@ -3,7 +3,7 @@ using Serverless.Core.Techniques;
 namespace Serverless.Core.Recipes;
 
 /// <summary>The steps of a recipe as they run: implied ones added, each where it belongs, and only such as make sense one after another.</summary>
-internal static class StepSequence
+public static class StepSequence
 {
     /// <summary>The steps in the order in which they run.</summary>
     /// <param name="written">The steps as the recipe has them.</param>
@@ -18,7 +18,7 @@ internal static class StepSequence
 
     /// <summary>Why the steps make no sense in this order: the step, and a sentence with the remedy; null where they do.</summary>
     /// <param name="steps">From <see cref="Of"/>.</param>
-    public static (RecipeStep Step, string Why)? WhyNot(IReadOnlyList<RecipeStep> steps)
+    internal static (RecipeStep Step, string Why)? WhyNot(IReadOnlyList<RecipeStep> steps)
     {
         var traits = ModelTraits.None;
         var seen = new HashSet<string>(StringComparer.Ordinal);
@@ -32,6 +32,33 @@ internal static class StepSequence
             traits = technique.Leaves(traits);
         }
         return null;
+    }
+
+    /// <summary>Steps in front of the first one for layers.</summary>
+    public static int FirstLayerStep(IReadOnlyList<RecipeStep> steps) => steps.TakeWhile(s => s.Technique is not LayerTechnique).Count();
+
+    /// <summary>Properties of the weights after some steps.</summary>
+    public static ModelTraits Traits(IEnumerable<RecipeStep> steps) =>
+        steps.Aggregate(ModelTraits.None, (traits, s) => s.Technique.Leaves(traits));
+
+    /// <summary>
+    /// The layer steps that follow one another from a step on, carried out as one chain: in one place, and none behind a step that changes
+    /// which layers there are.
+    /// </summary>
+    /// <param name="steps">The steps of a recipe.</param>
+    /// <param name="from">The first.</param>
+    public static IReadOnlyList<RecipeStep> Chain(IReadOnlyList<RecipeStep> steps, int from)
+    {
+        var chain = new List<RecipeStep>();
+        foreach (var step in steps.Skip(from))
+        {
+            if (step.Technique is not LayerTechnique technique || chain.Count > 0 && chain[0].Placement != step.Placement)
+                break;
+            chain.Add(step);
+            if (technique.ChangesLayers)
+                break;
+        }
+        return chain;
     }
 
     private static int Place(StepOrder order) =>

@@ -22,6 +22,9 @@ public enum StorageForm
 
     /// <summary>int8 codes for an operator that rounds its input as it comes.</summary>
     Dynamic,
+
+    /// <summary>The weight's own floats, some of them changed.</summary>
+    Dense,
 }
 
 /// <summary>A byte range of a shard.</summary>

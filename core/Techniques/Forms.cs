@@ -24,6 +24,9 @@ public static class Forms
             case StorageForm.MatMulNBits:
                 MatMulNBitsForm.Apply(edit, weight, layer, shard);
                 break;
+            case StorageForm.Dense:
+                TensorRef.Point(weight.Tensor, ModelWriter.InStore(shard), layer.Codes.Offset, layer.Codes.Length);
+                break;
             case StorageForm.Cast:
                 CastForm.Apply(edit, weight, layer, shard);
                 break;

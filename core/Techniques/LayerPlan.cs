@@ -40,4 +40,7 @@ public sealed record LayerWork(WeightReader Weight, LayerShape Shape, LayerPlan 
 
     /// <summary>Why nothing is known of it, or null.</summary>
     public string? NotObserved { get; init; }
+
+    /// <summary>Whether zeros of the weight are pruned ones, which have to stay zero.</summary>
+    public bool Masked { get; init; }
 }

@@ -26,6 +26,30 @@ public abstract class LayerTechnique : Technique
     /// <summary>Samples that it is calibrated on, at most.</summary>
     public virtual int Samples(object options) => 0;
 
+    /// <summary>Whether the result is dense floats, which a later step may take; else codes.</summary>
+    public virtual bool LeavesDense => false;
+
+    /// <summary>Whether it makes several layers of one, each a layer for the steps behind it.</summary>
+    public virtual bool ChangesLayers => false;
+
+    /// <summary>Why it does nothing with a weight, for the report, or null.</summary>
+    public virtual string? WhyNot(Weight weight, LayerShape shape, object options) => null;
+
+    /// <summary>Whether its options depend on the weights of all layers together (<see cref="SurveyAsync"/>).</summary>
+    public virtual bool Surveys(object options) => false;
+
+    /// <summary>Reads from a layer's weights, before anything is compressed, what <see cref="Allocate"/> has to know of them.</summary>
+    /// <param name="weight">The weight.</param>
+    /// <param name="options">The technique's options.</param>
+    /// <param name="cancellation">Cancels the reading.</param>
+    public virtual Task<WeightSurvey> SurveyAsync(WeightReader weight, object options, CancellationToken cancellation) =>
+        throw new NotSupportedException($"{Step} {Method} surveys no weights.");
+
+    /// <summary>The options of each layer, from what was read of all.</summary>
+    /// <param name="surveys">One a layer.</param>
+    /// <param name="options">The technique's options, the same for these layers.</param>
+    public virtual object Allocate(IReadOnlyList<WeightSurvey> surveys, object options) => options;
+
     /// <summary>What it would do with a weight.</summary>
     public abstract LayerPlan Plan(Weight weight, LayerShape shape, object options);
 

@@ -36,6 +36,19 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique
     public sealed override int Samples(object options) => Samples((TOptions)options);
 
     /// <inheritdoc/>
+    public sealed override string? WhyNot(Weight weight, LayerShape shape, object options) => WhyNot(weight, shape, (TOptions)options);
+
+    /// <inheritdoc/>
+    public sealed override bool Surveys(object options) => Surveys((TOptions)options);
+
+    /// <inheritdoc/>
+    public sealed override Task<WeightSurvey> SurveyAsync(WeightReader weight, object options, CancellationToken cancellation) =>
+        SurveyAsync(weight, (TOptions)options, cancellation);
+
+    /// <inheritdoc/>
+    public sealed override object Allocate(IReadOnlyList<WeightSurvey> surveys, object options) => Allocate(surveys, (TOptions)options);
+
+    /// <inheritdoc/>
     public sealed override LayerPlan Plan(Weight weight, LayerShape shape, object options) => Plan(weight, shape, (TOptions)options);
 
     /// <inheritdoc/>
@@ -69,6 +82,19 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique
 
     /// <inheritdoc cref="LayerTechnique.Samples"/>
     protected virtual int Samples(TOptions options) => 0;
+
+    /// <inheritdoc cref="LayerTechnique.WhyNot"/>
+    protected virtual string? WhyNot(Weight weight, LayerShape shape, TOptions options) => null;
+
+    /// <inheritdoc cref="LayerTechnique.Surveys"/>
+    protected virtual bool Surveys(TOptions options) => false;
+
+    /// <inheritdoc cref="LayerTechnique.SurveyAsync"/>
+    protected virtual Task<WeightSurvey> SurveyAsync(WeightReader weight, TOptions options, CancellationToken cancellation) =>
+        throw new NotSupportedException($"{Step} {Method} surveys no weights.");
+
+    /// <inheritdoc cref="LayerTechnique.Allocate"/>
+    protected virtual TOptions Allocate(IReadOnlyList<WeightSurvey> surveys, TOptions options) => options;
 
     /// <inheritdoc cref="LayerTechnique.Plan"/>
     protected abstract LayerPlan Plan(Weight weight, LayerShape shape, TOptions options);

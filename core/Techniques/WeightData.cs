@@ -40,6 +40,9 @@ public sealed class WeightReader : IAsyncDisposable
     private WeightReader(WeightReader other, float[] by, long inner) =>
         (data, source, held, width, factors, this.inner) = (other.data, other.source, other.held, other.width, by, inner);
 
+    /// <summary>ONNX element type.</summary>
+    public int DataType => data.DataType;
+
     /// <summary>Number of elements.</summary>
     public long Elements => data.Length / width;
 
@@ -72,16 +75,28 @@ public sealed class WeightReader : IAsyncDisposable
     public WeightReader Scaled(float[] by, LayerShape shape) => new(this, by, shape.Inner);
 
     /// <summary>Feeds the stored bytes, in order, to <paramref name="consume"/>.</summary>
-    public async Task ScanAsync(Action<ReadOnlyMemory<byte>> consume, CancellationToken cancellation)
+    public Task ScanAsync(Action<ReadOnlyMemory<byte>> consume, CancellationToken cancellation) =>
+        ScanAsync(
+            (bytes, _) =>
+            {
+                consume(bytes);
+                return ValueTask.CompletedTask;
+            },
+            cancellation
+        );
+
+    /// <summary>Feeds the stored bytes, in order, to <paramref name="consume"/>, which may change what it is given.</summary>
+    public async Task ScanAsync(Func<Memory<byte>, CancellationToken, ValueTask> consume, CancellationToken cancellation)
     {
         var raw = ArrayPool<byte>.Shared.Rent((int)Math.Clamp(data.Length, 1, Whole));
+        var most = raw.Length / width * width;
         try
         {
             for (long done = 0; done < data.Length; )
             {
-                var chunk = raw.AsMemory(0, (int)Math.Min(raw.Length, data.Length - done));
+                var chunk = raw.AsMemory(0, (int)Math.Min(most, data.Length - done));
                 await BytesAsync(done, chunk, cancellation);
-                consume(chunk);
+                await consume(chunk, cancellation);
                 done += chunk.Length;
             }
         }

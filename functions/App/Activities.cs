@@ -56,6 +56,16 @@ public sealed class Activities(AppHost host)
     public Task<StatisticsMerged> MergeStatistics([ActivityTrigger] MergeInput input, FunctionContext context) =>
         host.RunAsync<MergeStatistics, MergeInput, StatisticsMerged>(input, context);
 
+    /// <inheritdoc cref="Core.Pipeline.SurveyWeights"/>
+    [Function(nameof(SurveyWeights))]
+    public Task<WeightsSurveyed> SurveyWeights([ActivityTrigger] SurveyInput input, FunctionContext context) =>
+        host.RunAsync<SurveyWeights, SurveyInput, WeightsSurveyed>(input, context);
+
+    /// <inheritdoc cref="Core.Pipeline.AllocateOptions"/>
+    [Function(nameof(AllocateOptions))]
+    public Task<Planned> AllocateOptions([ActivityTrigger] PlanInput input, FunctionContext context) =>
+        host.RunAsync<AllocateOptions, PlanInput, Planned>(input, context);
+
     /// <inheritdoc cref="Core.Pipeline.MeasureLayers"/>
     [Function(nameof(MeasureLayers))]
     public Task<LayersMeasured> MeasureLayers([ActivityTrigger] MeasureInput input, FunctionContext context) =>

@@ -84,7 +84,8 @@ internal static class InspectCommand
             )
             : Presets.Recipe(Presets.Default);
         var weights = Weight.Of(index.Model).ToDictionary(w => w.Name, StringComparer.Ordinal);
-        var layers = Plan.Decide(index.Model, recipe, index.Folder)
+        var layers = LayerTasks
+            .Of(index.Model, recipe, StepSequence.FirstLayerStep(recipe.Steps), index.Folder)
             .Select(t =>
             {
                 var w = weights[t.Name];

@@ -60,7 +60,7 @@ public class IntegerPayTests
         LayerPlan? InFloat(string method)
         {
             var task = Decide(model, method);
-            return Plan.Technique(task.Step!).InFloat(weight, task.Shape, Plan.Options(task.Step!), "why");
+            return task.Step!.Layer.InFloat(weight, task.Shape, task.Step!.Typed, "why");
         }
         Assert.Equal("why", InFloat("dynamic")!.Instead);
         Assert.Equal("why", InFloat(Static)!.Instead);
@@ -217,7 +217,8 @@ public class IntegerPayTests
             method.Contains("reduceRange", StringComparison.Ordinal) || method.StartsWith("rtn", StringComparison.Ordinal)
                 ? ""
                 : ", reduceRange: yes";
-        return Plan.Decide(model, RecipeReader.Read($"version: 1\nsteps:\n- quantize: {{method: {method}{range}}}\n", "r"), "drop")
+        return LayerTasks
+            .Of(model, RecipeReader.Read($"version: 1\nsteps:\n- quantize: {{method: {method}{range}}}\n", "r"), 1, "drop")
             .Single();
     }
 }

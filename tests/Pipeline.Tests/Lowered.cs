@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
 using Microsoft.ML.OnnxRuntime;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
@@ -7,30 +8,44 @@ using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
 using Serverless.TestSupport;
+using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
 /// <summary>A model whose layers were encoded and put into its graph: no run, no comparison, one session.</summary>
 /// <param name="Encoded">Encodings by weight.</param>
 /// <param name="Outputs">The output <c>y</c>.</param>
-/// <param name="Optimized">Operator → how often ONNX Runtime has it after its own optimization, subgraphs included.</param>
-internal sealed record Lowered(
-    IReadOnlyDictionary<string, EncodedLayer> Encoded,
-    float[] Outputs,
-    IReadOnlyDictionary<string, int> Optimized
-)
+/// <param name="Graph">The graph that ONNX Runtime made of it at load.</param>
+internal sealed record Lowered(IReadOnlyDictionary<string, EncodedLayer> Encoded, float[] Outputs, ModelProto Graph)
 {
-    /// <summary>Encodes every layer of a model under one step of a recipe, and runs the result.</summary>
-    public static async Task<Lowered> Of(Folder folder, ModelProto model, string step)
+    /// <summary>Operator → how often the optimized graph has it, subgraphs included.</summary>
+    public IReadOnlyDictionary<string, int> Optimized =>
+        GraphScope
+            .Of(Graph)
+            .SelectMany(s => s.All())
+            .SelectMany(s => s.Nodes)
+            .GroupBy(n => n.OpType)
+            .ToDictionary(g => g.Key, g => g.Count());
+
+    /// <summary>The largest constant of floats in the optimized graph: a weight, decoded at load.</summary>
+    public float[] LargestWeight =>
+        MemoryMarshal
+            .Cast<byte, float>(
+                Graph.Graph.Initializer.Where(t => t.DataType == (int)DataType.Float).MaxBy(t => t.RawData.Length)!.RawData.Span
+            )
+            .ToArray();
+
+    /// <summary>Encodes every layer of a model under a chain of steps, and runs the result.</summary>
+    public static async Task<Lowered> Of(Folder folder, ModelProto model, params string[] steps)
     {
         var store = new FolderStore(new[] { "drop", "work" }.ToDictionary(c => c, c => Path.Combine(folder.Path, c)));
         await store.WriteBytesAsync("drop/m.onnx", Google.Protobuf.MessageExtensions.ToByteArray(model), CancellationToken.None);
         var index = await ModelIndexer.IndexAsync(store, "drop/m.onnx", CancellationToken.None);
         await new GraphWork(store, index, new Dictionary<string, string>(), "work/state").FinishAsync(CancellationToken.None);
-        var recipe = RecipeReader.Read($"version: 1\nsteps:\n- {step}\n", "recipe.yaml");
+        var recipe = RecipeReader.Read($"version: 1\nsteps:\n- {string.Join("\n- ", steps)}\n", "recipe.yaml");
         var context = new ActivityContext(store, new MemoryGate(1 << 30));
         var (encoded, weights, edit) = (new Dictionary<string, EncodedLayer>(), Weight.Of(index.Model), new ModelEdit(index.Model));
-        var tasks = Plan.Decide(index.Model, recipe, "drop").ToDictionary(t => t.Name);
+        var tasks = LayerTasks.Of(index.Model, recipe, 1, "drop").ToDictionary(t => t.Name);
         foreach (var weight in weights.Where(w => tasks[w.Name].Step is not null))
         {
             var (stored, _) = await LayerShards.TakeAsync(context, "work", "work/shards", tasks[weight.Name], CancellationToken.None);
@@ -46,12 +61,12 @@ internal sealed record Lowered(
             CancellationToken.None
         );
         var file = Path.Combine(folder.Path, "work", "out", ModelWriter.ModelName);
-        var (outputs, optimized) = Run(await File.ReadAllBytesAsync(file), Path.Combine(folder.Path, "optimized.onnx"));
-        return new Lowered(encoded, outputs, optimized);
+        var (outputs, graph) = Run(await File.ReadAllBytesAsync(file), Path.Combine(folder.Path, "optimized.onnx"));
+        return new Lowered(encoded, outputs, graph);
     }
 
     /// <summary>Runs a model on fixed inputs of its own names and shapes.</summary>
-    public static (float[] Outputs, IReadOnlyDictionary<string, int> Optimized) Run(byte[] model, string optimized)
+    public static (float[] Outputs, ModelProto Graph) Run(byte[] model, string optimized)
     {
         using var options = new SessionOptions
         {
@@ -66,16 +81,7 @@ internal sealed record Lowered(
         {
             using var run = new RunOptions();
             using var results = session.Run(run, inputs, ["y"]);
-            var graph = ModelProto.Parser.ParseFrom(File.ReadAllBytes(optimized));
-            return (
-                results[0].GetTensorDataAsSpan<float>().ToArray(),
-                GraphScope
-                    .Of(graph)
-                    .SelectMany(s => s.All())
-                    .SelectMany(s => s.Nodes)
-                    .GroupBy(n => n.OpType)
-                    .ToDictionary(g => g.Key, g => g.Count())
-            );
+            return (results[0].GetTensorDataAsSpan<float>().ToArray(), ModelProto.Parser.ParseFrom(File.ReadAllBytes(optimized)));
         }
         finally
         {

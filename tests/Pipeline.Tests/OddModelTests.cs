@@ -40,7 +40,7 @@ public class OddModelTests
                 .With(Node(op, ["x", "w", "r"], ["y"]))
                 .Output("y");
             var recipe = RecipeReader.Read($"version: 1\nsteps:\n- quantize: {{method: {method}}}\n", "recipe.yaml");
-            var task = Plan.Decide(model, recipe, "drop").Single(t => t.Name == "w");
+            var task = LayerTasks.Of(model, recipe, 1, "drop").Single(t => t.Name == "w");
             Assert.Null(task.Plan);
             Assert.StartsWith($"no weight of {op}", task.LeftAlone);
         }
@@ -51,7 +51,8 @@ public class OddModelTests
             .Output("y");
         Assert.StartsWith(
             "no weight of Conv",
-            Plan.Decide(grouped, RecipeReader.Read($"version: 1\nsteps:\n- quantize: {{method: {method}}}\n", "r"), "drop")
+            LayerTasks
+                .Of(grouped, RecipeReader.Read($"version: 1\nsteps:\n- quantize: {{method: {method}}}\n", "r"), 1, "drop")
                 .Single()
                 .LeftAlone
         );

@@ -178,6 +178,6 @@ public class OperatorWeightTests
             .Weight("w", 64, 64, 3, 3)
             .With(Node(op, [.. Enumerable.Repeat("x", input), "w"], ["y"]))
             .Output("y");
-        return Plan.Decide(model, Presets.Recipe(Presets.Default), "drop").Single().LeftAlone;
+        return LayerTasks.Of(model, Presets.Recipe(Presets.Default), 1, "drop").Single().LeftAlone;
     }
 }

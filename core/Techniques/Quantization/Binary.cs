@@ -56,6 +56,12 @@ public sealed class Binary : Quantizer<BinaryOptions>
         "Signs and mean magnitudes at 1 bit (Rastegari et al. 2016, BWN), with residual sign matrices up to an order (Guo et al. 2017).";
 
     /// <inheritdoc/>
+    public override string? WhyNotOn(ModelTraits before) =>
+        before.HasFlag(ModelTraits.Masked)
+            ? "binary codes have no zero, which pruned weights have to keep: take 'ternary'"
+            : base.WhyNotOn(before);
+
+    /// <inheritdoc/>
     protected override Setting? Gentler(BinaryOptions options) =>
         options.Order is 2 or 3 ? new Setting(this, options with { Order = options.Order + 1 }) : RoundToNearest.At(GentlerBits);
 

@@ -175,7 +175,7 @@ public sealed class Gptq : Quantizer<GptqOptions>
         var (shape, input) = (work.Shape, work.Input!);
         var search = BlockScale.Resolve(o.Scale, o.Bits);
         var fixedScales = o.Order || work.Plan.Block == shape.Axis;
-        var how = new GptqRounding(o.Bits, o.Symmetric, work.Plan.Block, fixedScales, search, half);
+        var how = new GptqRounding(o.Bits, o.Symmetric, work.Plan.Block, fixedScales, search, half, work.Masked);
         // Whole-byte symmetric codes of a folded layer are signed.
         var biased = work.Plan.Form != StorageForm.Folded || o.Bits < 8;
         var encoder = new BlockEncoder(shape, work.Plan.Block, new UniformRounding(o.Bits, o.Symmetric, biased, half, search));

@@ -11,7 +11,8 @@ namespace Serverless.Core.Techniques.Quantization;
 /// corrected so far.</param>
 /// <param name="Search">How scales are found.</param>
 /// <param name="Half">Scales are FLOAT16.</param>
-internal sealed record GptqRounding(int Bits, bool Symmetric, int Group, bool Static, ScaleSearch Search, bool Half);
+/// <param name="Masked">Weights that are zero stay zero, as SparseGPT has it (Frantar and Alistarh 2023, section 3.5).</param>
+internal sealed record GptqRounding(int Bits, bool Symmetric, int Group, bool Static, ScaleSearch Search, bool Half, bool Masked = false);
 
 /// <summary>Codes and scales of a tile of rows, column by column: element (column, row) at <c>column · rows + row</c>.</summary>
 internal sealed record GptqResult(byte[] Codes, float[] Scales, int[] Zeros, double SquaredError);
@@ -148,7 +149,7 @@ internal static class GptqSolver
             double scale = scales[r],
                 zero = zeros[r];
             var q =
-                scale == 0
+                scale == 0 || how.Masked && weights[r] == 0
                     ? Math.Clamp(zero, low, high)
                     : Math.Clamp(Math.Round(adjusted[r] / scale, MidpointRounding.ToEven) + zero, low, high);
             var value = (q - zero) * scale;

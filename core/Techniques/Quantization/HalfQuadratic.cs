@@ -80,7 +80,7 @@ public sealed class HalfQuadratic : Quantizer<HalfQuadraticOptions>
     ) =>
         BlockEncoding.EncodeAsync(
             work,
-            half => new Solver(options, half, whole: work.Plan.Form != StorageForm.Folded || !half),
+            half => new Solver(options, half, whole: work.Plan.Form != StorageForm.Folded || !half || work.Masked),
             shard,
             cancellation
         );

@@ -1,0 +1,165 @@
+using Serverless.Core.Numerics;
+using Serverless.Core.Onnx;
+
+namespace Serverless.Core.Techniques.Pruning;
+
+/// <summary>The weights among which the smallest are found.</summary>
+public enum PruneScope
+{
+    /// <summary>Those of one layer: every layer has the same sparsity.</summary>
+    Layer,
+
+    /// <summary>Those of all layers: one threshold for the model.</summary>
+    Global,
+}
+
+/// <summary>Options of <see cref="Magnitude"/>.</summary>
+public sealed record MagnitudeOptions
+{
+    /// <summary>Share of the weights that become zero, from 0 to 0.99.</summary>
+    [Option("Share of the weights that become zero (default 0.5).", Min = 0, Max = 0.99)]
+    public double Sparsity { get; init; } = 0.5;
+
+    /// <summary>The weights among which the smallest are found.</summary>
+    [Option(
+        "Where the smallest weights are found: layer (default: every layer has this sparsity) or global (one threshold for the model)."
+    )]
+    public PruneScope Scope { get; init; } = PruneScope.Layer;
+
+    /// <summary>Magnitude below which weights become zero, once it was found for the model; null before, and with <see cref="PruneScope.Layer"/>.</summary>
+    public float? Threshold { get; init; }
+}
+
+/// <summary>
+/// Magnitude pruning (Han et al. 2015, "Learning both Weights and Connections for Efficient Neural Networks", section 3; global as in Blalock et
+/// al. 2020, "What is the State of Neural Network Pruning?", section 2.3): the weights of least magnitude become zero, and later steps keep
+/// them zero.
+/// </summary>
+public sealed class Magnitude : LayerTechnique<MagnitudeOptions>
+{
+    private const double Least = 0.01;
+
+    /// <inheritdoc/>
+    public override string Step => "prune";
+
+    /// <inheritdoc/>
+    public override string Method => "magnitude";
+
+    /// <inheritdoc/>
+    public override string About => "The weights of least magnitude become zero (Han et al. 2015).";
+
+    /// <inheritdoc/>
+    public override bool IsDefault => true;
+
+    /// <inheritdoc/>
+    public override bool Repeats => true;
+
+    /// <inheritdoc/>
+    public override bool LeavesDense => true;
+
+    /// <inheritdoc/>
+    public override string? WhyNotOn(ModelTraits before) =>
+        before.HasFlag(ModelTraits.Coded) ? "'prune' sets weights to zero before they are rounded: put it in front of 'quantize'" : null;
+
+    /// <inheritdoc/>
+    public override ModelTraits Leaves(ModelTraits before) => before | ModelTraits.Masked;
+
+    /// <inheritdoc/>
+    protected override Setting? Gentler(MagnitudeOptions options) =>
+        options.Sparsity < 2 * Least
+            ? null
+            : new Setting(this, options with { Sparsity = options.Sparsity / 2, Threshold = options.Threshold / 2 });
+
+    /// <inheritdoc/>
+    protected override bool Surveys(MagnitudeOptions options) => options is { Scope: PruneScope.Global, Threshold: null };
+
+    /// <inheritdoc/>
+    protected override Task<WeightSurvey> SurveyAsync(WeightReader weight, MagnitudeOptions options, CancellationToken cancellation) =>
+        WeightSurvey.OfAsync(weight, cancellation);
+
+    /// <inheritdoc/>
+    protected override MagnitudeOptions Allocate(IReadOnlyList<WeightSurvey> surveys, MagnitudeOptions options)
+    {
+        var pruned = (long)(options.Sparsity * surveys.Sum(s => s.Elements));
+        if (pruned == 0)
+            return options with { Threshold = 0 };
+        var (bucket, below, inside) = WeightSurvey.Find(surveys, pruned - 1);
+        // As if the weights of the bucket lay evenly in it: it is as wide as a 128th of its place.
+        var within = (uint)Math.Round((double)(pruned - below) / inside * 0x1_0000);
+        return options with { Threshold = BitConverter.UInt32BitsToSingle(((uint)bucket << 16) + within) };
+    }
+
+    /// <inheritdoc/>
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, MagnitudeOptions options) =>
+        new(StorageForm.Dense, DataTypes.Bits(weight.Reference.DataType), 1, weight.Reference.Length, 3L * WeightReader.Whole);
+
+    /// <inheritdoc/>
+    protected override async Task<EncodedLayer> CompressAsync(
+        LayerWork work,
+        MagnitudeOptions options,
+        Stream shard,
+        CancellationToken cancellation
+    )
+    {
+        var weight = work.Weight;
+        var (least, ties) = options.Threshold is { } threshold
+            ? (BitConverter.SingleToUInt32Bits(threshold), 0L)
+            : await ThresholdAsync(weight, (long)(options.Sparsity * weight.Elements), cancellation);
+        var floats = new float[WeightReader.Whole / 2];
+        var size = DataTypes.Bits(weight.DataType) / 8;
+        var (error, squares, nonzero) = (0.0, 0.0, 0L);
+        await weight.ScanAsync(
+            async (bytes, token) =>
+            {
+                Prune(bytes.Span);
+                await shard.WriteAsync(bytes, token);
+            },
+            cancellation
+        );
+        var range = new ShardRange(0, weight.Elements * size);
+        var relative = squares == 0 ? 0 : Math.Sqrt(error / squares);
+        var bits = work.Plan.Bits;
+        return new EncodedLayer(
+            StorageForm.Dense,
+            work.Shape,
+            bits,
+            1,
+            1,
+            true,
+            false,
+            range,
+            new ShardRange(range.Length, 0),
+            null,
+            relative,
+            nonzero
+        );
+
+        void Prune(Span<byte> bytes)
+        {
+            var values = floats.AsSpan(0, bytes.Length / size);
+            FloatConversion.ToFloat(bytes, weight.DataType, values);
+            for (var i = 0; i < values.Length; i++)
+            {
+                var bits = BitConverter.SingleToUInt32Bits(values[i]) & 0x7fff_ffff;
+                var square = (double)values[i] * values[i];
+                squares += square;
+                if (bits < least || bits == least && ties-- > 0)
+                {
+                    error += square;
+                    bytes.Slice(i * size, size).Clear();
+                }
+                else if (bits > 0)
+                    nonzero++;
+            }
+        }
+    }
+
+    // Weights below a magnitude become zero, and as many of those at it as the sparsity asks for, in the order of the weight.
+    private static async Task<(uint Bits, long Ties)> ThresholdAsync(WeightReader weight, long pruned, CancellationToken cancellation)
+    {
+        if (pruned == 0)
+            return (0, 0);
+        var (bits, smaller) = await WeightSurvey.RankAsync(weight, pruned - 1, cancellation);
+        return (bits, pruned - smaller);
+    }
+}

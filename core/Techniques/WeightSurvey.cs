@@ -1,0 +1,66 @@
+using System.Runtime.InteropServices;
+
+namespace Serverless.Core.Techniques;
+
+/// <summary>A layer's weights by magnitude.</summary>
+/// <param name="Elements">Weights in all.</param>
+/// <param name="Magnitudes">Upper 16 bits of |w| as a float → weights that have them.</param>
+public sealed record WeightSurvey(long Elements, IReadOnlyDictionary<int, long> Magnitudes)
+{
+    /// <summary>Counts the weights of a layer.</summary>
+    public static async Task<WeightSurvey> OfAsync(WeightReader weight, CancellationToken cancellation)
+    {
+        var counts = await CountAsync(weight, bits => (int)(bits >> 16), cancellation);
+        return new WeightSurvey(weight.Elements, counts.Select((c, i) => (c, i)).Where(p => p.c > 0).ToDictionary(p => p.i, p => p.c));
+    }
+
+    /// <summary>The bucket that holds the weight of a rank when they are sorted by magnitude, and the weights below it.</summary>
+    /// <param name="surveys">Layers, all of them together.</param>
+    /// <param name="rank">From 0.</param>
+    public static (int Bucket, long Below, long Inside) Find(IEnumerable<WeightSurvey> surveys, long rank)
+    {
+        var counts = new SortedDictionary<int, long>();
+        foreach (var (bucket, count) in surveys.SelectMany(s => s.Magnitudes))
+            counts[bucket] = counts.GetValueOrDefault(bucket) + count;
+        long below = 0;
+        foreach (var (bucket, count) in counts)
+        {
+            if (below + count > rank)
+                return (bucket, below, count);
+            below += count;
+        }
+        throw new ArgumentOutOfRangeException(nameof(rank), rank, "There are not so many weights.");
+    }
+
+    /// <summary>The magnitude of a rank of one layer, exactly, as the bits of a float.</summary>
+    /// <param name="weight">The weight.</param>
+    /// <param name="rank">From 0, the smallest.</param>
+    /// <param name="cancellation">Cancels the reading.</param>
+    /// <returns>The magnitude's bits, and how many weights are smaller.</returns>
+    public static async Task<(uint Bits, long Smaller)> RankAsync(WeightReader weight, long rank, CancellationToken cancellation)
+    {
+        var (bucket, below, _) = Find([await OfAsync(weight, cancellation)], rank);
+        var inside = await CountAsync(weight, bits => bits >> 16 == bucket ? (int)(bits & 0xffff) : -1, cancellation);
+        for (var low = 0; ; low++)
+        {
+            if (below + inside[low] > rank)
+                return ((uint)bucket << 16 | (uint)low, below);
+            below += inside[low];
+        }
+    }
+
+    private static async Task<long[]> CountAsync(WeightReader weight, Func<uint, int> bucketOf, CancellationToken cancellation)
+    {
+        var counts = new long[1 << 16];
+        var floats = new float[Math.Min(weight.Elements, 1 << 18)];
+        for (long at = 0; at < weight.Elements; at += floats.Length)
+        {
+            var part = floats.AsMemory(0, (int)Math.Min(floats.Length, weight.Elements - at));
+            await weight.ReadAsync(at, part, cancellation);
+            foreach (var bits in MemoryMarshal.Cast<float, uint>(part.Span))
+                if (bucketOf(bits & 0x7fff_ffff) is var bucket and >= 0)
+                    counts[bucket]++;
+        }
+        return counts;
+    }
+}
