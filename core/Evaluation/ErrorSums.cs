@@ -20,27 +20,14 @@ internal sealed class ErrorSums(bool isFloat)
     /// <summary>Elements that became NaN or infinite.</summary>
     public long NonFinite { get; private set; }
 
-    /// <summary>Σab / √(Σa²·Σb²).</summary>
-    public double Cosine
-    {
-        get
-        {
-            if (before == 0 && after == 0)
-                return 1;
-            return before == 0 || after == 0 ? 0 : Math.Min(1, dot / Math.Sqrt(before) / Math.Sqrt(after));
-        }
-    }
+    /// <summary>Whether a number was compared that is not zero in both models.</summary>
+    public bool Tells => before > 0 || after > 0;
+
+    /// <summary>Σab / √(Σa²·Σb²); 0 where one alone is zero.</summary>
+    public double Cosine => before == 0 || after == 0 ? 0 : Math.Min(1, dot / Math.Sqrt(before) / Math.Sqrt(after));
 
     /// <summary>‖a − b‖ / ‖a‖; 1 where only the original is zero.</summary>
-    public double RelativeError
-    {
-        get
-        {
-            if (before == 0)
-                return difference == 0 ? 0 : 1;
-            return Math.Sqrt(difference / before);
-        }
-    }
+    public double RelativeError => before == 0 ? 1 : Math.Sqrt(difference / before);
 
     /// <summary>Adds a sample's output; elements that only one has are compared with zero.</summary>
     public void Add(TensorValue a, TensorValue b)

@@ -37,6 +37,9 @@ public sealed record Evaluation(
     /// <summary>Relative error of the original against itself, run twice on the same sample; null where it was not run.</summary>
     public double? RepeatError { get; init; }
 
+    /// <summary>Labels that are no classes of the first output.</summary>
+    public long LabelsOutside { get; init; }
+
     /// <summary>Inputs that are zero in every sample of the data.</summary>
     public IReadOnlyList<string> ZeroInputs { get; init; } = [];
 

@@ -61,7 +61,7 @@ public static class Evaluator
         {
             foreach (var chunk in samples.Take(most).Chunk(Chunk))
             {
-                var expected = RunOriginal(original, before, chunk, cancellation);
+                var expected = RunOriginal(original, before, data, chunk, cancellation);
                 var actual = compressed.Run(chunk, cancellation);
                 first ??= (chunk[0], expected[0]);
                 for (var i = 0; i < chunk.Length; i++)
@@ -76,7 +76,7 @@ public static class Evaluator
                     break;
             }
             if (first is null)
-                throw new BadInputException($"{before.Path}: the data holds fewer samples than the model takes in one run; add some.");
+                throw new BadInputException($"{data?.Path ?? before.Path}: no sample is left to compare the models on; add some.");
             if (segments > 1)
                 repeated.Add(outputs, first.Value.Expected.Outputs, original.Run([first.Value.Sample], cancellation)[0].Outputs, null);
         }
@@ -106,10 +106,11 @@ public static class Evaluator
             Outputs = fidelity.Outputs,
             NonFinite = fidelity.NonFinite,
             RepeatError = repeated.RelativeError,
+            LabelsOutside = fidelity.LabelsOutside,
             ZeroInputs = data is null ? [] : zeros.Names,
             NotCompared =
                 fidelity.Cosine is null && fidelity.Top1Agreement is null
-                    ? "no output of the original holds a finite number or a label"
+                    ? "no output of the original holds a finite number other than zero, or a label"
                     : null,
         };
     }
@@ -153,6 +154,7 @@ public static class Evaluator
     private static IReadOnlyList<RunOutputs> RunOriginal(
         ModelRunner runner,
         ModelIndex index,
+        NpzData? data,
         IReadOnlyList<Sample> samples,
         CancellationToken cancellation
     )
@@ -163,7 +165,7 @@ public static class Evaluator
         }
         catch (Exception e) when (e is OnnxRuntimeException or TimeoutException)
         {
-            throw SyntheticSamples.CannotRun(index, e);
+            throw SyntheticSamples.CannotRun(index, e, data);
         }
     }
 }

@@ -33,14 +33,14 @@ public sealed class Fidelity
     private readonly Dictionary<string, Shapes> shapes = new(StringComparer.Ordinal);
     private readonly TopClasses classes = new();
 
-    /// <summary>Σab / √(Σa²·Σb²) of the worst output; 1 where both are zero; null where no number was compared.</summary>
+    /// <summary>Σab / √(Σa²·Σb²) of the worst output; null where no number was compared, or only zeros with zeros.</summary>
     public double? Cosine => Numbers.Min(s => (double?)s.Cosine);
 
     /// <summary>‖a − b‖ / ‖a‖ of the worst output; null where no number was compared.</summary>
     public double? RelativeError => Numbers.Max(s => (double?)s.RelativeError);
 
     /// <summary>Share of decisions that stay the same (<see cref="TopClasses"/>); null without any.</summary>
-    public double? Top1Agreement => classes.Rows == 0 ? null : (double)classes.Agreeing / classes.Rows;
+    public double? Top1Agreement => classes.Rows == 0 || DecidesNothing ? null : (double)classes.Agreeing / classes.Rows;
 
     /// <summary>Accuracy of the original over labelled rows; null without labels.</summary>
     public double? AccuracyBefore => classes.Labelled == 0 ? null : (double)classes.RightBefore / classes.Labelled;
@@ -54,18 +54,31 @@ public sealed class Fidelity
     /// <summary>Labelled rows.</summary>
     public long Labelled => classes.Labelled;
 
+    /// <summary>Labels that are no classes of the output.</summary>
+    public long LabelsOutside => classes.Outside;
+
     /// <summary>Numbers that were finite before compression and are NaN or infinite after.</summary>
     public long NonFinite => sums.Values.Sum(s => s.NonFinite);
 
     /// <summary>Every output by itself, in the model's order.</summary>
     public IReadOnlyList<OutputFidelity> Outputs => [.. shapes.Select(p => Describe(p.Key, p.Value))];
 
+    // The first of equal scores says nothing.
+    private bool DecidesNothing
+    {
+        get
+        {
+            var first = sums.Where(s => s.Key.Output == shapes.Keys.First()).Select(s => s.Value).ToList();
+            return first.Count > 0 && first.All(s => s is { IsFloat: true, Tells: false });
+        }
+    }
+
     // Whole numbers are indices and labels: they count where there is nothing else.
     private IEnumerable<ErrorSums> Numbers
     {
         get
         {
-            var compared = sums.Values.Where(s => s.Compared > 0).ToList();
+            var compared = sums.Values.Where(s => s.Compared > 0 && s.Tells).ToList();
             return compared.Any(s => s.IsFloat) ? compared.Where(s => s.IsFloat) : compared;
         }
     }
@@ -106,11 +119,12 @@ public sealed class Fidelity
     private OutputFidelity Describe(string name, Shapes shape)
     {
         var own = sums.Where(s => s.Key.Output == name && s.Value.Compared > 0).Select(s => s.Value).ToList();
+        var telling = own.Where(s => s.Tells).ToList();
         return new OutputFidelity(
             name,
             shape.Type == TensorElementType.DataTypeMax ? "Other" : shape.Type.ToString(),
-            own.Min(s => (double?)s.Cosine),
-            own.Max(s => (double?)s.RelativeError),
+            telling.Min(s => (double?)s.Cosine),
+            telling.Max(s => (double?)s.RelativeError),
             own.Sum(s => s.Compared),
             shape.Changed,
             shape.Before,

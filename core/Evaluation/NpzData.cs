@@ -63,9 +63,14 @@ public sealed class NpzData : IDisposable
                 );
         if (Count == 0)
             throw new BadInputException($"{path}: holds no samples; the first axis of every array is the sample.");
+        if (Runs == 0)
+            throw new BadInputException($"{path}: holds {Count} samples where the model takes {Batch} in one run; add some.");
         if (labels is not null && ElementTypes.IsFloat(labels.Type))
             throw new BadInputException($"{path}, array 'labels': holds floats; save class numbers as integers.");
     }
+
+    /// <summary>How errors name the file.</summary>
+    public string Path => path;
 
     /// <summary>Number of samples.</summary>
     public long Count { get; }

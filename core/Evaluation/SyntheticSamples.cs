@@ -58,9 +58,16 @@ internal static class SyntheticSamples
     }
 
     /// <summary>What ONNX Runtime said about the original.</summary>
-    internal static BadInputException CannotRun(ModelIndex index, Exception e) =>
+    /// <param name="index">The original.</param>
+    /// <param name="e">The failure.</param>
+    /// <param name="data">The data it was run on, or null for synthetic inputs.</param>
+    internal static BadInputException CannotRun(ModelIndex index, Exception e, NpzData? data = null) =>
         new(
-            $"{index.Path}: ONNX Runtime cannot run the original model: {RuntimeMessage.Of(e)}; check the model, or drop a data.npz with inputs that it accepts.",
+            data is null
+                ? $"{index.Path}: ONNX Runtime cannot run the original model: {RuntimeMessage.Of(e)}; "
+                    + "check the model, or drop a data.npz with inputs that it accepts."
+                : $"{data.Path}: ONNX Runtime cannot run the original model on these samples: {RuntimeMessage.Of(e)}; "
+                    + "check their values and shapes, or leave the data out.",
             e
         );
 }

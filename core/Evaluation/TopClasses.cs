@@ -24,6 +24,9 @@ internal sealed class TopClasses
     /// <summary>Labelled rows that the compressed model decides right.</summary>
     public long RightAfter { get; private set; }
 
+    /// <summary>Labels that are no classes of the output.</summary>
+    public long Outside { get; private set; }
+
     /// <summary>Adds a sample's output; rows that only one model has are decided differently.</summary>
     public void Add(TensorValue before, TensorValue after, long[]? labels)
     {
@@ -39,11 +42,21 @@ internal sealed class TopClasses
         for (var r = 0; r < a.Length; r++)
         {
             Labelled++;
+            if (labels[r] < 0 || labels[r] >= Classes(before))
+                Outside++;
             if (a[r] == labels[r])
                 RightBefore++;
             if (r < b.Length && b[r] == labels[r])
                 RightAfter++;
         }
+    }
+
+    private static long Classes(TensorValue t)
+    {
+        if (!ElementTypes.IsFloat(t.Type))
+            return long.MaxValue;
+        var classes = t.Shape[t.Shape.Length >= 4 ? 1 : t.Shape.Length - 1];
+        return classes == 1 ? 2 : classes;
     }
 
     private static long[]? Decisions(TensorValue t)

@@ -17,9 +17,20 @@ internal sealed class ZeroInputs
                 continue;
             if (seen.Add(name))
                 zero.Add(name);
-            if (zero.Contains(name) && value.Bytes.AsSpan().ContainsAnyExcept((byte)0))
+            if (zero.Contains(name) && !IsZero(value))
                 zero.Remove(name);
         }
+    }
+
+    // −0 is zero too.
+    private static bool IsZero(TensorValue value)
+    {
+        if (!value.Bytes.AsSpan().ContainsAnyExcept((byte)0))
+            return true;
+        for (var i = 0; i < value.Elements; i++)
+            if (ElementTypes.Get(value.Bytes, value.Type, i) != 0)
+                return false;
+        return true;
     }
 
     /// <summary>The float inputs, where all of them held nothing but zeros; a recurrent state alone may well be zero.</summary>

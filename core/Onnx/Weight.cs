@@ -115,7 +115,7 @@ public sealed record Weight(
     private static string? WhyVector(IReadOnlyList<WeightUse> uses) =>
         uses.FirstOrDefault(u => !OfKnownRank.Contains(u.Op)) is { } use ? $"a vector of {use.Op}, too small to matter" : null;
 
-    /// <summary>The tensor of a Constant node in its plain form, converting <c>value_float(s)</c>; null when it has none.</summary>
+    // A list of floats becomes the tensor that it stands for (Constant, version 12), so that it can be pointed elsewhere.
     private static TensorProto? ConstantTensor(NodeProto node)
     {
         if (node.OpType != "Constant" || node.Output.Count != 1 || node.Attribute.Count != 1)
@@ -128,6 +128,12 @@ public sealed record Weight(
         var tensor = new TensorProto { DataType = (int)TensorProto.Types.DataType.Float };
         tensor.Dims.Add(a.Floats.Count);
         tensor.FloatData.AddRange(a.Floats);
+        node.Attribute[0] = new AttributeProto
+        {
+            Name = "value",
+            Type = AttributeProto.Types.AttributeType.Tensor,
+            T = tensor,
+        };
         return tensor;
     }
 }

@@ -71,7 +71,7 @@ public sealed class CalibrateShard : Activity<CalibrateInput, ShardCalibrated>, 
         }
         catch (OnnxRuntimeException e)
         {
-            throw SyntheticSamples.CannotRun(index with { Path = request.Model }, e);
+            throw SyntheticSamples.CannotRun(index with { Path = request.Model }, e, data);
         }
         return new ShardCalibrated(runs);
     }

@@ -39,69 +39,55 @@ internal static class LayerShards
         if (await FindAsync(context, shard, cancellation) is { } found)
             return (found, true);
         var input = statistics is null ? null : await StatisticsFile.ReadAsync(statistics, cancellation);
-        var dense = new List<string>();
+        var chain = task.Chain.ToList();
+        var (masked, error) = (task.Masked, 0.0);
+        WeightReader? between = null;
+        var written = new List<string>();
         try
         {
-            var (data, masked, error) = (task.Data, task.Masked, 0.0);
-            foreach (var step in task.Earlier)
+            for (var i = 0; i < chain.Count - 1; i++)
             {
-                var path = $"{work}/dense/{StorePath.Name(shard)}-{dense.Count}";
-                dense.Add(path);
-                var made = await EncodeAsync(store, data, step, path, null);
-                data = new WeightData(path, null, made.Codes.Offset, made.Codes.Length, data.DataType);
-                (masked, error) = (masked || IsMasking(step), Together(error, made.RelativeError));
+                var path = $"{work}/dense/{StorePath.Name(shard)}-{i}";
+                written.Add(path);
+                var made = (await EncodeAsync(chain[i], path, last: false)).Layer;
+                (masked, error) = (masked || IsMasking(chain[i]), made.RelativeError);
+                if (between is not null)
+                    await between.DisposeAsync();
+                var data = new WeightData(path, null, made.Codes.Offset, made.Codes.Length, weight.DataType);
+                between = await data.OpenAsync(store, cancellation);
             }
-            StoredLayer? stored = null;
-            await EncodeAsync(
-                store,
-                data,
-                new PlannedStep(task.Step!, task.Plan!),
-                shard,
-                encoded =>
-                    stored = new StoredLayer(
-                        encoded with
-                        {
-                            RelativeError = Together(error, encoded.RelativeError),
-                        },
-                        shard,
-                        clock.Elapsed.TotalSeconds
-                    )
-            );
-            return (stored!, false);
-
-            async Task<EncodedLayer> EncodeAsync(
-                IArtifactStore store,
-                WeightData data,
-                PlannedStep step,
-                string path,
-                Func<EncodedLayer, StoredLayer>? record
-            )
-            {
-                await using var reader = await data.OpenAsync(store, cancellation);
-                var layer = new LayerWork(reader, step.Plan.Shape ?? task.Shape, step.Plan)
-                {
-                    Input = input,
-                    NotObserved = task.NotObserved,
-                    Masked = masked,
-                };
-                EncodedLayer? encoded = null;
-                await store.WriteAsync(
-                    path,
-                    async (stream, token) =>
-                    {
-                        encoded = await step.Step.Layer.CompressAsync(layer, step.Step.Typed, stream, token);
-                        if (record is not null)
-                            await TrailingRecord.WriteAsync(stream, record(encoded), token);
-                    },
-                    cancellation
-                );
-                return encoded!;
-            }
+            return (await EncodeAsync(chain[^1], shard, last: true), false);
         }
         finally
         {
-            foreach (var path in dense)
+            if (between is not null)
+                await between.DisposeAsync();
+            foreach (var path in written)
                 await store.DeleteAsync(path, CancellationToken.None);
+        }
+
+        async Task<StoredLayer> EncodeAsync(PlannedStep step, string path, bool last)
+        {
+            var layer = new LayerWork(between ?? weight, step.Plan.Shape ?? task.Shape, step.Plan)
+            {
+                Input = input,
+                NotObserved = task.NotObserved,
+                Masked = masked,
+            };
+            StoredLayer? stored = null;
+            await store.WriteAsync(
+                path,
+                async (stream, token) =>
+                {
+                    var encoded = await step.Step.Layer.CompressAsync(layer, step.Step.Typed, stream, token);
+                    encoded = encoded with { RelativeError = Together(error, encoded.RelativeError) };
+                    stored = new StoredLayer(encoded, path, clock.Elapsed.TotalSeconds);
+                    if (last)
+                        await TrailingRecord.WriteAsync(stream, stored, token);
+                },
+                cancellation
+            );
+            return stored!;
         }
     }
 

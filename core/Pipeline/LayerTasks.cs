@@ -117,7 +117,7 @@ public static class LayerTasks
             return task;
         if (LayerShape.WhyUnfit(weight) is { } unfit)
             return task with { LeftAlone = unfit };
-        var rules = recipe.Layers.Where(r => Matches(r.Match, task)).ToList();
+        var rules = recipe.Layers.Where(r => Matches(r.Match, task.Name, task.Node)).ToList();
         if (rules.LastOrDefault()?.Skip == true)
             return task with { LeftAlone = $"skipped by the recipe ('{rules[^1].Match}')" };
         if (chain.Count == 0)
@@ -152,7 +152,13 @@ public static class LayerTasks
         return choices.LastOrDefault(c => c.Step is not null) is { } largest ? largest with { Choices = worthwhile } : choices[0];
     }
 
-    private static bool Matches(string glob, LayerTask task) =>
-        FileSystemName.MatchesSimpleExpression(glob, task.Name, ignoreCase: false)
-        || (task.Node is { } n && FileSystemName.MatchesSimpleExpression(glob, n, ignoreCase: false));
+    /// <summary>Rules of a recipe that match none of some layers.</summary>
+    /// <param name="recipe">The recipe.</param>
+    /// <param name="layers">Names of the layers' weights, and of the nodes that take them.</param>
+    public static IReadOnlyList<string> Unmatched(Recipe recipe, IReadOnlyList<(string Name, string? Node)> layers) =>
+        [.. recipe.Layers.Select(r => r.Match).Where(m => !layers.Any(l => Matches(m, l.Name, l.Node))).Distinct()];
+
+    private static bool Matches(string glob, string name, string? node) =>
+        FileSystemName.MatchesSimpleExpression(glob, name, ignoreCase: false)
+        || (node is not null && FileSystemName.MatchesSimpleExpression(glob, node, ignoreCase: false));
 }

@@ -34,7 +34,7 @@ internal static class OriginalModel
             }
             catch (Exception e) when (e is OnnxRuntimeException or TimeoutException)
             {
-                return SyntheticSamples.CannotRun(index, e);
+                return SyntheticSamples.CannotRun(index, e, data);
             }
         }
         catch (BadInputException e)

@@ -76,7 +76,14 @@ public sealed class Publish : Activity<PublishInput, Published>
             Widths = widths is { } w ? Describe(w) : null,
         };
         report = LocalPaths.Hide(report, store);
-        report = report with { Warnings = ReportWarnings.Of(report, input.Best.Evaluated.Figures) };
+        report = report with
+        {
+            Warnings = ReportWarnings.Of(
+                report,
+                input.Best.Evaluated.Figures,
+                LayerTasks.Unmatched(recipe, [.. report.Layers.Select(l => (l.Name, l.Node))])
+            ),
+        };
         var files = new List<ReportFile>();
         foreach (var name in new[] { ModelWriter.ModelName, ModelWriter.DataName })
             if (await store.FindAsync($"{from}/{name}", cancellation) is { } model)

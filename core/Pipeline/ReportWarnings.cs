@@ -15,9 +15,14 @@ public static class ReportWarnings
     /// <summary>The warnings, most important first, a sentence each.</summary>
     /// <param name="report">The report without them.</param>
     /// <param name="figures">The comparison that it is about.</param>
-    public static IReadOnlyList<string> Of(Report report, Evaluation.Evaluation figures)
+    /// <param name="unmatched">Rules of the recipe that match no layer.</param>
+    public static IReadOnlyList<string> Of(Report report, Evaluation.Evaluation figures, IReadOnlyList<string> unmatched)
     {
         var found = new List<string>();
+        if (unmatched.Count > 0)
+            found.Add(
+                $"No layer matches {string.Join(", ", unmatched.Select(m => $"'{m}'"))} under 'layers' in the recipe; 'inspect' lists the names."
+            );
         if (figures.NotCompared is { } why)
             found.Add($"The result was loaded but not compared with the original: {why}.");
         if (!figures.IsRepeatable)
@@ -34,14 +39,18 @@ public static class ReportWarnings
             );
         }
         var silent = figures
-            .Outputs.Where(o => o.Compared == 0 && o.ElementsBefore > 0 && o.Type != "String")
+            .Outputs.Where(o => o.Cosine is null && o.ElementsBefore > 0 && o.Type != "String")
             .Select(o => $"'{o.Name}'")
             .ToList();
         if (figures.NotCompared is null && silent.Count > 0)
-            found.Add($"Not compared, as the original puts out no finite numbers there: {string.Join(", ", silent)}.");
+            found.Add($"Not compared, as the original puts out no finite numbers other than zero there: {string.Join(", ", silent)}.");
+        if (figures.LabelsOutside > 0)
+            found.Add(
+                $"{figures.LabelsOutside:N0} of {figures.Labelled:N0} labels are no classes of the first output: check 'labels' in data.npz."
+            );
         if (figures.ZeroInputs.Count > 0)
             found.Add(
-                $"The data is zero in every sample ({string.Join(", ", figures.ZeroInputs.Select(n => $"'{n}'"))}): check how data.npz was written."
+                $"The data is zero in every sample compared ({string.Join(", ", figures.ZeroInputs.Select(n => $"'{n}'"))}): check how data.npz was written."
             );
         if (figures.Cosine < LowCosine && figures.IsRepeatable)
             found.Add(

@@ -71,7 +71,7 @@ internal static class OptionBinder
             var key = RecipeReader.Key(keyNode);
             if (alsoKnown.Contains(key))
                 continue;
-            if (key.All(char.IsAsciiDigit))
+            if (key.Length > 0 && key.All(char.IsAsciiDigit))
                 throw new RecipeException(keyNode, $"'{key}' behind a comma is no key; {RecipeNumber.About}");
             if (!known.TryGetValue(key, out var o))
                 throw RecipeException.Unknown(keyNode, key, known.Keys.Concat(alsoKnown));

@@ -149,7 +149,7 @@ public static class RecipeReader
         foreach (var k in map.Children.Keys)
         {
             // {maxAccuracyLoss: 0,01} is a map of two keys.
-            if (Key(k).All(char.IsAsciiDigit))
+            if (Key(k).Length > 0 && Key(k).All(char.IsAsciiDigit))
                 throw new RecipeException(k, $"'{Key(k)}' behind a comma is no key; {RecipeNumber.About}");
             if (!known.Contains(Key(k)))
                 throw RecipeException.Unknown(k, Key(k), known);
@@ -204,6 +204,8 @@ public static class RecipeReader
             }
             else
             {
+                if (key.Length > 0 && key.All(char.IsAsciiDigit))
+                    throw new RecipeException(keyNode, $"'{key}' behind a comma is no key; {RecipeNumber.About}");
                 var found = steps.SelectMany(s => OptionBinder.Of(Options(s)).Where(o => o.Key == key).Select(o => (s, o))).ToList();
                 if (found.Count == 0)
                     throw RecipeException.Unknown(

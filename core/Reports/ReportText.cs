@@ -48,16 +48,26 @@ public static class ReportText
     /// <summary>The same, and whether it says anything.</summary>
     public static string Spread(ReportLatency latency) => Ratio(latency) + (latency.Conclusive ? "" : ", no difference beyond the noise");
 
-    /// <summary>How the result stands to its budget; null when it is met or there is none.</summary>
-    public static string? OverBudget(ReportBudget? budget) =>
-        budget is not { Met: false } ? null : $"Over the recipe's budget ({Loss(budget)}): this is the best attempt.";
+    /// <summary>The limits of the budget that the result misses, each with its figure; null when all are met or there is none.</summary>
+    public static string? OverBudget(Report report)
+    {
+        if (report.Budget is not { Met: false } budget)
+            return null;
+        var missed = new List<string>();
+        if (budget.MaxAccuracyLoss is { } most && !(budget.Loss <= most))
+            missed.Add(
+                budget.Loss is { } loss
+                    ? $"loss {Number(loss, "0.######")}, where {Number(most, "0.######")} is allowed"
+                    : "the loss could not be told"
+            );
+        if (budget.MaxSizeRatio is { } largest && report.Size.Ratio > largest)
+            missed.Add($"size ratio {Number(report.Size.Ratio, "0.####")}, where {Number(largest, "0.####")} is allowed");
+        return $"Over the recipe's budget ({string.Join("; ", missed)}): this is the best attempt.";
+    }
 
     /// <summary>A count of something, one or several.</summary>
     public static string Count(int count, string noun) => $"{Number(count, "0")} {noun}{(count == 1 ? "" : "s")}";
 
     /// <summary>A number, the same in every culture.</summary>
     public static string Number(double value, string format) => value.ToString(format, CultureInfo.InvariantCulture);
-
-    private static string Loss(ReportBudget budget) =>
-        budget.Loss is { } loss ? $"loss {Number(loss, "0.######")}" : "the loss could not be told";
 }

@@ -44,10 +44,23 @@ public static class StorePath
     }
 
     /// <summary>
-    /// A relative path without its <c>.</c> and empty segments: <c>./a//b</c> is <c>a/b</c>. An absolute one stays as it is.
+    /// A relative path without its <c>.</c>, <c>..</c> and empty segments: <c>./a//b</c> and <c>a/c/../b</c> are <c>a/b</c>. An absolute one stays as it is.
     /// </summary>
-    public static string Normal(string relative) =>
-        relative.StartsWith('/') ? relative : string.Join('/', relative.Split('/').Where(s => s is not ("" or ".")));
+    public static string Normal(string relative) => relative.StartsWith('/') ? relative : string.Join('/', Segments(relative));
+
+    // A ".." that leads out of the folder stays, and is unsafe.
+    private static List<string> Segments(string relative)
+    {
+        var segments = new List<string>();
+        foreach (var segment in relative.Split('/').Where(s => s is not ("" or ".")))
+        {
+            if (segment == ".." && segments is [.., not ".."])
+                segments.RemoveAt(segments.Count - 1);
+            else
+                segments.Add(segment);
+        }
+        return segments;
+    }
 
     /// <summary>
     /// Why a relative path taken from a model may not be followed, or null when it stays inside its folder:

@@ -174,7 +174,7 @@ internal static class FoldedForm
 
     // One a channel: for a convolution the axis after the outputs', else the whole reduced axis.
     private static long[] FactorDims(long[] dims, LayerShape shape, long count) =>
-        shape.Inner == 1 ? [1, count, .. Enumerable.Repeat(1L, dims.Length - 2)] : [count, 1];
+        shape.RowAxis(dims) == 0 ? [1, count, .. Enumerable.Repeat(1L, dims.Length - 2)] : [count, 1];
 
     // Row b of the table holds what the bits of byte b stand for: their place in the code, and for the lowest plane of
     // symmetric codes the middle of the range taken off. One-bit codes mean −1 and +1 when symmetric.

@@ -120,7 +120,7 @@ internal sealed class HalfGraph(ModelEdit edit, Func<string, bool> overflows)
     {
         var types = Types();
         var (nodes, changed) = (new List<NodeProto>(), 0);
-        foreach (var node in main.Nodes)
+        foreach (var node in GraphCheck.TopologicalOrder(main.Nodes)!.Select(i => main.Nodes[i]).ToList())
         {
             if (
                 node is { OpType: "Cast", Domain: "" }

@@ -17,6 +17,15 @@ public sealed record LayerShape(long Outer, long Axis, long Inner)
     /// <summary>Number of weights.</summary>
     public long Elements => Rows * Axis;
 
+    /// <summary>The axis of the stored tensor that rows lie along: the first, or the last where a row is a column of it.</summary>
+    /// <param name="dims">Dimensions of the tensor.</param>
+    public int RowAxis(long[] dims)
+    {
+        // One row alone, [K, 1]: its view is that of [1, K].
+        var column = Inner > 1 || Outer == 1 && dims[0] != 1 && dims[^1] == 1;
+        return column ? dims.Length - 1 : 0;
+    }
+
     /// <summary>The view that the weight's first use suggests.</summary>
     public static LayerShape Of(Weight weight)
     {

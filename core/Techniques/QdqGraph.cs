@@ -220,7 +220,7 @@ public sealed class QdqGraph(
     // The weight's own name, so that what uses it stays as it is.
     private void Weight(Weight weight, EncodedLayer layer, string shard, string prefix)
     {
-        var axis = layer.Shape.Inner == 1 ? 0 : weight.Reference.Dims.Length - 1;
+        var axis = layer.Shape.RowAxis(weight.Reference.Dims);
         ModelEdit.RemoveDefinition(weight);
         var codes = edit.AddConstant(main, weight.Value + "_q", Forms.Tensor(shard, layer.Codes, DataType.Int8, weight.Reference.Dims));
         var scales = edit.AddConstant(main, weight.Value + "_s", Forms.Tensor(shard, layer.Scales, DataType.Float, layer.Shape.Rows));

@@ -40,7 +40,8 @@ internal static class InspectCommand
         int Functions,
         IReadOnlyDictionary<string, int> Ops,
         IReadOnlyList<Amount> Weights,
-        IReadOnlyList<Layer> Layers
+        IReadOnlyList<Layer> Layers,
+        IReadOnlyList<string> Unmatched
     );
 
     public static Command Build()
@@ -132,7 +133,8 @@ internal static class InspectCommand
             index.Model.Functions.Count,
             ops,
             amounts,
-            layers
+            layers,
+            LayerTasks.Unmatched(recipe, [.. layers.Select(l => (l.Name, l.Node))])
         );
     }
 
@@ -173,5 +175,7 @@ internal static class InspectCommand
         )
             rest.AddRow(Shown(g.Key), g.Count().ToString(), ByteCount.Text(g.Sum(l => l.Bytes)));
         console.Write(rest);
+        foreach (var match in i.Unmatched)
+            console.MarkupLineInterpolated($"Warning: no layer matches '{Printable.Line(match)}' under 'layers' in the recipe.");
     }
 }

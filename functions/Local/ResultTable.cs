@@ -47,7 +47,7 @@ internal static class ResultTable
     {
         foreach (var warning in report.Warnings)
             yield return Printable.Line($"Warning: {warning}");
-        if (ReportText.OverBudget(report.Budget) is { } over)
+        if (ReportText.OverBudget(report) is { } over)
             yield return Printable.Line(over);
     }
 

@@ -40,7 +40,9 @@ public class WideFanOutTests(ITestOutputHelper output)
         Assert.True(Tell(engine, drop.RunId) < 200);
         var parts = Enumerable
             .Range(0, Layers / CompressLayers.Widest)
-            .Select(i => DurableEngine.History(engine, CompressLayers.Part($"work/{drop.RunId}", 0, i * CompressLayers.Widest)))
+            .Select(i =>
+                DurableEngine.History(engine, CompressLayers.Part(RunNames.State($"work/{drop.RunId}", 1), 0, i * CompressLayers.Widest))
+            )
             .ToList();
         output.WriteLine($"{parts.Count} parts: at most {parts.Max(p => p.Events)} events, {parts.Max(p => p.Bytes):N0} bytes");
         Assert.All(parts, p => Assert.True(p.Events < 500));

@@ -76,6 +76,7 @@ public sealed class Simplify : GraphTechnique<SimplifyOptions>
         if (options.InitializerInputs == InitializerInputs.Constant)
             FixInputs(work.Model.Graph);
         var edit = new ModelEdit(work.Model);
+        ShadowedNames.Apply(edit);
         ConstantMerging.Apply(edit, cancellation);
         if (options.Constants)
         {
