@@ -126,10 +126,13 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
     {
         Show(host, "Inspect", 1, null);
         var inspected = await host.CallAsync<Inspect, InspectInput, Inspected>(new InspectInput(request));
-        foreach (var placement in inspected.GraphSteps)
+        foreach (var stage in inspected.Stages)
         {
-            await ApplyAsync(host, request, placement);
-            request = request with { Stage = request.Stage + 1 };
+            if (stage.Layers)
+                await ChainAsync(host, request, stage);
+            else
+                await ApplyAsync(host, request, stage.Placement);
+            request = request with { Stage = request.Stage + stage.Steps };
         }
         Show(host, "Plan", 1, null);
         var planned = await host.CallAsync<Plan, PlanInput, Planned>(new PlanInput(request));
@@ -204,6 +207,23 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             : throw new BadInputException(
                 $"{request.Model}: an output is not finite after compression and was before, however gently it is compressed; skip the layers in front of it."
             );
+    }
+
+    // Layer steps whose results the model takes on, before the next step looks at it.
+    private static async Task ChainAsync(IOrchestration host, RunRequest request, RunStage stage)
+    {
+        Show(host, "Plan", 1, null);
+        var planned = await host.CallAsync<Plan, PlanInput, Planned>(new PlanInput(request));
+        if (planned.Surveys)
+            planned = await SurveyAsync(host, request, planned);
+        if (planned.Observations > 0)
+            await CalibrateAsync(host, request, planned.Observations, planned);
+        await CompressLayers.RunAsync(
+            host,
+            new LayersInput(request.Layers, request.Shards, 0, planned.Tasks, 0, planned.Layers, stage.Placement),
+            planned.Bytes
+        );
+        await host.CallAsync<MergeLayers, MergeLayersInput, LayersMerged>(new MergeLayersInput(request, stage.Steps));
     }
 
     // A step on the model as a whole: looked at, observed where it asks for that, and applied where models may run.

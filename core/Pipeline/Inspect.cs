@@ -4,7 +4,6 @@ using System.Text.Json;
 using Serverless.Core.Onnx;
 using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
-using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Pipeline;
 
@@ -15,8 +14,8 @@ public sealed record InspectInput(RunRequest Request);
 /// <summary>What <see cref="Inspect"/> found.</summary>
 /// <param name="Bytes">Size of the model, external data included.</param>
 /// <param name="Parameters">Weights in it.</param>
-/// <param name="GraphSteps">Where the steps run that change the model as a whole before its layers are compressed.</param>
-public sealed record Inspected(long Bytes, long Parameters, IReadOnlyList<StepPlacement> GraphSteps);
+/// <param name="Stages">Stages of the recipe in front of the attempts.</param>
+public sealed record Inspected(long Bytes, long Parameters, IReadOnlyList<RunStage> Stages);
 
 /// <summary>
 /// Reads the model without its weights and keeps it in the store as the first state of the run, beside the versions of the files
@@ -44,9 +43,8 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
         var recipe = await TakeRecipeAsync(store, request, request.Recipe is { } r ? wanted.GetValueOrDefault(r) : null, cancellation);
         await store.WriteJsonAsync(RunNames.Files(request.Work), versions, cancellation);
         await store.WriteJsonAsync(RunNames.ModelFiles(request.Work), index.Files, cancellation);
-        await new ModelState(index, versions, [], []).WriteAsync(store, request, cancellation);
-        var before = recipe.Steps.TakeWhile(t => t.Technique is GraphTechnique { Order: not StepOrder.Last });
-        return new Inspected(index.Bytes, Weight.Of(index.Model).Sum(w => w.Reference.Elements), [.. before.Select(t => t.Placement)]);
+        await new ModelState(index, versions, [], [], []).WriteAsync(store, request, cancellation);
+        return new Inspected(index.Bytes, Weight.Of(index.Model).Sum(w => w.Reference.Elements), StepSequence.Stages(recipe.Steps));
     }
 
     internal static BadInputException Changed(string path) =>

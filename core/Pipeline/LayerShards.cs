@@ -92,7 +92,7 @@ internal static class LayerShards
     }
 
     // Weights that one step changed, the next leaves: squares of their errors add up, the second's relative to the weights that are left.
-    private static double Together(double first, double second) =>
+    internal static double Together(double first, double second) =>
         Math.Sqrt(first * first + second * second * Math.Max(0, 1 - first * first));
 
     private static bool IsMasking(PlannedStep step) => step.Step.Technique.Leaves(ModelTraits.None).HasFlag(ModelTraits.Masked);

@@ -11,11 +11,13 @@ namespace Serverless.Core.Pipeline;
 /// <param name="ETags">Versions of the drop's files.</param>
 /// <param name="Normalized">How values are distributed that a batch normalization made.</param>
 /// <param name="Notes">Fields of the report that steps have set.</param>
+/// <param name="Origins">Weights that earlier steps made or changed, by name.</param>
 internal sealed record ModelState(
     ModelIndex Index,
     Dictionary<string, string> ETags,
     Dictionary<string, ChannelDistribution> Normalized,
-    Dictionary<string, JsonElement> Notes
+    Dictionary<string, JsonElement> Notes,
+    Dictionary<string, LayerOrigin> Origins
 )
 {
     /// <summary>Reads the state that a run is at.</summary>
@@ -27,7 +29,8 @@ internal sealed record ModelState(
             new ModelIndex(request.Model, graph, files),
             await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation),
             await store.ReadJsonAsync<Dictionary<string, ChannelDistribution>>(RunNames.Normalized(request.State), cancellation),
-            await store.ReadJsonAsync<Dictionary<string, JsonElement>>(RunNames.Notes(request.State), cancellation)
+            await store.ReadJsonAsync<Dictionary<string, JsonElement>>(RunNames.Notes(request.State), cancellation),
+            await store.ReadJsonAsync<Dictionary<string, LayerOrigin>>(RunNames.Origins(request.State), cancellation)
         );
     }
 
@@ -36,6 +39,15 @@ internal sealed record ModelState(
     {
         await store.WriteJsonAsync(RunNames.Normalized(request.State), Normalized, cancellation);
         await store.WriteJsonAsync(RunNames.Notes(request.State), Notes, cancellation);
+        await store.WriteJsonAsync(RunNames.Origins(request.State), Origins, cancellation);
         await store.WriteBytesAsync(RunNames.Graph(request.State), Index.Model.ToByteArray(), cancellation);
     }
 }
+
+/// <summary>What earlier steps did with a weight.</summary>
+/// <param name="Steps">The steps, as the report names them.</param>
+/// <param name="Rank">Rank of the product that it is a factor of, or null.</param>
+/// <param name="BytesBefore">Bytes of the original that it stands for.</param>
+/// <param name="Error">Relative error of what it stands for.</param>
+/// <param name="Nonzero">Weights that are not zero.</param>
+public sealed record LayerOrigin(IReadOnlyList<string> Steps, int? Rank, long BytesBefore, double Error, long Nonzero);

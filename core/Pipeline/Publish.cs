@@ -61,11 +61,7 @@ public sealed class Publish : Activity<PublishInput, Published>
         var notes = await store.ReadJsonAsync<Dictionary<string, JsonElement>>(RunNames.Notes(request.State), cancellation);
         var biases = await RunParts.ReadAsync<BiasCorrections>(store, RunNames.Biases(work, attempt), parts?.Corrected, cancellation);
         var widths = await RunParts.ReadAsync<WidthChoice>(store, RunNames.Widths(work, attempt), null, cancellation);
-        var report = Describe(
-            input,
-            context.PeakMemory?.Invoke() ?? 0,
-            await LayersAsync(store, request.Layers, attempt, cancellation)
-        ) with
+        var report = Describe(input, context.PeakMemory?.Invoke() ?? 0, await LayersAsync(store, request, attempt, cancellation)) with
         {
             Folded = Noted<IReadOnlyList<ReportFolded>>("folded") ?? [],
             Calibration = calibration is { } c
@@ -198,59 +194,44 @@ public sealed class Publish : Activity<PublishInput, Published>
 
     private static async Task<IReadOnlyList<ReportLayer>> LayersAsync(
         IArtifactStore store,
-        string folder,
+        RunRequest request,
         int attempt,
         CancellationToken cancellation
     )
     {
-        var tasks = await LayerRecords.TasksAsync(store, folder, attempt, cancellation);
-        var results = (await LayerRecords.ResultsAsync(store, folder, attempt, tasks, cancellation)).ToDictionary(r => r.Figures.Index);
-        return [.. tasks.Select(t => Describe(t, t.Step is null ? null : results[t.Index]))];
+        var tasks = await LayerRecords.TasksAsync(store, request.Layers, attempt, cancellation);
+        var results = (await LayerRecords.ResultsAsync(store, request.Layers, attempt, tasks, cancellation)).ToDictionary(r =>
+            r.Figures.Index
+        );
+        var origins = await store.ReadJsonAsync<Dictionary<string, LayerOrigin>>(RunNames.Origins(request.State), cancellation);
+        return [.. tasks.Select(t => Describe(t, t.Step is null ? null : results[t.Index], origins.GetValueOrDefault(t.Name)))];
     }
 
-    private static ReportLayer Describe(LayerTask task, LayerResult? result)
+    private static ReportLayer Describe(LayerTask task, LayerResult? result, LayerOrigin? origin)
     {
-        if (result?.Stored is not { } stored)
-            return new ReportLayer(
-                task.Name,
-                task.Node,
-                task.Op,
-                task.Dims,
-                [],
-                DataTypes.Bits(task.Data.DataType),
-                0,
-                null,
-                task.Data.Length,
-                task.Data.Length,
-                0,
-                0,
-                null,
-                null,
-                false,
-                task.LeftAlone ?? result?.Figures.Note
-            );
-        var (layer, figures) = (stored.Layer, result.Figures);
-        var sparsity = 1 - (double)layer.Nonzero / Math.Max(1, task.Shape.Elements);
+        var layer = result?.Stored?.Layer;
+        var elements = (double)Math.Max(1, task.Shape.Elements);
+        var nonzero = layer?.Nonzero ?? origin?.Nonzero;
         return new ReportLayer(
             task.Name,
             task.Node,
             task.Op,
             task.Dims,
-            [.. task.Chain.Select(p => $"{p.Step.Step}: {p.Step.Method}")],
-            layer.BitsPerWeight,
-            sparsity,
-            null,
-            figures.BytesBefore,
-            figures.BytesAfter,
-            figures.Error,
-            figures.Seconds,
-            layer.Form.ToString(),
-            layer.Block,
-            figures.Reused,
-            null
+            [.. origin?.Steps ?? [], .. layer is null ? [] : task.Chain.Select(p => $"{p.Step.Step}: {p.Step.Method}")],
+            layer?.BitsPerWeight ?? DataTypes.Bits(task.Data.DataType),
+            nonzero is { } n && n <= elements ? 1 - n / elements : 0,
+            layer is { Rank: > 0 } ? layer.Rank : origin?.Rank,
+            origin?.BytesBefore ?? task.Data.Length,
+            layer is null ? task.Data.Length : result!.Figures.BytesAfter,
+            LayerShards.Together(origin?.Error ?? 0, layer?.RelativeError ?? 0),
+            layer is null ? 0 : result!.Figures.Seconds,
+            layer?.Form.ToString(),
+            layer?.Block,
+            layer is not null && result!.Figures.Reused,
+            layer is null && origin is null ? task.LeftAlone ?? result?.Figures.Note : null
         )
         {
-            Fallback = layer.Fallback,
+            Fallback = layer?.Fallback,
         };
     }
 }

@@ -219,6 +219,9 @@ public static class RunNames
     /// <summary>Fields of the report that the steps up to a state have set.</summary>
     public static string Notes(string state) => $"{state}/notes.json";
 
+    /// <summary>What the steps up to a state did with weights.</summary>
+    public static string Origins(string state) => $"{state}/origins.json";
+
     /// <summary>What was read of the weights of some layers, from one layer on.</summary>
     public static string Surveys(string state, int from) => $"{state}/surveys/{from:D6}.json";
 

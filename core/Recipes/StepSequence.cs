@@ -61,6 +61,25 @@ public static class StepSequence
         return chain;
     }
 
+    /// <summary>
+    /// The stages in front of the attempts: a step on the model, or a chain of layer steps whose results the model takes on before the next. The
+    /// last chain is none of them, unless it changes which layers there are, or a step follows it: it is what attempts are made of.
+    /// </summary>
+    /// <param name="steps">The steps of a recipe.</param>
+    public static IReadOnlyList<RunStage> Stages(IReadOnlyList<RecipeStep> steps)
+    {
+        var stages = new List<RunStage>();
+        for (var i = 0; i < steps.Count && steps[i].Technique.Order != StepOrder.Last; i += stages[^1].Steps)
+        {
+            var chain = Chain(steps, i);
+            stages.Add(new RunStage(Math.Max(1, chain.Count), chain.Count > 0, steps[i].Placement));
+        }
+        var done = stages.Sum(s => s.Steps);
+        if (stages is [.., { Layers: true }] && steps[done - 1].Technique is LayerTechnique { ChangesLayers: false })
+            stages.RemoveAt(stages.Count - 1);
+        return stages;
+    }
+
     private static int Place(StepOrder order) =>
         order switch
         {
@@ -69,3 +88,9 @@ public static class StepSequence
             _ => 2,
         };
 }
+
+/// <summary>Steps of a recipe that are carried out together.</summary>
+/// <param name="Steps">How many.</param>
+/// <param name="Layers">Whether they work on layers; else one works on the model as a whole.</param>
+/// <param name="Placement">Where they run.</param>
+public sealed record RunStage(int Steps, bool Layers, StepPlacement Placement);

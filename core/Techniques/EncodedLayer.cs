@@ -25,6 +25,9 @@ public enum StorageForm
 
     /// <summary>The weight's own floats, some of them changed.</summary>
     Dense,
+
+    /// <summary>Two matrices whose product stands for the weight: two operators in the place of one.</summary>
+    Product,
 }
 
 /// <summary>A byte range of a shard.</summary>
@@ -69,6 +72,9 @@ public sealed record EncodedLayer(
 
     /// <summary>ONNX element type of a weight that was cast; 0 for codes.</summary>
     public int CastType { get; init; }
+
+    /// <summary>Columns of the first of two factors; 0 where the weight is not a product.</summary>
+    public int Rank { get; init; }
 
     /// <summary>The operators around are to compute in float16 too.</summary>
     public bool HalfCompute { get; init; }

@@ -14,7 +14,8 @@ public static class Forms
     /// <param name="weight">The weight to replace.</param>
     /// <param name="layer">Its encoding.</param>
     /// <param name="shard">Store path of the shard.</param>
-    public static void Apply(ModelEdit edit, Weight weight, EncodedLayer layer, string shard)
+    /// <returns>Names of the values that stand for the weight: its own, or those of its factors.</returns>
+    public static IReadOnlyList<string> Apply(ModelEdit edit, Weight weight, EncodedLayer layer, string shard)
     {
         switch (layer.Form)
         {
@@ -30,10 +31,15 @@ public static class Forms
             case StorageForm.Cast:
                 CastForm.Apply(edit, weight, layer, shard);
                 break;
-            default:
+            case StorageForm.Product:
+                return ProductForm.Apply(edit, weight, layer, shard);
+            case StorageForm.GatherBlockQuantized:
                 GatherForm.Apply(edit, weight, layer, shard);
                 break;
+            default:
+                throw new ArgumentOutOfRangeException(nameof(layer), layer.Form, "The form takes more than its weight.");
         }
+        return [weight.Value];
     }
 
     /// <summary>A tensor whose bytes are a range of a shard.</summary>

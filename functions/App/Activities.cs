@@ -66,6 +66,11 @@ public sealed class Activities(AppHost host)
     public Task<Planned> AllocateOptions([ActivityTrigger] PlanInput input, FunctionContext context) =>
         host.RunAsync<AllocateOptions, PlanInput, Planned>(input, context);
 
+    /// <inheritdoc cref="Core.Pipeline.MergeLayers"/>
+    [Function(nameof(MergeLayers))]
+    public Task<LayersMerged> MergeLayers([ActivityTrigger] MergeLayersInput input, FunctionContext context) =>
+        host.RunAsync<MergeLayers, MergeLayersInput, LayersMerged>(input, context);
+
     /// <inheritdoc cref="Core.Pipeline.MeasureLayers"/>
     [Function(nameof(MeasureLayers))]
     public Task<LayersMeasured> MeasureLayers([ActivityTrigger] MeasureInput input, FunctionContext context) =>

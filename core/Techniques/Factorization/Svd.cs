@@ -1,0 +1,179 @@
+using System.Buffers;
+using System.Runtime.InteropServices;
+using Serverless.Core.Numerics;
+using Serverless.Core.Onnx;
+using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+
+namespace Serverless.Core.Techniques.Factorization;
+
+/// <summary>Options of <see cref="Svd"/>; one of them, or none for a ratio of 0.5.</summary>
+public sealed record SvdOptions
+{
+    /// <summary>Weights after over weights before, from 0.01 to 0.99.</summary>
+    [Option("Weights of both factors over those of the layer (default 0.5).", Min = 0.01, Max = 0.99)]
+    public double? Ratio { get; init; }
+
+    /// <summary>Share of the squared singular values that is kept, from 0.01 to 1.</summary>
+    [Option("Share of the squared singular values that is kept: the rank follows, layer by layer.", Min = 0.01, Max = 1)]
+    public double? Energy { get; init; }
+
+    /// <summary>Rank.</summary>
+    [Option("Rank, the same for every layer.", Min = 1, Max = 1 << 20)]
+    public int? Rank { get; init; }
+}
+
+/// <summary>
+/// Truncated singular value decomposition (Denton et al. 2014, "Exploiting Linear Structure Within Convolutional Networks for Efficient
+/// Evaluation"; Sainath et al. 2013, "Low-rank Matrix Factorization for Deep Neural Network Training", section 3): a matrix becomes the product
+/// of two, P = U·√S and Q = √S·Vᵀ, of a rank at which both together have fewer weights. Of MatMul, Gemm and 1×1 convolutions; each factor is a
+/// layer for the steps behind.
+/// </summary>
+public sealed class Svd : LayerTechnique<SvdOptions>
+{
+    private const double DefaultRatio = 0.5;
+
+    /// <inheritdoc/>
+    public override string Step => "factorize";
+
+    /// <inheritdoc/>
+    public override string Method => "svd";
+
+    /// <inheritdoc/>
+    public override string About =>
+        "A matrix becomes the product of two smaller ones, by its largest singular values (Denton et al. 2014).";
+
+    /// <inheritdoc/>
+    public override bool IsDefault => true;
+
+    /// <inheritdoc/>
+    public override bool LeavesDense => true;
+
+    /// <inheritdoc/>
+    public override bool ChangesLayers => true;
+
+    /// <inheritdoc/>
+    public override string? WhyNotOn(ModelTraits before)
+    {
+        if (before.HasFlag(ModelTraits.Coded))
+            return "'factorize' takes weights before they are rounded: put it in front of 'quantize'";
+        return before.HasFlag(ModelTraits.Masked)
+            ? "factors of a pruned matrix hold no zeros: put 'factorize' in front of 'prune', which then prunes the factors"
+            : null;
+    }
+
+    /// <inheritdoc/>
+    public override ModelTraits Leaves(ModelTraits before) => before | ModelTraits.Factored;
+
+    /// <inheritdoc/>
+    protected override string? WhyInvalid(SvdOptions options) =>
+        new object?[] { options.Ratio, options.Energy, options.Rank }.Count(o => o is not null) > 1
+            ? "give one of 'ratio', 'energy' and 'rank'"
+            : null;
+
+    /// <inheritdoc/>
+    protected override Setting? Gentler(SvdOptions options) => null;
+
+    /// <inheritdoc/>
+    protected override string? WhyNot(Weight weight, LayerShape shape, SvdOptions options)
+    {
+        if (ProductForm.WhyNot(weight) is { } why)
+            return $"not factorized: it {why}";
+        if (weight.Type != (int)DataType.Float || weight.Reference.DataType != weight.Type)
+            return $"not factorized: its weights are {DataTypes.Name(weight.Reference.DataType)}";
+        var (rows, columns) = Sides(weight.Reference.Dims);
+        var rank = MostRank(rows, columns, options);
+        return rank < 1 || rank * (rows + columns) >= rows * columns ? $"not factorized: at rank {rank} it would be no smaller" : null;
+    }
+
+    /// <inheritdoc/>
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, SvdOptions options)
+    {
+        var (rows, columns) = Sides(weight.Reference.Dims);
+        var rank = MostRank(rows, columns, options);
+        // The matrix, its projection and the vectors, in double.
+        var working = 8 * (3 * rows * columns + 4 * Math.Min(rows, columns) * Math.Min(rows, columns));
+        return new LayerPlan(StorageForm.Product, 32, 1, 4 * rank * (rows + columns), working) { Shape = new LayerShape(rows, columns, 1) };
+    }
+
+    /// <inheritdoc/>
+    protected override async Task<EncodedLayer> CompressAsync(
+        LayerWork work,
+        SvdOptions options,
+        Stream shard,
+        CancellationToken cancellation
+    )
+    {
+        var (rows, columns) = ((int)work.Shape.Outer, (int)work.Shape.Axis);
+        var matrix = ArrayPool<double>.Shared.Rent(checked(rows * columns));
+        try
+        {
+            var whole = matrix.AsMemory(0, rows * columns);
+            var squares = await ReadAsync(work.Weight, whole, cancellation);
+            var most = (int)MostRank(rows, columns, options);
+            var found = LowRank.Of(whole, rows, columns, most, options.Energy ?? 1, cancellation);
+            if (options.Energy is { } energy && found.Captured < energy * squares)
+                throw new LayerRefusedException(
+                    $"not factorized: at rank {most}, the largest that is smaller, it keeps {found.Captured / squares:0.###} of its energy"
+                );
+            foreach (var factor in new[] { found.Left, found.Right })
+                await shard.WriteAsync(MemoryMarshal.AsBytes(Array.ConvertAll(factor, v => (float)v).AsSpan()).ToArray(), cancellation);
+            var range = new ShardRange(0, 4L * found.Rank * (rows + columns));
+            var error = squares == 0 ? 0 : Math.Sqrt(Math.Max(0, squares - found.Captured) / squares);
+            return new EncodedLayer(
+                StorageForm.Product,
+                work.Shape,
+                32,
+                1,
+                1,
+                true,
+                false,
+                range,
+                new ShardRange(range.Length, 0),
+                null,
+                error,
+                range.Length / 4
+            )
+            {
+                Rank = found.Rank,
+            };
+        }
+        finally
+        {
+            ArrayPool<double>.Shared.Return(matrix);
+        }
+    }
+
+    private static async Task<double> ReadAsync(WeightReader weight, Memory<double> matrix, CancellationToken cancellation)
+    {
+        var floats = new float[Math.Min(weight.Elements, 1 << 18)];
+        double squares = 0;
+        for (var at = 0; at < matrix.Length; at += floats.Length)
+        {
+            var part = floats.AsMemory(0, Math.Min(floats.Length, matrix.Length - at));
+            await weight.ReadAsync(at, part, cancellation);
+            for (var i = 0; i < part.Length; i++)
+            {
+                double value = part.Span[i];
+                if (!double.IsFinite(value))
+                    throw new LayerRefusedException("not factorized: it holds NaN or infinity");
+                matrix.Span[at + i] = value;
+                squares += value * value;
+            }
+        }
+        return squares;
+    }
+
+    private static (long Rows, long Columns) Sides(long[] dims) => (dims[0], dims.Skip(1).Aggregate(1L, (a, b) => a * b));
+
+    // By energy, the largest rank at which the factors are smaller.
+    private static long MostRank(long rows, long columns, SvdOptions options)
+    {
+        var smaller = (rows * columns - 1) / (rows + columns);
+        return options switch
+        {
+            { Rank: { } rank } => rank,
+            { Energy: not null } => smaller,
+            _ => Math.Min(smaller, (long)((options.Ratio ?? DefaultRatio) * rows * columns / (rows + columns))),
+        };
+    }
+}

@@ -1,0 +1,167 @@
+using MathNet.Numerics.LinearAlgebra;
+using Serverless.Core;
+using Serverless.Core.Numerics;
+using Serverless.Core.Onnx;
+using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Recipes;
+using Serverless.TestSupport;
+using Xunit;
+using static Serverless.TestSupport.TestModels;
+using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+
+namespace Serverless.Pipeline.Tests;
+
+/// <summary>Factorization by singular values, against the decomposition of the whole matrix in double precision.</summary>
+public class SvdTests
+{
+    [Theory]
+    [InlineData(40, 70, 12)]
+    [InlineData(70, 40, 12)]
+    [InlineData(1100, 1050, 5)]
+    public void A_product_is_as_near_as_the_best_of_its_rank(int rows, int columns, int rank)
+    {
+        // The larger matrix has a spectrum that falls off, as weights have: what a random range finds is nearly the best.
+        var matrix = rows < 1000 ? Doubles(Random("m", rows, columns)) : FallingOff(rows, columns, 2 * rank);
+        var found = LowRank.Of(matrix, rows, columns, rank, 1, CancellationToken.None);
+        var whole = Matrix<double>.Build.DenseOfRowMajor(rows, columns, matrix);
+        var product =
+            Matrix<double>.Build.DenseOfRowMajor(rows, rank, found.Left) * Matrix<double>.Build.DenseOfRowMajor(rank, columns, found.Right);
+        var squares = whole.Enumerate().Sum(v => v * v);
+        var error = (whole - product).Enumerate().Sum(v => v * v);
+        Assert.Equal(squares - found.Captured, error, 1e-6 * squares);
+        var best =
+            rows < 1000
+                ? whole.Svd(computeVectors: false).S.Skip(rank).Sum(s => s * s)
+                : Enumerable.Range(rank, rank).Sum(k => Math.Pow(0.5, 2 * k));
+        Assert.Equal(best, error, 1e-4 * squares);
+    }
+
+    [Theory]
+    [InlineData("MatMul")]
+    [InlineData("Gemm")]
+    [InlineData("Gemm transB")]
+    [InlineData("Conv")]
+    public async Task Two_operators_compute_what_one_with_the_product_would(string op)
+    {
+        using var folder = new Folder();
+        var done = await Compressed.RunAsync(folder, Net(op), "version: 1\nsteps:\n- factorize: {rank: 12}\n");
+        var (w, dims) = Weight(op);
+        var (rows, columns) = ((int)dims[0], w.Length / (int)dims[0]);
+        var svd = Matrix<double>.Build.DenseOfRowMajor(rows, columns, Doubles(w)).Svd();
+        var near =
+            svd.U.SubMatrix(0, rows, 0, 12)
+            * Matrix<double>.Build.DenseOfDiagonalVector(svd.S.SubVector(0, 12))
+            * svd.VT.SubMatrix(0, 12, 0, columns);
+        var product = near.ToRowMajorArray().Select(v => (float)v).ToArray();
+        var (expected, _) = Lowered.Run(
+            Google.Protobuf.MessageExtensions.ToByteArray(Net(op, product)),
+            Path.Combine(folder.Path, "e.onnx")
+        );
+        var (actual, graph) = Lowered.Run(await File.ReadAllBytesAsync(done.File), Path.Combine(folder.Path, "a.onnx"));
+        Assert.All(expected.Zip(actual), p => Assert.Equal(p.First, p.Second, 1e-4));
+        Assert.Equal(2, graph.Graph.Node.Count(n => n.OpType.Contains("MatMul") || n.OpType.Contains("Gemm") || n.OpType.Contains("Conv")));
+        var factors = done.Report.Layers.Where(l => l.Rank == 12).ToList();
+        Assert.Equal(12 * (rows + columns), factors.Sum(l => l.Shape.Aggregate(1L, (a, b) => a * b)));
+        Assert.Equal(w.Length * 4, factors.Sum(l => l.BytesBefore));
+        Assert.True(done.Report.Size.Ratio < 0.7, $"{done.Report.Size}");
+    }
+
+    [Fact]
+    public async Task Factors_are_layers_for_the_steps_behind()
+    {
+        using var folder = new Folder();
+        var recipe =
+            "version: 1\nsteps:\n- factorize: {energy: 0.8}\n- prune: {sparsity: 0.25}\n- quantize: {bits: 8, protect: 0}\n"
+            + "layers:\n- {match: \"*/2\", bits: 4}\n";
+        var done = await Compressed.RunAsync(folder, Net("MatMul"), recipe);
+        string[] steps = ["factorize: svd", "prune: magnitude", "quantize: rtn"];
+        Assert.All(done.Report.Layers, l => Assert.Equal(steps, l.Steps));
+        Assert.Equal([8, 4], done.Report.Layers.OrderBy(l => l.Name, StringComparer.Ordinal).Select(l => l.Bits));
+        Assert.All(done.Report.Layers, l => Assert.Equal(0.25, l.Sparsity, 0.05));
+        var rank = done.Report.Layers[0].Rank!.Value;
+        var values = Matrix<double>.Build.DenseOfRowMajor(96, 80, Doubles(Random("w", 96, 80))).Svd().S.Select(s => s * s).ToArray();
+        Assert.True(values.Take(rank).Sum() >= 0.8 * values.Sum() && values.Take(rank - 1).Sum() < 0.8 * values.Sum());
+        var resolved = RecipeReader.Read(await File.ReadAllTextAsync(Path.Combine(Path.GetDirectoryName(done.File)!, "recipe.yaml")), "r");
+        Assert.Equal(["simplify", "factorize", "prune", "quantize"], resolved.Steps.Select(s => s.Step));
+    }
+
+    [Fact]
+    public async Task What_would_be_no_smaller_stays_and_says_so()
+    {
+        using var folder = new Folder();
+        var done = await Compressed.RunAsync(folder, Net("MatMul"), "version: 1\nsteps:\n- factorize: {rank: 60}\n- quantize: {bits: 8}\n");
+        Assert.Equal(["quantize: rtn"], Assert.Single(done.Report.Layers).Steps);
+        var all = await Compressed.RunAsync(folder, Net("MatMul"), "version: 1\nsteps:\n- factorize: {energy: 0.9999}\n");
+        Assert.Null(Assert.Single(all.Report.Layers).Rank);
+        Assert.Equal(96, all.Report.Layers[0].Shape[0]);
+    }
+
+    [Theory]
+    [InlineData("- factorize: {rank: 4, energy: 0.5}\n", "give one of 'ratio', 'energy' and 'rank'")]
+    [InlineData("- prune: {}\n- factorize: {}\n", "put 'factorize' in front of 'prune'")]
+    [InlineData("- quantize: {}\n- factorize: {}\n", "put it in front of 'quantize'")]
+    [InlineData("- factorize: {}\n- factorize: {}\n", "two 'factorize' steps")]
+    public void What_makes_no_sense_is_refused(string steps, string why) =>
+        Assert.Contains(
+            why,
+            Assert.Throws<BadInputException>(() => RecipeReader.Read($"version: 1\nsteps:\n{steps}", "recipe.yaml")).Message
+        );
+
+    private static (float[] Values, long[] Dims) Weight(string op)
+    {
+        long[] dims = op switch
+        {
+            "Gemm transB" => [80, 96],
+            "Conv" => [80, 96, 1, 1],
+            _ => [96, 80],
+        };
+        return (Random("w", dims), dims);
+    }
+
+    private static ModelProto Net(string op, float[]? values = null)
+    {
+        var (own, dims) = Weight(op);
+        var model = Model(17).Initializer(Tensor("w", values ?? own, dims)).Weight("c", 80);
+        var node = op switch
+        {
+            "MatMul" => Node("MatMul", ["x", "w"], ["y"]),
+            "Conv" => Node(
+                "Conv",
+                ["x", "w", "c"],
+                ["y"],
+                ModelEdit.Attribute("strides", 2L, 2L),
+                ModelEdit.Attribute("pads", 1L, 0L, 1L, 0L)
+            ),
+            _ => Node(
+                "Gemm",
+                ["x", "w", "c"],
+                ["y"],
+                Float("alpha", 0.5f),
+                Float("beta", 2),
+                ModelEdit.Attribute("transB", op == "Gemm" ? 0L : 1)
+            ),
+        };
+        return (op == "Conv" ? model.Input("x", DataType.Float, 1, 96, 7, 5) : model.Input("x", DataType.Float, 3, 96))
+            .With(node)
+            .Output("y");
+    }
+
+    private static AttributeProto Float(string name, float value) =>
+        new()
+        {
+            Name = name,
+            F = value,
+            Type = AttributeProto.Types.AttributeType.Float,
+        };
+
+    private static double[] Doubles(float[] values) => Array.ConvertAll(values, v => (double)v);
+
+    // Singular values 1, 1/2, 1/4 and so on.
+    private static double[] FallingOff(int rows, int columns, int terms)
+    {
+        var u = Matrix<double>.Build.DenseOfRowMajor(rows, terms, Doubles(Random("u", rows, terms))).QR().Q;
+        var v = Matrix<double>.Build.DenseOfRowMajor(columns, terms, Doubles(Random("v", columns, terms))).QR().Q;
+        var s = Matrix<double>.Build.DenseOfDiagonalArray([.. Enumerable.Range(0, terms).Select(k => Math.Pow(0.5, k))]);
+        return (u * s * v.Transpose()).ToRowMajorArray();
+    }
+}
