@@ -53,8 +53,8 @@ internal static class QuantizationTable
 
     /// <summary>Prints the tables.</summary>
     /// <param name="recogniser">The recogniser's <c>.onnx</c>, whose input is <c>x</c>: batch × 3 × 48 × width.</param>
-    /// <param name="methods">Other methods to try than those of the table, each as <c>method: rtn, bits: 8</c>, behind steps for the
-    /// whole model and a plus where there are such, or none.</param>
+    /// <param name="methods">Other methods to try than those of the table, each as <c>method: rtn, bits: 8</c>, behind other
+    /// steps, as <c>prune: {sparsity: 0.4}</c>, and a plus where there are such, or none.</param>
     public static async Task<int> RunAsync(string recogniser, string[] methods)
     {
         var folder = Directory.CreateTempSubdirectory("serverless-table-").FullName;
@@ -88,6 +88,14 @@ internal static class QuantizationTable
         }
     }
 
+    // A quantization by its options, another step by its name, or any step as in a recipe.
+    private static string Step(string written)
+    {
+        if (written.StartsWith("method:", StringComparison.Ordinal))
+            return $"quantize: {{{written}}}";
+        return written.Contains(':', StringComparison.Ordinal) ? written : $"{written}: {{}}";
+    }
+
     private static async Task PrintAsync(string name, string[] methods, string model, string data, string folder)
     {
         var keys = Path.Combine(Path.GetDirectoryName(model)!, "ppocr_keys_v1.txt");
@@ -100,15 +108,10 @@ internal static class QuantizationTable
         );
         foreach (var method in methods.Length > 0 ? methods : Methods)
         {
-            var steps = method.Split(" + ");
-            var (r, file) = await TableRow.MakeAsync(
-                folder,
-                model,
-                $"steps:\n{string.Concat(steps[..^1].Select(s => $"- {s}: {{}}\n"))}- quantize: {{{steps[^1]}}}",
-                data
-            );
-            var weights = r.Layers.Where(l => l.Note is null).Sum(l => l.Shape.Aggregate(1.0, (a, b) => a * b));
-            var bits = r.Layers.Where(l => l.Note is null).Sum(l => l.Bits * l.Shape.Aggregate(1.0, (a, b) => a * b)) / weights;
+            var steps = string.Concat(method.Split(" + ").Select(s => $"- {Step(s)}\n"));
+            var (r, file) = await TableRow.MakeAsync(folder, model, $"steps:\n{steps}", data);
+            var weights = r.Layers.Where(l => l.Steps.Count > 0).Sum(l => l.Shape.Aggregate(1.0, (a, b) => a * b));
+            var bits = r.Layers.Where(l => l.Steps.Count > 0).Sum(l => l.Bits * l.Shape.Aggregate(1.0, (a, b) => a * b)) / weights;
             var accuracy =
                 r.Accuracy is { } a ? $"{a.Before:0.000} → {a.After:0.000}"
                 : text is null ? ""
