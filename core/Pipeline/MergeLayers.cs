@@ -33,7 +33,7 @@ public sealed class MergeLayers : Activity<MergeLayersInput, LayersMerged>
                 var values = Forms.Apply(edit, weight, layer, result.Stored.Shard);
                 foreach (var value in values)
                     state.Origins[value] = new LayerOrigin(
-                        [.. before?.Steps ?? [], .. task.Chain.Select(p => $"{p.Step.Step}: {p.Step.Method}")],
+                        [.. before?.Steps ?? [], .. task.Chain.Select(p => p.Step.Label)],
                         layer.Rank > 0 ? layer.Rank : before?.Rank,
                         (before?.BytesBefore ?? task.Data.Length) / values.Count,
                         layer.RelativeError,

@@ -217,7 +217,7 @@ public sealed class Publish : Activity<PublishInput, Published>
             task.Node,
             task.Op,
             task.Dims,
-            [.. origin?.Steps ?? [], .. layer is null ? [] : task.Chain.Select(p => $"{p.Step.Step}: {p.Step.Method}")],
+            [.. origin?.Steps ?? [], .. layer is null ? [] : task.Chain.Select(p => p.Step.Label)],
             layer?.BitsPerWeight ?? DataTypes.Bits(task.Data.DataType),
             nonzero is { } n && n <= elements ? 1 - n / elements : 0,
             layer is { Rank: > 0 } ? layer.Rank : origin?.Rank,

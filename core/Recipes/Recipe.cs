@@ -70,6 +70,9 @@ public sealed record RecipeStep(string Step, string Method, JsonElement Options)
     /// <summary>Where it runs.</summary>
     public StepPlacement Placement { get; init; } = new();
 
+    /// <summary>How reports name it: <c>quantize: rtn</c>.</summary>
+    internal string Label => Method.Length == 0 ? Step : $"{Step}: {Method}";
+
     /// <summary>The technique.</summary>
     internal Technique Technique => Technique.Of(Step, Method);
 
