@@ -49,8 +49,8 @@ public sealed class ApplyGraphStep : Activity<GraphStepInput, GraphStepDone>
         {
             HasRules = recipe.Layers.Count > 0,
             MayRunModel = mayRunModel,
-            Normalized = state.Normalized,
-            Notes = state.Notes,
+            Normalized = state.Facts.Normalized,
+            Notes = state.Facts.Notes,
             ObservedAsync = observed.ReadAsync,
         };
         try

@@ -63,10 +63,7 @@ public sealed class CorrectBias : Activity<CorrectBiasInput, BiasesCorrected>, I
         );
         if (calibration.Source != Evaluator.Data)
         {
-            var normalized = await store.ReadJsonAsync<Dictionary<string, ChannelDistribution>>(
-                RunNames.Normalized(request.State),
-                cancellation
-            );
+            var normalized = (await StateFacts.ReadAsync(store, request, cancellation)).Normalized;
             if (normalized.Count == 0)
                 return Skip("the drop has no data, and the model no batch normalizations to tell what layers get to see");
             await using var assembled = await WriteAsync();

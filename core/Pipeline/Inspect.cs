@@ -43,7 +43,7 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
         var recipe = await TakeRecipeAsync(store, request, request.Recipe is { } r ? wanted.GetValueOrDefault(r) : null, cancellation);
         await store.WriteJsonAsync(RunNames.Files(request.Work), versions, cancellation);
         await store.WriteJsonAsync(RunNames.ModelFiles(request.Work), index.Files, cancellation);
-        await new ModelState(index, versions, [], [], []).WriteAsync(store, request, cancellation);
+        await new ModelState(index, versions, new StateFacts([], [], [])).WriteAsync(store, request, cancellation);
         return new Inspected(index.Bytes, Weight.Of(index.Model).Sum(w => w.Reference.Elements), StepSequence.Stages(recipe.Steps));
     }
 

@@ -9,16 +9,8 @@ namespace Serverless.Core.Pipeline;
 /// <summary>The model between two steps of a recipe: a graph whose weights are byte ranges of the store, and facts about it.</summary>
 /// <param name="Index">The graph, and the files of the drop.</param>
 /// <param name="ETags">Versions of the drop's files.</param>
-/// <param name="Normalized">How values are distributed that a batch normalization made.</param>
-/// <param name="Notes">Fields of the report that steps have set.</param>
-/// <param name="Origins">Weights that earlier steps made or changed, by name.</param>
-internal sealed record ModelState(
-    ModelIndex Index,
-    Dictionary<string, string> ETags,
-    Dictionary<string, ChannelDistribution> Normalized,
-    Dictionary<string, JsonElement> Notes,
-    Dictionary<string, LayerOrigin> Origins
-)
+/// <param name="Facts">What steps have found out and done.</param>
+internal sealed record ModelState(ModelIndex Index, Dictionary<string, string> ETags, StateFacts Facts)
 {
     /// <summary>Reads the state that a run is at.</summary>
     public static async Task<ModelState> ReadAsync(IArtifactStore store, RunRequest request, CancellationToken cancellation)
@@ -28,20 +20,35 @@ internal sealed record ModelState(
         return new ModelState(
             new ModelIndex(request.Model, graph, files),
             await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation),
-            await store.ReadJsonAsync<Dictionary<string, ChannelDistribution>>(RunNames.Normalized(request.State), cancellation),
-            await store.ReadJsonAsync<Dictionary<string, JsonElement>>(RunNames.Notes(request.State), cancellation),
-            await store.ReadJsonAsync<Dictionary<string, LayerOrigin>>(RunNames.Origins(request.State), cancellation)
+            await StateFacts.ReadAsync(store, request, cancellation)
         );
     }
 
     /// <summary>Writes it as the state that a run is at.</summary>
     public async Task WriteAsync(IArtifactStore store, RunRequest request, CancellationToken cancellation)
     {
-        await store.WriteJsonAsync(RunNames.Normalized(request.State), Normalized, cancellation);
-        await store.WriteJsonAsync(RunNames.Notes(request.State), Notes, cancellation);
-        await store.WriteJsonAsync(RunNames.Origins(request.State), Origins, cancellation);
+        await store.WriteJsonAsync(RunNames.Facts(request.State), Facts, cancellation);
         await store.WriteBytesAsync(RunNames.Graph(request.State), Index.Model.ToByteArray(), cancellation);
     }
+}
+
+/// <summary>What the steps up to a state have found out and done.</summary>
+/// <param name="Normalized">How values are distributed that a batch normalization made.</param>
+/// <param name="Notes">Fields of the report.</param>
+/// <param name="Origins">Weights that steps made or changed, by name.</param>
+internal sealed record StateFacts(
+    Dictionary<string, ChannelDistribution> Normalized,
+    Dictionary<string, JsonElement> Notes,
+    Dictionary<string, LayerOrigin> Origins
+)
+{
+    /// <summary>Reads those of the state that a run is at.</summary>
+    public static Task<StateFacts> ReadAsync(IArtifactStore store, RunRequest request, CancellationToken cancellation) =>
+        store.ReadJsonAsync<StateFacts>(RunNames.Facts(request.State), cancellation);
+
+    /// <summary>A field of the report, or null when no step set it.</summary>
+    public T? Note<T>(string field)
+        where T : class => Notes.TryGetValue(field, out var figures) ? figures.Deserialize<T>(Json.Options) : null;
 }
 
 /// <summary>What earlier steps did with a weight.</summary>
@@ -50,4 +57,4 @@ internal sealed record ModelState(
 /// <param name="BytesBefore">Bytes of the original that it stands for.</param>
 /// <param name="Error">Relative error of what it stands for.</param>
 /// <param name="Nonzero">Weights that are not zero.</param>
-public sealed record LayerOrigin(IReadOnlyList<string> Steps, int? Rank, long BytesBefore, double Error, long Nonzero);
+internal sealed record LayerOrigin(IReadOnlyList<string> Steps, int? Rank, long BytesBefore, double Error, long Nonzero);

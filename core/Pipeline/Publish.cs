@@ -58,16 +58,20 @@ public sealed class Publish : Activity<PublishInput, Published>
             parts?.Calibrated,
             cancellation
         );
-        var notes = await store.ReadJsonAsync<Dictionary<string, JsonElement>>(RunNames.Notes(request.State), cancellation);
+        var facts = await StateFacts.ReadAsync(store, request, cancellation);
         var biases = await RunParts.ReadAsync<BiasCorrections>(store, RunNames.Biases(work, attempt), parts?.Corrected, cancellation);
         var widths = await RunParts.ReadAsync<WidthChoice>(store, RunNames.Widths(work, attempt), null, cancellation);
-        var report = Describe(input, context.PeakMemory?.Invoke() ?? 0, await LayersAsync(store, request, attempt, cancellation)) with
+        var report = Describe(
+            input,
+            context.PeakMemory?.Invoke() ?? 0,
+            await LayersAsync(store, request, attempt, facts, cancellation)
+        ) with
         {
-            Folded = Noted<IReadOnlyList<ReportFolded>>("folded") ?? [],
+            Folded = facts.Note<IReadOnlyList<ReportFolded>>("folded") ?? [],
             Calibration = calibration is { } c
                 ? new ReportCalibration(c.Source, c.Runs, c.Source != Evaluation.Evaluator.Data || c.HeldOut > 0)
                 : null,
-            Rescaling = Noted<ReportRescaling>("rescaling"),
+            Rescaling = facts.Note<ReportRescaling>("rescaling"),
             BiasCorrection = biases is { } b ? new ReportBiasCorrection(b.Layers.Count, b.Samples, b.Skipped) : null,
             Widths = widths is { } w ? Describe(w) : null,
         };
@@ -99,9 +103,6 @@ public sealed class Publish : Activity<PublishInput, Published>
         );
         await store.PublishAsync(from, request.Output, cancellation);
         return new Published(request.Output);
-
-        T? Noted<T>(string field)
-            where T : class => notes.TryGetValue(field, out var figures) ? figures.Deserialize<T>(Json.Options) : null;
     }
 
     private static async Task<string> HashAsync(IArtifactStore store, string path, CancellationToken cancellation)
@@ -196,6 +197,7 @@ public sealed class Publish : Activity<PublishInput, Published>
         IArtifactStore store,
         RunRequest request,
         int attempt,
+        StateFacts facts,
         CancellationToken cancellation
     )
     {
@@ -203,8 +205,7 @@ public sealed class Publish : Activity<PublishInput, Published>
         var results = (await LayerRecords.ResultsAsync(store, request.Layers, attempt, tasks, cancellation)).ToDictionary(r =>
             r.Figures.Index
         );
-        var origins = await store.ReadJsonAsync<Dictionary<string, LayerOrigin>>(RunNames.Origins(request.State), cancellation);
-        return [.. tasks.Select(t => Describe(t, t.Step is null ? null : results[t.Index], origins.GetValueOrDefault(t.Name)))];
+        return [.. tasks.Select(t => Describe(t, t.Step is null ? null : results[t.Index], facts.Origins.GetValueOrDefault(t.Name)))];
     }
 
     private static ReportLayer Describe(LayerTask task, LayerResult? result, LayerOrigin? origin)

@@ -213,14 +213,8 @@ public static class RunNames
     /// <summary>The graph of a state, without weights.</summary>
     public static string Graph(string state) => $"{state}/graph.pb";
 
-    /// <summary>How values are distributed that a batch normalization makes.</summary>
-    public static string Normalized(string state) => $"{state}/normalized.json";
-
-    /// <summary>Fields of the report that the steps up to a state have set.</summary>
-    public static string Notes(string state) => $"{state}/notes.json";
-
-    /// <summary>What the steps up to a state did with weights.</summary>
-    public static string Origins(string state) => $"{state}/origins.json";
+    /// <summary>What the steps up to a state have found out and done.</summary>
+    public static string Facts(string state) => $"{state}/facts.json";
 
     /// <summary>What was read of the weights of some layers, from one layer on.</summary>
     public static string Surveys(string state, int from) => $"{state}/surveys/{from:D6}.json";

@@ -109,7 +109,10 @@ public partial class ResultTableTests
             ["Warning: An output 'a\\u202Eb' is odd.", "Over the recipe's budget (the loss could not be told): this is the best attempt."],
             ResultTable.Remarks(report)
         );
-        Assert.Contains("(loss 0.25)", ResultTable.Remarks(report with { Budget = budget with { Loss = 0.25 } }).Last());
+        Assert.Contains(
+            "(loss 0.25, where 0.01 is allowed)",
+            ResultTable.Remarks(report with { Budget = budget with { Loss = 0.25 } }).Last()
+        );
         Assert.Empty(ResultTable.Remarks(Plain with { Budget = budget with { Met = true } }));
     }
 
