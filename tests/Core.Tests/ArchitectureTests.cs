@@ -18,6 +18,7 @@ public class ArchitectureTests
     [InlineData("Serverless.Core.Storage", "Recipes|Numerics|Techniques|Pipeline|Evaluation|Reports|Onnx|Events")]
     [InlineData("Serverless.Core.Events", "Recipes|Numerics|Techniques|Pipeline|Evaluation|Reports|Onnx")]
     [InlineData("Serverless.Core.Onnx", "Techniques|Recipes|Pipeline|Evaluation|Reports")]
+    [InlineData("Serverless.Core.Execution", "Techniques|Recipes|Pipeline|Evaluation|Reports")]
     [InlineData("Serverless.Core.Techniques", "Recipes|Pipeline|Evaluation|Reports")]
     [InlineData("Serverless.Core.Recipes", "Pipeline|Evaluation|Reports|Onnx")]
     [InlineData("Serverless.Core.Evaluation", "Techniques|Recipes|Pipeline|Reports")]
