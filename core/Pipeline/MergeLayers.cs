@@ -28,17 +28,8 @@ public sealed class MergeLayers : Activity<MergeLayersInput, LayersMerged>
             foreach (var result in made)
             {
                 var (weight, task, layer) = (weights[result.Figures.Name], tasks[result.Figures.Index], result.Stored!.Layer);
-                var before = state.Facts.Origins.GetValueOrDefault(task.Name);
-                state.Facts.Origins.Remove(task.Name);
                 var values = Forms.Apply(edit, weight, layer, result.Stored.Shard);
-                foreach (var value in values)
-                    state.Facts.Origins[value] = new LayerOrigin(
-                        [.. before?.Steps ?? [], .. task.Chain.Select(p => p.Step.Label)],
-                        layer.Rank > 0 ? layer.Rank : before?.Rank,
-                        (before?.BytesBefore ?? task.Data.Length) / values.Count,
-                        layer.RelativeError,
-                        layer.Nonzero
-                    );
+                LayerOrigin.Note(state.Facts.Origins, task, values, layer.Rank, layer.RelativeError, layer.Nonzero);
             }
         await state.WriteAsync(store, request with { Stage = request.Stage + input.Steps }, cancellation);
         return new LayersMerged(made.Count);

@@ -57,4 +57,32 @@ internal sealed record StateFacts(
 /// <param name="BytesBefore">Bytes of the original that it stands for.</param>
 /// <param name="Error">Relative error of what it stands for.</param>
 /// <param name="Nonzero">Weights that are not zero.</param>
-internal sealed record LayerOrigin(IReadOnlyList<string> Steps, int? Rank, long BytesBefore, double Error, long Nonzero);
+internal sealed record LayerOrigin(IReadOnlyList<string> Steps, int? Rank, long BytesBefore, double Error, long Nonzero)
+{
+    /// <summary>Notes that a chain made values of a weight, in the place of what is known of the weight.</summary>
+    /// <param name="origins">What is known of weights, by name.</param>
+    /// <param name="task">The weight and the chain.</param>
+    /// <param name="values">Names of the values.</param>
+    /// <param name="rank">Rank of the product that they are, or 0.</param>
+    /// <param name="error">Relative error of the chain.</param>
+    /// <param name="nonzero">Weights that are not zero, of all values together.</param>
+    public static void Note(
+        Dictionary<string, LayerOrigin> origins,
+        LayerTask task,
+        IReadOnlyList<string> values,
+        int rank,
+        double error,
+        long nonzero
+    )
+    {
+        origins.Remove(task.Name, out var before);
+        foreach (var value in values)
+            origins[value] = new LayerOrigin(
+                [.. before?.Steps ?? [], .. task.Chain.Select(p => p.Step.Label)],
+                rank > 0 ? rank : before?.Rank,
+                (before?.BytesBefore ?? task.Data.Length) / values.Count,
+                LayerShards.Together(before?.Error ?? 0, error),
+                nonzero
+            );
+    }
+}

@@ -14,6 +14,9 @@ public sealed record LayerPlan(StorageForm Form, int Bits, int Block, long Bytes
     /// <summary>How the weight is viewed, where the technique wants another view than the layer's; else null.</summary>
     public LayerShape? Shape { get; init; }
 
+    /// <summary>Columns of the first of two factors, at most; 0 where the weight does not become a product.</summary>
+    public int Rank { get; init; }
+
     /// <summary>Why the form is not the one that the technique is for, or null.</summary>
     public string? Instead { get; init; }
 

@@ -3,7 +3,6 @@ using System.Text.Json;
 using Serverless.Core;
 using Serverless.Core.Onnx;
 using Serverless.Core.Pipeline;
-using Serverless.Core.Recipes;
 using Serverless.Core.Reports;
 using Serverless.Core.Storage;
 using Spectre.Console;
@@ -19,12 +18,14 @@ internal static class InspectCommand
         string Op,
         long[] Shape,
         string Type,
-        string Place,
         long Bytes,
         bool Compressed,
+        IReadOnlyList<string> Steps,
         int? Bits,
         int? Group,
+        int? Rank,
         string? Form,
+        long BytesBefore,
         long? BytesAfter,
         string? Reason
     );
@@ -41,7 +42,8 @@ internal static class InspectCommand
         IReadOnlyDictionary<string, int> Ops,
         IReadOnlyList<Amount> Weights,
         IReadOnlyList<Layer> Layers,
-        IReadOnlyList<string> Unmatched
+        IReadOnlyList<string> Unmatched,
+        IReadOnlyList<string> NotApplied
     );
 
     public static Command Build()
@@ -78,35 +80,25 @@ internal static class InspectCommand
     {
         var store = drop.Source.Open();
         var index = await ModelIndexer.IndexAsync(store, drop.Model, cancellation);
-        var recipe = drop.Recipe is { } path
-            ? RecipeReader.Read(
-                System.Text.Encoding.UTF8.GetString(await store.ReadBytesAsync(path, RecipeReader.LargestRecipe, cancellation)),
-                path
-            )
-            : Presets.Recipe(Presets.Default);
-        var weights = Weight.Of(index.Model).ToDictionary(w => w.Name, StringComparer.Ordinal);
-        var layers = LayerTasks
-            .Of(index.Model, recipe, StepSequence.FirstLayerStep(recipe.Steps), index.Folder)
-            .Select(t =>
-            {
-                var w = weights[t.Name];
-                var options = t.Step?.Options;
-                return new Layer(
-                    t.Name,
-                    t.Node,
-                    t.Op,
-                    t.Dims,
-                    DataTypes.Name(w.Reference.DataType),
-                    Place(w, index),
-                    t.Data.Length,
-                    t.Step is not null,
-                    t.Plan?.Bits,
-                    t.Plan?.Block,
-                    t.Plan?.Form.ToString(),
-                    t.Plan?.BytesAfter,
-                    t.LeftAlone
-                );
-            })
+        var forecast = await ForecastAsync(drop, cancellation);
+        var layers = forecast
+            .Layers.Select(f => new Layer(
+                f.Task.Name,
+                f.Task.Node,
+                f.Task.Op,
+                f.Task.Dims,
+                DataTypes.Name(f.Task.Data.DataType),
+                f.Task.Data.Length,
+                f.Steps.Count > 0,
+                f.Steps,
+                f.Task.Plan?.Bits ?? (f.Steps.Count > 0 ? DataTypes.Bits(f.Task.Data.DataType) : null),
+                f.Task.Plan?.Block,
+                f.Rank,
+                f.Task.Plan?.Form.ToString(),
+                f.BytesBefore,
+                f.Task.Plan?.BytesAfter ?? (f.Steps.Count > 0 ? f.Task.Data.Length : null),
+                f.Steps.Count > 0 ? null : f.Task.LeftAlone
+            ))
             .ToList();
         var ops = GraphScope
             .Of(index.Model)
@@ -116,10 +108,11 @@ internal static class InspectCommand
             .OrderByDescending(g => g.Count())
             .ThenBy(g => g.Key, StringComparer.Ordinal)
             .ToDictionary(g => g.Key, g => g.Count());
-        var amounts = layers
-            .GroupBy(l => (l.Type, l.Place))
-            .OrderByDescending(g => g.Sum(l => l.Bytes))
-            .Select(g => new Amount(g.Key.Type, g.Key.Place, g.Count(), g.Sum(l => l.Bytes)))
+        var amounts = Weight
+            .Of(index.Model)
+            .GroupBy(w => (Type: DataTypes.Name(w.Reference.DataType), Place: Place(w, index)))
+            .OrderByDescending(g => g.Sum(w => w.Reference.Length))
+            .Select(g => new Amount(g.Key.Type, g.Key.Place, g.Count(), g.Sum(w => w.Reference.Length)))
             .ToList();
         var opsets = index
             .Model.OpsetImport.GroupBy(o => o.Domain.Length == 0 ? "ai.onnx" : o.Domain)
@@ -134,8 +127,36 @@ internal static class InspectCommand
             ops,
             amounts,
             layers,
-            LayerTasks.Unmatched(recipe, [.. layers.Select(l => (l.Name, l.Node))])
+            forecast.Unmatched,
+            forecast.NotApplied
         );
+    }
+
+    // In a folder that goes afterwards; what runs parts of the model runs in a process of its own.
+    private static async Task<Forecast> ForecastAsync(Drop drop, CancellationToken cancellation)
+    {
+        var folder = Directory.CreateTempSubdirectory("serverless-inspect-").FullName;
+        try
+        {
+            var spec = drop.Source.With(("work", Path.Combine(folder, "work")));
+            var (store, room) = (spec.Open(), MemorySize.Room(null));
+            using var journal = new Journal(Path.Combine(folder, WorkFolder.Journal));
+            using var host = new LocalOrchestration(
+                "inspect",
+                new ActivityContext(store, room),
+                journal,
+                new LocalDisplay(_ => { }, _ => { }),
+                new ModelProcess(spec, room),
+                Environment.ProcessorCount,
+                cancellation
+            );
+            var request = new RunRequest(drop.Name, drop.Model, drop.Recipe, null, "work/inspect", "work/inspect/layers", "work/none");
+            return await Forecast.OfAsync(host, store, request, cancellation);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
     }
 
     private static string Place(Weight weight, ModelIndex index) =>
@@ -156,16 +177,17 @@ internal static class InspectCommand
         foreach (var a in i.Weights)
             amounts.AddRow(Shown(a.Type), Shown(a.Place), a.Tensors.ToString(), ByteCount.Text(a.Bytes));
         console.Write(amounts);
-        var layers = new Table().AddColumns("Would be compressed", "Used by", "Shape", "Bits", "Group", "Form", "Before", "After");
+        var layers = new Table().AddColumns("Would be compressed", "Used by", "Shape", "Steps", "Bits", "Group", "Form", "Before", "After");
         foreach (var l in i.Layers.Where(l => l.Compressed))
             layers.AddRow(
                 Shown(l.Name),
                 Shown(l.Op),
                 string.Join('×', l.Shape),
+                Shown(string.Join(", ", l.Steps)),
                 l.Bits.ToString()!,
                 l.Group.ToString()!,
-                l.Form!,
-                ByteCount.Text(l.Bytes),
+                l.Form ?? "Dense",
+                ByteCount.Text(l.BytesBefore),
                 ByteCount.Text(l.BytesAfter!.Value)
             );
         console.Write(layers);
@@ -175,6 +197,8 @@ internal static class InspectCommand
         )
             rest.AddRow(Shown(g.Key), g.Count().ToString(), ByteCount.Text(g.Sum(l => l.Bytes)));
         console.Write(rest);
+        if (i.NotApplied.Count > 0)
+            console.MarkupLineInterpolated($"Not applied here, as they observe the model: {string.Join(", ", i.NotApplied)}.");
         foreach (var match in i.Unmatched)
             console.MarkupLineInterpolated($"Warning: no layer matches '{Printable.Line(match)}' under 'layers' in the recipe.");
     }

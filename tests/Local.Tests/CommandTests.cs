@@ -166,20 +166,6 @@ public class CommandTests
     }
 
     [Fact]
-    public async Task Inspect_lists_layers_and_reasons()
-    {
-        using var folder = new Folder();
-        var done = await CommandLine.RunAsync(folder.Path, "inspect", RealModels.Digits, "--json");
-        Assert.True(done.ExitCode == 0, done.Error);
-        using var json = JsonDocument.Parse(done.Output);
-        var layers = json.RootElement.GetProperty("layers").EnumerateArray().ToDictionary(l => l.GetProperty("name").GetString()!);
-        Assert.True(layers["fc1.weight"].GetProperty("compressed").GetBoolean());
-        Assert.Contains("a bias of Gemm", layers["fc1.bias"].GetProperty("reason").GetString());
-        Assert.Equal(3, json.RootElement.GetProperty("ops").GetProperty("Gemm").GetInt32());
-        Assert.Contains("fc1.weight", (await CommandLine.RunAsync(folder.Path, "inspect", RealModels.Digits)).Output);
-    }
-
-    [Fact]
     public async Task Killed_twenty_times_the_run_ends_with_the_same_bytes()
     {
         using var folder = new Folder();

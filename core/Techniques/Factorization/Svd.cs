@@ -92,7 +92,11 @@ public sealed class Svd : LayerTechnique<SvdOptions>
         var rank = MostRank(rows, columns, options);
         // The matrix, its projection and the vectors, in double.
         var working = 8 * (3 * rows * columns + 4 * Math.Min(rows, columns) * Math.Min(rows, columns));
-        return new LayerPlan(StorageForm.Product, 32, 1, 4 * rank * (rows + columns), working) { Shape = new LayerShape(rows, columns, 1) };
+        return new LayerPlan(StorageForm.Product, 32, 1, 4 * rank * (rows + columns), working)
+        {
+            Shape = new LayerShape(rows, columns, 1),
+            Rank = (int)rank,
+        };
     }
 
     /// <inheritdoc/>

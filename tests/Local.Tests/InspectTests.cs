@@ -1,0 +1,53 @@
+using System.Text.Json;
+using Serverless.TestSupport;
+using Xunit;
+
+namespace Serverless.Local.Tests;
+
+/// <summary><c>inspect</c> on the command line.</summary>
+public class InspectTests
+{
+    [Fact]
+    public async Task Inspect_lists_layers_and_reasons()
+    {
+        using var folder = new Folder();
+        var done = await CommandLine.RunAsync(folder.Path, "inspect", RealModels.Digits, "--json");
+        Assert.True(done.ExitCode == 0, done.Error);
+        using var json = JsonDocument.Parse(done.Output);
+        var layers = json.RootElement.GetProperty("layers").EnumerateArray().ToDictionary(l => l.GetProperty("name").GetString()!);
+        Assert.True(layers["fc1.weight"].GetProperty("compressed").GetBoolean());
+        Assert.Contains("a bias of Gemm", layers["fc1.bias"].GetProperty("reason").GetString());
+        Assert.Equal(3, json.RootElement.GetProperty("ops").GetProperty("Gemm").GetInt32());
+        Assert.Contains("fc1.weight", (await CommandLine.RunAsync(folder.Path, "inspect", RealModels.Digits)).Output);
+    }
+
+    [Fact]
+    public async Task Inspect_shows_the_plan_that_the_run_follows()
+    {
+        using var folder = new Folder();
+        var recipe = folder.Write(
+            "r.yaml",
+            "version: 1\nsteps:\n- factorize: {ratio: 0.6}\n- prune: {sparsity: 0.3}\n- quantize: {bits: 4}\n"u8.ToArray()
+        );
+        var plan = await CommandLine.RunAsync(folder.Path, "inspect", RealModels.Digits, "--recipe", recipe, "--json");
+        var run = await CommandLine.RunAsync(folder.Path, "compress", RealModels.Digits, "--recipe", recipe, "--out", "out");
+        Assert.True(plan.ExitCode == 0 && run.ExitCode == 0, plan.Error + run.Error);
+        using var planned = JsonDocument.Parse(plan.Output);
+        using var report = JsonDocument.Parse(await File.ReadAllTextAsync(Path.Combine(folder.Path, "out", "report.json")));
+        Assert.Equal(Described(report, "shape"), Described(planned, "shape"));
+        Assert.Contains("fc2.weight/1 [51,256] factorize: svd, prune: magnitude, quantize: rtn 4 51", Described(planned, "shape"));
+
+        static string[] Described(JsonDocument document, string shape) =>
+            [
+                .. document
+                    .RootElement.GetProperty("layers")
+                    .EnumerateArray()
+                    .Where(l => l.GetProperty("steps").GetArrayLength() > 0)
+                    .Select(l =>
+                        $"{l.GetProperty("name")} {l.GetProperty(shape).GetRawText().ReplaceLineEndings("").Replace(" ", "", StringComparison.Ordinal)} "
+                        + $"{string.Join(", ", l.GetProperty("steps").EnumerateArray())} {l.GetProperty("bits")} {l.GetProperty("rank")}"
+                    )
+                    .Order(StringComparer.Ordinal),
+            ];
+    }
+}
