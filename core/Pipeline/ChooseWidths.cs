@@ -1,6 +1,5 @@
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques.Search;
-using Serverless.Core.Techniques.Simplification;
 
 namespace Serverless.Core.Pipeline;
 
@@ -56,7 +55,7 @@ public sealed class ChooseWidths : Activity<ChooseInput, Planned>, IRunsModels
         var (store, request) = (context.Store, input.Request);
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
         var tasks = (await LayerRecords.TasksAsync(store, request.Layers, 0, cancellation)).ToList();
-        var space = await WidthSpace.ReadAsync(store, request, tasks, recipe.Find<SimplifyOptions>()!.Names, cancellation);
+        var space = await WidthSpace.ReadAsync(store, request, tasks, recipe, cancellation);
         // For small errors 1 − cosine is half the squared relative error.
         var byLoss = recipe.Budget is { MaxSizeRatio: null, MaxAccuracyLoss: { } loss }
             ? space.Candidate(0, Knapsack.Smallest(space.Items, 2 * loss * input.Tighter).Chosen)

@@ -1,9 +1,8 @@
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Onnx.Simplification;
+using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
-using Serverless.Core.Techniques.Simplification;
 
 namespace Serverless.Core.Pipeline;
 
@@ -25,8 +24,6 @@ public sealed record Reassembled(long Bytes, long Parameters, long Nonzero);
 /// <summary>Puts the compressed layers into the graph and streams the model out.</summary>
 public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
 {
-    private const double NamesWorthwhile = 0.01;
-
     /// <inheritdoc/>
     public override async Task<Reassembled> RunAsync(ReassembleInput input, ActivityContext context, CancellationToken cancellation)
     {
@@ -47,8 +44,7 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
             cancellation
         );
         await NoteAsync(store, input, built.Floats, cancellation);
-        if (recipe.Find<SimplifyOptions>()!.Names == NameStyle.Short)
-            ShortenWhereWorthwhile(built.Model);
+        Finish(built.Model, recipe);
         var bytes = await ModelWriter.WriteAsync(
             store,
             built.Model,
@@ -94,16 +90,10 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
                 };
     }
 
-    /// <summary>Shortens the names inside a graph where that saves a percent or more.</summary>
-    internal static void ShortenWhereWorthwhile(ModelProto model)
+    /// <summary>Lets the steps of a recipe finish a model with its layers in place.</summary>
+    internal static void Finish(ModelProto model, Recipe recipe)
     {
-        long before = model.CalculateSize();
-        var trial = model.Clone();
-        NameShortening.Apply(trial);
-        var payload = ModelIndex
-            .Tensors(model)
-            .Sum(t => t.Tensor.DataLocation == TensorProto.Types.DataLocation.External ? TensorRef.From(t.Tensor, t.Place).Length : 0);
-        if (before - trial.CalculateSize() >= NamesWorthwhile * (before + payload))
-            NameShortening.Apply(model);
+        foreach (var step in recipe.Steps)
+            (step.Technique as GraphTechnique)?.Finish(model, step.Typed);
     }
 }

@@ -1,9 +1,9 @@
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
 using Serverless.Core.Techniques.Search;
-using Serverless.Core.Techniques.Simplification;
 
 namespace Serverless.Core.Pipeline;
 
@@ -22,14 +22,14 @@ internal sealed class WidthSpace
         DrawnSteps = 2000;
     private const double CloseEnough = 0.001;
     private readonly ModelProto graph;
-    private readonly NameStyle names;
+    private readonly Recipe recipe;
     private readonly long saved;
     private readonly IReadOnlyList<LayerSensitivity> measured;
     private readonly Lazy<long> referenceBytes;
 
-    private WidthSpace(ModelProto graph, NameStyle names, IReadOnlyList<LayerTask> tasks, IReadOnlyList<LayerSensitivity> measured)
+    private WidthSpace(ModelProto graph, Recipe recipe, IReadOnlyList<LayerTask> tasks, IReadOnlyList<LayerSensitivity> measured)
     {
-        (this.graph, this.names, this.measured) = (graph, names, measured);
+        (this.graph, this.recipe, this.measured) = (graph, recipe, measured);
         Open = [.. tasks.Where(t => t.Choices.Count > 0)];
         // Layers whose width a rule fixes.
         saved = tasks.Where(t => t.Choices.Count == 0 && t.Plan is not null).Sum(t => t.Data.Length - t.Plan!.BytesAfter);
@@ -80,7 +80,7 @@ internal sealed class WidthSpace
         IArtifactStore store,
         RunRequest request,
         IReadOnlyList<LayerTask> tasks,
-        NameStyle names,
+        Recipe recipe,
         CancellationToken cancellation
     )
     {
@@ -91,7 +91,7 @@ internal sealed class WidthSpace
             );
         return new WidthSpace(
             ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.State), int.MaxValue, cancellation)),
-            names,
+            recipe,
             tasks,
             measured
         );
@@ -114,8 +114,7 @@ internal sealed class WidthSpace
         using (edit.Batch(weights.Values.Select(w => ModelEdit.Outermost(w.Scope)).Distinct()))
             foreach (var (name, stored) in Layers(chosen))
                 Forms.Apply(edit, weights[name], stored.Layer, stored.Shard);
-        if (names == NameStyle.Short)
-            Reassemble.ShortenWhereWorthwhile(model);
+        Reassemble.Finish(model, recipe);
         long payload = 0;
         foreach (
             var (tensor, place) in ModelIndex

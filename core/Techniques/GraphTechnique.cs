@@ -16,6 +16,11 @@ public abstract class GraphTechnique : Technique
     /// <param name="cancellation">Cancels the work.</param>
     /// <exception cref="ModelRunNeededException">The step runs the model (<see cref="GraphWork.RunsModel"/>).</exception>
     public virtual Task ApplyAsync(GraphWork work, object options, CancellationToken cancellation) => Task.CompletedTask;
+
+    /// <summary>Changes a finished model, its layers in place, where that changes no value that it computes; nothing by default.</summary>
+    /// <param name="model">The model; its weights may be byte ranges of the store.</param>
+    /// <param name="options">The step's options.</param>
+    public virtual void Finish(ModelProto model, object options) { }
 }
 
 /// <summary>A technique whose options are a <typeparamref name="TOptions"/>.</summary>
@@ -39,6 +44,9 @@ public abstract class GraphTechnique<TOptions> : GraphTechnique
     public sealed override Task ApplyAsync(GraphWork work, object options, CancellationToken cancellation) =>
         ApplyAsync(work, (TOptions)options, cancellation);
 
+    /// <inheritdoc/>
+    public sealed override void Finish(ModelProto model, object options) => Finish(model, (TOptions)options);
+
     /// <inheritdoc cref="Technique.WhyInvalid"/>
     protected virtual string? WhyInvalid(TOptions options) => null;
 
@@ -50,4 +58,7 @@ public abstract class GraphTechnique<TOptions> : GraphTechnique
 
     /// <inheritdoc cref="GraphTechnique.ApplyAsync"/>
     protected virtual Task ApplyAsync(GraphWork work, TOptions options, CancellationToken cancellation) => Task.CompletedTask;
+
+    /// <inheritdoc cref="GraphTechnique.Finish"/>
+    protected virtual void Finish(ModelProto model, TOptions options) { }
 }

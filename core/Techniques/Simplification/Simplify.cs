@@ -57,6 +57,8 @@ public enum NameStyle
 /// <summary>Tidies the graph around the weights; all of it leaves the outputs as they were.</summary>
 public sealed class Simplify : GraphTechnique<SimplifyOptions>
 {
+    private const double NamesWorthwhile = 0.01;
+
     /// <inheritdoc/>
     public override string Step => "simplify";
 
@@ -103,5 +105,25 @@ public sealed class Simplify : GraphTechnique<SimplifyOptions>
         for (var i = graph.Input.Count - 1; i >= 0; i--)
             if (initializers.Contains(graph.Input[i].Name))
                 graph.Input.RemoveAt(i);
+    }
+
+    /// <inheritdoc/>
+    protected override void Finish(ModelProto model, SimplifyOptions options)
+    {
+        if (options.Names == NameStyle.Short)
+            ShortenWhereWorthwhile(model);
+    }
+
+    // Where that saves a percent or more.
+    private static void ShortenWhereWorthwhile(ModelProto model)
+    {
+        long before = model.CalculateSize();
+        var trial = model.Clone();
+        NameShortening.Apply(trial);
+        var payload = ModelIndex
+            .Tensors(model)
+            .Sum(t => t.Tensor.DataLocation == TensorProto.Types.DataLocation.External ? TensorRef.From(t.Tensor, t.Place).Length : 0);
+        if (before - trial.CalculateSize() >= NamesWorthwhile * (before + payload))
+            NameShortening.Apply(model);
     }
 }
