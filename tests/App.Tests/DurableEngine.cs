@@ -10,9 +10,27 @@ namespace Serverless.App.Tests;
 /// <summary>The app's functions, found by their attributes, on the real Durable Task engine in this process.</summary>
 internal static class DurableEngine
 {
+    private const int MostStarts = 5;
+
     /// <param name="host">What activities get.</param>
     /// <param name="instead">Gives the output of an activity instead of running it, or null to run it.</param>
-    public static Task<DurableTaskTestHost> StartAsync(AppHost host, Func<string, object?>? instead = null) =>
+    public static async Task<DurableTaskTestHost> StartAsync(AppHost host, Func<string, object?>? instead = null)
+    {
+        // The engine listens on a port that it draws, which another process may have.
+        for (var attempt = 1; ; attempt++)
+        {
+            try
+            {
+                return await StartOnceAsync(host, instead);
+            }
+            catch (IOException e) when (attempt < MostStarts && e.InnerException is Microsoft.AspNetCore.Connections.AddressInUseException)
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(100));
+            }
+        }
+    }
+
+    private static Task<DurableTaskTestHost> StartOnceAsync(AppHost host, Func<string, object?>? instead) =>
         DurableTaskTestHost.StartAsync(
             registry =>
             {

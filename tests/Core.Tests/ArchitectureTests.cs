@@ -38,6 +38,20 @@ public class ArchitectureTests
         Assert.Contains(Architecture.Types, t => In(t, from));
     }
 
+    // What is left of the pipeline's own knowledge of techniques; the list only gets shorter.
+    [Fact]
+    public void Recipes_and_the_pipeline_see_no_family_of_techniques()
+    {
+        string[] families = ["Quantization", "Simplification", "Scaling", "BiasCorrection", "Pruning", "Factorization"];
+        var wrong = Architecture
+            .Types.Where(t => In(t, "Serverless.Core.Recipes") || In(t, "Serverless.Core.Pipeline"))
+            .Where(t => t.Dependencies.Any(d => families.Any(f => In(d.Target, $"Serverless.Core.Techniques.{f}"))))
+            .Select(t => t.FullName.Split('/', '+', '<', '`')[0].Split('.')[^1])
+            .Distinct()
+            .Order(StringComparer.Ordinal);
+        Assert.Equal(["ActivationScales", "AnalyticShift", "CorrectBias", "Plan"], wrong);
+    }
+
     [Fact]
     public void The_core_knows_no_host_package()
     {
