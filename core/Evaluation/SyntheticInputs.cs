@@ -1,5 +1,6 @@
 using Microsoft.ML.OnnxRuntime.Tensors;
 using Serverless.Core.Execution;
+using Serverless.Core.Numerics;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 
@@ -151,7 +152,7 @@ public static class SyntheticInputs
         {
             double value;
             if (ElementTypes.IsFloat(spec.Type))
-                value = state ? 0 : loudness * (wave ? Wave(random, i, pitch) : 0.5 * Normal(random));
+                value = state ? 0 : loudness * (wave ? Wave(random, i, pitch) : 0.5 * NormalNumbers.Next(random));
             else if (constants.Count > 0)
                 value = constants[seed % constants.Count];
             else if (rows > 0)
@@ -219,14 +220,11 @@ public static class SyntheticInputs
     // recurrent audio models into saturation, where signs flip at random.
     private static double Wave(Random random, int at, double pitch)
     {
-        var value = 0.01 * Normal(random);
+        var value = 0.01 * NormalNumbers.Next(random);
         for (var h = 1; h <= 5; h++)
             value += 0.02 / h * Math.Sin(2 * Math.PI * h * pitch * at);
         return value;
     }
-
-    private static double Normal(Random random) =>
-        Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble());
 
     private static int HashCode(string text)
     {

@@ -114,7 +114,7 @@ public sealed record LowRank(double[] Left, double[] Right, int Rank, double Cap
         var random = new Random(1);
         var start = new double[columns * width];
         for (var i = 0; i < start.Length; i++)
-            start[i] = Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble());
+            start[i] = NormalNumbers.Next(random);
         var basis = new double[rows * width];
         for (var i = 0; i <= PowerIterations; i++)
         {

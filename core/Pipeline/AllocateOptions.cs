@@ -1,5 +1,4 @@
 using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
 
@@ -12,8 +11,8 @@ public sealed class AllocateOptions : Activity<PlanInput, Planned>
     public override async Task<Planned> RunAsync(PlanInput input, ActivityContext context, CancellationToken cancellation)
     {
         var (store, request) = (context.Store, input.Request);
-        var tasks = await LayerRecords.TasksAsync(store, request.Layers, 0, cancellation);
-        var graph = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.State), int.MaxValue, cancellation));
+        var tasks = await LayerRecords.TasksAsync(store, request.State, 0, cancellation);
+        var graph = await ModelState.GraphAsync(store, request, cancellation);
         var weights = Weight.Of(graph).ToDictionary(w => w.Name, StringComparer.Ordinal);
         var chains = tasks.Select(t => t.Chain.ToList()).ToList();
         var open = new List<(int Task, int Position, WeightSurvey Survey)>();
@@ -43,7 +42,7 @@ public sealed class AllocateOptions : Activity<PlanInput, Planned>
                     chains[i] is [.. var earlier, var last] ? t with { Earlier = [.. earlier], Step = last.Step, Plan = last.Plan } : t
             ),
         ];
-        return input.Planned! with { Tasks = await LayerRecords.WriteTasksAsync(store, request.Layers, 0, allocated, cancellation) };
+        return input.Planned! with { Tasks = await LayerRecords.WriteTasksAsync(store, request.State, 0, allocated, cancellation) };
 
         Recipes.RecipeStep Step((int Task, int Position, WeightSurvey Survey) o) => chains[o.Task][o.Position].Step;
     }

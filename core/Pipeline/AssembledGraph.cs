@@ -46,10 +46,10 @@ internal sealed record AssembledGraph(
         CancellationToken cancellation
     )
     {
-        var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.State), int.MaxValue, cancellation));
+        var model = await ModelState.GraphAsync(store, request, cancellation);
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
-        var tasks = await LayerRecords.TasksAsync(store, request.Layers, attempt, cancellation);
-        var results = (await LayerRecords.ResultsAsync(store, request.Layers, attempt, tasks, cancellation))
+        var tasks = await LayerRecords.TasksAsync(store, request.State, attempt, cancellation);
+        var results = (await LayerRecords.ResultsAsync(store, request.State, attempt, tasks, cancellation))
             .Where(r => r.Stored is not null)
             .ToDictionary(r => r.Figures.Name, r => r.Stored!, StringComparer.Ordinal);
         var edit = new ModelEdit(model);
@@ -237,14 +237,8 @@ internal sealed record AssembledGraph(
         var path = ModelWriter.Resolve(folder, file);
         var data = new WeightData(path, etags.GetValueOrDefault(path), reference.Offset, reference.Length, reference.DataType);
         await using var reader = await data.OpenAsync(store, cancellation);
-        var chunk = new float[Math.Min(reader.Elements, 1 << 16)];
         long nonzero = 0;
-        for (long at = 0; at < reader.Elements; at += chunk.Length)
-        {
-            var part = chunk.AsMemory(0, (int)Math.Min(chunk.Length, reader.Elements - at));
-            await reader.ReadAsync(at, part, cancellation);
-            nonzero += part.Length - part.Span.Count(0f);
-        }
+        await reader.EachAsync((_, part) => nonzero += part.Length - part.Count(0f), cancellation);
         return nonzero;
     }
 }

@@ -54,7 +54,7 @@ public sealed class ChooseWidths : Activity<ChooseInput, Planned>, IRunsModels
     {
         var (store, request) = (context.Store, input.Request);
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
-        var tasks = (await LayerRecords.TasksAsync(store, request.Layers, 0, cancellation)).ToList();
+        var tasks = (await LayerRecords.TasksAsync(store, request.State, 0, cancellation)).ToList();
         var space = await WidthSpace.ReadAsync(store, request, tasks, recipe, cancellation);
         // For small errors 1 − cosine is half the squared relative error.
         var byLoss = recipe.Budget is { MaxSizeRatio: null, MaxAccuracyLoss: { } loss }
@@ -90,7 +90,7 @@ public sealed class ChooseWidths : Activity<ChooseInput, Planned>, IRunsModels
         }
         var hash = await LayerRecords.WriteTasksAsync(
             store,
-            request.Layers,
+            request.State,
             input.Attempt,
             [.. tasks.Select(t => input.Attempt == 0 ? t : t with { Choices = [] })],
             cancellation

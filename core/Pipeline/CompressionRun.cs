@@ -152,7 +152,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
         {
             var done = await CompressLayers.RunAsync(
                 host,
-                new LayersInput(request.Layers, request.Shards, attempt, planned.Tasks, 0, planned.Layers, planned.Placement),
+                new LayersInput(request.State, request.Shards, attempt, planned.Tasks, 0, planned.Layers, planned.Placement),
                 planned.Bytes
             );
             if (corrects)
@@ -220,7 +220,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             await CalibrateAsync(host, request, planned.Observations, planned);
         await CompressLayers.RunAsync(
             host,
-            new LayersInput(request.Layers, request.Shards, 0, planned.Tasks, 0, planned.Layers, stage.Placement),
+            new LayersInput(request.State, request.Shards, 0, planned.Tasks, 0, planned.Layers, stage.Placement),
             planned.Bytes
         );
         await host.CallAsync<MergeLayers, MergeLayersInput, LayersMerged>(new MergeLayersInput(request, stage.Steps));
@@ -231,13 +231,14 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
     {
         var step = new GraphStepInput(request, false);
         var tried = await host.CallAsync<ApplyGraphStep, GraphStepInput, GraphStepDone>(step);
-        if (tried.Done)
-            return;
         if (tried.Observations > 0)
         {
             await CalibrateAsync(host, request, tried.Observations, null);
             step = step with { Observed = true };
+            tried = await host.CallAsync<ApplyGraphStep, GraphStepInput, GraphStepDone>(step);
         }
+        if (tried.Done)
+            return;
         await GpuCall.RunAsync<ApplyModelStep, GraphStepInput, GraphStepDone>(
             host,
             request.Work,

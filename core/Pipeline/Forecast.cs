@@ -12,7 +12,8 @@ namespace Serverless.Core.Pipeline;
 public sealed record ForecastLayer(LayerTask Task, IReadOnlyList<string> Steps, int? Rank, long BytesBefore);
 
 /// <summary>
-/// The plan that a run would follow: steps on the graph are applied, and layers that a step makes of others are put in without computing them.
+/// The plan that a run would follow: steps on the graph are applied, and layers that a step makes of others are put in without
+/// computing them.
 /// </summary>
 /// <param name="Layers">The layers, in the order of the plan.</param>
 /// <param name="Unmatched">Rules of the recipe that match no layer.</param>
@@ -78,12 +79,15 @@ public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList
         foreach (var task in tasks.Where(t => t.Step is not null))
         {
             IReadOnlyList<string> values = [weights[task.Name].Value];
-            var (rank, bytes) = (task.Plan!.Rank, new ShardRange(0, task.Plan.BytesAfter));
+            var rank = task.Plan!.Rank;
             if (task.Plan.Form == StorageForm.Product)
                 values = Forms.Apply(
                     edit,
                     weights[task.Name],
-                    new EncodedLayer(StorageForm.Product, task.Shape, 32, 1, 1, true, false, bytes, bytes, null, 0, 0) { Rank = rank },
+                    EncodedLayer.OfFloats(StorageForm.Product, task.Shape, 32, task.Plan.BytesAfter, 0, 0) with
+                    {
+                        Rank = rank,
+                    },
                     "work/none"
                 );
             LayerOrigin.Note(state.Facts.Origins, task, values, rank, 0, task.Shape.Elements);

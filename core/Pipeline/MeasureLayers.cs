@@ -35,7 +35,7 @@ public sealed class MeasureLayers : Activity<MeasureInput, LayersMeasured>, IRun
     public override async Task<LayersMeasured> RunAsync(MeasureInput input, ActivityContext context, CancellationToken cancellation)
     {
         var (store, request) = (context.Store, input.Request);
-        var tasks = (await LayerRecords.TasksAsync(store, request.Layers, 0, input.From, input.Count, cancellation)).Where(t =>
+        var tasks = (await LayerRecords.TasksAsync(store, request.State, 0, input.From, input.Count, cancellation)).Where(t =>
             t.Choices.Count > 0
         );
         using var original = await ModelTrial.OpenAsync(store, request, MostRuns, Decisions, cancellation);

@@ -19,8 +19,8 @@ public sealed class MergeLayers : Activity<MergeLayersInput, LayersMerged>
     {
         var (store, request) = (context.Store, input.Request);
         var state = await ModelState.ReadAsync(store, request, cancellation);
-        var tasks = (await LayerRecords.TasksAsync(store, request.Layers, 0, cancellation)).ToList();
-        var results = await LayerRecords.ResultsAsync(store, request.Layers, 0, tasks, cancellation);
+        var tasks = await LayerRecords.TasksAsync(store, request.State, 0, cancellation);
+        var results = await LayerRecords.ResultsAsync(store, request.State, 0, tasks, cancellation);
         var edit = new ModelEdit(state.Index.Model);
         var weights = Weight.Of(state.Index.Model).ToDictionary(w => w.Name, StringComparer.Ordinal);
         var made = results.Where(r => r.Stored is not null).ToList();

@@ -15,7 +15,7 @@ internal sealed record ModelState(ModelIndex Index, Dictionary<string, string> E
     /// <summary>Reads the state that a run is at.</summary>
     public static async Task<ModelState> ReadAsync(IArtifactStore store, RunRequest request, CancellationToken cancellation)
     {
-        var graph = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.State), int.MaxValue, cancellation));
+        var graph = await GraphAsync(store, request, cancellation);
         var files = await store.ReadJsonAsync<Dictionary<string, Artifact>>(RunNames.ModelFiles(request.Work), cancellation);
         return new ModelState(
             new ModelIndex(request.Model, graph, files),
@@ -23,6 +23,10 @@ internal sealed record ModelState(ModelIndex Index, Dictionary<string, string> E
             await StateFacts.ReadAsync(store, request, cancellation)
         );
     }
+
+    /// <summary>Reads the graph alone.</summary>
+    public static async Task<ModelProto> GraphAsync(IArtifactStore store, RunRequest request, CancellationToken cancellation) =>
+        ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.State), int.MaxValue, cancellation));
 
     /// <summary>Writes it as the state that a run is at.</summary>
     public async Task WriteAsync(IArtifactStore store, RunRequest request, CancellationToken cancellation)
@@ -45,10 +49,6 @@ internal sealed record StateFacts(
     /// <summary>Reads those of the state that a run is at.</summary>
     public static Task<StateFacts> ReadAsync(IArtifactStore store, RunRequest request, CancellationToken cancellation) =>
         store.ReadJsonAsync<StateFacts>(RunNames.Facts(request.State), cancellation);
-
-    /// <summary>A field of the report, or null when no step set it.</summary>
-    public T? Note<T>(string field)
-        where T : class => Notes.TryGetValue(field, out var figures) ? figures.Deserialize<T>(Json.Options) : null;
 }
 
 /// <summary>What earlier steps did with a weight.</summary>

@@ -56,7 +56,7 @@ internal sealed class ModelTrial : IDisposable
         CancellationToken cancellation
     )
     {
-        var graph = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.State), int.MaxValue, cancellation));
+        var graph = await ModelState.GraphAsync(store, request, cancellation);
         var trial = new ModelTrial(
             store,
             request,

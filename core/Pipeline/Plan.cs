@@ -1,6 +1,5 @@
 using System.Text.Json;
 using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
@@ -51,7 +50,7 @@ public sealed class Plan : Activity<PlanInput, Planned>
     {
         var (store, request) = (context.Store, input.Request);
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
-        var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.State), int.MaxValue, cancellation));
+        var model = await ModelState.GraphAsync(store, request, cancellation);
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
         var (tasks, observations) = Observations(
             LayerTasks.Of(model, recipe, request.Stage, StorePath.Parent(request.Model)),
@@ -74,7 +73,7 @@ public sealed class Plan : Activity<PlanInput, Planned>
             );
         var hash = await LayerRecords.WriteTasksAsync(
             store,
-            request.Layers,
+            request.State,
             0,
             [.. tasks.Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path) } })],
             cancellation

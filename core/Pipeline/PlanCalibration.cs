@@ -1,7 +1,6 @@
 using Serverless.Core.Evaluation;
 using Serverless.Core.Execution;
 using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques.Calibration;
 
@@ -50,7 +49,7 @@ public sealed class PlanCalibration : Activity<PlanInput, CalibrationPlanned>
     public override async Task<CalibrationPlanned> RunAsync(PlanInput input, ActivityContext context, CancellationToken cancellation)
     {
         var (store, request) = (context.Store, input.Request);
-        var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.State), int.MaxValue, cancellation));
+        var model = await ModelState.GraphAsync(store, request, cancellation);
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunNames.Files(request.Work), cancellation);
         var calibration = await store.ReadJsonAsync<Calibration>(RunNames.Calibration(request.State), cancellation);
         using var data = await Evaluate.OpenDataAsync(

@@ -6,6 +6,7 @@ using Serverless.Core.Onnx;
 using Serverless.Core.Recipes;
 using Serverless.Core.Reports;
 using Serverless.Core.Storage;
+using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Pipeline;
 
@@ -67,11 +68,11 @@ public sealed class Publish : Activity<PublishInput, Published>
             await LayersAsync(store, request, attempt, facts, cancellation)
         ) with
         {
-            Folded = facts.Note<IReadOnlyList<ReportFolded>>("folded") ?? [],
+            Folded = GraphWork.Noted<IReadOnlyList<ReportFolded>>(facts.Notes, "folded") ?? [],
             Calibration = calibration is { } c
                 ? new ReportCalibration(c.Source, c.Runs, c.Source != Evaluation.Evaluator.Data || c.HeldOut > 0)
                 : null,
-            Rescaling = facts.Note<ReportRescaling>("rescaling"),
+            Rescaling = GraphWork.Noted<ReportRescaling>(facts.Notes, "rescaling"),
             BiasCorrection = biases is { } b ? new ReportBiasCorrection(b.Layers.Count, b.Samples, b.Skipped) : null,
             Widths = widths is { } w ? Describe(w) : null,
         };
@@ -201,8 +202,8 @@ public sealed class Publish : Activity<PublishInput, Published>
         CancellationToken cancellation
     )
     {
-        var tasks = await LayerRecords.TasksAsync(store, request.Layers, attempt, cancellation);
-        var results = (await LayerRecords.ResultsAsync(store, request.Layers, attempt, tasks, cancellation)).ToDictionary(r =>
+        var tasks = await LayerRecords.TasksAsync(store, request.State, attempt, cancellation);
+        var results = (await LayerRecords.ResultsAsync(store, request.State, attempt, tasks, cancellation)).ToDictionary(r =>
             r.Figures.Index
         );
         return [.. tasks.Select(t => Describe(t, t.Step is null ? null : results[t.Index], facts.Origins.GetValueOrDefault(t.Name)))];

@@ -67,7 +67,7 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
     {
         if (floats.Count == 0)
             return;
-        var (work, attempt) = (input.Request.Layers, input.Attempt);
+        var (work, attempt) = (input.Request.State, input.Attempt);
         var results = await LayerRecords.ResultsAsync(
             store,
             work,

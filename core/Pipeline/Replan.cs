@@ -1,7 +1,6 @@
 using System.Globalization;
 using System.Text.Json;
 using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
@@ -37,12 +36,12 @@ public sealed class Replan : Activity<ReplanInput, Planned>
     public override async Task<Planned> RunAsync(ReplanInput input, ActivityContext context, CancellationToken cancellation)
     {
         var (store, request) = (context.Store, input.Request);
-        var model = ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.State), int.MaxValue, cancellation));
+        var model = await ModelState.GraphAsync(store, request, cancellation);
         var weights = Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal);
-        var tasks = (await LayerRecords.TasksAsync(store, request.Layers, input.Attempt, cancellation)).ToList();
+        var tasks = (await LayerRecords.TasksAsync(store, request.State, input.Attempt, cancellation)).ToList();
         if (input.Slower is { } slower)
             return await WriteAsync(store, input, InFloat(tasks, weights, slower), cancellation);
-        var results = (await LayerRecords.ResultsAsync(store, request.Layers, input.Attempt, tasks, cancellation)).Select(r => r.Figures);
+        var results = (await LayerRecords.ResultsAsync(store, request.State, input.Attempt, tasks, cancellation)).Select(r => r.Figures);
         var candidates = results
             .Where(r => r.Note is null)
             .OrderByDescending(r => r.Error / Math.Max(1, r.BytesBefore - r.BytesAfter))
@@ -76,7 +75,7 @@ public sealed class Replan : Activity<ReplanInput, Planned>
         var ordered = tasks.OrderBy(t => t.Step is null).ThenBy(t => t.Index).Select((t, i) => t with { Index = i }).ToList();
         return LayerTasks.Summary(ordered) with
         {
-            Tasks = await LayerRecords.WriteTasksAsync(store, input.Request.Layers, input.Attempt + 1, ordered, cancellation),
+            Tasks = await LayerRecords.WriteTasksAsync(store, input.Request.State, input.Attempt + 1, ordered, cancellation),
         };
     }
 

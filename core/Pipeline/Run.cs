@@ -25,13 +25,9 @@ public sealed record RunRequest(string Name, string Model, string? Recipe, strin
     /// <summary>Steps of the recipe that were carried out on the model's state.</summary>
     public int Stage { get; init; }
 
-    /// <summary>Store folder of the model's state after these steps.</summary>
+    /// <summary>Store folder of the model's state after these steps, and of the tasks and results of the chain that follows.</summary>
     [System.Text.Json.Serialization.JsonIgnore]
     public string State => RunNames.State(Work, Stage);
-
-    /// <summary>Store folder of the layers' tasks and results, of the chain of steps that follows.</summary>
-    [System.Text.Json.Serialization.JsonIgnore]
-    public string Layers => State;
 }
 
 /// <summary>A run's result in short.</summary>

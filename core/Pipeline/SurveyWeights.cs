@@ -22,7 +22,7 @@ public sealed class SurveyWeights : Activity<SurveyInput, WeightsSurveyed>
     public override async Task<WeightsSurveyed> RunAsync(SurveyInput input, ActivityContext context, CancellationToken cancellation)
     {
         var (store, state) = (context.Store, input.Request.State);
-        var tasks = await LayerRecords.TasksAsync(store, input.Request.Layers, 0, input.From, input.Count, cancellation);
+        var tasks = await LayerRecords.TasksAsync(store, input.Request.State, 0, input.From, input.Count, cancellation);
         var surveys = new List<IReadOnlyList<WeightSurvey?>>();
         foreach (var task in tasks)
         {

@@ -1,3 +1,5 @@
+using Serverless.Core.Numerics;
+
 namespace Serverless.Core.Pipeline;
 
 /// <summary>A candidate and what it was seen to lose.</summary>
@@ -37,7 +39,7 @@ internal sealed class WidthSearch(WidthSpace space, long target, Func<WidthCandi
             var floors = tried.Values.OrderBy(Cost).Select(t => t.Candidate.LeastBits).Distinct().Take(Elite).ToList();
             for (var i = 0; i < Drawn; i++)
             {
-                var weights = mean.Select((m, layer) => m + (spread[layer] * Normal(random))).ToArray();
+                var weights = mean.Select((m, layer) => m + (spread[layer] * NormalNumbers.Next(random))).ToArray();
                 if (space.Fit(floors[i % floors.Count], target, [.. weights.Select(Math.Exp)]) is { } candidate)
                     drawn.Add((weights, Cost(await TryAsync(candidate))));
             }
@@ -58,8 +60,4 @@ internal sealed class WidthSearch(WidthSpace space, long target, Func<WidthCandi
         var key = string.Join(',', candidate.Chosen);
         return tried.TryGetValue(key, out var known) ? known : tried[key] = new WidthTrial(candidate, await tryOut(candidate));
     }
-
-    // Box and Muller 1958.
-    private static double Normal(Random random) =>
-        Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble());
 }

@@ -89,12 +89,7 @@ internal sealed class WidthSpace
             measured.AddRange(
                 await store.ReadJsonAsync<IReadOnlyList<LayerSensitivity>>(RunNames.Sensitivities(request.Work, together.Key), cancellation)
             );
-        return new WidthSpace(
-            ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunNames.Graph(request.State), int.MaxValue, cancellation)),
-            recipe,
-            tasks,
-            measured
-        );
+        return new WidthSpace(await ModelState.GraphAsync(store, request, cancellation), recipe, tasks, measured);
     }
 
     /// <summary>The encodings of a choice; layers that cannot be compressed are left out.</summary>

@@ -2,7 +2,9 @@ using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Recipes;
 
-/// <summary>The steps of a recipe as they run: implied ones added, each where it belongs, and only such as make sense one after another.</summary>
+/// <summary>
+/// The steps of a recipe as they run: implied ones added, each where it belongs, and only such as make sense one after another.
+/// </summary>
 public static class StepSequence
 {
     /// <summary>The steps in the order in which they run.</summary>
@@ -34,9 +36,6 @@ public static class StepSequence
         return null;
     }
 
-    /// <summary>Steps in front of the first one for layers.</summary>
-    public static int FirstLayerStep(IReadOnlyList<RecipeStep> steps) => steps.TakeWhile(s => s.Technique is not LayerTechnique).Count();
-
     /// <summary>Properties of the weights after some steps.</summary>
     public static ModelTraits Traits(IEnumerable<RecipeStep> steps) =>
         steps.Aggregate(ModelTraits.None, (traits, s) => s.Technique.Leaves(traits));
@@ -62,7 +61,8 @@ public static class StepSequence
     }
 
     /// <summary>
-    /// The stages in front of the attempts: a step on the model, or a chain of layer steps whose results the model takes on before the next. The
+    /// The stages in front of the attempts: a step on the model, or a chain of layer steps whose results the model takes on before the
+    /// next. The
     /// last chain is none of them, unless it changes which layers there are, or a step follows it: it is what attempts are made of.
     /// </summary>
     /// <param name="steps">The steps of a recipe.</param>

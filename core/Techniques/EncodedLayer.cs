@@ -64,6 +64,16 @@ public sealed record EncodedLayer(
     long Nonzero
 )
 {
+    /// <summary>A layer of floats without scales: dense, cast, or the factors of a product.</summary>
+    /// <param name="form">How it stands in the model.</param>
+    /// <param name="shape">The view of the weight that was encoded.</param>
+    /// <param name="bits">Bits a float.</param>
+    /// <param name="bytes">Bytes from the start of the shard.</param>
+    /// <param name="error">‖w − ŵ‖ / ‖w‖ (Frobenius).</param>
+    /// <param name="nonzero">Weights that are not zero after decoding.</param>
+    public static EncodedLayer OfFloats(StorageForm form, LayerShape shape, int bits, long bytes, double error, long nonzero) =>
+        new(form, shape, bits, 1, 1, true, false, new ShardRange(0, bytes), new ShardRange(bytes, 0), null, error, nonzero);
+
     /// <summary>The weight is the sum of this many terms, each with codes and scales of its own (residual binarisation).</summary>
     public int Terms { get; init; } = 1;
 

@@ -34,9 +34,6 @@ public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyD
     /// <summary>The model, to be changed in place.</summary>
     public ModelProto Model => index.Model;
 
-    /// <summary>The model as it was indexed.</summary>
-    public ModelIndex Index => index;
-
     /// <summary>Whether the recipe has rules for single layers, by their names.</summary>
     public bool HasRules { get; init; }
 
@@ -52,7 +49,11 @@ public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyD
 
     /// <summary>A field of the report as an earlier step set it, or null.</summary>
     public T? Noted<T>(string field)
-        where T : class => Notes.TryGetValue(field, out var figures) ? figures.Deserialize<T>(Json.Options) : null;
+        where T : class => Noted<T>(Notes, field);
+
+    /// <summary>A field of the report among those that steps have set, or null.</summary>
+    public static T? Noted<T>(IReadOnlyDictionary<string, JsonElement> notes, string field)
+        where T : class => notes.TryGetValue(field, out var figures) ? figures.Deserialize<T>(Json.Options) : null;
 
     /// <summary>Sets a field of the report.</summary>
     /// <param name="field">Its name in <c>report.json</c>.</param>
@@ -63,7 +64,8 @@ public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyD
     public bool MayRunModel { get; init; }
 
     /// <summary>Says that the step is about to run native code on the model.</summary>
-    /// <exception cref="ModelRunNeededException">That is not for this process: the host applies the step again in one where it is.</exception>
+    /// <exception cref="ModelRunNeededException">That is not for this process: the host applies the step again in one where it
+    /// is.</exception>
     public void RunsModel()
     {
         if (!MayRunModel)

@@ -5,7 +5,8 @@ using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
 namespace Serverless.Core.Techniques;
 
 /// <summary>
-/// Puts two operators in the place of one whose weight is a product: x·(A·B) = (x·A)·B for MatMul and Gemm, and for a 1×1 convolution one that
+/// Puts two operators in the place of one whose weight is a product: x·(A·B) = (x·A)·B for MatMul and Gemm, and for a 1×1 convolution
+/// one that
 /// makes as many channels as the rank, and one that makes the outputs of these.
 /// </summary>
 internal static class ProductForm

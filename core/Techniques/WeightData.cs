@@ -24,6 +24,8 @@ public sealed class WeightReader : IAsyncDisposable
     /// <summary>Bytes of the largest weight that is held, and of the longest read of a larger one.</summary>
     public const int Whole = 4 << 20;
 
+    private const int Part = 1 << 18;
+
     private readonly WeightData data;
     private readonly ArtifactReader source;
     private readonly Held held;
@@ -66,6 +68,25 @@ public sealed class WeightReader : IAsyncDisposable
         finally
         {
             ArrayPool<byte>.Shared.Return(raw);
+        }
+    }
+
+    /// <summary>Feeds all elements, in order and in parts, to <paramref name="see"/>, with the index of each part's first.</summary>
+    public async Task EachAsync(Action<long, ReadOnlySpan<float>> see, CancellationToken cancellation)
+    {
+        var floats = ArrayPool<float>.Shared.Rent((int)Math.Min(Elements, Part));
+        try
+        {
+            for (long at = 0; at < Elements; at += Part)
+            {
+                var part = floats.AsMemory(0, (int)Math.Min(Part, Elements - at));
+                await ReadAsync(at, part, cancellation);
+                see(at, part.Span);
+            }
+        }
+        finally
+        {
+            ArrayPool<float>.Shared.Return(floats);
         }
     }
 

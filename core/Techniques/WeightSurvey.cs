@@ -52,15 +52,15 @@ public sealed record WeightSurvey(long Elements, IReadOnlyDictionary<int, long> 
     private static async Task<long[]> CountAsync(WeightReader weight, Func<uint, int> bucketOf, CancellationToken cancellation)
     {
         var counts = new long[1 << 16];
-        var floats = new float[Math.Min(weight.Elements, 1 << 18)];
-        for (long at = 0; at < weight.Elements; at += floats.Length)
-        {
-            var part = floats.AsMemory(0, (int)Math.Min(floats.Length, weight.Elements - at));
-            await weight.ReadAsync(at, part, cancellation);
-            foreach (var bits in MemoryMarshal.Cast<float, uint>(part.Span))
-                if (bucketOf(bits & 0x7fff_ffff) is var bucket and >= 0)
-                    counts[bucket]++;
-        }
+        await weight.EachAsync(
+            (_, part) =>
+            {
+                foreach (var bits in MemoryMarshal.Cast<float, uint>(part))
+                    if (bucketOf(bits & 0x7fff_ffff) is var bucket and >= 0)
+                        counts[bucket]++;
+            },
+            cancellation
+        );
         return counts;
     }
 }

@@ -75,7 +75,7 @@ public class GptqTests
             Rows = 16,
             Seen = 32;
         var random = new Random(9);
-        double Normal() => Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble());
+        double Normal() => NormalNumbers.Next(random);
         var weights = Enumerable.Range(0, N * Rows).Select(_ => (double)(float)(0.05 * Normal())).ToArray();
         var how = new GptqRounding(4, true, 32, true, ScaleSearch.Mse, Half: false);
         var nearest = Error(double.NaN, []);
@@ -130,7 +130,7 @@ public class GptqTests
     private static (double[] Weights, double[] Gram) Problem(int n, int rows, int seed)
     {
         var random = new Random(seed);
-        double Normal() => Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble());
+        double Normal() => NormalNumbers.Next(random);
         var weights = new double[n * rows];
         for (var i = 0; i < weights.Length; i++)
             weights[i] = (float)(0.05 * Normal());

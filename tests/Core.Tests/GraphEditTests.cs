@@ -18,17 +18,7 @@ public class GraphEditTests
         then.Node.Add(Node("Relu", ["captured"], ["t"]));
         then.Node.Add(Node("Neg", ["t"], ["dead_inside"]));
         then.Output.Add(Value("t", DataType.Float));
-        var branch = Node(
-            "If",
-            ["c"],
-            ["unused"],
-            new AttributeProto
-            {
-                Name = "then_branch",
-                Type = AttributeProto.Types.AttributeType.Graph,
-                G = then,
-            }
-        );
+        var branch = Node("If", ["c"], ["unused"], Subgraph("then_branch", then));
         var model = Model(13)
             .Input("x", DataType.Float, 1)
             .Input("c", DataType.Bool)
@@ -133,17 +123,7 @@ public class GraphEditTests
             inner.Initializer.Add(Tensor("w", Random($"{i}", 4, 4), 4, 4));
             inner.Node.Add(Node("MatMul", ["x", "w"], ["o"]));
             inner.Output.Add(Value("o", DataType.Float));
-            var node = Node(
-                "If",
-                ["c"],
-                [$"y{i}"],
-                new AttributeProto
-                {
-                    Name = "then_branch",
-                    Type = AttributeProto.Types.AttributeType.Graph,
-                    G = inner,
-                }
-            );
+            var node = Node("If", ["c"], [$"y{i}"], Subgraph("then_branch", inner));
             node.Name = "if";
             model.With(node);
         }

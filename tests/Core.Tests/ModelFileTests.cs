@@ -122,17 +122,7 @@ public class ModelFileTests
                 Node("MatMul", ["h", "half"], ["d"]),
                 Node("MatMul", ["h", "brain"], ["e"]),
                 Node("MatMul", ["h", "wide"], ["f"]),
-                Node(
-                    "If",
-                    ["c"],
-                    ["g", "i"],
-                    new AttributeProto
-                    {
-                        Name = "then_branch",
-                        Type = AttributeProto.Types.AttributeType.Graph,
-                        G = inner,
-                    }
-                ),
+                Node("If", ["c"], ["g", "i"], Subgraph("then_branch", inner)),
                 Node("Add", ["x", "biased"], ["h"])
             )
             .Output("a");

@@ -133,23 +133,7 @@ internal static class Mutations
                 Node("BatchNormalization", ["p", "g", "h", "u", "v"], ["q"]),
                 Node("Flatten", ["q"], ["r"]),
                 Node("Gemm", ["r", "f"], ["m"]),
-                Node(
-                    "If",
-                    ["c"],
-                    ["s"],
-                    new AttributeProto
-                    {
-                        Name = "then_branch",
-                        Type = AttributeProto.Types.AttributeType.Graph,
-                        G = then,
-                    },
-                    new AttributeProto
-                    {
-                        Name = "else_branch",
-                        Type = AttributeProto.Types.AttributeType.Graph,
-                        G = other,
-                    }
-                ),
+                Node("If", ["c"], ["s"], Subgraph("then_branch", then), Subgraph("else_branch", other)),
                 Node("Gather", ["e", "ids"], ["t"]),
                 Node("Relu", ["t"], ["z"])
             )

@@ -44,23 +44,7 @@ public class StagedRunTests
                 Type = new TypeProto { TensorType = new() { ElemType = 1 } },
             }
         );
-        var branch = Node(
-            "If",
-            ["go"],
-            ["taken"],
-            new AttributeProto
-            {
-                Name = "then_branch",
-                Type = AttributeProto.Types.AttributeType.Graph,
-                G = then,
-            },
-            new AttributeProto
-            {
-                Name = "else_branch",
-                Type = AttributeProto.Types.AttributeType.Graph,
-                G = other,
-            }
-        );
+        var branch = Node("If", ["go"], ["taken"], Subgraph("then_branch", then), Subgraph("else_branch", other));
         Conv("x", 0);
         Rounded("c0", "q0");
         Conv("q0", 1);

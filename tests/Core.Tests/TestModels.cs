@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using Google.Protobuf;
 using Microsoft.ML.OnnxRuntime;
+using Serverless.Core.Numerics;
 using Serverless.Core.Onnx;
 using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Storage;
@@ -101,7 +102,7 @@ internal static class TestModels
         var values = new float[dims.Aggregate(1L, (a, b) => a * b)];
         for (var i = 0; i < values.Length; i++)
         {
-            var normal = Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble());
+            var normal = NormalNumbers.Next(random);
             values[i] = (float)(0.1 * normal * (random.Next(100) == 0 ? 4 : 1));
         }
         return values;
@@ -109,6 +110,15 @@ internal static class TestModels
 
     public static NodeProto Node(string op, string[] inputs, string[] outputs, params AttributeProto[] attributes) =>
         ModelEdit.Node(op, inputs, outputs, attributes);
+
+    /// <summary>An attribute that holds a graph, as the branches of an If are.</summary>
+    public static AttributeProto Subgraph(string name, GraphProto graph) =>
+        new()
+        {
+            Name = name,
+            Type = AttributeProto.Types.AttributeType.Graph,
+            G = graph,
+        };
 
     /// <summary>Operator → how often it is left after ONNX Runtime's own optimization at load, subgraphs included.</summary>
     public static Dictionary<string, int> OptimizedOperators(string modelFile)

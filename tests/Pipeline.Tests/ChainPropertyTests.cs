@@ -142,12 +142,7 @@ public class ChainPropertyTests
             if (negate)
                 graph.Node.Add(Node("Neg", ["p"], [output]));
             graph.Output.Add(Value(output, DataType.Float));
-            return new AttributeProto
-            {
-                Name = name,
-                Type = AttributeProto.Types.AttributeType.Graph,
-                G = graph,
-            };
+            return Subgraph(name, graph);
         }
     }
 }

@@ -137,12 +137,7 @@ public class ConstantExpressionTests
                 branch.Node.Add(Node("Neg", [name + "_w"], [name + "_n"]));
                 branch.Node.Add(Node("MatMul", ["x", name + "_n"], [name + "_y"]));
                 branch.Output.Add(Value(name + "_y", DataType.Float));
-                return new AttributeProto
-                {
-                    Name = name,
-                    Type = AttributeProto.Types.AttributeType.Graph,
-                    G = branch,
-                };
+                return Subgraph(name, branch);
             })
             .ToArray();
         var model = Model(17)

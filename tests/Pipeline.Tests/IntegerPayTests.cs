@@ -189,12 +189,7 @@ public class IntegerPayTests
                     var branch = new GraphProto { Name = name };
                     branch.Node.Add(Node(name == "then_branch" ? "Relu" : "Neg", ["h"], [name + "_y"]));
                     branch.Output.Add(new ValueInfoProto { Name = name + "_y" });
-                    return new AttributeProto
-                    {
-                        Name = name,
-                        Type = AttributeProto.Types.AttributeType.Graph,
-                        G = branch,
-                    };
+                    return Subgraph(name, branch);
                 })
                 .ToArray();
             model

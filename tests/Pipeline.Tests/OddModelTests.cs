@@ -117,12 +117,7 @@ public class OddModelTests
                 var branch = new GraphProto { Name = name };
                 branch.Node.Add(Node("Relu", ["h"], [name + "_y"]));
                 branch.Output.Add(Value(name + "_y", DataType.Float));
-                return new AttributeProto
-                {
-                    Name = name,
-                    Type = AttributeProto.Types.AttributeType.Graph,
-                    G = branch,
-                };
+                return Subgraph(name, branch);
             })
             .ToArray();
         model.Initializer(Tensor("always", DataType.Bool, new byte[] { 1 }));

@@ -65,7 +65,7 @@ public class OddWeightTests
             .Input("x", DataType.Float, 3, 64)
             .Input("c", DataType.Bool)
             .Weight("w", 64, 48)
-            .With(Node("If", ["c"], ["y"], Graph("then_branch", then), Graph("else_branch", other)))
+            .With(Node("If", ["c"], ["y"], Subgraph("then_branch", then), Subgraph("else_branch", other)))
             .Output("y");
         foreach (var options in new[] { "method: float16", "bits: 8, protect: 0" })
         {
@@ -77,14 +77,6 @@ public class OddWeightTests
             Assert.Equal(2, done.Report.Layers.Count(l => l.Note is null));
             Assert.True(done.Report.Fidelity.Cosine > 0.999);
         }
-
-        static AttributeProto Graph(string name, GraphProto g) =>
-            new()
-            {
-                Name = name,
-                Type = AttributeProto.Types.AttributeType.Graph,
-                G = g,
-            };
     }
 
     [Fact]

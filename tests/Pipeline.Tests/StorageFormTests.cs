@@ -42,7 +42,7 @@ public class StorageFormTests
                 .Input("x", DataType.Float, 3, 768)
                 .Weight("w", 768, 704)
                 .Weight("c", 704)
-                .With(Node("Gemm", ["x", "w", "c"], ["y"], Float("alpha", 0.5f), Float("beta", 2f)))
+                .With(Node("Gemm", ["x", "w", "c"], ["y"], ModelEdit.Attribute("alpha", 0.5f), ModelEdit.Attribute("beta", 2f)))
                 .Output("y"),
         ["Conv"] = o =>
             Model(o)
@@ -236,7 +236,7 @@ public class StorageFormTests
             .Initializer(Tensor("one", DataType.Int64, BitConverter.GetBytes(1L)))
             .With(
                 Node("Equal", ["n", "one"], ["c"]),
-                Node("If", ["c"], ["z"], Graph("then_branch", then), Graph("else_branch", other)),
+                Node("If", ["c"], ["z"], Subgraph("then_branch", then), Subgraph("else_branch", other)),
                 Node("local:Project", ["z"], ["y"])
             )
             .Output("y");
@@ -270,14 +270,6 @@ public class StorageFormTests
             Assert.True(done.Report.Fidelity.Cosine > (bits == 8 ? 0.9998 : 0.98));
             Assert.DoesNotContain("Gather", OptimizedOperators(done.File).Keys);
         }
-
-        static AttributeProto Graph(string name, GraphProto g) =>
-            new()
-            {
-                Name = name,
-                Type = AttributeProto.Types.AttributeType.Graph,
-                G = g,
-            };
     }
 
     [Fact]
@@ -300,12 +292,4 @@ public class StorageFormTests
             n => n.OpType == "BatchNormalization"
         );
     }
-
-    private static AttributeProto Float(string name, float value) =>
-        new()
-        {
-            Name = name,
-            F = value,
-            Type = AttributeProto.Types.AttributeType.Float,
-        };
 }

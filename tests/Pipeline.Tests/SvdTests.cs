@@ -136,8 +136,8 @@ public class SvdTests
                 "Gemm",
                 ["x", "w", "c"],
                 ["y"],
-                Float("alpha", 0.5f),
-                Float("beta", 2),
+                ModelEdit.Attribute("alpha", 0.5f),
+                ModelEdit.Attribute("beta", 2f),
                 ModelEdit.Attribute("transB", op == "Gemm" ? 0L : 1)
             ),
         };
@@ -145,14 +145,6 @@ public class SvdTests
             .With(node)
             .Output("y");
     }
-
-    private static AttributeProto Float(string name, float value) =>
-        new()
-        {
-            Name = name,
-            F = value,
-            Type = AttributeProto.Types.AttributeType.Float,
-        };
 
     private static double[] Doubles(float[] values) => Array.ConvertAll(values, v => (double)v);
 

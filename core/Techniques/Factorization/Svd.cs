@@ -24,8 +24,10 @@ public sealed record SvdOptions
 
 /// <summary>
 /// Truncated singular value decomposition (Denton et al. 2014, "Exploiting Linear Structure Within Convolutional Networks for Efficient
-/// Evaluation"; Sainath et al. 2013, "Low-rank Matrix Factorization for Deep Neural Network Training", section 3): a matrix becomes the product
-/// of two, P = U·√S and Q = √S·Vᵀ, of a rank at which both together have fewer weights. Of MatMul, Gemm and 1×1 convolutions; each factor is a
+/// Evaluation"; Sainath et al. 2013, "Low-rank Matrix Factorization for Deep Neural Network Training", section 3): a matrix becomes the
+/// product
+/// of two, P = U·√S and Q = √S·Vᵀ, of a rank at which both together have fewer weights. Of MatMul, Gemm and 1×1 convolutions; each
+/// factor is a
 /// layer for the steps behind.
 /// </summary>
 public sealed class Svd : LayerTechnique<SvdOptions>
@@ -121,25 +123,9 @@ public sealed class Svd : LayerTechnique<SvdOptions>
                 );
             foreach (var factor in new[] { found.Left, found.Right })
                 await shard.WriteAsync(MemoryMarshal.AsBytes(Array.ConvertAll(factor, v => (float)v).AsSpan()).ToArray(), cancellation);
-            var range = new ShardRange(0, 4L * found.Rank * (rows + columns));
+            var weights = (long)found.Rank * (rows + columns);
             var error = squares == 0 ? 0 : Math.Sqrt(Math.Max(0, squares - found.Captured) / squares);
-            return new EncodedLayer(
-                StorageForm.Product,
-                work.Shape,
-                32,
-                1,
-                1,
-                true,
-                false,
-                range,
-                new ShardRange(range.Length, 0),
-                null,
-                error,
-                range.Length / 4
-            )
-            {
-                Rank = found.Rank,
-            };
+            return EncodedLayer.OfFloats(StorageForm.Product, work.Shape, 32, 4 * weights, error, weights) with { Rank = found.Rank };
         }
         finally
         {
@@ -149,21 +135,21 @@ public sealed class Svd : LayerTechnique<SvdOptions>
 
     private static async Task<double> ReadAsync(WeightReader weight, Memory<double> matrix, CancellationToken cancellation)
     {
-        var floats = new float[Math.Min(weight.Elements, 1 << 18)];
         double squares = 0;
-        for (var at = 0; at < matrix.Length; at += floats.Length)
-        {
-            var part = floats.AsMemory(0, Math.Min(floats.Length, matrix.Length - at));
-            await weight.ReadAsync(at, part, cancellation);
-            for (var i = 0; i < part.Length; i++)
+        await weight.EachAsync(
+            (at, part) =>
             {
-                double value = part.Span[i];
-                if (!double.IsFinite(value))
-                    throw new LayerRefusedException("not factorized: it holds NaN or infinity");
-                matrix.Span[at + i] = value;
-                squares += value * value;
-            }
-        }
+                for (var i = 0; i < part.Length; i++)
+                {
+                    double value = part[i];
+                    if (!double.IsFinite(value))
+                        throw new LayerRefusedException("not factorized: it holds NaN or infinity");
+                    matrix.Span[(int)at + i] = value;
+                    squares += value * value;
+                }
+            },
+            cancellation
+        );
         return squares;
     }
 

@@ -26,12 +26,16 @@ public sealed record MagnitudeOptions
     )]
     public PruneScope Scope { get; init; } = PruneScope.Layer;
 
-    /// <summary>Magnitude below which weights become zero, once it was found for the model; null before, and with <see cref="PruneScope.Layer"/>.</summary>
+    /// <summary>
+    /// Magnitude below which weights become zero, once it was found for the model; null before, and with <see
+    /// cref="PruneScope.Layer"/>.
+    /// </summary>
     public float? Threshold { get; init; }
 }
 
 /// <summary>
-/// Magnitude pruning (Han et al. 2015, "Learning both Weights and Connections for Efficient Neural Networks", section 3; global as in Blalock et
+/// Magnitude pruning (Han et al. 2015, "Learning both Weights and Connections for Efficient Neural Networks", section 3; global as in
+/// Blalock et
 /// al. 2020, "What is the State of Neural Network Pruning?", section 2.3): the weights of least magnitude become zero, and later steps keep
 /// them zero.
 /// </summary>
@@ -116,23 +120,8 @@ public sealed class Magnitude : LayerTechnique<MagnitudeOptions>
             },
             cancellation
         );
-        var range = new ShardRange(0, weight.Elements * size);
         var relative = squares == 0 ? 0 : Math.Sqrt(error / squares);
-        var bits = work.Plan.Bits;
-        return new EncodedLayer(
-            StorageForm.Dense,
-            work.Shape,
-            bits,
-            1,
-            1,
-            true,
-            false,
-            range,
-            new ShardRange(range.Length, 0),
-            null,
-            relative,
-            nonzero
-        );
+        return EncodedLayer.OfFloats(StorageForm.Dense, work.Shape, work.Plan.Bits, weight.Elements * size, relative, nonzero);
 
         void Prune(Span<byte> bytes)
         {

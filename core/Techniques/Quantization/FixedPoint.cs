@@ -80,15 +80,15 @@ public sealed class FixedPoint : Quantizer<FixedPointOptions>
 
     private static async Task<float> LargestAsync(WeightReader weight, CancellationToken cancellation)
     {
-        var chunk = new float[Math.Min(weight.Elements, 1 << 18)];
         var largest = 0f;
-        for (long at = 0; at < weight.Elements; at += chunk.Length)
-        {
-            var part = chunk.AsMemory(0, (int)Math.Min(chunk.Length, weight.Elements - at));
-            await weight.ReadAsync(at, part, cancellation);
-            var (min, max) = BlockScale.Bounds(part.Span);
-            largest = Math.Max(largest, Math.Max(-min, max));
-        }
+        await weight.EachAsync(
+            (_, part) =>
+            {
+                var (min, max) = BlockScale.Bounds(part);
+                largest = Math.Max(largest, Math.Max(-min, max));
+            },
+            cancellation
+        );
         return largest;
     }
 

@@ -147,21 +147,8 @@ public sealed class HalfPrecision : Quantizer<HalfPrecisionOptions>
         {
             ArrayPool<float>.Shared.Return(floats);
         }
-        var range = new ShardRange(0, elements * 2);
-        var layer = new EncodedLayer(
-            StorageForm.Cast,
-            work.Shape,
-            16,
-            1,
-            1,
-            true,
-            false,
-            range,
-            new ShardRange(range.Length, 0),
-            null,
-            squares == 0 ? 0 : Math.Sqrt(error / squares),
-            nonzero
-        )
+        var relative = squares == 0 ? 0 : Math.Sqrt(error / squares);
+        var layer = EncodedLayer.OfFloats(StorageForm.Cast, work.Shape, 16, elements * 2, relative, nonzero) with
         {
             CastType = (int)(type == HalfType.Float16 ? DataType.Float16 : DataType.Bfloat16),
         };

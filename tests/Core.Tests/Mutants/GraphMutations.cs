@@ -241,14 +241,7 @@ internal static class GraphMutations
                 Node = { inner },
                 Output = { Untyped(inner.Output[0]) },
             };
-            choose.Attribute.Add(
-                new AttributeProto
-                {
-                    Name = name,
-                    Type = AttributeProto.Types.AttributeType.Graph,
-                    G = branch,
-                }
-            );
+            choose.Attribute.Add(TestModels.Subgraph(name, branch));
         }
         graph.Node[graph.Node.IndexOf(node)] = choose;
         graph.Initializer.Add(TestModels.Tensor("always", DataType.Bool, new byte[] { (byte)random.Next(2) }));
