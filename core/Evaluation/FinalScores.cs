@@ -1,4 +1,4 @@
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model.Schema;
 
 namespace Serverless.Core.Evaluation;
 
@@ -19,10 +19,10 @@ internal static class FinalScores
     /// <summary>What is before the Softmax, LogSoftmax or Sigmoid that makes each output; the output itself where there is none.</summary>
     public static IReadOnlyList<FinalScore> Of(ModelProto model)
     {
-        var makers = new Dictionary<string, NodeProto>(StringComparer.Ordinal);
+        var producers = new Dictionary<string, NodeProto>(StringComparer.Ordinal);
         foreach (var node in model.Graph.Node)
         foreach (var output in node.Output)
-            makers[output] = node;
+            producers[output] = node;
         var opset = model.OpsetImport.FirstOrDefault(o => o.Domain is "" or "ai.onnx")?.Version ?? 1;
         return [.. model.Graph.Output.Select(o => Before(o.Name)).Distinct()];
 
@@ -31,17 +31,20 @@ internal static class FinalScores
             var name = output;
             for (
                 var steps = 0;
-                steps < MostSteps && makers.TryGetValue(name, out var maker) && maker.Domain.Length == 0 && maker.Input.Count > 0;
+                steps < MostSteps
+                    && producers.TryGetValue(name, out var producer)
+                    && producer.Domain.Length == 0
+                    && producer.Input.Count > 0;
                 steps++
             )
             {
-                name = maker.Input[0];
-                if (Layout.Contains(maker.OpType))
+                name = producer.Input[0];
+                if (Layout.Contains(producer.OpType))
                     continue;
-                if (maker.OpType == "Sigmoid")
+                if (producer.OpType == "Sigmoid")
                     return new FinalScore(name, null);
-                if (maker.OpType is "Softmax" or "LogSoftmax")
-                    return new FinalScore(name, maker.Attribute.FirstOrDefault(a => a.Name == "axis")?.I ?? (opset < 13 ? 1 : -1));
+                if (producer.OpType is "Softmax" or "LogSoftmax")
+                    return new FinalScore(name, producer.Attribute.FirstOrDefault(a => a.Name == "axis")?.I ?? (opset < 13 ? 1 : -1));
                 break;
             }
             return new FinalScore(output, null);

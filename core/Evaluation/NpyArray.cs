@@ -19,7 +19,7 @@ internal sealed record NpyArray(string Name, TensorElementType Type, long[] Shap
     public string Entry => Name + ".npy";
 
     /// <summary>Bytes of a sample.</summary>
-    public long SampleBytes => Onnx.TensorRef.Count(Shape[1..])!.Value * ElementTypes.Size(Type);
+    public long SampleBytes => Model.TensorRef.Count(Shape[1..])!.Value * ElementTypes.Size(Type);
 
     /// <summary>Reads a header; null when it is of no array that is taken here.</summary>
     public static NpyArray? Parse(string name, string header, long start)

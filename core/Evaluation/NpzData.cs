@@ -205,7 +205,7 @@ public sealed class NpzData : IDisposable
                 ?? throw Bad("has a header that is not understood; use plain numeric arrays in C order");
             if (array.Shape.Length == 0)
                 throw Bad("is a scalar; its first axis must be the sample");
-            var each = Onnx.TensorRef.Count(array.Shape[1..]);
+            var each = Model.TensorRef.Count(array.Shape[1..]);
             if (each is null || each > LargestSample / 8)
                 throw Bad($"has samples of more than {LargestSample >> 20} MB");
             return array;

@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using Serverless.Core.Execution;
-using Serverless.Core.Onnx;
+using Serverless.Core.Model;
 
 namespace Serverless.Core.Evaluation;
 

@@ -1,8 +1,8 @@
 using Microsoft.ML.OnnxRuntime.Tensors;
 using Serverless.Core.Execution;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 using Serverless.Core.Numerics;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
 
 namespace Serverless.Core.Evaluation;
 

@@ -1,6 +1,6 @@
 using Microsoft.ML.OnnxRuntime;
 using Serverless.Core.Execution;
-using Serverless.Core.Onnx;
+using Serverless.Core.Model;
 
 namespace Serverless.Core.Evaluation;
 

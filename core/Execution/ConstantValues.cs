@@ -1,8 +1,8 @@
 using Google.Protobuf;
 using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 
 namespace Serverless.Core.Execution;
 
@@ -15,7 +15,7 @@ internal static class ConstantValues
     /// <param name="names">Names of values of the main graph.</param>
     public static IReadOnlyDictionary<string, float[]> Read(ModelProto model, string folder, IEnumerable<string> names)
     {
-        var makers = model
+        var producers = model
             .Graph.Node.SelectMany(n => n.Output.Select(o => (o, n)))
             .Where(p => p.o.Length > 0)
             .ToDictionary(p => p.o, p => p.n, StringComparer.Ordinal);
@@ -60,9 +60,9 @@ internal static class ConstantValues
                 constants.Add(name);
                 return true;
             }
-            if (!makers.TryGetValue(name, out var maker) || GraphScope.Subgraphs(maker).Any())
+            if (!producers.TryGetValue(name, out var producer) || GraphScope.Subgraphs(producer).Any())
                 return false;
-            return !through.Add(maker) || maker.Input.All(i => Follows(i, through, constants));
+            return !through.Add(producer) || producer.Input.All(i => Follows(i, through, constants));
         }
     }
 }

@@ -1,6 +1,6 @@
 using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model.Schema;
 
 namespace Serverless.Core.Execution;
 

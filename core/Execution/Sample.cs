@@ -38,7 +38,7 @@ public sealed record Sample(IReadOnlyDictionary<string, TensorValue> Inputs, lon
 public sealed record InputSpec(string Name, TensorElementType Type, long?[]? Dims, string[] Symbols)
 {
     /// <summary>Why a model can be given no inputs here, or null.</summary>
-    public static string? WhyNone(Onnx.Schema.ModelProto model)
+    public static string? WhyNone(Model.Schema.ModelProto model)
     {
         var initializers = model.Graph.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
         foreach (var v in model.Graph.Input.Where(v => !initializers.Contains(v.Name)))
@@ -53,7 +53,7 @@ public sealed record InputSpec(string Name, TensorElementType Type, long?[]? Dim
 
     /// <summary>The inputs that a caller of the model has to give.</summary>
     /// <exception cref="BadInputException">One is not a tensor.</exception>
-    public static IReadOnlyList<InputSpec> Of(Onnx.Schema.ModelProto model, string path)
+    public static IReadOnlyList<InputSpec> Of(Model.Schema.ModelProto model, string path)
     {
         var initializers = model.Graph.Initializer.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
         return
@@ -70,7 +70,7 @@ public sealed record InputSpec(string Name, TensorElementType Type, long?[]? Dim
                         throw new BadInputException($"{path}: the input '{v.Name}' has an impossible dimension; export the model again.");
                     var dims = t
                         .Shape?.Dim.Select(d =>
-                            d.ValueCase == Onnx.Schema.TensorShapeProto.Types.Dimension.ValueOneofCase.DimValue && d.DimValue > 0
+                            d.ValueCase == Model.Schema.TensorShapeProto.Types.Dimension.ValueOneofCase.DimValue && d.DimValue > 0
                                 ? d.DimValue
                                 : (long?)null
                         )

@@ -1,5 +1,5 @@
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 
 namespace Serverless.Core.Execution;
 

@@ -1,5 +1,5 @@
 using Microsoft.ML.OnnxRuntime;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model.Schema;
 
 namespace Serverless.Core.Execution;
 

@@ -1,6 +1,6 @@
 using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
-using Serverless.Core.Onnx;
+using Serverless.Core.Model;
 
 namespace Serverless.Core.Execution;
 

@@ -1,7 +1,7 @@
 using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
-using Serverless.Core.Onnx;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using Serverless.Core.Model;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Numerics;
 

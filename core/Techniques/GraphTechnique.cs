@@ -1,4 +1,4 @@
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model.Schema;
 
 namespace Serverless.Core.Techniques;
 

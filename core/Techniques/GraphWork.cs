@@ -1,9 +1,9 @@
 using System.Buffers;
 using System.Text.Json;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
+using Serverless.Core.Statistics;
 using Serverless.Core.Storage;
-using Serverless.Core.Techniques.Calibration;
 
 namespace Serverless.Core.Techniques;
 
@@ -11,10 +11,10 @@ namespace Serverless.Core.Techniques;
 /// <param name="Views">The values, each as its consumer sees it.</param>
 /// <param name="Wanted">The statistics of them.</param>
 /// <param name="Samples">Samples to observe them on, at most.</param>
-public sealed record GraphNeeds(IReadOnlyList<InputView> Views, Statistics Wanted, int Samples)
+public sealed record GraphNeeds(IReadOnlyList<InputView> Views, StatisticKinds Wanted, int Samples)
 {
     /// <summary>Nothing.</summary>
-    public static GraphNeeds None { get; } = new([], Statistics.None, 0);
+    public static GraphNeeds None { get; } = new([], StatisticKinds.None, 0);
 }
 
 /// <summary>A model that a graph step changes.</summary>
@@ -115,7 +115,7 @@ public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyD
     public async Task FinishAsync(CancellationToken cancellation)
     {
         foreach (var weight in Weight.Of(Model))
-            if (weight.LeftAlone is null && weight.Reference.File is null)
+            if (weight.SkipReason is null && weight.Reference.File is null)
                 await KeepAsync(weight.Tensor, TensorRef.InlineBytes(weight.Tensor), cancellation);
         await store.WriteBytesAsync(KeptPath, kept.WrittenMemory, cancellation);
     }

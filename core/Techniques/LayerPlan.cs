@@ -1,5 +1,6 @@
-using Serverless.Core.Techniques.Calibration;
-using Serverless.Core.Techniques.Quantization;
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
+using Serverless.Core.Statistics;
 
 namespace Serverless.Core.Techniques;
 

@@ -1,5 +1,6 @@
-using Serverless.Core.Onnx;
-using Serverless.Core.Techniques.Calibration;
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
+using Serverless.Core.Statistics;
 
 namespace Serverless.Core.Techniques;
 
@@ -18,7 +19,7 @@ public abstract class LayerTechnique : Technique
     public virtual double Protect(object options) => 0;
 
     /// <summary>What it wants to know of the layer's input.</summary>
-    public virtual Statistics Needs(object options) => Statistics.None;
+    public virtual StatisticKinds Needs(object options) => StatisticKinds.None;
 
     /// <summary>Values of the main graph whose distribution it wants to know to put the layer into the graph.</summary>
     public virtual IEnumerable<InputView> Watches(Weight weight, object options) => [];

@@ -1,5 +1,6 @@
-using Serverless.Core.Onnx;
-using Serverless.Core.Techniques.Calibration;
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
+using Serverless.Core.Statistics;
 
 namespace Serverless.Core.Techniques;
 
@@ -27,7 +28,7 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique
     public sealed override double Protect(object options) => Protect((TOptions)options);
 
     /// <inheritdoc/>
-    public sealed override Statistics Needs(object options) => Needs((TOptions)options);
+    public sealed override StatisticKinds Needs(object options) => Needs((TOptions)options);
 
     /// <inheritdoc/>
     public sealed override IEnumerable<InputView> Watches(Weight weight, object options) => Watches(weight, (TOptions)options);
@@ -75,7 +76,7 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique
     protected virtual double Protect(TOptions options) => 0;
 
     /// <inheritdoc cref="LayerTechnique.Needs"/>
-    protected virtual Statistics Needs(TOptions options) => Statistics.None;
+    protected virtual StatisticKinds Needs(TOptions options) => StatisticKinds.None;
 
     /// <inheritdoc cref="LayerTechnique.Watches"/>
     protected virtual IEnumerable<InputView> Watches(Weight weight, TOptions options) => [];

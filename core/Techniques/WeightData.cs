@@ -1,6 +1,6 @@
 using System.Buffers;
+using Serverless.Core.Model;
 using Serverless.Core.Numerics;
-using Serverless.Core.Onnx;
 using Serverless.Core.Storage;
 
 namespace Serverless.Core.Techniques;

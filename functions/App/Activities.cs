@@ -1,132 +1,132 @@
 using Microsoft.Azure.Functions.Worker;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 
 namespace Serverless.App;
 
 /// <summary>The pipeline's activities as functions.</summary>
 public sealed class Activities(AppHost host)
 {
-    /// <inheritdoc cref="Core.Pipeline.CheckDrop"/>
+    /// <inheritdoc cref="Core.Runs.CheckDrop"/>
     [Function(nameof(CheckDrop))]
     public Task<DropState> CheckDrop([ActivityTrigger] DropCheck input, FunctionContext context) =>
         host.RunAsync<CheckDrop, DropCheck, DropState>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.Inspect"/>
+    /// <inheritdoc cref="Core.Runs.Inspect"/>
     [Function(nameof(Inspect))]
     public Task<Inspected> Inspect([ActivityTrigger] InspectInput input, FunctionContext context) =>
         host.RunAsync<Inspect, InspectInput, Inspected>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.ApplyGraphStep"/>
+    /// <inheritdoc cref="Core.Runs.ApplyGraphStep"/>
     [Function(nameof(ApplyGraphStep))]
     public Task<GraphStepDone> ApplyGraphStep([ActivityTrigger] GraphStepInput input, FunctionContext context) =>
         host.RunAsync<ApplyGraphStep, GraphStepInput, GraphStepDone>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.ApplyModelStep"/>
+    /// <inheritdoc cref="Core.Runs.ApplyModelStep"/>
     [Function(nameof(ApplyModelStep))]
     public Task<GraphStepDone> ApplyModelStep([ActivityTrigger] GraphStepInput input, FunctionContext context) =>
         host.RunAsync<ApplyModelStep, GraphStepInput, GraphStepDone>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.Plan"/>
+    /// <inheritdoc cref="Core.Runs.Plan"/>
     [Function(nameof(Plan))]
-    public Task<Planned> Plan([ActivityTrigger] PlanInput input, FunctionContext context) =>
-        host.RunAsync<Plan, PlanInput, Planned>(input, context);
+    public Task<Planned> Plan([ActivityTrigger] StateInput input, FunctionContext context) =>
+        host.RunAsync<Plan, StateInput, Planned>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.ReadBudget"/>
+    /// <inheritdoc cref="Core.Runs.ReadBudget"/>
     [Function(nameof(ReadBudget))]
-    public Task<Budget> ReadBudget([ActivityTrigger] PlanInput input, FunctionContext context) =>
-        host.RunAsync<ReadBudget, PlanInput, Budget>(input, context);
+    public Task<Budget> ReadBudget([ActivityTrigger] StateInput input, FunctionContext context) =>
+        host.RunAsync<ReadBudget, StateInput, Budget>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.PlanCalibration"/>
+    /// <inheritdoc cref="Core.Runs.PlanCalibration"/>
     [Function(nameof(PlanCalibration))]
-    public Task<CalibrationPlanned> PlanCalibration([ActivityTrigger] PlanInput input, FunctionContext context) =>
-        host.RunAsync<PlanCalibration, PlanInput, CalibrationPlanned>(input, context);
+    public Task<CalibrationPlanned> PlanCalibration([ActivityTrigger] StateInput input, FunctionContext context) =>
+        host.RunAsync<PlanCalibration, StateInput, CalibrationPlanned>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.CalibrateShard"/>
+    /// <inheritdoc cref="Core.Runs.CalibrateShard"/>
     [Function(nameof(CalibrateShard))]
     public Task<ShardCalibrated> CalibrateShard([ActivityTrigger] CalibrateInput input, FunctionContext context) =>
         host.RunAsync<CalibrateShard, CalibrateInput, ShardCalibrated>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.CorrectBias"/>
+    /// <inheritdoc cref="Core.Runs.CorrectBias"/>
     [Function(nameof(CorrectBias))]
     public Task<BiasesCorrected> CorrectBias([ActivityTrigger] CorrectBiasInput input, FunctionContext context) =>
         host.RunAsync<CorrectBias, CorrectBiasInput, BiasesCorrected>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.MergeStatistics"/>
+    /// <inheritdoc cref="Core.Runs.MergeStatistics"/>
     [Function(nameof(MergeStatistics))]
     public Task<StatisticsMerged> MergeStatistics([ActivityTrigger] MergeInput input, FunctionContext context) =>
         host.RunAsync<MergeStatistics, MergeInput, StatisticsMerged>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.SurveyWeights"/>
+    /// <inheritdoc cref="Core.Runs.SurveyWeights"/>
     [Function(nameof(SurveyWeights))]
     public Task<WeightsSurveyed> SurveyWeights([ActivityTrigger] SurveyInput input, FunctionContext context) =>
         host.RunAsync<SurveyWeights, SurveyInput, WeightsSurveyed>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.AllocateOptions"/>
+    /// <inheritdoc cref="Core.Runs.AllocateOptions"/>
     [Function(nameof(AllocateOptions))]
-    public Task<Planned> AllocateOptions([ActivityTrigger] PlanInput input, FunctionContext context) =>
-        host.RunAsync<AllocateOptions, PlanInput, Planned>(input, context);
+    public Task<Planned> AllocateOptions([ActivityTrigger] StateInput input, FunctionContext context) =>
+        host.RunAsync<AllocateOptions, StateInput, Planned>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.MergeLayers"/>
+    /// <inheritdoc cref="Core.Runs.MergeLayers"/>
     [Function(nameof(MergeLayers))]
     public Task<LayersMerged> MergeLayers([ActivityTrigger] MergeLayersInput input, FunctionContext context) =>
         host.RunAsync<MergeLayers, MergeLayersInput, LayersMerged>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.MeasureLayers"/>
+    /// <inheritdoc cref="Core.Runs.MeasureLayers"/>
     [Function(nameof(MeasureLayers))]
     public Task<LayersMeasured> MeasureLayers([ActivityTrigger] MeasureInput input, FunctionContext context) =>
         host.RunAsync<MeasureLayers, MeasureInput, LayersMeasured>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.ChooseWidths"/>
+    /// <inheritdoc cref="Core.Runs.ChooseWidths"/>
     [Function(nameof(ChooseWidths))]
     public Task<Planned> ChooseWidths([ActivityTrigger] ChooseInput input, FunctionContext context) =>
         host.RunAsync<ChooseWidths, ChooseInput, Planned>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.CompressLayer"/>
+    /// <inheritdoc cref="Core.Runs.CompressLayer"/>
     [Function(nameof(CompressLayer))]
     public Task<LayerResult> CompressLayer([ActivityTrigger] CompressInput input, FunctionContext context) =>
         host.RunAsync<CompressLayer, CompressInput, LayerResult>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.RecordLayers"/>
+    /// <inheritdoc cref="Core.Runs.RecordLayers"/>
     [Function(nameof(RecordLayers))]
     public Task<LayersRecorded> RecordLayers([ActivityTrigger] RecordInput input, FunctionContext context) =>
         host.RunAsync<RecordLayers, RecordInput, LayersRecorded>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.SendGpuStep"/>
+    /// <inheritdoc cref="Core.Runs.SendGpuStep"/>
     [Function(nameof(SendGpuStep))]
     public Task<GpuSent> SendGpuStep([ActivityTrigger] GpuSend input, FunctionContext context) =>
         host.RunAsync<SendGpuStep, GpuSend, GpuSent>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.Reassemble"/>
+    /// <inheritdoc cref="Core.Runs.Reassemble"/>
     [Function(nameof(Reassemble))]
     public Task<Reassembled> Reassemble([ActivityTrigger] ReassembleInput input, FunctionContext context) =>
         host.RunAsync<Reassemble, ReassembleInput, Reassembled>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.Evaluate"/>
+    /// <inheritdoc cref="Core.Runs.Evaluate"/>
     [Function(nameof(Evaluate))]
     public Task<Evaluated> Evaluate([ActivityTrigger] EvaluateInput input, FunctionContext context) =>
         host.RunAsync<Evaluate, EvaluateInput, Evaluated>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.Replan"/>
+    /// <inheritdoc cref="Core.Runs.Replan"/>
     [Function(nameof(Replan))]
     public Task<Planned> Replan([ActivityTrigger] ReplanInput input, FunctionContext context) =>
         host.RunAsync<Replan, ReplanInput, Planned>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.Publish"/>
+    /// <inheritdoc cref="Core.Runs.Publish"/>
     [Function(nameof(Publish))]
     public Task<Published> Publish([ActivityTrigger] PublishInput input, FunctionContext context) =>
         host.RunAsync<Publish, PublishInput, Published>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.Notify"/>
+    /// <inheritdoc cref="Core.Runs.Notify"/>
     [Function(nameof(Notify))]
     public Task<Notified> Notify([ActivityTrigger] NotifyInput input, FunctionContext context) =>
         host.RunAsync<Notify, NotifyInput, Notified>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.ClearWork"/>
+    /// <inheritdoc cref="Core.Runs.ClearWork"/>
     [Function(nameof(ClearWork))]
     public Task<Cleared> ClearWork([ActivityTrigger] ClearInput input, FunctionContext context) =>
         host.RunAsync<ClearWork, ClearInput, Cleared>(input, context);
 
-    /// <inheritdoc cref="Core.Pipeline.WriteFailure"/>
+    /// <inheritdoc cref="Core.Runs.WriteFailure"/>
     [Function(nameof(WriteFailure))]
     public Task<FailureWritten> WriteFailure([ActivityTrigger] FailureInput input, FunctionContext context) =>
         host.RunAsync<WriteFailure, FailureInput, FailureWritten>(input, context);

@@ -2,7 +2,7 @@ using Microsoft.Azure.Functions.Worker;
 using Microsoft.Extensions.Logging;
 using Serverless.Core;
 using Serverless.Core.Events;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 
 namespace Serverless.App;
@@ -55,7 +55,7 @@ public sealed record AppHost(ActivityContext Context, ModelProcess? Models, stri
     {
         if (Context.Store is not BlobStore store)
             return;
-        await store.EnsureContainersAsync([.. RunNames.Containers, "retrained"], cancellation);
+        await store.EnsureContainersAsync([.. RunPaths.Containers, "retrained"], cancellation);
         foreach (var queue in Context.GpuSteps is { } steps ? Queues.Select(steps.Sibling) : [])
         {
             await queue.EnsureAsync(cancellation);

@@ -1,12 +1,12 @@
 using System.Collections.Concurrent;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 
 namespace Serverless.App;
 
 /// <summary>
 /// Lets the activities of cancelled runs end, wherever they run: Durable ends orchestrations alone. A cancelled run is a blob
-/// (<see cref="RunNames.Cancelled"/>); while activities run, this process lists these blobs every few seconds.
+/// (<see cref="RunPaths.Cancelled"/>); while activities run, this process lists these blobs every few seconds.
 /// </summary>
 /// <param name="store">The store.</param>
 public sealed class CancelledRuns(IArtifactStore store) : IDisposable
@@ -85,7 +85,7 @@ public sealed class CancelledRuns(IArtifactStore store) : IDisposable
             if (Environment.TickCount64 - looked >= Interval.TotalMilliseconds || (about is not null && cancelled.Contains(about)))
             {
                 var found = new HashSet<string>(StringComparer.Ordinal);
-                await foreach (var mark in store.ListAsync(RunNames.Cancelled(""), cancellation))
+                await foreach (var mark in store.ListAsync(RunPaths.Cancelled(""), cancellation))
                     found.Add(StorePath.Name(mark.Path));
                 (cancelled, looked) = (found, Environment.TickCount64);
             }

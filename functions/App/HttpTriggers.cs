@@ -5,7 +5,7 @@ using Microsoft.Azure.Functions.Worker.Http;
 using Microsoft.DurableTask.Client;
 using Serverless.Core;
 using Serverless.Core.Events;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 
 namespace Serverless.App;
@@ -73,7 +73,7 @@ public sealed class HttpTriggers(AppHost host)
             request,
             async () =>
             {
-                var (store, path) = (host.Context.Store, $"{RunNames.Output(id)}/report.json");
+                var (store, path) = (host.Context.Store, $"{RunPaths.Output(id)}/report.json");
                 if (StorePath.WhyUnsafe(path) is not null || await store.FindAsync(path, cancellation) is null)
                     return await NotFoundAsync(request, $"{id}: there is no report; the run is not done, or there is none.", cancellation);
                 var response = request.CreateResponse(HttpStatusCode.OK);

@@ -1,6 +1,6 @@
 using Microsoft.Azure.Functions.Worker;
 using Microsoft.DurableTask;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 
 namespace Serverless.App;
 

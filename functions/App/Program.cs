@@ -1,7 +1,7 @@
 using Microsoft.Azure.Functions.Worker.Builder;
 using Microsoft.Extensions.Hosting;
 using Serverless.App;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 
 if (args is [ModelProcess.Command])
     return await ModelProcessChild.ServeAsync();

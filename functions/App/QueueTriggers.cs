@@ -2,7 +2,7 @@ using Microsoft.Azure.Functions.Worker;
 using Microsoft.DurableTask.Client;
 using Microsoft.Extensions.Logging;
 using Serverless.Core;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 
 namespace Serverless.App;
 

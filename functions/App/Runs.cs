@@ -1,7 +1,7 @@
 using DurableTask.Core.Exceptions;
 using Microsoft.DurableTask;
 using Microsoft.DurableTask.Client;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 
 namespace Serverless.App;
@@ -57,9 +57,9 @@ internal static class Runs
         var state = (await client.GetInstanceAsync(id, cancellation))?.RuntimeStatus;
         if (state is OrchestrationRuntimeStatus.Failed or OrchestrationRuntimeStatus.Terminated)
         {
-            if (await store.FindAsync(RunNames.Cancelled(id), cancellation) is not null)
+            if (await store.FindAsync(RunPaths.Cancelled(id), cancellation) is not null)
                 throw new RunEndingException($"{id}: the run was cancelled and is being cleared; ask again in a moment.");
-            await store.DeleteAsync(RunNames.Failure(id), cancellation);
+            await store.DeleteAsync(RunPaths.Failure(id), cancellation);
             await client.PurgeInstanceAsync(id, new PurgeInstanceOptions(Recursive: true), cancellation);
         }
         await StartAsync(client, request, cancellation);
@@ -71,7 +71,7 @@ internal static class Runs
     {
         if (await client.GetInstanceAsync(id, getInputsAndOutputs: true, cancellation) is not { IsCompleted: false } run)
             return;
-        await store.WriteBytesAsync(RunNames.Cancelled(id), ReadOnlyMemory<byte>.Empty, cancellation);
+        await store.WriteBytesAsync(RunPaths.Cancelled(id), ReadOnlyMemory<byte>.Empty, cancellation);
         var end = new TerminateInstanceOptions("cancelled", Recursive: true);
         await client.TerminateInstanceAsync(id, end, cancellation);
         // Not every backend ends the parts with it.

@@ -1,6 +1,6 @@
 using System.Text.Json;
 using Serverless.Core.Execution;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 
 namespace Serverless.GpuJob;

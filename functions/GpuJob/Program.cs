@@ -1,7 +1,7 @@
 using System.CommandLine;
 using Serverless.Core;
 using Serverless.Core.Execution;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 using Serverless.GpuJob;
 

@@ -1,5 +1,5 @@
 using Serverless.Core;
-using Serverless.Core.Onnx;
+using Serverless.Core.Model;
 using Serverless.Core.Storage;
 
 namespace Serverless.Local;

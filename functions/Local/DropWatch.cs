@@ -1,5 +1,5 @@
 using Serverless.Core;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 
 namespace Serverless.Local;
@@ -159,7 +159,7 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
         try
         {
             var (_, runId) = await InPlaceOfAsync(looks, () => OpenAsync(candidate, cancellation), cancellation);
-            foreach (var done in new[] { $"{RunNames.Output(runId)}/report.json", RunNames.Failure(runId) })
+            foreach (var done in new[] { $"{RunPaths.Output(runId)}/report.json", RunPaths.Failure(runId) })
                 if (await source.Results.FindAsync(done, cancellation) is not null)
                     return true;
         }
@@ -170,7 +170,7 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
             var name = Path.GetFileName(candidate.Key);
             if (name.EndsWith(".onnx", StringComparison.OrdinalIgnoreCase))
                 name = Path.GetFileNameWithoutExtension(name);
-            await FailAsync(RunNames.Id(name, [new Artifact(candidate.Key, 0, candidate.State)]), candidate.Key, e.Message, cancellation);
+            await FailAsync(RunPaths.Id(name, [new Artifact(candidate.Key, 0, candidate.State)]), candidate.Key, e.Message, cancellation);
             return true;
         }
         return await InPlaceOfAsync(places, () => RunAsync(candidate, cancellation), cancellation);
@@ -226,7 +226,7 @@ internal sealed class DropWatch(IDropSource source, long? memory, int? parallel 
     private static async Task<(Drop Drop, string RunId)> OpenAsync(DropCandidate candidate, CancellationToken cancellation)
     {
         var drop = candidate.Open();
-        return (drop, RunNames.Id(drop.Name, await drop.PartsAsync(drop.Source.Open(), cancellation)));
+        return (drop, RunPaths.Id(drop.Name, await drop.PartsAsync(drop.Source.Open(), cancellation)));
     }
 
     private static async Task<T> InPlaceOfAsync<T>(SemaphoreSlim places, Func<Task<T>> work, CancellationToken cancellation)

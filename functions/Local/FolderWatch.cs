@@ -1,12 +1,12 @@
 using System.IO.Enumeration;
 using Serverless.Core;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 
 namespace Serverless.Local;
 
 /// <summary>
-/// Drops in a folder laid out as DESIGN.md has it: <c>drop</c>, <c>work</c>, <c>compressed</c>, <c>failed</c>. Whoever
+/// Drops in a folder with the containers <c>drop</c>, <c>work</c>, <c>compressed</c>, <c>failed</c>. Whoever
 /// drops something may be anyone: links are not followed out of a drop, and what may not be read is passed over.
 /// </summary>
 internal sealed class FolderWatch(string folder, string? recipe) : IDropSource
@@ -15,14 +15,14 @@ internal sealed class FolderWatch(string folder, string? recipe) : IDropSource
 
     // The folder itself is known too, so that its path stays out of what is written down.
     public IArtifactStore Results { get; } =
-        new FolderStore(RunNames.Containers.Append(".").ToDictionary(r => r, r => Path.Combine(folder, r)));
+        new FolderStore(RunPaths.Containers.Append(".").ToDictionary(r => r, r => Path.Combine(folder, r)));
 
     public LocalOptions Options(Drop drop, string runId, long? memory) =>
-        new(Path.Combine(folder, "compressed", RunNames.Name(runId), runId), folder, Path.Combine(folder, "work"), memory);
+        new(Path.Combine(folder, "compressed", RunPaths.Name(runId), runId), folder, Path.Combine(folder, "work"), memory);
 
     public Task PrepareAsync(CancellationToken cancellation)
     {
-        foreach (var path in RunNames.Containers.Select(name => Path.Combine(folder, name)))
+        foreach (var path in RunPaths.Containers.Select(name => Path.Combine(folder, name)))
         {
             try
             {
@@ -54,7 +54,7 @@ internal sealed class FolderWatch(string folder, string? recipe) : IDropSource
         {
             foreach (var entry in new DirectoryInfo(root).EnumerateFileSystemInfos().OrderBy(e => e.Name, StringComparer.Ordinal))
             {
-                var passed = entry.Name.StartsWith('.') || (root == folder && RunNames.Containers.Contains(entry.Name));
+                var passed = entry.Name.StartsWith('.') || (root == folder && RunPaths.Containers.Contains(entry.Name));
                 if (
                     IsFolder(entry)
                         ? !passed && HoldsModel(entry.FullName, deep: root != folder)

@@ -1,9 +1,9 @@
 using System.CommandLine;
 using System.Text.Json;
 using Serverless.Core;
-using Serverless.Core.Onnx;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Model;
 using Serverless.Core.Reports;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 using Spectre.Console;
 
@@ -97,7 +97,7 @@ internal static class InspectCommand
                 f.Task.Plan?.Form.ToString(),
                 f.BytesBefore,
                 f.Task.Plan?.BytesAfter ?? (f.Steps.Count > 0 ? f.Task.Data.Length : null),
-                f.Steps.Count > 0 ? null : f.Task.LeftAlone
+                f.Steps.Count > 0 ? null : f.Task.SkipReason
             ))
             .ToList();
         var ops = GraphScope

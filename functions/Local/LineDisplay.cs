@@ -1,6 +1,6 @@
 using Serverless.Core;
-using Serverless.Core.Pipeline;
 using Serverless.Core.Reports;
+using Serverless.Core.Runs;
 
 namespace Serverless.Local;
 

@@ -1,4 +1,4 @@
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 
 namespace Serverless.Local;
 

@@ -1,7 +1,7 @@
 using System.Collections.Concurrent;
 using Polly;
 using Polly.Retry;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 
 namespace Serverless.Local;
 
@@ -115,7 +115,7 @@ internal sealed class LocalOrchestration : IOrchestration, IDisposable
         var key = Journal.Key("event", $"{name} {taken.Count}");
         if (!journal.TryGet<TakenEvent>(key, out var found))
         {
-            found = await PollAsync(RunNames.Event($"work/{Id}", name), taken, timeout);
+            found = await PollAsync(RunPaths.Event($"work/{Id}", name), taken, timeout);
             journal.Add(key, "event", found);
         }
         taken.Add(found!.ETag);

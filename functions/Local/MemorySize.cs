@@ -1,6 +1,6 @@
 using System.Globalization;
 using Serverless.Core;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 
 namespace Serverless.Local;
 

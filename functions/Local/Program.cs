@@ -1,6 +1,6 @@
 using System.CommandLine;
 using Serverless.Core;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 using Serverless.Local;
 
 if (args is [ModelProcess.Command])

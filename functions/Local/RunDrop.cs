@@ -1,7 +1,7 @@
 using Serverless.Core;
 using Serverless.Core.Events;
-using Serverless.Core.Pipeline;
 using Serverless.Core.Reports;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 
 namespace Serverless.Local;
@@ -36,14 +36,14 @@ internal static class RunDrop
         options = RunFolders.Check(drop, options, say);
         var source = drop.Source.Open();
         var parts = await drop.PartsAsync(source, cancellation);
-        var runId = RunNames.Id(drop.Name, parts);
+        var runId = RunPaths.Id(drop.Name, parts);
         if (options.Output is { } folderOut)
             RunFolders.RefuseSources(folderOut, drop, parts);
         var place = Place.Of(drop, options, runId);
         var store = place.Spec.Open();
         var request = new RunRequest(drop.Name, drop.Model, drop.Recipe, drop.Data, $"work/{runId}", place.Shards, place.Output)
         {
-            Snapshot = RunNames.Snapshot($"work/{runId}"),
+            Snapshot = RunPaths.Snapshot($"work/{runId}"),
         };
 
         using var held = await RunLock.TakeAsync(Path.Combine(place.Local, runId + ".lock"), say, cancellation);
@@ -62,7 +62,7 @@ internal static class RunDrop
             using var journal = new Journal(Path.Combine(folder, WorkFolder.Journal));
             if (journal.Count > 0)
                 say($"Going on from {journal.Count} finished steps of an earlier run.");
-            await RunNames.WriteSnapshotAsync(store, request.Work, parts, cancellation);
+            await RunPaths.WriteSnapshotAsync(store, request.Work, parts, cancellation);
             using var events = EventSender.FromEnvironment();
             var room = options.Gate ?? MemorySize.Room(options.Memory);
             var process = options.Isolated ? new ModelProcess(place.Spec, room) : null;
@@ -110,10 +110,10 @@ internal static class RunDrop
                 return new Place(
                     drop.Source,
                     StorePath.Shards,
-                    RunNames.Output(runId),
+                    RunPaths.Output(runId),
                     Path.GetFullPath(options.Work ?? Path.Combine(options.Root, RunLock.WorkFolder))
                 );
-            var output = Path.GetFullPath(options.Output ?? Path.Combine(options.Root, "compressed", RunNames.Name(runId), runId));
+            var output = Path.GetFullPath(options.Output ?? Path.Combine(options.Root, "compressed", RunPaths.Name(runId), runId));
             var work = Path.GetFullPath(options.Work ?? Path.Combine(Path.GetDirectoryName(output)!, RunLock.WorkFolder));
             return new Place(
                 drop.Source.With(("work", work), ("out", Path.GetDirectoryName(output)!)),

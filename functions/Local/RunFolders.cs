@@ -1,5 +1,5 @@
 using Serverless.Core;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 
 namespace Serverless.Local;
@@ -50,7 +50,7 @@ internal static class RunFolders
             throw new BadInputException($"--out {output}: the name {unsafely}; give another one.");
         if (
             Path.GetDirectoryName(output) is { } above
-            && (IsWatched(above) || (Path.GetFileName(above) == RunNames.Containers[0] && IsWatched(Path.GetDirectoryName(above)!)))
+            && (IsWatched(above) || (Path.GetFileName(above) == RunPaths.Containers[0] && IsWatched(Path.GetDirectoryName(above)!)))
         )
             throw new BadInputException(
                 $"--out {output}: 'watch' takes what appears in {above} for a drop; "
@@ -142,7 +142,7 @@ internal static class RunFolders
         }
     }
 
-    private static bool IsWatched(string folder) => RunNames.Containers.All(f => Directory.Exists(Path.Combine(folder, f)));
+    private static bool IsWatched(string folder) => RunPaths.Containers.All(f => Directory.Exists(Path.Combine(folder, f)));
 
     private static string FreeName(string folder)
     {

@@ -1,5 +1,5 @@
 using Serverless.Core;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 
 namespace Serverless.Local;
@@ -22,7 +22,7 @@ internal sealed class StorageWatch(string storage, string root, string? recipe) 
             throw new BadInputException("--recipe: with --storage the recipe lies in the drop; upload NAME/recipe.yaml beside the model.");
         try
         {
-            await store.EnsureContainersAsync(RunNames.Containers, cancellation);
+            await store.EnsureContainersAsync(RunPaths.Containers, cancellation);
         }
         catch (StorageRefusedException e)
         {

@@ -2,8 +2,8 @@ using System.Text.Json;
 using Microsoft.DurableTask.Client;
 using Microsoft.DurableTask.Testing;
 using Microsoft.Extensions.Logging.Abstractions;
-using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Model.Schema;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 using Serverless.Local;
 using Serverless.TestSupport;
@@ -69,7 +69,7 @@ public class AzuriteRunTests(Azurite azurite) : IClassFixture<Azurite>
         };
         tensor.ExternalData.Add(new StringStringEntryProto { Key = "location", Value = "weights.bin" });
         var model = TestModels
-            .Model(17)
+            .OfOpset(17)
             .Input("x", TensorProto.Types.DataType.Float, 2, 64)
             .Initializer(tensor)
             .With(TestModels.Node("MatMul", ["x", "w"], ["y"]))
@@ -100,7 +100,7 @@ public class AzuriteRunTests(Azurite azurite) : IClassFixture<Azurite>
             new CancellationTokenSource(TimeSpan.FromMinutes(1)).Token
         );
         Assert.Empty(await NamesAsync(store, $"work/{cancelled}/"));
-        Assert.Empty(await NamesAsync(store, RunNames.Cancelled("")));
+        Assert.Empty(await NamesAsync(store, RunPaths.Cancelled("")));
         // Whoever asks for it again gets it again; an event delivered again does not.
         await triggers.OnEventAsync(Created("never/model.onnx"), engine.Client, None);
         Assert.Equal("Terminated", (await Runs.FindAsync(engine.Client, cancelled, None))!.State);

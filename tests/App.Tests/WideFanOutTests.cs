@@ -2,9 +2,9 @@ using Microsoft.DurableTask;
 using Microsoft.DurableTask.Client;
 using Microsoft.DurableTask.Testing;
 using Serverless.Core.Evaluation;
-using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Model.Schema;
 using Serverless.Core.Recipes;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 using Serverless.TestSupport;
 using Xunit;
@@ -23,7 +23,7 @@ public class WideFanOutTests(ITestOutputHelper output)
     {
         using var folder = new Folder();
         var store = new FolderStore(Containers.ToDictionary(c => c, c => Path.Combine(folder.Path, c)));
-        var model = TestModels.Model(17).Input("x0", TensorProto.Types.DataType.Float, 2, 32);
+        var model = TestModels.OfOpset(17).Input("x0", TensorProto.Types.DataType.Float, 2, 32);
         for (var i = 0; i < Layers; i++)
             model.Weight($"w{i}", 32, 32).With(TestModels.Node("MatMul", [$"x{i}", $"w{i}"], [$"x{i + 1}"]));
         folder.Write("drop/wide.onnx", model.Output($"x{Layers}"));
@@ -41,7 +41,7 @@ public class WideFanOutTests(ITestOutputHelper output)
         var parts = Enumerable
             .Range(0, Layers / CompressLayers.Widest)
             .Select(i =>
-                DurableEngine.History(engine, CompressLayers.Part(RunNames.State($"work/{drop.RunId}", 1), 0, i * CompressLayers.Widest))
+                DurableEngine.History(engine, CompressLayers.Part(RunPaths.State($"work/{drop.RunId}", 1), 0, i * CompressLayers.Widest))
             )
             .ToList();
         output.WriteLine($"{parts.Count} parts: at most {parts.Max(p => p.Events)} events, {parts.Max(p => p.Bytes):N0} bytes");
@@ -57,7 +57,7 @@ public class WideFanOutTests(ITestOutputHelper output)
             new RunRequest("n", "drop/n.onnx", null, null, "work/n-0", "work/layers", "compressed/n/n-0"),
             new StepPlacement()
         );
-        var figures = new Evaluation("synthetic", 8, 1, 0, null, null, null, 0, null);
+        var figures = new ComparisonResult("synthetic", 8, 1, 0, null, null, null, 0, null);
         var outputs = new object[]
         {
             new DropState(request, null, false, false),

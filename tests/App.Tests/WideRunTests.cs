@@ -1,8 +1,8 @@
 using Azure.Core;
 using Microsoft.DurableTask.Testing;
 using Microsoft.Extensions.Logging;
-using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Model.Schema;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 using Serverless.Local;
 using Serverless.TestSupport;
@@ -128,12 +128,12 @@ public class WideRunTests(Azurite azurite, ITestOutputHelper output) : IClassFix
             }
         }
 
-        public Task<byte[]> ResultAsync() => store.ReadBytesAsync($"{RunNames.Output(drop.RunId)}/model.onnx", 1 << 26, None);
+        public Task<byte[]> ResultAsync() => store.ReadBytesAsync($"{RunPaths.Output(drop.RunId)}/model.onnx", 1 << 26, None);
 
         public async Task<IReadOnlyList<string>> WorkAsync()
         {
             var left = new List<string>();
-            foreach (var prefix in new[] { $"work/{drop.RunId}/", RunNames.Cancelled("") })
+            foreach (var prefix in new[] { $"work/{drop.RunId}/", RunPaths.Cancelled("") })
             await foreach (var a in store.ListAsync(prefix, None))
                 left.Add(a.Path);
             return left;
@@ -145,7 +145,7 @@ public class WideRunTests(Azurite azurite, ITestOutputHelper output) : IClassFix
 
         private static ModelProto Chain()
         {
-            var model = TestModels.Model(17).Input("x0", TensorProto.Types.DataType.Float, 2, 64);
+            var model = TestModels.OfOpset(17).Input("x0", TensorProto.Types.DataType.Float, 2, 64);
             for (var i = 0; i < Layers; i++)
                 model.Weight($"w{i}", 64, 64).With(TestModels.Node("MatMul", [$"x{i}", $"w{i}"], [$"x{i + 1}"]));
             return model.Output($"x{Layers}");

@@ -4,8 +4,8 @@ using Microsoft.Azure.Functions.Worker;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Options;
 using Serverless.Core;
-using Serverless.Core.Pipeline;
 using Serverless.Core.Recipes;
+using Serverless.Core.Runs;
 using Xunit;
 
 namespace Serverless.App.Tests;

@@ -1,9 +1,9 @@
 using BenchmarkDotNet.Attributes;
 using Google.Protobuf;
 using Microsoft.ML.OnnxRuntime;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Benchmarks;
 

@@ -2,11 +2,11 @@ using System.Diagnostics;
 using System.Globalization;
 using Google.Protobuf;
 using Microsoft.ML.OnnxRuntime;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 using Serverless.TestSupport;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Benchmarks;
 
@@ -93,7 +93,7 @@ internal static class IntegerPay
 
     private static ModelProto Convolutions(int channels, int kernel, int size, bool depthwise)
     {
-        var model = Model(17).Input("y0", DataType.Float, 1, channels, size, size);
+        var model = OfOpset(17).Input("y0", DataType.Float, 1, channels, size, size);
         for (var i = 0; i < Layers; i++)
         {
             model
@@ -115,7 +115,7 @@ internal static class IntegerPay
 
     private static ModelProto Products(int width, int rows)
     {
-        var model = Model(17).Input("y0", DataType.Float, rows, width);
+        var model = OfOpset(17).Input("y0", DataType.Float, rows, width);
         for (var i = 0; i < Layers; i++)
             model
                 .Weight($"w{i}", width, width)

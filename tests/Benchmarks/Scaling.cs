@@ -2,12 +2,12 @@ using System.Diagnostics;
 using System.Globalization;
 using System.IO.Compression;
 using Google.Protobuf;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 using Serverless.Local;
 using Serverless.TestSupport;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Benchmarks;
 
@@ -98,7 +98,7 @@ internal static class Scaling
         for (var i = 0; i < values.Length; i += sizeof(float))
             BitConverter.TryWriteBytes(values.AsSpan(i), random.NextSingle());
         Npz.Write(Data(root), CompressionLevel.NoCompression, ("x0", "<f4", [Samples, 4, 6, 6], values));
-        var model = Model(13).Input("x0", DataType.Float, 1, 4, 6, 6);
+        var model = OfOpset(13).Input("x0", DataType.Float, 1, 4, 6, 6);
         for (var i = 0; i < n; i++)
             model
                 .Weight($"w{i}", 4, 4, 3, 3)
@@ -112,7 +112,7 @@ internal static class Scaling
 
     private static ModelProto DeadNodes(int n, string root)
     {
-        var model = Model(13).Input("x", DataType.Float, 1, 64).Weight("w", 64, 64).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
+        var model = OfOpset(13).Input("x", DataType.Float, 1, 64).Weight("w", 64, 64).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
         for (var i = 0; i < n; i++)
             model.With(Node("Relu", [i == 0 ? "x" : $"d{i - 1}"], [$"d{i}"]));
         return model;
@@ -120,7 +120,7 @@ internal static class Scaling
 
     private static ModelProto Inputs(int n, string root)
     {
-        var model = Model(13).Input("x", DataType.Float, 1).With(Node("Neg", ["x"], ["y"])).Output("y");
+        var model = OfOpset(13).Input("x", DataType.Float, 1).With(Node("Neg", ["x"], ["y"])).Output("y");
         for (var i = 0; i < n; i++)
             model.Initializer(Tensor($"i{i}", [0f], 1)).Input($"i{i}", DataType.Float, 1);
         return model;
@@ -129,7 +129,7 @@ internal static class Scaling
     private static ModelProto Shared(int n, string root)
     {
         File.WriteAllBytes(Path.Combine(root, "w.bin"), new byte[16 << 10]);
-        var model = Model(13).Input("x0", DataType.Float, 1, 64);
+        var model = OfOpset(13).Input("x0", DataType.Float, 1, 64);
         for (var i = 0; i < n; i++)
         {
             var tensor = new TensorProto
@@ -149,7 +149,7 @@ internal static class Scaling
         var node = Node("Relu", ["x"], ["y"]);
         for (var i = 0; i < n; i++)
             node.Attribute.Add(ModelEdit.Attribute($"a{i}", 1L));
-        return Model(13).Input("x", DataType.Float, 1).With(node).Output("y");
+        return OfOpset(13).Input("x", DataType.Float, 1).With(node).Output("y");
     }
 
     /// <summary>A kind of model at several sizes.</summary>

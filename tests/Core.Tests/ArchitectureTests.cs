@@ -14,15 +14,15 @@ public class ArchitectureTests
         .Build();
 
     [Theory]
-    [InlineData("Serverless.Core.Numerics", "Techniques|Recipes|Pipeline|Evaluation|Reports|Storage")]
-    [InlineData("Serverless.Core.Storage", "Recipes|Numerics|Techniques|Pipeline|Evaluation|Reports|Onnx|Events")]
-    [InlineData("Serverless.Core.Events", "Recipes|Numerics|Techniques|Pipeline|Evaluation|Reports|Onnx")]
-    [InlineData("Serverless.Core.Onnx", "Techniques|Recipes|Pipeline|Evaluation|Reports")]
-    [InlineData("Serverless.Core.Execution", "Techniques|Recipes|Pipeline|Evaluation|Reports")]
-    [InlineData("Serverless.Core.Techniques", "Recipes|Pipeline|Evaluation|Reports")]
-    [InlineData("Serverless.Core.Recipes", "Pipeline|Evaluation|Reports|Onnx")]
-    [InlineData("Serverless.Core.Evaluation", "Techniques|Recipes|Pipeline|Reports")]
-    [InlineData("Serverless.Core.Reports", "Techniques|Pipeline|Evaluation|Onnx|Storage|Numerics")]
+    [InlineData("Serverless.Core.Numerics", "Techniques|Recipes|Runs|Evaluation|Reports|Storage")]
+    [InlineData("Serverless.Core.Storage", "Recipes|Numerics|Techniques|Runs|Evaluation|Reports|Model|Events")]
+    [InlineData("Serverless.Core.Events", "Recipes|Numerics|Techniques|Runs|Evaluation|Reports|Model")]
+    [InlineData("Serverless.Core.Model", "Techniques|Recipes|Runs|Evaluation|Reports")]
+    [InlineData("Serverless.Core.Execution", "Techniques|Recipes|Runs|Evaluation|Reports")]
+    [InlineData("Serverless.Core.Techniques", "Recipes|Runs|Evaluation|Reports")]
+    [InlineData("Serverless.Core.Recipes", "Runs|Evaluation|Reports|Model")]
+    [InlineData("Serverless.Core.Evaluation", "Techniques|Recipes|Runs|Reports")]
+    [InlineData("Serverless.Core.Reports", "Techniques|Runs|Evaluation|Model|Storage|Numerics")]
     [InlineData("Serverless.Core", "Local|App|GpuJob")]
     public void Nothing_depends_on_what_stands_above_it(string from, string above)
     {
@@ -42,14 +42,14 @@ public class ArchitectureTests
     [Fact]
     public void Recipes_and_the_pipeline_see_no_family_of_techniques()
     {
-        string[] families = ["Quantization", "Simplification", "Scaling", "BiasCorrection", "Pruning", "Factorization"];
+        string[] families = ["Quantization", "Activations", "Simplification", "Scaling", "BiasCorrection", "Pruning", "Factorization"];
         var wrong = Architecture
-            .Types.Where(t => In(t, "Serverless.Core.Recipes") || In(t, "Serverless.Core.Pipeline"))
+            .Types.Where(t => In(t, "Serverless.Core.Recipes") || In(t, "Serverless.Core.Runs"))
             .Where(t => t.Dependencies.Any(d => families.Any(f => In(d.Target, $"Serverless.Core.Techniques.{f}"))))
             .Select(t => t.FullName.Split('/', '+', '<', '`')[0].Split('.')[^1])
             .Distinct()
             .Order(StringComparer.Ordinal);
-        Assert.Equal(["ActivationScales", "AnalyticShift", "CorrectBias", "Plan"], wrong);
+        Assert.Equal(["ActivationScales", "AssembledGraph", "CorrectBias", "Plan"], wrong);
     }
 
     [Fact]

@@ -1,7 +1,7 @@
 using System.Text;
 using System.Text.Json;
 using Serverless.Core.Events;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 using Serverless.TestSupport;
 using Xunit;

@@ -1,9 +1,9 @@
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Tests;
 
@@ -50,7 +50,7 @@ public class FunctionExpansionTests
     // Each function calls the next one twice; the last calls the one of the given number.
     private static ModelProto Nested(int count, int last)
     {
-        var model = Model(17, "f")
+        var model = OfOpset(17, "f")
             .Input("x", DataType.Float, 1, 16)
             .Weight("w", 16, 16)
             .With(Node("MatMul", ["x", "w"], ["m"]), Node("f:f0", ["m"], ["y"]))

@@ -1,10 +1,10 @@
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Onnx.Simplification;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
+using Serverless.Core.Techniques.Simplification;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Tests;
 
@@ -19,7 +19,7 @@ public class GraphEditTests
         then.Node.Add(Node("Neg", ["t"], ["dead_inside"]));
         then.Output.Add(Value("t", DataType.Float));
         var branch = Node("If", ["c"], ["unused"], Subgraph("then_branch", then));
-        var model = Model(13)
+        var model = OfOpset(13)
             .Input("x", DataType.Float, 1)
             .Input("c", DataType.Bool)
             .Weight("w", 4)
@@ -82,7 +82,7 @@ public class GraphEditTests
     // Weights as initializers, as Constant nodes, and in a function.
     private static ModelProto Chain()
     {
-        var model = Model(17, "f").Input("x0", DataType.Float, 1, 4);
+        var model = OfOpset(17, "f").Input("x0", DataType.Float, 1, 4);
         for (var i = 0; i < 6; i++)
         {
             if (i % 2 == 0)
@@ -116,7 +116,7 @@ public class GraphEditTests
     [Fact]
     public void Weights_of_equal_names_in_equal_scopes_are_numbered()
     {
-        var model = Model(17).Input("x", DataType.Float, 1, 4).Input("c", DataType.Bool);
+        var model = OfOpset(17).Input("x", DataType.Float, 1, 4).Input("c", DataType.Bool);
         for (var i = 0; i < 4; i++)
         {
             var inner = new GraphProto { Name = "g" };
@@ -136,7 +136,7 @@ public class GraphEditTests
     [Fact]
     public void Weights_of_the_same_bytes_are_one_where_operators_of_one_kind_take_them()
     {
-        var model = Model(17).Input("x", DataType.Float, 1, 8).Input("i", DataType.Int64, 1);
+        var model = OfOpset(17).Input("x", DataType.Float, 1, 8).Input("i", DataType.Int64, 1);
         foreach (
             var (name, offset, rows) in new[]
             {
@@ -178,7 +178,7 @@ public class GraphEditTests
     {
         using var folder = new Folder();
         folder.Write("w.bin", new byte[1 << 20]);
-        var model = Model(17).Input("x", DataType.Float, 1, 512).Output("y");
+        var model = OfOpset(17).Input("x", DataType.Float, 1, 512).Output("y");
         for (var i = 0; i < 5000; i++)
         {
             var tensor = new TensorProto
@@ -198,7 +198,7 @@ public class GraphEditTests
         );
         var node = Node("Relu", ["x"], ["y"]);
         node.Attribute.AddRange(Enumerable.Repeat(new AttributeProto(), 600_000));
-        folder.Write("m.onnx", Model(17).Input("x", DataType.Float, 1).With(node).Output("y"));
+        folder.Write("m.onnx", OfOpset(17).Input("x", DataType.Float, 1).With(node).Output("y"));
         var before = GC.GetTotalAllocatedBytes();
         Assert.Contains(
             "256 MB of memory",

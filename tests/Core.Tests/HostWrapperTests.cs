@@ -1,5 +1,5 @@
 using System.Text.RegularExpressions;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 using Serverless.TestSupport;
 using Xunit;
 

@@ -1,5 +1,5 @@
 using CsCheck;
-using Serverless.Core.Techniques.Search;
+using Serverless.Core.Allocation;
 using Xunit;
 
 namespace Serverless.Core.Tests;

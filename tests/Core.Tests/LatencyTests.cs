@@ -28,7 +28,7 @@ public class LatencyTests
     [Fact]
     public void A_loss_is_not_told_where_the_original_differs_from_itself_and_is_whole_where_numbers_are_lost()
     {
-        var figures = new Core.Evaluation.Evaluation("data", 8, 0.3, 1, 0.5, null, null, 0, null);
+        var figures = new Core.Evaluation.ComparisonResult("data", 8, 0.3, 1, 0.5, null, null, 0, null);
         Assert.Equal(("top1Disagreement", 0.5), figures.Loss);
         Assert.Equal(("none", (double?)null), (figures with { RepeatError = 0.9 }).Loss);
         Assert.Equal(("nonFinite", 1.0), (figures with { NonFinite = 3 }).Loss);

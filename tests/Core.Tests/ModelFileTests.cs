@@ -1,11 +1,11 @@
 using System.Runtime.InteropServices;
 using Google.Protobuf;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Tests;
 
@@ -106,7 +106,7 @@ public class ModelFileTests
         inner.Node.Add(Node("MatMul", ["x", "outer"], ["then_z"]));
         inner.Output.Add(Value("then_y", DataType.Float));
         inner.Output.Add(Value("then_z", DataType.Float));
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Float, 2, 64)
             .Input("c", DataType.Bool)
             .Initializer(external)
@@ -130,8 +130,8 @@ public class ModelFileTests
         var index = await ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", None);
         var weights = Weight.Of(index.Model).ToDictionary(w => w.Name);
         Assert.Equal(["biased", "brain", "external", "half", "inner", "outer", "typed", "wide"], weights.Keys.Order());
-        Assert.Contains("Add", weights["biased"].LeftAlone);
-        Assert.All(weights.Values.Where(w => w.Name != "biased"), w => Assert.Null(w.LeftAlone));
+        Assert.Contains("Add", weights["biased"].SkipReason);
+        Assert.All(weights.Values.Where(w => w.Name != "biased"), w => Assert.Null(w.SkipReason));
         Assert.Equal("Constant node in subgraph", weights["inner"].Place);
         Assert.Equal("w.bin", weights["external"].Reference.File);
         Assert.True(index.Model.CalculateSize() < model.CalculateSize() - 64 * 8 * 4 * 3);
@@ -140,7 +140,7 @@ public class ModelFileTests
     [Fact]
     public void A_weight_that_leaves_the_graph_or_meets_an_unknown_operator_is_left_alone()
     {
-        var model = Model(17, "custom")
+        var model = OfOpset(17, "custom")
             .Input("x", DataType.Float, 2, 8)
             .Weight("given", 8, 8)
             .Weight("odd", 8, 8)
@@ -157,8 +157,8 @@ public class ModelFileTests
             .Output("y")
             .Output("given");
         var weights = Weight.Of(model).ToDictionary(w => w.Name);
-        Assert.Equal("an output of its graph", weights["given"].LeftAlone);
-        Assert.Contains("custom.Mystery", weights["odd"].LeftAlone);
+        Assert.Equal("an output of its graph", weights["given"].SkipReason);
+        Assert.Contains("custom.Mystery", weights["odd"].SkipReason);
         Assert.Equal(2, weights["shared"].Uses.Count);
         Assert.False(Assert.Single(weights["transposed"].Uses).Direct);
     }
@@ -166,7 +166,7 @@ public class ModelFileTests
     [Fact]
     public void Unknown_fields_enum_values_and_versions_survive()
     {
-        var model = Model(17).Input("x", DataType.Float, 1).With(Node("Relu", ["x"], ["y"])).Output("y");
+        var model = OfOpset(17).Input("x", DataType.Float, 1).With(Node("Relu", ["x"], ["y"])).Output("y");
         model.IrVersion = 4711;
         model.Graph.Node[0].Attribute.Add(new AttributeProto { Name = "new", Type = (AttributeProto.Types.AttributeType)77 });
         model.Graph.Initializer.Add(new TensorProto { Name = "future", DataType = 99 });
@@ -182,7 +182,7 @@ public class ModelFileTests
         const int Tensors = 60;
         const long Each = 32 << 20;
         var path = Path.Combine(folder.Path, "m.onnx");
-        var model = Model(17).Input("x", DataType.Float, 1, 4096);
+        var model = OfOpset(17).Input("x", DataType.Float, 1, 4096);
         for (var i = 0; i < Tensors; i++)
             model.With(Node("MatMul", ["x", $"w{i}"], [$"y{i}"])).Output($"y{i}");
         // Inline weights as a sparse file: a graph field of 2 GB, its tensors' raw_data left as holes.
@@ -236,7 +236,7 @@ public class ModelFileTests
         TensorRef.Point(tensor, location, 0, 256);
         folder.Write(
             "m.onnx",
-            Model(17).Input("x", DataType.Float, 1, 8).Initializer(tensor).With(Node("MatMul", ["x", "w"], ["y"])).Output("y")
+            OfOpset(17).Input("x", DataType.Float, 1, 8).Initializer(tensor).With(Node("MatMul", ["x", "w"], ["y"])).Output("y")
         );
         var e = await Assert.ThrowsAsync<BadInputException>(() => ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", None));
         Assert.Contains("initializer 'w'", e.Message);
@@ -261,7 +261,7 @@ public class ModelFileTests
         TensorRef.Point(tensor, "w.bin", offset, length);
         folder.Write(
             "m.onnx",
-            Model(17).Input("x", DataType.Float, 1, 8).Initializer(tensor).With(Node("MatMul", ["x", "w"], ["y"])).Output("y")
+            OfOpset(17).Input("x", DataType.Float, 1, 8).Initializer(tensor).With(Node("MatMul", ["x", "w"], ["y"])).Output("y")
         );
         await Assert.ThrowsAsync<BadInputException>(() => ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", None));
     }
@@ -273,9 +273,12 @@ public class ModelFileTests
         foreach (
             var (model, word) in new[]
             {
-                (Model(17).With(Node("Relu", ["b"], ["a"]), Node("Relu", ["a"], ["b"])).Output("a"), "cycle"),
-                (Model(17).Input("x", DataType.Float, 1).With(Node("Relu", ["x"], ["a"]), Node("Relu", ["x"], ["a"])).Output("a"), "twice"),
-                (Model(17).With(Node("Relu", ["nowhere"], ["a"])).Output("a"), "nothing defines"),
+                (OfOpset(17).With(Node("Relu", ["b"], ["a"]), Node("Relu", ["a"], ["b"])).Output("a"), "cycle"),
+                (
+                    OfOpset(17).Input("x", DataType.Float, 1).With(Node("Relu", ["x"], ["a"]), Node("Relu", ["x"], ["a"])).Output("a"),
+                    "twice"
+                ),
+                (OfOpset(17).With(Node("Relu", ["nowhere"], ["a"])).Output("a"), "nothing defines"),
             }
         )
         {

@@ -1,5 +1,5 @@
 using System.Diagnostics;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 using Xunit;
 

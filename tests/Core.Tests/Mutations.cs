@@ -1,8 +1,8 @@
 using Google.Protobuf;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.TestSupport;
 
@@ -115,7 +115,7 @@ internal static class Mutations
         var other = new GraphProto { Name = "else" };
         other.Node.Add(Node("MatMul", ["m", "w"], ["else_y"]));
         other.Output.Add(Value("else_y", DataType.Float));
-        return Model(opset)
+        return OfOpset(opset)
             .Input("x", DataType.Float, 1, 4, 6, 6)
             .Input("c", DataType.Bool)
             .Weight("k", 6, 4, 3, 3)

@@ -1,5 +1,5 @@
-using Serverless.Core.Pipeline;
 using Serverless.Core.Reports;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 using Serverless.TestSupport;
 using Xunit;
@@ -36,7 +36,7 @@ public class PrintableTests
     public void What_could_drive_or_reorder_a_terminal_stays_out_of_the_ids_of_runs()
     {
         Assert.Equal("rtl-c-d-模", Printable.Plain("rtl\u202Ec\u001Bd\uD83D模", '-'));
-        Assert.StartsWith("rtl-cod-", Core.Pipeline.RunNames.Id("rtl\u202Ecod", []), StringComparison.Ordinal);
+        Assert.StartsWith("rtl-cod-", Core.Runs.RunPaths.Id("rtl\u202Ecod", []), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -101,7 +101,7 @@ public class PrintableTests
             new ActivityContext(store, new MemoryGate(0)),
             default
         );
-        var text = System.Text.Encoding.UTF8.GetString(await store.ReadBytesAsync(RunNames.Failure("r-1"), 1 << 20, default));
+        var text = System.Text.Encoding.UTF8.GetString(await store.ReadBytesAsync(RunPaths.Failure("r-1"), 1 << 20, default));
         using var json = System.Text.Json.JsonDocument.Parse(text);
         Assert.Equal("drop/m.onnx", json.RootElement.GetProperty("model").GetString());
         Assert.Equal(
@@ -117,7 +117,7 @@ public class PrintableTests
     [InlineData("", "model")]
     [InlineData("..", "model")]
     public void An_id_is_a_name_that_every_store_takes(string name, string kept) =>
-        Assert.Equal(kept, RunNames.Name(RunNames.Id(name, [])));
+        Assert.Equal(kept, RunPaths.Name(RunPaths.Id(name, [])));
 
     [Theory]
     [InlineData("x", 120, 300)]
@@ -126,9 +126,9 @@ public class PrintableTests
     [InlineData("é", 60, 200)]
     public void An_id_is_cut_by_bytes_between_characters(string letter, int kept, int count)
     {
-        var id = RunNames.Id(string.Concat(Enumerable.Repeat(letter, count)), []);
-        Assert.Equal(string.Concat(Enumerable.Repeat(letter, kept)), RunNames.Name(id));
+        var id = RunPaths.Id(string.Concat(Enumerable.Repeat(letter, count)), []);
+        Assert.Equal(string.Concat(Enumerable.Repeat(letter, kept)), RunPaths.Name(id));
         Assert.True(System.Text.Encoding.UTF8.GetByteCount(id + ".lock") <= StorePath.LongestName);
-        Assert.True(Uri.EscapeDataString(RunNames.Output(id)).Length < 1024);
+        Assert.True(Uri.EscapeDataString(RunPaths.Output(id)).Length < 1024);
     }
 }

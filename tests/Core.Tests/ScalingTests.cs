@@ -2,14 +2,15 @@ using System.Diagnostics;
 using Google.Protobuf;
 using Serverless.Core.Evaluation;
 using Serverless.Core.Execution;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Onnx.Simplification;
-using Serverless.Core.Techniques;
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
+using Serverless.Core.Techniques.Activations;
+using Serverless.Core.Techniques.Simplification;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Tests;
 
@@ -40,7 +41,7 @@ public sealed class ScalingTests : IDisposable
             100,
             n =>
             {
-                var model = Model(13).Input("x0", DataType.Float, 1, 4, 6, 6);
+                var model = OfOpset(13).Input("x0", DataType.Float, 1, 4, 6, 6);
                 for (var i = 0; i < n; i++)
                     model
                         .Weight($"w{i}", 4, 4, 3, 3)
@@ -75,7 +76,7 @@ public sealed class ScalingTests : IDisposable
             4_000,
             n =>
             {
-                var model = Model(13).Input("x", DataType.Float, 1).With(Node("Neg", ["x"], ["y"])).Output("y");
+                var model = OfOpset(13).Input("x", DataType.Float, 1).With(Node("Neg", ["x"], ["y"])).Output("y");
                 for (var i = 0; i < n; i++)
                     model.With(Node("Relu", [i == 0 ? "x" : $"d{i - 1}"], [$"d{i}"]));
                 return () =>
@@ -93,7 +94,7 @@ public sealed class ScalingTests : IDisposable
             20_000,
             n =>
             {
-                var model = Model(13).Input("x", DataType.Float, 1).With(Node("Neg", ["x"], ["y"])).Output("y");
+                var model = OfOpset(13).Input("x", DataType.Float, 1).With(Node("Neg", ["x"], ["y"])).Output("y");
                 var tensor = Tensor("", [0f], 1);
                 for (var i = 0; i < n; i++)
                 {
@@ -112,7 +113,7 @@ public sealed class ScalingTests : IDisposable
             n =>
             {
                 folder.Write("w.bin", new byte[16 << 10]);
-                var model = Model(13).Input("x0", DataType.Float, 1, 64);
+                var model = OfOpset(13).Input("x0", DataType.Float, 1, 64);
                 for (var i = 0; i < n; i++)
                 {
                     var tensor = new TensorProto
@@ -145,7 +146,7 @@ public sealed class ScalingTests : IDisposable
                 var node = Node("Relu", ["x"], ["y"]);
                 for (var i = 0; i < n; i++)
                     node.Attribute.Add(ModelEdit.Attribute($"a{i}", 1L));
-                folder.Write("m.onnx", Model(13).Input("x", DataType.Float, 1).With(node).Output("y"));
+                folder.Write("m.onnx", OfOpset(13).Input("x", DataType.Float, 1).With(node).Output("y"));
                 return () =>
                 {
                     var before = GC.GetAllocatedBytesForCurrentThread();
@@ -162,7 +163,7 @@ public sealed class ScalingTests : IDisposable
             4_000,
             n =>
             {
-                var model = Model(13).Input("x0", DataType.Float, 1, 4);
+                var model = OfOpset(13).Input("x0", DataType.Float, 1, 4);
                 for (var i = 0; i < n; i++)
                     model.Weight($"w{i}", 4, 4).With(Node("MatMul", [$"x{i}", $"w{i}"], [$"x{i + 1}"]));
                 model.Output($"x{n}");
@@ -190,7 +191,7 @@ public sealed class ScalingTests : IDisposable
                                 16
                             );
                             if (i % 2 == 0)
-                                Forms.Apply(edit, weights[i], layer, "work/s");
+                                Form.Apply(edit, weights[i], layer, "work/s");
                             else
                                 dynamic.Apply(weights[i], layer, "work/s");
                         }
@@ -206,7 +207,7 @@ public sealed class ScalingTests : IDisposable
             2_000,
             n =>
             {
-                var model = Model(13)
+                var model = OfOpset(13)
                     .Input("x0", DataType.Float, 1)
                     .Initializer(Tensor("three", [3f]))
                     .Initializer(Tensor("six", [6f]))
@@ -229,7 +230,7 @@ public sealed class ScalingTests : IDisposable
             4_000,
             n =>
             {
-                var model = Model(13).Input("x0", DataType.Float, 1, 4);
+                var model = OfOpset(13).Input("x0", DataType.Float, 1, 4);
                 for (var i = 0; i < n; i++)
                     model.Weight($"w{i}", 4, 4).With(Node("MatMul", [$"x{i}", $"w{i}"], [$"c{i}"]), Node("Relu", [$"c{i}"], [$"x{i + 1}"]));
                 model.Output($"x{n}");

@@ -2,13 +2,13 @@ using System.Runtime.InteropServices;
 using Google.Protobuf;
 using Microsoft.ML.OnnxRuntime;
 using Serverless.Core.Execution;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Techniques;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
+using Serverless.Core.Techniques.BiasCorrection;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Tests;
 
@@ -20,7 +20,7 @@ public class StagedRunTests
     // A residual sum, a branch used late, a layer taken inside an If, and integer kernels around the layers.
     private static ModelProto Branched(bool quantized)
     {
-        var model = Model(13).Input("x", DataType.Float, 1, 4, 6, 6).Input("go", DataType.Bool);
+        var model = OfOpset(13).Input("x", DataType.Float, 1, 4, 6, 6).Input("go", DataType.Bool);
         model
             .Initializer(Tensor("step", [0.0217f]))
             .Initializer(Tensor("zero", DataType.Uint8, [128]))
@@ -153,7 +153,7 @@ public class StagedRunTests
     [Fact]
     public void A_layer_of_constants_alone_is_measured_too()
     {
-        var model = Model(13)
+        var model = OfOpset(13)
             .Input("x", DataType.Float, 1, 2)
             .Weight("a", 1, 2)
             .Weight("w", 2, 2)

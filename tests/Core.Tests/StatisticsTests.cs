@@ -1,6 +1,5 @@
+using Serverless.Core.Statistics;
 using Serverless.Core.Storage;
-using Serverless.Core.Techniques.Calibration;
-using Serverless.Core.Techniques.Quantization;
 using Serverless.TestSupport;
 using Xunit;
 
@@ -9,7 +8,8 @@ namespace Serverless.Core.Tests;
 public class StatisticsTests
 {
     private static readonly InputView Rows = new("x", 40, null);
-    private const Statistics Everything = Statistics.Range | Statistics.Histogram | Statistics.Channels | Statistics.Gram;
+    private const StatisticKinds Everything =
+        StatisticKinds.Range | StatisticKinds.Histogram | StatisticKinds.Channels | StatisticKinds.Gram;
 
     [Theory]
     [InlineData(false)]
@@ -144,7 +144,11 @@ public class StatisticsTests
     {
         // What a Relu leaves of normal values, and one in ten thousand a hundred times as large.
         var values = TestModels.Random("activation", 200_000).Select((v, i) => i % 10_000 == 0 ? 40f : MathF.Max(0, v)).ToArray();
-        using var observer = new StatisticsObserver(new InputView("x", 0, null), Statistics.Range | Statistics.Histogram, _ => false);
+        using var observer = new StatisticsObserver(
+            new InputView("x", 0, null),
+            StatisticKinds.Range | StatisticKinds.Histogram,
+            _ => false
+        );
         observer.Add(values, [200_000]);
         var (min, max) = ActivationRange.Find(observer.Result, method, 99.9);
         Assert.Equal((0f, 40f), ActivationRange.Find(observer.Result, RangeMethod.Minmax, 100));

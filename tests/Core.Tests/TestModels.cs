@@ -1,18 +1,18 @@
 using System.Runtime.InteropServices;
 using Google.Protobuf;
 using Microsoft.ML.OnnxRuntime;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 using Serverless.Core.Numerics;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Storage;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.TestSupport;
 
 /// <summary>Builds small models in memory, and folders to put them in.</summary>
 internal static class TestModels
 {
-    public static ModelProto Model(int opset, params string[] domains)
+    public static ModelProto OfOpset(int opset, params string[] domains)
     {
         var model = new ModelProto
         {

@@ -1,7 +1,7 @@
 using System.Collections.Concurrent;
 using System.Text.Json;
 using Serverless.Core;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 
 namespace Serverless.TestSupport;
 

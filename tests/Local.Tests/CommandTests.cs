@@ -6,7 +6,7 @@ using Google.Protobuf;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Local.Tests;
 
@@ -169,7 +169,7 @@ public class CommandTests
     public async Task Killed_twenty_times_the_run_ends_with_the_same_bytes()
     {
         using var folder = new Folder();
-        var model = Model(17).Input("x", DataType.Float, 1, 512);
+        var model = OfOpset(17).Input("x", DataType.Float, 1, 512);
         for (var i = 0; i < 24; i++)
             model.Weight($"w{i}", 512, 512).With(Node("MatMul", [i == 0 ? "x" : $"y{i - 1}", $"w{i}"], [$"y{i}"]));
         folder.Write("m.onnx", model.Output("y23"));
@@ -206,7 +206,7 @@ public class CommandTests
         using var folder = new Folder();
         folder.Write(
             "greedy.onnx",
-            Model(16)
+            OfOpset(16)
                 .Input("x", DataType.Float, 1, 64)
                 .Weight("w", 64, 64)
                 .Initializer(

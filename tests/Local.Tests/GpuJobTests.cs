@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using System.Text.Json;
 using Serverless.Core;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 using Serverless.TestSupport;
 using Xunit;

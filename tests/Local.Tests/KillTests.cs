@@ -3,7 +3,7 @@ using System.Text;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Local.Tests;
 
@@ -92,9 +92,9 @@ public class KillTests
     }
 
     // A loop that multiplies a matrix a billion times.
-    private static Core.Onnx.Schema.ModelProto Slow()
+    private static Core.Model.Schema.ModelProto Slow()
     {
-        var body = new Core.Onnx.Schema.GraphProto { Name = "body" };
+        var body = new Core.Model.Schema.GraphProto { Name = "body" };
         body.Input.Add(Value("i", DataType.Int64, []));
         body.Input.Add(Value("c", DataType.Bool, []));
         body.Input.Add(Value("s", DataType.Float, 64, 64));
@@ -103,7 +103,7 @@ public class KillTests
         body.Output.Add(Value("c2", DataType.Bool));
         body.Output.Add(Value("s2", DataType.Float));
         return TestModels
-            .Model(17)
+            .OfOpset(17)
             .Input("x", DataType.Float, 64, 64)
             .Weight("w", 64, 64)
             .Initializer(Tensor("n", DataType.Int64, BitConverter.GetBytes(1_000_000_000L)))
@@ -113,10 +113,10 @@ public class KillTests
                     "Loop",
                     ["n", "t", "x"],
                     ["y"],
-                    new Core.Onnx.Schema.AttributeProto
+                    new Core.Model.Schema.AttributeProto
                     {
                         Name = "body",
-                        Type = Core.Onnx.Schema.AttributeProto.Types.AttributeType.Graph,
+                        Type = Core.Model.Schema.AttributeProto.Types.AttributeType.Graph,
                         G = body,
                     }
                 )

@@ -1,12 +1,12 @@
 using System.Diagnostics;
 using System.Text.Json;
 using Serverless.Core;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Local.Tests;
 
@@ -29,7 +29,7 @@ public class ModelProcessChildTests
         using var folder = new Folder();
         folder.Write(
             "m.onnx",
-            Model(17).Input("x", DataType.Float, 1, 16).Weight("w", 16, 16).With(Node("MatMul", ["x", "w"], ["y"])).Output("y")
+            OfOpset(17).Input("x", DataType.Float, 1, 16).Weight("w", 16, 16).With(Node("MatMul", ["x", "w"], ["y"])).Output("y")
         );
         Assert.Equal("damaged", await FailureAsync(nameof(Evaluate), Places(folder), new EvaluateInput(Run, 0)));
     }

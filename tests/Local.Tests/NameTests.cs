@@ -4,7 +4,7 @@ using Serverless.Core;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Local.Tests;
 
@@ -17,7 +17,7 @@ public class NameTests
     public async Task Terminal_escapes_in_names_reach_neither_terminal_nor_reports()
     {
         using var folder = new Folder();
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Float, 1, 64)
             .With(Node("MatMul", ["x", Hostile], ["y"]), Node("MatMul", ["y", "second"], ["z"]))
             .Output("z")
@@ -120,8 +120,8 @@ public class NameTests
     public async Task Offsets_near_the_largest_number_are_one_sentence(long offset)
     {
         using var folder = new Folder();
-        var model = Model(17).Input("x", DataType.Float, 1, 32).With(Node("MatMul", ["x", "w"], ["y"])).Output("y").Weight("w", 32, 32);
-        Core.Onnx.TensorRef.Point(model.Graph.Initializer[0], "w.bin", offset, 4096);
+        var model = OfOpset(17).Input("x", DataType.Float, 1, 32).With(Node("MatMul", ["x", "w"], ["y"])).Output("y").Weight("w", 32, 32);
+        Core.Model.TensorRef.Point(model.Graph.Initializer[0], "w.bin", offset, 4096);
         folder.Write("m/m.onnx", model);
         folder.Write("m/w.bin", new byte[4096]);
         var done = await CommandLine.RunAsync(folder.Path, "compress", "m");

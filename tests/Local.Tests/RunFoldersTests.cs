@@ -111,12 +111,12 @@ public class RunFoldersTests
         // A published result whose data another model shares: ours, and still not to be replaced.
         folder.Write("m/part/w.bin", new byte[4096]);
         var model = TestModels
-            .Model(17)
-            .Input("x", Core.Onnx.Schema.TensorProto.Types.DataType.Float, 1, 32)
+            .OfOpset(17)
+            .Input("x", Core.Model.Schema.TensorProto.Types.DataType.Float, 1, 32)
             .With(TestModels.Node("MatMul", ["x", "w"], ["y"]))
             .Output("y")
             .Weight("w", 32, 32);
-        Core.Onnx.TensorRef.Point(model.Graph.Initializer[0], "part/model.onnx.data", 0, 4096);
+        Core.Model.TensorRef.Point(model.Graph.Initializer[0], "part/model.onnx.data", 0, 4096);
         folder.Write("m/m.onnx", model);
         File.Delete(Path.Combine(folder.Path, "m", "part", "w.bin"));
         folder.Write("m/part/model.onnx.data", new byte[4096]);

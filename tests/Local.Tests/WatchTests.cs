@@ -4,7 +4,7 @@ using Serverless.Core.Storage;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Local.Tests;
 
@@ -39,7 +39,7 @@ public class WatchTests
         using var folder = new Folder();
         foreach (var seed in new[] { 1f, 2f })
         {
-            var model = Model(17)
+            var model = OfOpset(17)
                 .Input("x", DataType.Float, 1, 32)
                 .With(Node("MatMul", ["x", "w"], ["y"]))
                 .Output("y")
@@ -81,8 +81,8 @@ public class WatchTests
         var secret = folder.Write("outside/secret.onnx", digits);
         folder.Write("outside/big.bin", new byte[1 << 20]);
         var drop = Directory.CreateDirectory(Path.Combine(folder.Path, "inbox", "drop")).FullName;
-        var model = Model(17).Input("x", DataType.Float, 1, 32).With(Node("MatMul", ["x", "w"], ["y"])).Output("y").Weight("w", 32, 32);
-        Core.Onnx.TensorRef.Point(model.Graph.Initializer[0], "w.bin", 0, 4096);
+        var model = OfOpset(17).Input("x", DataType.Float, 1, 32).With(Node("MatMul", ["x", "w"], ["y"])).Output("y").Weight("w", 32, 32);
+        Core.Model.TensorRef.Point(model.Graph.Initializer[0], "w.bin", 0, 4096);
         foreach (
             var (name, target) in new[]
             {

@@ -1,9 +1,9 @@
-using Serverless.Core.Onnx;
-using Serverless.Core.Techniques.Quantization;
+using Serverless.Core.Model;
+using Serverless.Core.Techniques.BiasCorrection;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -45,7 +45,7 @@ public class BiasCorrectionTests
     {
         double[] mean = [-1.5, 0, 0.25, 2],
             deviation = [0.5, 1, 2, 0.1];
-        var model = Model(13).With(Node("Relu", ["n"], ["r"]), Node("AveragePool", ["r"], ["p"]));
+        var model = OfOpset(13).With(Node("Relu", ["n"], ["r"]), Node("AveragePool", ["r"], ["p"]));
         var expected = new ExpectedInputs(model.Graph, new Dictionary<string, ChannelDistribution> { ["n"] = new(mean, deviation) });
         for (var c = 0; c < mean.Length; c++)
         {
@@ -59,7 +59,7 @@ public class BiasCorrectionTests
     [Fact]
     public void A_swish_is_integrated_as_one_function_and_sums_add_up()
     {
-        var model = Model(13)
+        var model = OfOpset(13)
             .With(
                 Node("HardSigmoid", ["n"], ["g"], ModelEdit.Attribute("alpha", 1f / 6)),
                 Node("Mul", ["n", "g"], ["s"]),
@@ -116,7 +116,7 @@ public class BiasCorrectionTests
     public async Task Without_data_and_without_normalizations_nothing_is_corrected_and_the_report_says_why()
     {
         using var folder = new Folder();
-        var model = Model(13)
+        var model = OfOpset(13)
             .Input("x", DataType.Float, 1, 4, 8, 8)
             .Weight("w", 32, 4, 3, 3)
             .With(Node("Conv", ["x", "w"], ["y"]))

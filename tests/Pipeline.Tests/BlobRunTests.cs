@@ -1,6 +1,6 @@
 using Azure.Core;
 using Serverless.Core;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 using Serverless.TestSupport;
 using Xunit;

@@ -1,8 +1,8 @@
-using Serverless.Core.Onnx;
+using Serverless.Core.Model;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -78,7 +78,7 @@ public class CalibratedTests
     {
         using var folder = new Folder();
         var gamma = Enumerable.Range(0, 512).Select(i => i % 64 == 0 ? 60f : 0.1f + i % 7).ToArray();
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Float, 16, 512)
             .Initializer(Tensor("gamma", gamma, 512))
             .Initializer(Tensor("beta", new float[512], 512))
@@ -96,7 +96,7 @@ public class CalibratedTests
     {
         using var folder = new Folder();
         // Behind a layout operator; with inputs that are never active; and an embedding, which has no rows to observe.
-        var model = Model(13)
+        var model = OfOpset(13)
             .Input("i", DataType.Int64, 1, 5)
             .Weight("table", 70, 64)
             .Weight("turned", 48, 64)
@@ -137,7 +137,7 @@ public class CalibratedTests
     {
         using var folder = new Folder();
         var mask = Enumerable.Range(0, 64).Select(i => i < 10 ? 0f : 1f).ToArray();
-        var model = Model(13)
+        var model = OfOpset(13)
             .Input("x", DataType.Float, 4, 64)
             .Initializer(Tensor("mask", mask, 64))
             .Weight("w", 64, 48)
@@ -151,7 +151,7 @@ public class CalibratedTests
     public async Task A_group_that_is_never_active_does_not_take_the_other_groups_with_it()
     {
         using var folder = new Folder();
-        var model = Model(13)
+        var model = OfOpset(13)
             .Input("x", DataType.Float, 1, 4, 8, 8)
             .Initializer(Tensor("mask", [1, 0, 1, 1], 1, 4, 1, 1))
             .Weight("w", 256, 1, 3, 3)
@@ -175,20 +175,20 @@ public class CalibratedTests
         using var folder = new Folder();
         var model = op switch
         {
-            "LSTM" => Model(13)
+            "LSTM" => OfOpset(13)
                 .Input("x", DataType.Float, 6, 1, 40)
                 .Weight("w", 1, 128, 40)
                 .Weight("r", 1, 128, 32)
                 .Weight("b", 1, 256)
                 .With(Node("LSTM", ["x", "w", "r", "b"], ["y"], ModelEdit.Attribute("hidden_size", 32)))
                 .Output("y"),
-            "Gemm" => Model(13)
+            "Gemm" => OfOpset(13)
                 .Input("x", DataType.Float, 3, 96)
                 .Weight("w", 96, 40)
                 .Weight("c", 40)
                 .With(Node("Gemm", ["x", "w", "c"], ["y"]))
                 .Output("y"),
-            _ => Model(9).Input("x", DataType.Float, 3, 100).Weight("w", 100, 24).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"),
+            _ => OfOpset(9).Input("x", DataType.Float, 3, 100).Weight("w", 100, 24).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"),
         };
         var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- quantize: {method: dynamic, onlyIfFaster: false}\n");
         Assert.All(done.Report.Layers.Where(l => l.Note is null), l => Assert.Equal(("Dynamic", (string?)null), (l.Form, l.Fallback)));

@@ -1,11 +1,11 @@
 using Google.Protobuf;
 using MathNet.Numerics.LinearAlgebra;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -118,7 +118,7 @@ public class ChainPropertyTests
 
         ModelProto Build(float[] weights)
         {
-            var model = Model(opset).Initializer(Tensor("w", weights, dims));
+            var model = OfOpset(opset).Initializer(Tensor("w", weights, dims));
             model = op == "Conv" ? model.Input("x", DataType.Float, 1, inputs, 4, 3) : model.Input("x", DataType.Float, 3, inputs);
             if (shared)
                 model.With(Product("x", "h"), Product("h", "y"));

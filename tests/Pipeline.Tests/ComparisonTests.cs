@@ -1,12 +1,12 @@
 using System.Runtime.InteropServices;
 using Serverless.Core;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
+using Serverless.Core.Runs;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -130,7 +130,7 @@ public class ComparisonTests
             Type = AttributeProto.Types.AttributeType.Ints,
             Ints = { 1 },
         };
-        var model = Model(17, "ai.onnx.ml")
+        var model = OfOpset(17, "ai.onnx.ml")
             .Input("word", DataType.String, 4)
             .Weight("table", 64, 64)
             .Weight("w", 64, 64)
@@ -181,7 +181,7 @@ public class ComparisonTests
     {
         using var folder = new Folder();
         // The logarithm of a sum that rounding to two bits makes negative.
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Float, 1, 64)
             .Weight("w", 64, 64)
             .Weight("v", 64, 64)
@@ -213,7 +213,7 @@ public class ComparisonTests
     }
 
     private static ModelProto Perceptron(string output) =>
-        Model(17)
+        OfOpset(17)
             .Input("x", DataType.Float, 1, 64)
             .Weight("w", 64, 128)
             .Weight("v", 128, 64)

@@ -1,8 +1,8 @@
 using System.Text.Json;
 using Serverless.Core;
-using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Model.Schema;
 using Serverless.Core.Reports;
+using Serverless.Core.Runs;
 using Serverless.Local;
 using Serverless.TestSupport;
 

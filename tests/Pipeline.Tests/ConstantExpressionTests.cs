@@ -1,10 +1,10 @@
 using System.Runtime.InteropServices;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -18,7 +18,7 @@ public class ConstantExpressionTests
     {
         // idiap/coqui-ai-TTS#588: w = g · v / ‖v‖.
         using var folder = new Folder();
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Float, 1, 32, 16)
             .Weight("conv.weight_v", 64, 32, 3)
             .Weight("conv.weight_g", 64, 1, 1)
@@ -44,7 +44,7 @@ public class ConstantExpressionTests
         using var folder = new Folder();
         var scales = Enumerable.Range(0, 64).Select(i => 0.002f + i * 1e-5f).ToArray();
         var axis = ModelEdit.Attribute("axis", 0L);
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Float, 1, 32, 16)
             .Weight("w", 64, 32, 3)
             .Initializer(Tensor("s", scales, 64))
@@ -75,7 +75,7 @@ public class ConstantExpressionTests
     {
         // microsoft/onnxruntime#9869.
         using var folder = new Folder();
-        var model = Model(17).Input("x", DataType.Float, 8, 256);
+        var model = OfOpset(17).Input("x", DataType.Float, 8, 256);
         var value = "stored";
         var operators = between.Split(", ");
         foreach (var op in operators)
@@ -115,7 +115,7 @@ public class ConstantExpressionTests
     public async Task A_weight_that_others_take_too_is_not_stored_twice()
     {
         using var folder = new Folder();
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Int64, 1, 8)
             .Weight("tied", 256, 64)
             .With(Node("Gather", ["tied", "x"], ["e"]), Node("Transpose", ["tied"], ["t"]), Node("MatMul", ["e", "t"], ["y"]))
@@ -140,7 +140,7 @@ public class ConstantExpressionTests
                 return Subgraph(name, branch);
             })
             .ToArray();
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Float, 1, 64)
             .Input("first", DataType.Bool)
             .Weight("r", 64, 64)

@@ -1,9 +1,9 @@
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model.Schema;
 using Serverless.Local;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -119,7 +119,7 @@ public class DamageTests
     }
 
     private static ModelProto Net() =>
-        Model(17)
+        OfOpset(17)
             .Input("x", DataType.Float, 1, 4, 8, 8)
             .Weight("k1", 16, 4, 3, 3)
             .Weight("k2", 16, 16, 3, 3)
@@ -158,7 +158,7 @@ public class DamageTests
         string output,
         string work,
         CancellationToken cancellation,
-        Action<Serverless.Core.Pipeline.RunStatus>? show = null
+        Action<Serverless.Core.Runs.RunStatus>? show = null
     ) =>
         RunDrop.RunAsync(
             drop,

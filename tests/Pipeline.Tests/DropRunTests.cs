@@ -1,8 +1,8 @@
 using System.Text.Json;
 using Serverless.Core;
-using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Model.Schema;
 using Serverless.Core.Reports;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 using Serverless.TestSupport;
 using Xunit;
@@ -213,7 +213,7 @@ public sealed class DropRunTests : IDisposable
         folder.Write(
             path,
             TestModels
-                .Model(17)
+                .OfOpset(17)
                 .Input("x", TensorProto.Types.DataType.Float, 2, 64)
                 .Initializer(tensor)
                 .With(TestModels.Node("MatMul", ["x", "w"], ["y"]))

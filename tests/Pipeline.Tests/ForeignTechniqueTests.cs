@@ -1,11 +1,12 @@
 using System.Runtime.InteropServices;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 using Serverless.Core.Techniques;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -18,7 +19,7 @@ public class ForeignTechniqueTests
     public async Task A_layer_technique_and_a_graph_technique_are_found_and_run_in_the_order_of_the_recipe()
     {
         using var folder = new Folder();
-        var model = Model(17).Input("x", DataType.Float, 3, 64).Weight("w", 64, 48).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
+        var model = OfOpset(17).Input("x", DataType.Float, 3, 64).Weight("w", 64, 48).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
         // Half of the weights are zero before they are clipped, or the clipped ones are halved.
         var first = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- limit: {most: 0.05}\n- halve: {}\n");
         var second = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- halve: {}\n- limit: {most: 0.05}\n");
@@ -32,7 +33,7 @@ public class ForeignTechniqueTests
     public async Task They_chain_with_pruning_and_quantization()
     {
         using var folder = new Folder();
-        var model = Model(17).Input("x", DataType.Float, 3, 64).Weight("w", 64, 48).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
+        var model = OfOpset(17).Input("x", DataType.Float, 3, 64).Weight("w", 64, 48).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
         var done = await Compressed.RunAsync(
             folder,
             model,

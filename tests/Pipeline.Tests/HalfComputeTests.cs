@@ -1,8 +1,8 @@
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model.Schema;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -35,7 +35,7 @@ public class HalfComputeTests
     public async Task Sums_and_layers_near_the_largest_float16_stay_in_float32()
     {
         using var folder = new Folder();
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Float, 4, 64)
             .Weight("small", 64, 64)
             .Weight("large", 64, 64)

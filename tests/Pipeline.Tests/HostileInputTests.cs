@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using Google.Protobuf;
 using Serverless.Core;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 using Serverless.TestSupport;
 using Xunit;
@@ -66,10 +66,10 @@ public class HostileInputTests
         var store = new FolderStore(
             new Dictionary<string, string> { ["drop"] = Path.Combine(folder.Path, "drop"), ["work"] = Path.Combine(folder.Path, "work") }
         );
-        var context = new Core.Pipeline.ActivityContext(store, new MemoryGate(256 << 20));
+        var context = new Core.Runs.ActivityContext(store, new MemoryGate(256 << 20));
         var request = new RunRequest("m", "drop/m.onnx", null, null, $"work/{run}", $"work/{run}/layers", "work/out");
         await new Inspect().RunAsync(new InspectInput(request), context, default);
-        var planned = await new Plan().RunAsync(new PlanInput(request), context, default);
+        var planned = await new Plan().RunAsync(new StateInput(request), context, default);
         for (var i = 0; i < planned.Layers; i += LayerRecords.ResultsTogether)
         {
             var results = new List<LayerResult>();

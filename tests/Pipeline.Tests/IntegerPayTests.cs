@@ -1,14 +1,15 @@
 using Microsoft.ML.OnnxRuntime;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 using Serverless.Core.Recipes;
+using Serverless.Core.Runs;
+using Serverless.Core.Statistics;
 using Serverless.Core.Techniques;
 using Serverless.Core.Techniques.Quantization;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -29,7 +30,7 @@ public class IntegerPayTests
     )
     {
         // microsoft/onnxruntime#20052.
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Float, 1, channels, 28, 28)
             .Weight("w", channels, channels, kernel, kernel)
             .With(Node("Conv", ["x", "w"], ["y"]))
@@ -44,7 +45,7 @@ public class IntegerPayTests
     [InlineData(Static, 256, false)]
     public void Small_matrices_stay_float(string method, long width, bool small)
     {
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Float, 1, width)
             .Weight("w", width, width)
             .With(Node("MatMul", ["x", "w"], ["y"]))
@@ -55,8 +56,12 @@ public class IntegerPayTests
     [Fact]
     public void Where_the_result_is_slower_its_layers_are_planned_in_float_unless_that_does_not_matter()
     {
-        var model = Model(17).Input("x", DataType.Float, 1, 512).Weight("w", 512, 512).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
-        var weight = Core.Onnx.Weight.Of(model).Single();
+        var model = OfOpset(17)
+            .Input("x", DataType.Float, 1, 512)
+            .Weight("w", 512, 512)
+            .With(Node("MatMul", ["x", "w"], ["y"]))
+            .Output("y");
+        var weight = Core.Model.Weight.Of(model).Single();
         LayerPlan? InFloat(string method)
         {
             var task = Decide(model, method);
@@ -73,7 +78,7 @@ public class IntegerPayTests
     {
         // ONNX Runtime made a float kernel with the Relu in it, and decoded the weight at every run.
         using var folder = new Folder();
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Float, 4, 256)
             .Weight("w", 256, 256)
             .Weight("b", 256)
@@ -89,7 +94,7 @@ public class IntegerPayTests
     {
         // An audio front end: the power of a filter's output.
         using var folder = new Folder();
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Float, 1, "samples")
             .Initializer(Tensor("shape", DataType.Int64, System.Runtime.InteropServices.MemoryMarshal.AsBytes<long>([1, 1, -1]), 3))
             .Weight("filter", 64, 1, 128)
@@ -120,7 +125,7 @@ public class IntegerPayTests
     public async Task ReduceRange_is_settled_with_the_recipe()
     {
         using var folder = new Folder();
-        var model = Model(17).Input("x", DataType.Float, 1, 64).Weight("w", 64, 64).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
+        var model = OfOpset(17).Input("x", DataType.Float, 1, 64).Weight("w", 64, 64).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
         var done = await Compressed.RunAsync(
             folder,
             model,
@@ -135,7 +140,7 @@ public class IntegerPayTests
     [Fact]
     public void A_rule_on_ranges_holds_for_the_values_of_its_layers_alone()
     {
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Float, 1, 64)
             .Weight("a", 64, 64)
             .Weight("b", 64, 64)
@@ -148,7 +153,7 @@ public class IntegerPayTests
             )
             .Output("yc");
         var (usual, other) = (new ActivationRounding(RangeMethod.Mse, 99.99), new ActivationRounding(RangeMethod.Minmax, 99.99));
-        var rounding = ActivationScales.Roundings([.. Core.Onnx.Weight.Of(model).Select(w => (w, w.Name == "b" ? other : usual))]);
+        var rounding = ActivationScales.Roundings([.. Core.Model.Weight.Of(model).Select(w => (w, w.Name == "b" ? other : usual))]);
         Assert.Equal([usual, other, other, usual, usual], new[] { "x", "ya", "yb", "t", "yc" }.Select(rounding));
     }
 
@@ -156,12 +161,12 @@ public class IntegerPayTests
     [InlineData("If")]
     [InlineData("ConstantOfShape")]
     [InlineData("LSTM")]
-    public async Task Values_of_unknown_type_meet_float16_and_the_model_runs(string maker)
+    public async Task Values_of_unknown_type_meet_float16_and_the_model_runs(string producer)
     {
         // microsoft/onnxruntime#7981.
         using var folder = new Folder();
-        var model = Model(17).Input("x", DataType.Float, 1, 1, 64).Weight("w", 64, 64).Weight("v", 64, 64);
-        if (maker == "LSTM")
+        var model = OfOpset(17).Input("x", DataType.Float, 1, 1, 64).Weight("w", 64, 64).Weight("v", 64, 64);
+        if (producer == "LSTM")
         {
             model
                 .Weight("lw", 1, 256, 64)
@@ -172,7 +177,7 @@ public class IntegerPayTests
                     Node("Add", ["h", "state"], ["s"])
                 );
         }
-        else if (maker == "ConstantOfShape")
+        else if (producer == "ConstantOfShape")
         {
             model.With(
                 Node("Shape", ["x"], ["shape"]),

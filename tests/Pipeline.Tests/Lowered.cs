@@ -1,14 +1,15 @@
 using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using Microsoft.ML.OnnxRuntime;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 using Serverless.Core.Recipes;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
 using Serverless.TestSupport;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -48,8 +49,8 @@ internal sealed record Lowered(IReadOnlyDictionary<string, EncodedLayer> Encoded
         var tasks = LayerTasks.Of(index.Model, recipe, 1, "drop").ToDictionary(t => t.Name);
         foreach (var weight in weights.Where(w => tasks[w.Name].Step is not null))
         {
-            var (stored, _) = await LayerShards.TakeAsync(context, "work", "work/shards", tasks[weight.Name], CancellationToken.None);
-            Forms.Apply(edit, weight, encoded[weight.Name] = stored.Layer, stored.Shard);
+            var (stored, _) = await LayerCache.TakeAsync(context, "work", "work/shards", tasks[weight.Name], CancellationToken.None);
+            Form.Apply(edit, weight, encoded[weight.Name] = stored.Layer, stored.Shard);
         }
         await ModelWriter.WriteAsync(
             store,

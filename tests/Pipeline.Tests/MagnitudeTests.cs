@@ -1,10 +1,10 @@
 using Serverless.Core;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model.Schema;
 using Serverless.Core.Recipes;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -14,7 +14,7 @@ public class MagnitudeTests
     private static readonly float[] Weights = Random("w", 96, 40);
 
     private static ModelProto Net(int opset = 17) =>
-        Model(opset).Input("x", DataType.Float, 3, 96).Weight("w", 96, 40).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
+        OfOpset(opset).Input("x", DataType.Float, 3, 96).Weight("w", 96, 40).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
 
     [Theory]
     [InlineData(0.1)]
@@ -57,7 +57,7 @@ public class MagnitudeTests
     {
         using var folder = new Folder();
         var small = Random("v", 96, 96).Select(w => w / 4).ToArray();
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Float, 3, 96)
             .Initializer(Tensor("v", small, 96, 96))
             .Weight("w", 96, 40)

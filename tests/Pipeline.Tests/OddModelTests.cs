@@ -1,14 +1,14 @@
 using Serverless.Core;
 using Serverless.Core.Execution;
-using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Model.Schema;
 using Serverless.Core.Recipes;
+using Serverless.Core.Runs;
 using Serverless.Core.Techniques;
 using Serverless.Core.Techniques.Scaling;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -33,7 +33,7 @@ public class OddModelTests
             }
         )
         {
-            var model = Model(17)
+            var model = OfOpset(17)
                 .Input("x", DataType.Float, 1, 64, 8)
                 .Weight("w", dims)
                 .Weight("r", 1, 64, 16)
@@ -42,19 +42,19 @@ public class OddModelTests
             var recipe = RecipeReader.Read($"version: 1\nsteps:\n- quantize: {{method: {method}}}\n", "recipe.yaml");
             var task = LayerTasks.Of(model, recipe, 1, "drop").Single(t => t.Name == "w");
             Assert.Null(task.Plan);
-            Assert.StartsWith($"no weight of {op}", task.LeftAlone);
+            Assert.StartsWith($"no weight of {op}", task.SkipReason);
         }
-        var grouped = Model(17)
+        var grouped = OfOpset(17)
             .Input("x", DataType.Float, 1, 64, 8, 8)
             .Weight("w", 64, 64, 3, 3)
-            .With(Node("Conv", ["x", "w"], ["y"], Core.Onnx.ModelEdit.Attribute("group", 0L)))
+            .With(Node("Conv", ["x", "w"], ["y"], Core.Model.ModelEdit.Attribute("group", 0L)))
             .Output("y");
         Assert.StartsWith(
             "no weight of Conv",
             LayerTasks
                 .Of(grouped, RecipeReader.Read($"version: 1\nsteps:\n- quantize: {{method: {method}}}\n", "r"), 1, "drop")
                 .Single()
-                .LeftAlone
+                .SkipReason
         );
     }
 
@@ -85,9 +85,9 @@ public class OddModelTests
     {
         using var folder = new Folder();
         var dims = turned == 1 ? new long[] { 96, 64 } : [64, 96];
-        var model = Model(17).Input("x", DataType.Float, 1, 64).Input("c", DataType.Float, 96).Weight("w", dims);
+        var model = OfOpset(17).Input("x", DataType.Float, 1, 64).Input("c", DataType.Float, 96).Weight("w", dims);
         // A bias that is an input is none of an integer kernel.
-        model.With(Node("Gemm", ["x", "w", "c"], ["y"], Core.Onnx.ModelEdit.Attribute("transB", turned))).Output("y");
+        model.With(Node("Gemm", ["x", "w", "c"], ["y"], Core.Model.ModelEdit.Attribute("transB", turned))).Output("y");
         var done = await CompressAsync(folder, model, "method: static");
         Assert.True(done.Report.Fidelity.Cosine > 0.999, done.Report.Fidelity.ToString());
         Assert.StartsWith("weights only", done.Report.Layers.Single().Fallback);
@@ -172,7 +172,7 @@ public class OddModelTests
     }
 
     private static ModelProto Perceptron() =>
-        Model(17)
+        OfOpset(17)
             .Input("x", DataType.Float, 1, 64)
             .Weight("w", 64, 64)
             .Weight("v", 64, 64)

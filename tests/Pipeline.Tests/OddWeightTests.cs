@@ -1,10 +1,10 @@
 using System.Runtime.InteropServices;
 using Serverless.Core;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model.Schema;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -18,7 +18,7 @@ public class OddWeightTests
     public async Task A_matrix_of_one_column_keeps_the_shape_of_its_output(string options, double most)
     {
         using var folder = new Folder();
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Float, "n", 256)
             .Weight("v", 256, 256)
             .Weight("w", 256, 1)
@@ -36,7 +36,7 @@ public class OddWeightTests
         using var folder = new Folder();
         var list = new AttributeProto { Name = "value_floats", Type = AttributeProto.Types.AttributeType.Floats };
         list.Floats.AddRange(Random("w", 64, 64));
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Float, 3, 64)
             .Initializer(Tensor("s", DataType.Int64, MemoryMarshal.AsBytes<long>([64, 64]), 2))
             .With(Node("Constant", [], ["l"], list), Node("Reshape", ["l", "s"], ["w"]), Node("MatMul", ["x", "w"], ["y"]))
@@ -61,7 +61,7 @@ public class OddWeightTests
         other.Initializer.Add(Tensor("w", Random("inner", 64, 48), 64, 48));
         other.Node.Add(Node("MatMul", ["x", "w"], ["b"]));
         other.Output.Add(Value("b", DataType.Float));
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Float, 3, 64)
             .Input("c", DataType.Bool)
             .Weight("w", 64, 48)
@@ -83,7 +83,7 @@ public class OddWeightTests
     public async Task Nodes_in_any_order_compute_in_float16()
     {
         using var folder = new Folder();
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Float, 3, 64)
             .Weight("v", 64, 64)
             .Weight("w", 64, 48)
@@ -97,7 +97,7 @@ public class OddWeightTests
     public async Task Outputs_that_are_zero_in_both_models_meet_no_budget()
     {
         using var folder = new Folder();
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Float, "n", 64)
             .Weight("w", 64, 64)
             .Initializer(Tensor("low", [-1e6f]))
@@ -115,7 +115,7 @@ public class OddWeightTests
     public async Task A_rule_without_a_layer_and_labels_without_a_class_are_said()
     {
         using var folder = new Folder();
-        var model = Model(17).Input("x", DataType.Float, "n", 64).Weight("w", 64, 64).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
+        var model = OfOpset(17).Input("x", DataType.Float, "n", 64).Weight("w", 64, 64).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
         var path = Path.Combine(folder.Path, "data.npz");
         Npz.Write(
             path,
@@ -131,14 +131,14 @@ public class OddWeightTests
     public async Task Data_that_the_model_refuses_is_named()
     {
         using var folder = new Folder();
-        var gather = Model(17).Input("i", DataType.Int64, "n", 3).Weight("w", 70, 37).With(Node("Gather", ["w", "i"], ["y"])).Output("y");
+        var gather = OfOpset(17).Input("i", DataType.Int64, "n", 3).Weight("w", 70, 37).With(Node("Gather", ["w", "i"], ["y"])).Output("y");
         var path = Path.Combine(folder.Path, "data.npz");
         Npz.Write(path, ("i", "<i8", [4, 3], MemoryMarshal.AsBytes<long>(Enumerable.Repeat(500L, 12).ToArray()).ToArray()));
         var refused = await Assert.ThrowsAsync<BadInputException>(() =>
             Compressed.RunAsync(folder, gather, "version: 1\npreset: int8\n", path)
         );
         Assert.Contains("data.npz: ONNX Runtime cannot run the original model on these samples", refused.Message);
-        var batch = Model(17).Input("x", DataType.Float, 4, 64).Weight("w", 64, 64).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
+        var batch = OfOpset(17).Input("x", DataType.Float, 4, 64).Weight("w", 64, 64).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
         var few = Floats(folder, 3, 64, i => i);
         refused = await Assert.ThrowsAsync<BadInputException>(() => Compressed.RunAsync(folder, batch, "version: 1\npreset: int8\n", few));
         Assert.Contains("holds 3 samples where the model takes 4 in one run", refused.Message);

@@ -1,5 +1,5 @@
-using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Model.Schema;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 using Serverless.TestSupport;
 using Xunit;
@@ -36,7 +36,7 @@ public class PayloadTests
 
     private static ModelProto Chain(int layers, string name)
     {
-        var model = TestModels.Model(17).Input("x0", TensorProto.Types.DataType.Float, 2, 32);
+        var model = TestModels.OfOpset(17).Input("x0", TensorProto.Types.DataType.Float, 2, 32);
         for (var i = 0; i < layers; i++)
             model.Weight($"{name}{i}", 32, 32).With(TestModels.Node("MatMul", [$"x{i}", $"{name}{i}"], [$"x{i + 1}"]));
         return model.Output($"x{layers}");

@@ -1,8 +1,8 @@
 using Serverless.Core;
 using Serverless.Core.Evaluation;
 using Serverless.Core.Execution;
-using Serverless.Core.Onnx;
-using Serverless.Core.Pipeline;
+using Serverless.Core.Model;
+using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 using Serverless.TestSupport;
 using Xunit;
@@ -47,8 +47,8 @@ public class PipelineTests
     {
         using var folder = new Folder();
         var model = TestModels
-            .Model(17)
-            .Input("x", Core.Onnx.Schema.TensorProto.Types.DataType.Float, 2, 64)
+            .OfOpset(17)
+            .Input("x", Core.Model.Schema.TensorProto.Types.DataType.Float, 2, 64)
             .Weight("a", 64, 64)
             .Weight("b", 64, 64)
             .With(TestModels.Node("MatMul", ["x", "a"], ["h"]), TestModels.Node("MatMul", ["h", "b"], ["y"]))

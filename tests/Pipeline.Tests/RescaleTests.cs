@@ -1,13 +1,13 @@
 using System.Runtime.InteropServices;
 using Google.Protobuf;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Onnx.Simplification;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 using Serverless.Core.Techniques.Scaling;
+using Serverless.Core.Techniques.Simplification;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -55,18 +55,18 @@ public class RescaleTests
     [Theory]
     [InlineData("LayerNormalization")]
     [InlineData("Mul")]
-    public async Task Smoothing_takes_outlying_channels_out_of_the_activations(string maker)
+    public async Task Smoothing_takes_outlying_channels_out_of_the_activations(string producer)
     {
         using var folder = new Folder();
         var gamma = Enumerable.Range(0, 128).Select(i => i % 40 == 7 ? 50f : 0.5f).ToArray();
-        var model = Model(17)
+        var model = OfOpset(17)
             .Input("x", DataType.Float, 32, 128)
             .Weight("w", 128, 96)
             .Weight("v", 128, 64)
             .Initializer(Tensor("gamma", gamma, 128))
             .Initializer(Tensor("beta", [.. gamma.Select(g => g / 9)], 128))
             .With(
-                maker == "Mul"
+                producer == "Mul"
                     ? [Node("Mul", ["x", "gamma"], ["m"]), Node("Add", ["m", "beta"], ["n"])]
                     : [Node("LayerNormalization", ["x", "gamma", "beta"], ["n"])]
             )

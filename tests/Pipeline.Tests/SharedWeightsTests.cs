@@ -1,10 +1,10 @@
 using System.Runtime.InteropServices;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -33,7 +33,7 @@ public class SharedWeightsTests
     {
         var weight = Random("w", 64, 64).Select(v => v * 1.2f).ToArray();
         folder.Write("model/w.bin", MemoryMarshal.AsBytes<float>(weight).ToArray());
-        var model = Model(13).Input("x0", DataType.Float, 1, 64);
+        var model = OfOpset(13).Input("x0", DataType.Float, 1, 64);
         for (var i = 0; i < Layers; i++)
         {
             var tensor = new TensorProto

@@ -1,10 +1,10 @@
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 using Serverless.Core.Techniques.Quantization;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -81,7 +81,7 @@ public class StaticTests
     {
         using var folder = new Folder();
         var kernel = ModelEdit.Attribute("kernel_shape", 1L, 1L);
-        var model = Model(opset)
+        var model = OfOpset(opset)
             .Input("x", DataType.Float, 1, 32, 12, 12)
             .Weight("stem", 32, 32, 1, 1)
             .Weight("expand", 24, 32, 1, 1)
@@ -138,7 +138,7 @@ public class StaticTests
     public async Task Old_operator_sets_are_raised_without_changing_what_the_graph_computes(int opset)
     {
         using var folder = new Folder();
-        var model = Model(opset)
+        var model = OfOpset(opset)
             .Input("x", DataType.Float, 1, 3, 12, 12)
             .Weight("w", 16, 3, 3, 3)
             .Weight("v", 8, 16, 1, 1)

@@ -1,10 +1,10 @@
 using Google.Protobuf;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -18,68 +18,69 @@ public class StorageFormTests
     private static readonly Dictionary<string, Func<int, ModelProto>> Models = new()
     {
         ["MatMul"] = o =>
-            Model(o).Input("x", DataType.Float, 3, 100).Weight("w", 100, 24).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"),
+            OfOpset(o).Input("x", DataType.Float, 3, 100).Weight("w", 100, 24).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"),
         ["MatMul large"] = o =>
-            Model(o).Input("x", DataType.Float, 3, 768).Weight("w", 768, 704).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"),
+            OfOpset(o).Input("x", DataType.Float, 3, 768).Weight("w", 768, 704).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"),
         ["MatMul batched"] = o =>
-            Model(o).Input("x", DataType.Float, 4, 3, 64).Weight("w", 4, 64, 24).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"),
+            OfOpset(o).Input("x", DataType.Float, 4, 3, 64).Weight("w", 4, 64, 24).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"),
         ["Gemm"] = o =>
-            Model(o)
+            OfOpset(o)
                 .Input("x", DataType.Float, 3, 96)
                 .Weight("w", 96, 40)
                 .Weight("c", 40)
                 .With(Node("Gemm", ["x", "w", "c"], ["y"]))
                 .Output("y"),
         ["Gemm large transB"] = o =>
-            Model(o)
+            OfOpset(o)
                 .Input("x", DataType.Float, 3, 768)
                 .Weight("w", 704, 768)
                 .Weight("c", 704)
                 .With(Node("Gemm", ["x", "w", "c"], ["y"], ModelEdit.Attribute("transB", 1)))
                 .Output("y"),
         ["Gemm large alpha beta"] = o =>
-            Model(o)
+            OfOpset(o)
                 .Input("x", DataType.Float, 3, 768)
                 .Weight("w", 768, 704)
                 .Weight("c", 704)
                 .With(Node("Gemm", ["x", "w", "c"], ["y"], ModelEdit.Attribute("alpha", 0.5f), ModelEdit.Attribute("beta", 2f)))
                 .Output("y"),
         ["Conv"] = o =>
-            Model(o)
+            OfOpset(o)
                 .Input("x", DataType.Float, 1, 13, 9, 9)
                 .Weight("w", 17, 13, 3, 3)
                 .Weight("b", 17)
                 .With(Node("Conv", ["x", "w", "b"], ["y"]))
                 .Output("y"),
         ["Conv depthwise"] = o =>
-            Model(o)
+            OfOpset(o)
                 .Input("x", DataType.Float, 1, 65, 9, 9)
                 .Weight("w", 65, 1, 3, 3)
                 .With(Node("Conv", ["x", "w"], ["y"], ModelEdit.Attribute("group", 65)))
                 .Output("y"),
         ["ConvTranspose"] = o =>
-            Model(o)
+            OfOpset(o)
                 .Input("x", DataType.Float, 1, 24, 5, 5)
                 .Weight("w", 24, 12, 2, 2)
                 .With(Node("ConvTranspose", ["x", "w"], ["y"], ModelEdit.Attribute("strides", 2L, 2L)))
                 .Output("y"),
-        ["Gather"] = o => Model(o).Input("i", DataType.Int64, 1, 5).Weight("w", 70, 37).With(Node("Gather", ["w", "i"], ["y"])).Output("y"),
+        ["Gather"] = o =>
+            OfOpset(o).Input("i", DataType.Int64, 1, 5).Weight("w", 70, 37).With(Node("Gather", ["w", "i"], ["y"])).Output("y"),
         ["LSTM"] = o =>
-            Model(o)
+            OfOpset(o)
                 .Input("x", DataType.Float, 6, 1, 40)
                 .Weight("w", 1, 128, 40)
                 .Weight("r", 1, 128, 32)
                 .With(Node("LSTM", ["x", "w", "r"], ["y"], ModelEdit.Attribute("hidden_size", 32)))
                 .Output("y"),
         ["GRU"] = o =>
-            Model(o)
+            OfOpset(o)
                 .Input("x", DataType.Float, 6, 1, 40)
                 .Weight("w", 1, 96, 40)
                 .Weight("r", 1, 96, 32)
                 .With(Node("GRU", ["x", "w", "r"], ["y"], ModelEdit.Attribute("hidden_size", 32)))
                 .Output("y"),
         ["Transposed and shared"] = o =>
-            Model(o)
+            OfOpset(o)
                 .Input("x", DataType.Float, 3, 64)
                 .Weight("w", 64, 64)
                 .With(Node("Transpose", ["w"], ["t"]), Node("MatMul", ["x", "t"], ["z"]), Node("MatMul", ["z", "w"], ["y"]))
@@ -152,7 +153,7 @@ public class StorageFormTests
         using var folder = new Folder();
         var matrix = await Compressed.RunAsync(folder, Models["MatMul large"](11), "version: 1\npreset: int4\n");
         Assert.Equal("MatMulNBits", Assert.Single(matrix.Report.Layers).Form);
-        var embedding = Model(13)
+        var embedding = OfOpset(13)
             .Input("i", DataType.Int64, 1, 7)
             .Weight("w", 70_000, 256)
             .With(Node("Gather", ["w", "i"], ["y"]))
@@ -192,7 +193,7 @@ public class StorageFormTests
             }
         )
         {
-            var model = Model(13)
+            var model = OfOpset(13)
                 .Input("x", type, 3, 64)
                 .Initializer(Tensor("w", type, bytes, 64, 48))
                 .With(Node("MatMul", ["x", "w"], ["y"]))
@@ -229,7 +230,7 @@ public class StorageFormTests
         var other = new GraphProto { Name = "else" };
         other.Node.Add(Node("MatMul", ["x", "outer"], ["else_y"]));
         other.Output.Add(Value("else_y", DataType.Float));
-        var model = Model(17, "local")
+        var model = OfOpset(17, "local")
             .Input("x", DataType.Float, 3, 64)
             .Input("n", DataType.Int64)
             .Weight("outer", 64, 32)
@@ -276,7 +277,7 @@ public class StorageFormTests
     public async Task Batch_normalization_is_folded_and_gone()
     {
         using var folder = new Folder();
-        var model = Model(11)
+        var model = OfOpset(11)
             .Input("x", DataType.Float, 1, 8, 9, 9)
             .Weight("w", 32, 8, 3, 3)
             .Weight("g", 32)

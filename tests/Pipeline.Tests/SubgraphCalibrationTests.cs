@@ -1,8 +1,8 @@
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model.Schema;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -47,7 +47,7 @@ public class SubgraphCalibrationTests
             taken.Node.Add(If("taken_y", Branch("taken"), Branch("deep")));
             taken.Output.Add(Float("taken_y"));
         }
-        var model = Model(13)
+        var model = OfOpset(13)
             .Input("x", DataType.Float, 6, 48)
             .Initializer(Tensor("yes", DataType.Bool, [1]))
             .Weight("before", 48, 48)
@@ -71,7 +71,7 @@ public class SubgraphCalibrationTests
         body.Initializer.Add(Tensor("w", TestModels.Random("w", [48, 48]), 48, 48));
         body.Node.AddRange([Node("MatMul", ["h", "w"], ["p"]), Node("Tanh", ["p"], ["next"]), Node("Identity", ["go"], ["still"])]);
         body.Output.AddRange([Value("still", DataType.Bool), Value("next", DataType.Float, 6, 48)]);
-        var model = Model(13)
+        var model = OfOpset(13)
             .Input("x", DataType.Float, 6, 48)
             .Initializer(Tensor("times", DataType.Int64, BitConverter.GetBytes(3L)))
             .Initializer(Tensor("yes", DataType.Bool, [1]))

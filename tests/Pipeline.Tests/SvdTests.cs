@@ -1,13 +1,13 @@
 using MathNet.Numerics.LinearAlgebra;
 using Serverless.Core;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 using Serverless.Core.Numerics;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
 using Serverless.Core.Recipes;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -121,7 +121,7 @@ public class SvdTests
     private static ModelProto Net(string op, float[]? values = null)
     {
         var (own, dims) = Weight(op);
-        var model = Model(17).Initializer(Tensor("w", values ?? own, dims)).Weight("c", 80);
+        var model = OfOpset(17).Initializer(Tensor("w", values ?? own, dims)).Weight("c", 80);
         var node = op switch
         {
             "MatMul" => Node("MatMul", ["x", "w"], ["y"]),

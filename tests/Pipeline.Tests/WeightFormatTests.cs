@@ -3,7 +3,7 @@ using Serverless.Core.Reports;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Pipeline.Tests;
 
@@ -212,11 +212,15 @@ public class WeightFormatTests
     public async Task Kernels_compute_with_the_decoded_weights(string options, int bits, double least)
     {
         using var folder = new Folder();
-        var model = Model(13).Input("x", DataType.Float, 4, 768).Weight("w", 768, 704).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
+        var model = OfOpset(13)
+            .Input("x", DataType.Float, 4, 768)
+            .Weight("w", 768, 704)
+            .With(Node("MatMul", ["x", "w"], ["y"]))
+            .Output("y");
         var kernel = await Compressed.RunAsync(folder, model, $"version: 1\nsteps:\n- quantize: {{{options}, protect: 0}}\n");
         Assert.Equal(("MatMulNBits", bits), (kernel.Report.Layers[0].Form, kernel.Report.Layers[0].Bits));
         // Transposed in the graph, the same weight cannot go to the kernel: it folds.
-        var folded = Model(13)
+        var folded = OfOpset(13)
             .Input("x", DataType.Float, 4, 768)
             .Initializer(Tensor("w", Transposed(Random("w", 768, 704), 768, 704), 704, 768))
             .With(Node("Transpose", ["w"], ["t"]), Node("MatMul", ["x", "t"], ["y"]))
@@ -284,7 +288,7 @@ public class WeightFormatTests
         int opset = 13
     )
     {
-        var model = Model(opset)
+        var model = OfOpset(opset)
             .Input("x", DataType.Float, K, K)
             .Initializer(Tensor("w", weights, K, N))
             .With(Node("MatMul", ["x", "w"], ["y"]))

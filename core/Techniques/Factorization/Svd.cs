@@ -1,8 +1,9 @@
 using System.Buffers;
 using System.Runtime.InteropServices;
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
 using Serverless.Core.Numerics;
-using Serverless.Core.Onnx;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Techniques.Factorization;
 

@@ -1,5 +1,6 @@
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
 using Serverless.Core.Numerics;
-using Serverless.Core.Onnx;
 
 namespace Serverless.Core.Techniques.Pruning;
 

@@ -1,7 +1,8 @@
 using System.Runtime.InteropServices;
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
 using Serverless.Core.Numerics;
-using Serverless.Core.Onnx;
-using Serverless.Core.Techniques.Calibration;
+using Serverless.Core.Statistics;
 
 namespace Serverless.Core.Techniques.Quantization;
 
@@ -66,7 +67,7 @@ public sealed class Awq : Quantizer<AwqOptions>
     protected override double Protect(AwqOptions options) => options.Protect;
 
     /// <inheritdoc/>
-    protected override Statistics Needs(AwqOptions options) => Statistics.Gram | Statistics.Channels;
+    protected override StatisticKinds Needs(AwqOptions options) => StatisticKinds.Gram | StatisticKinds.Channels;
 
     /// <inheritdoc/>
     protected override int Samples(AwqOptions options) => options.Samples;

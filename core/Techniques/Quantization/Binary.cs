@@ -1,4 +1,5 @@
-using Serverless.Core.Onnx;
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
 
 namespace Serverless.Core.Techniques.Quantization;
 

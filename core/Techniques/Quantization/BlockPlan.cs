@@ -1,6 +1,7 @@
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
 using Serverless.Core.Numerics;
-using Serverless.Core.Onnx;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Techniques.Quantization;
 

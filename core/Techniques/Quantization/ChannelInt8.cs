@@ -1,5 +1,7 @@
 using System.Buffers;
 using System.Runtime.InteropServices;
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
 using Serverless.Core.Numerics;
 
 namespace Serverless.Core.Techniques.Quantization;

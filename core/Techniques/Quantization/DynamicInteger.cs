@@ -1,4 +1,5 @@
-using Serverless.Core.Onnx;
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
 
 namespace Serverless.Core.Techniques.Quantization;
 
@@ -84,7 +85,7 @@ public sealed class DynamicInteger : Quantizer<DynamicIntegerOptions>
 
     private static string? WhyFloat(Weight weight, DynamicIntegerOptions options)
     {
-        if (weight.Type != (int)Onnx.Schema.TensorProto.Types.DataType.Float)
+        if (weight.Type != (int)Model.Schema.TensorProto.Types.DataType.Float)
             return "its type is not float32";
         if (weight.Scope.Function is not null || weight.Uses.Any(u => u.Scope.Function is not null))
             return "it is in a model-local function";

@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
 using Serverless.Core.Numerics;
-using Serverless.Core.Onnx;
 
 namespace Serverless.Core.Techniques.Quantization;
 

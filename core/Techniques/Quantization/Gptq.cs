@@ -1,5 +1,6 @@
-using Serverless.Core.Onnx;
-using Serverless.Core.Techniques.Calibration;
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
+using Serverless.Core.Statistics;
 
 namespace Serverless.Core.Techniques.Quantization;
 
@@ -94,7 +95,7 @@ public sealed class Gptq : Quantizer<GptqOptions>
     protected override double Protect(GptqOptions options) => options.Protect;
 
     /// <inheritdoc/>
-    protected override Statistics Needs(GptqOptions options) => Statistics.Gram;
+    protected override StatisticKinds Needs(GptqOptions options) => StatisticKinds.Gram;
 
     /// <inheritdoc/>
     protected override int Samples(GptqOptions options) => options.Samples;

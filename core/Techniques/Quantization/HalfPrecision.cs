@@ -1,9 +1,11 @@
 using System.Buffers;
 using System.Runtime.InteropServices;
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
 using Serverless.Core.Numerics;
-using Serverless.Core.Onnx;
-using Serverless.Core.Techniques.Calibration;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using Serverless.Core.Statistics;
+using Serverless.Core.Techniques.Activations;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Techniques.Quantization;
 
@@ -38,7 +40,7 @@ public sealed record HalfPrecisionOptions
 /// <summary>
 /// Weights in 16-bit floats (IEEE 754-2019 binary16; bfloat16), rounded to nearest even, cast back to their own type at load: every
 /// operator
-/// computes in float32 as before, or in float16 where that is asked for (<see cref="HalfGraph"/>). A layer with a weight
+/// computes in float32 as before, or in float16 where that is asked for (<see cref="Float16Conversion"/>). A layer with a weight
 /// beyond ±65,504, or whose weights are too small to keep three digits of, falls back to bfloat16, and where the
 /// opset has none, is refused.
 /// </summary>

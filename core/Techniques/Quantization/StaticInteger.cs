@@ -1,6 +1,8 @@
 using System.Runtime.Intrinsics.X86;
-using Serverless.Core.Onnx;
-using Serverless.Core.Techniques.Calibration;
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
+using Serverless.Core.Statistics;
+using Serverless.Core.Techniques.Activations;
 
 namespace Serverless.Core.Techniques.Quantization;
 
@@ -149,7 +151,7 @@ public sealed class StaticInteger : Quantizer<StaticIntegerOptions>
 
     private static string? WhyFloat(Weight weight, StaticIntegerOptions options)
     {
-        if (weight.Type != (int)Onnx.Schema.TensorProto.Types.DataType.Float)
+        if (weight.Type != (int)Model.Schema.TensorProto.Types.DataType.Float)
             return "its type is not float32";
         if (weight.Scope.Parent is not null || weight.Scope.Function is not null)
             return "it is in a subgraph or function";

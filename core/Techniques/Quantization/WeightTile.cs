@@ -1,3 +1,5 @@
+using Serverless.Core.Model;
+
 namespace Serverless.Core.Techniques.Quantization;
 
 /// <summary>Reads some rows of a weight turned around: element (column, row) at <c>column · rows + row</c>.</summary>

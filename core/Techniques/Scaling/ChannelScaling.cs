@@ -1,6 +1,6 @@
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Techniques.Scaling;
 
@@ -68,7 +68,7 @@ public sealed record ChannelScaling(
     {
         var weights = Weight
             .Of(model)
-            .Where(w => w.LeftAlone is null && w.Scope is { Parent: null, Function: null } && w.Reference.DataType == (int)DataType.Float)
+            .Where(w => w.SkipReason is null && w.Scope is { Parent: null, Function: null } && w.Reference.DataType == (int)DataType.Float)
             .ToList();
         if (weights.Count == 0)
             return [];
@@ -109,28 +109,28 @@ public sealed record ChannelScaling(
     {
         public ChannelScaling? Find(string value)
         {
-            var takers = new List<ChannelConstant>();
+            var consumers = new List<ChannelConstant>();
             foreach (var user in Users[value])
             {
                 if (!Layers.TryGetValue(user, out var w) || user.Input.Count(i => i == value) != 1 || Taken(user, w) is not { } taker)
                     return null;
-                takers.Add(taker);
+                consumers.Add(taker);
             }
-            var channels = takers.Select(t => t.Tensor.Dims[t.Axis]).Distinct().ToList();
+            var channels = consumers.Select(t => t.Tensor.Dims[t.Axis]).Distinct().ToList();
             if (channels.Count != 1 || Outputs.Contains(value))
                 return null;
-            var makers = new List<ChannelConstant>();
+            var producers = new List<ChannelConstant>();
             // The last axis holds the channels of a matrix product, the second those of a convolution.
             var convolution = Users[value].All(u => u.OpType == "Conv");
             if (!convolution && Users[value].Any(u => u.OpType == "Conv"))
                 return null;
-            return Made(value, channels[0], convolution, makers) is { } layer
+            return Made(value, channels[0], convolution, producers) is { } layer
                 ? new ChannelScaling(
                     value,
                     (int)channels[0],
-                    layer ? [makers[^1], .. makers.SkipLast(1)] : makers,
+                    layer ? [producers[^1], .. producers.SkipLast(1)] : producers,
                     layer,
-                    takers,
+                    consumers,
                     Layers[Users[value].First()]
                 )
                 : null;
@@ -146,10 +146,14 @@ public sealed record ChannelScaling(
                 .Where(u => u.OpType != "Conv" && Layers.ContainsKey(u) && u.Input.Count(i => i == value) == 1)
                 .Distinct()
                 .ToList();
-            var takers = products.Select(u => Taken(u, Layers[u])).OfType<ChannelConstant>().ToList();
-            if (takers.Count == 0 || takers.Count < products.Count || takers.Select(t => t.Tensor.Dims[t.Axis]).Distinct().Count() > 1)
+            var consumers = products.Select(u => Taken(u, Layers[u])).OfType<ChannelConstant>().ToList();
+            if (
+                consumers.Count == 0
+                || consumers.Count < products.Count
+                || consumers.Select(t => t.Tensor.Dims[t.Axis]).Distinct().Count() > 1
+            )
                 return null;
-            return new ChannelScaling(value, (int)takers[0].Tensor.Dims[takers[0].Axis], [], false, takers, Layers[products[0]]);
+            return new ChannelScaling(value, (int)consumers[0].Tensor.Dims[consumers[0].Axis], [], false, consumers, Layers[products[0]]);
         }
 
         private bool Normalized(string value) =>
@@ -188,7 +192,7 @@ public sealed record ChannelScaling(
             };
 
         // Null when the value cannot be scaled where it is made; else whether a layer makes it.
-        private bool? Made(string value, long channels, bool convolution, List<ChannelConstant> makers)
+        private bool? Made(string value, long channels, bool convolution, List<ChannelConstant> producers)
         {
             NodeProto? node;
             while (true)
@@ -213,9 +217,9 @@ public sealed record ChannelScaling(
                     return null;
                 if (node.OpType == "MatMul" && w.Reference.Dims.Length != 2)
                     return null;
-                if (node.Input.Count > 2 && node.Input[2].Length > 0 && !Vector(node.Input[2], channels, makers))
+                if (node.Input.Count > 2 && node.Input[2].Length > 0 && !Vector(node.Input[2], channels, producers))
                     return null;
-                makers.Add(new ChannelConstant(w.Tensor, axis));
+                producers.Add(new ChannelConstant(w.Tensor, axis));
                 return true;
             }
             if (convolution)
@@ -224,14 +228,14 @@ public sealed record ChannelScaling(
             {
                 case "Add" when Initializers.ContainsKey(node.Input[1]) != Initializers.ContainsKey(node.Input[0]):
                     var other = node.Input[Initializers.ContainsKey(node.Input[1]) ? 0 : 1];
-                    return Alone(other) && Vector(node.Input[other == node.Input[0] ? 1 : 0], channels, makers)
-                        ? Made(other, channels, convolution, makers)
+                    return Alone(other) && Vector(node.Input[other == node.Input[0] ? 1 : 0], channels, producers)
+                        ? Made(other, channels, convolution, producers)
                         : null;
                 case "Mul" when Initializers.ContainsKey(node.Input[1]) != Initializers.ContainsKey(node.Input[0]):
-                    return Vector(node.Input[Initializers.ContainsKey(node.Input[1]) ? 1 : 0], channels, makers) ? false : null;
+                    return Vector(node.Input[Initializers.ContainsKey(node.Input[1]) ? 1 : 0], channels, producers) ? false : null;
                 case "LayerNormalization"
                 or "SimplifiedLayerNormalization" when (node.Attribute.FirstOrDefault(a => a.Name == "axis")?.I ?? -1) == -1:
-                    return node.Input.Skip(1).Where(i => i.Length > 0).All(i => Vector(i, channels, makers)) ? false : null;
+                    return node.Input.Skip(1).Where(i => i.Length > 0).All(i => Vector(i, channels, producers)) ? false : null;
                 default:
                     return null;
             }
@@ -239,7 +243,7 @@ public sealed record ChannelScaling(
 
         private bool Alone(string value) => !Outputs.Contains(value) && Users[value].Take(2).Count() == 1;
 
-        private bool Vector(string name, long channels, List<ChannelConstant> makers)
+        private bool Vector(string name, long channels, List<ChannelConstant> producers)
         {
             if (
                 !Initializers.TryGetValue(name, out var t)
@@ -248,7 +252,7 @@ public sealed record ChannelScaling(
                 || Users[name].Take(2).Count() != 1
             )
                 return false;
-            makers.Add(new ChannelConstant(t, 0));
+            producers.Add(new ChannelConstant(t, 0));
             return true;
         }
 

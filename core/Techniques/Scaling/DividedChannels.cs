@@ -1,5 +1,5 @@
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 
 namespace Serverless.Core.Techniques.Scaling;
 
@@ -37,8 +37,8 @@ internal sealed class DividedChannels
     /// <summary>Divides a value's channels.</summary>
     public void Divide(ChannelScaling value, double[] by)
     {
-        foreach (var maker in value.Makers)
-            Constants.Multiply(maker, c => 1 / by[c]);
+        foreach (var producer in value.Makers)
+            Constants.Multiply(producer, c => 1 / by[c]);
         if (
             value.FromLayer
             && convolutions.GetValueOrDefault(value.Makers[0].Tensor.Name) is { } conv

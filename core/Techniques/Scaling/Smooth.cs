@@ -1,6 +1,6 @@
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Techniques.Calibration;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
+using Serverless.Core.Statistics;
 
 namespace Serverless.Core.Techniques.Scaling;
 
@@ -41,7 +41,7 @@ public sealed class Smooth : GraphTechnique<SmoothingOptions>
 
     /// <inheritdoc/>
     protected override GraphNeeds Needs(ModelProto model, SmoothingOptions options) =>
-        new([.. ChannelScaling.Of(model).Select(View)], Statistics.Channels, options.Samples);
+        new([.. ChannelScaling.Of(model).Select(View)], StatisticKinds.Channels, options.Samples);
 
     /// <inheritdoc/>
     protected override async Task ApplyAsync(GraphWork work, SmoothingOptions options, CancellationToken cancellation)
@@ -128,8 +128,8 @@ public sealed class Smooth : GraphTechnique<SmoothingOptions>
                 ModelEdit.Tensor([.. scales.Select(s => (float)(1 / s))], scales.Length)
             );
             var divided = edit.FreshName(value.Value + "_d");
-            var takers = value.Takers.Select(t => t.Tensor.Name).ToHashSet(StringComparer.Ordinal);
-            var products = byInput[value.Value].Where(n => takers.Contains(n.Input[1])).ToList();
+            var consumers = value.Takers.Select(t => t.Tensor.Name).ToHashSet(StringComparer.Ordinal);
+            var products = byInput[value.Value].Where(n => consumers.Contains(n.Input[1])).ToList();
             foreach (var p in products)
                 p.Input[0] = divided;
             ModelEdit.Replace(edit.Roots[0], products[0], [ModelEdit.Node("Mul", [value.Value, by], [divided]), products[0]]);

@@ -1,5 +1,5 @@
 using System.Numerics;
-using Serverless.Core.Techniques.Calibration;
+using Serverless.Core.Statistics;
 
 namespace Serverless.Core.Techniques.Scaling;
 

@@ -1,8 +1,7 @@
 using Microsoft.ML.OnnxRuntime;
 using Serverless.Core.Execution;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Onnx.Simplification;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 
 namespace Serverless.Core.Techniques.Simplification;
 

@@ -1,6 +1,5 @@
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
-using Serverless.Core.Onnx.Simplification;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 
 namespace Serverless.Core.Techniques.Simplification;
 

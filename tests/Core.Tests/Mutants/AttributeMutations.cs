@@ -1,7 +1,7 @@
 using Google.Protobuf;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
-using AttributeType = Serverless.Core.Onnx.Schema.AttributeProto.Types.AttributeType;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
+using AttributeType = Serverless.Core.Model.Schema.AttributeProto.Types.AttributeType;
 
 namespace Serverless.TestSupport;
 

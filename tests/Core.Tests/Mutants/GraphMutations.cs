@@ -1,5 +1,5 @@
-using Serverless.Core.Onnx.Schema;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using Serverless.Core.Model.Schema;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.TestSupport;
 

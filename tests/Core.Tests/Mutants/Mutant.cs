@@ -1,5 +1,5 @@
 using Google.Protobuf;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model.Schema;
 
 namespace Serverless.TestSupport;
 

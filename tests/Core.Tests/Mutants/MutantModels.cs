@@ -1,6 +1,6 @@
 using Google.Protobuf;
-using Serverless.Core.Onnx;
-using Serverless.Core.Onnx.Schema;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 
 namespace Serverless.TestSupport;
 

@@ -1,7 +1,7 @@
 using System.Runtime.InteropServices;
 using Google.Protobuf;
-using Serverless.Core.Onnx.Schema;
-using DataType = Serverless.Core.Onnx.Schema.TensorProto.Types.DataType;
+using Serverless.Core.Model.Schema;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.TestSupport;
 
@@ -164,7 +164,7 @@ internal static class TensorMutations
                     t =>
                     {
                         var (place, length) = (r.Of(["m.onnx", "none.bin", "../x", "/etc/passwd", "", "m.onnx"]), (long)t.RawData.Length);
-                        Core.Onnx.TensorRef.Point(
+                        Core.Model.TensorRef.Point(
                             t,
                             place,
                             r.Of<long>([0, 1, 64, 4096, -1, long.MaxValue - 8]),

@@ -1,0 +1,171 @@
+using System.Diagnostics;
+using Microsoft.ML.OnnxRuntime;
+using Serverless.Core.Execution;
+using Serverless.Core.Model;
+
+namespace Serverless.Core.Evaluation;
+
+/// <summary>Runs both models on the same inputs and compares.</summary>
+public static class Comparison
+{
+    /// <summary>Source of inputs that came with the drop.</summary>
+    public const string Data = "data";
+
+    /// <summary>Source of inputs made up from the model's input types.</summary>
+    public const string Synthetic = "synthetic";
+
+    /// <summary>Source where there are no inputs to run the models on.</summary>
+    public const string None = "none";
+
+    private const int SegmentedSamples = 8,
+        MostSamples = 10_000,
+        Chunk = 32;
+
+    /// <summary>Compares two models.</summary>
+    /// <param name="beforeFolder">Local folder of the original.</param>
+    /// <param name="before">The original's index.</param>
+    /// <param name="afterFolder">Local folder of the compressed model.</param>
+    /// <param name="after">Its index.</param>
+    /// <param name="data">The data, or null for synthetic inputs.</param>
+    /// <param name="calibrated">Runs at the start of the data that techniques have seen: not compared on.</param>
+    /// <param name="time">After this long no more samples are taken; at least 32 are, where there are so many.</param>
+    /// <param name="cancellation">Cancels the runs.</param>
+    /// <exception cref="BadInputException">ONNX Runtime cannot run the original on these inputs.</exception>
+    public static ComparisonResult Compare(
+        string beforeFolder,
+        ModelIndex before,
+        string afterFolder,
+        ModelIndex after,
+        NpzData? data,
+        int calibrated,
+        TimeSpan time,
+        CancellationToken cancellation
+    )
+    {
+        if (InputSpec.WhyNone(before.Model) is { } why)
+            return Loaded(beforeFolder, before, afterFolder, after, why);
+        using var original = Load(beforeFolder, before);
+        var samples = data is not null ? data.Read(calibrated, cancellation) : MadeUp(original, beforeFolder, before, cancellation);
+        var segments = original.Segments;
+        var most =
+            segments > 1 ? SegmentedSamples
+            : data is not null ? MostSamples
+            : SyntheticSamples.Count;
+        var outputs = before.Model.Graph.Output.Select(o => o.Name).Distinct().ToList();
+        var (fidelity, repeated) = (new Fidelity(), new Fidelity());
+        var (count, clock) = (0, Stopwatch.StartNew());
+        var segmentedTimes = new List<(double, double)>();
+        var zeros = new ZeroInputs();
+        (Sample Sample, RunOutputs Expected)? first = null;
+        using (var compressed = new ModelRunner(afterFolder, after))
+        {
+            foreach (var chunk in samples.Take(most).Chunk(Chunk))
+            {
+                var expected = RunOriginal(original, before, data, chunk, cancellation);
+                var actual = compressed.Run(chunk, cancellation);
+                first ??= (chunk[0], expected[0]);
+                for (var i = 0; i < chunk.Length; i++)
+                {
+                    fidelity.Add(outputs, expected[i].Outputs, actual[i].Outputs, chunk[i].Labels, chunk[i].Group);
+                    if (segments > 1)
+                        segmentedTimes.Add((expected[i].Time.TotalMilliseconds, actual[i].Time.TotalMilliseconds));
+                    zeros.See(chunk[i]);
+                }
+                count += chunk.Length;
+                if (clock.Elapsed > time)
+                    break;
+            }
+            if (first is null)
+                throw new BadInputException($"{data?.Path ?? before.Path}: no sample is left to compare the models on; add some.");
+            if (segments > 1)
+                repeated.Add(outputs, first.Value.Expected.Outputs, original.Run([first.Value.Sample], cancellation)[0].Outputs, null);
+        }
+        // No more than two sessions are open at a time.
+        original.Dispose();
+        Latency latency;
+        if (segments > 1)
+            latency = Latency.Of(segmentedTimes.Count > 1 ? segmentedTimes[1..] : segmentedTimes, segments);
+        else
+        {
+            var (times, again) = PairedLatency.Measure(beforeFolder, before, afterFolder, after, first.Value.Sample, cancellation);
+            latency = Latency.Of(times, 1);
+            repeated.Add(outputs, first.Value.Expected.Outputs, again.Outputs, null);
+        }
+        return new ComparisonResult(
+            data is not null ? Data : Synthetic,
+            count,
+            fidelity.Cosine,
+            fidelity.RelativeError,
+            fidelity.Top1Agreement,
+            fidelity.AccuracyBefore,
+            fidelity.AccuracyAfter,
+            fidelity.Labelled,
+            latency
+        )
+        {
+            Outputs = fidelity.Outputs,
+            NonFinite = fidelity.NonFinite,
+            RepeatError = repeated.RelativeError,
+            LabelsOutside = fidelity.LabelsOutside,
+            ZeroInputs = data is null ? [] : zeros.Names,
+            NotCompared =
+                fidelity.Cosine is null && fidelity.Top1Agreement is null
+                    ? "no output of the original holds a finite number other than zero, or a label"
+                    : null,
+        };
+    }
+
+    // Sizes of inputs are found by trying. Random operators go on from run to run, so they are tried in a session of its own.
+    private static IEnumerable<Sample> MadeUp(ModelRunner original, string folder, ModelIndex index, CancellationToken cancellation)
+    {
+        if (!original.IsSeeded)
+            return SyntheticSamples.Make(original, index, 0, SyntheticSamples.Count, cancellation);
+        using var trial = Load(folder, index);
+        return [.. SyntheticSamples.Make(trial, index, 0, SyntheticSamples.Count, cancellation)];
+    }
+
+    // Both are at least loaded where they cannot be run.
+    private static ComparisonResult Loaded(string beforeFolder, ModelIndex before, string afterFolder, ModelIndex after, string why)
+    {
+        using (Load(beforeFolder, before))
+        using (new ModelRunner(afterFolder, after))
+            return new ComparisonResult(None, 0, null, null, null, null, null, 0, null) { NotCompared = why };
+    }
+
+    private static ModelRunner Load(string folder, ModelIndex index) => Load(folder, index, index);
+
+    /// <summary>Loads a model that is, or computes the same as, the original.</summary>
+    /// <param name="folder">Local folder that holds it.</param>
+    /// <param name="index">Its index.</param>
+    /// <param name="named">The original, for errors.</param>
+    /// <exception cref="BadInputException">ONNX Runtime does not load it.</exception>
+    internal static ModelRunner Load(string folder, ModelIndex index, ModelIndex named)
+    {
+        try
+        {
+            return new ModelRunner(folder, index);
+        }
+        catch (OnnxRuntimeException e)
+        {
+            throw SyntheticSamples.CannotRun(named, e);
+        }
+    }
+
+    private static IReadOnlyList<RunOutputs> RunOriginal(
+        ModelRunner runner,
+        ModelIndex index,
+        NpzData? data,
+        IReadOnlyList<Sample> samples,
+        CancellationToken cancellation
+    )
+    {
+        try
+        {
+            return runner.Run(samples, cancellation);
+        }
+        catch (Exception e) when (e is OnnxRuntimeException or TimeoutException)
+        {
+            throw SyntheticSamples.CannotRun(index, e, data);
+        }
+    }
+}

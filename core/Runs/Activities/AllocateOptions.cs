@@ -1,0 +1,49 @@
+using Serverless.Core.Model;
+using Serverless.Core.Storage;
+using Serverless.Core.Techniques;
+
+namespace Serverless.Core.Runs;
+
+/// <summary>Settles the options of steps that depend on the weights of all layers together, from what <see cref="SurveyWeights"/> read.</summary>
+public sealed class AllocateOptions : Activity<StateInput, Planned>
+{
+    /// <inheritdoc/>
+    public override async Task<Planned> RunAsync(StateInput input, ActivityContext context, CancellationToken cancellation)
+    {
+        var (store, request) = (context.Store, input.Request);
+        var tasks = await LayerRecords.TasksAsync(store, request.State, 0, cancellation);
+        var graph = await ModelState.GraphAsync(store, request, cancellation);
+        var weights = Weight.Of(graph).ToDictionary(w => w.Name, StringComparer.Ordinal);
+        var chains = tasks.Select(t => t.Chain.ToList()).ToList();
+        var open = new List<(int Task, int Position, WeightSurvey Survey)>();
+        for (var from = 0; from < tasks.Count && tasks[from].Step is not null; from += SurveyWeights.Most)
+        {
+            var surveys = await store.ReadJsonAsync<IReadOnlyList<IReadOnlyList<WeightSurvey?>>>(
+                RunPaths.Surveys(request.State, from),
+                cancellation
+            );
+            open.AddRange(surveys.SelectMany((of, i) => of.Select((s, position) => (from + i, position, s))).Where(s => s.s is not null)!);
+        }
+        // Layers whose options a rule changes are a group of their own.
+        foreach (var group in open.GroupBy(o => (o.Position, Step(o).Step, Step(o).Method, Options: Step(o).Options.GetRawText())))
+        {
+            var step = Step(group.First());
+            var settled = new Setting(step.Layer, step.Layer.Allocate([.. group.Select(o => o.Survey)], step.Typed));
+            foreach (var (task, position, _) in group)
+            {
+                var planned = LayerTasks.WithOptions(tasks[task], weights[tasks[task].Name], settled, step.Placement);
+                chains[task][position] = new PlannedStep(planned.Step!, planned.Plan!);
+            }
+        }
+        IReadOnlyList<LayerTask> allocated =
+        [
+            .. tasks.Select(
+                (t, i) =>
+                    chains[i] is [.. var earlier, var last] ? t with { Earlier = [.. earlier], Step = last.Step, Plan = last.Plan } : t
+            ),
+        ];
+        return input.Planned! with { Tasks = await LayerRecords.WriteTasksAsync(store, request.State, 0, allocated, cancellation) };
+
+        Recipes.RecipeStep Step((int Task, int Position, WeightSurvey Survey) o) => chains[o.Task][o.Position].Step;
+    }
+}

@@ -1,0 +1,76 @@
+using Serverless.Core.Storage;
+using Serverless.Core.Techniques;
+
+namespace Serverless.Core.Runs;
+
+/// <summary>Input of <see cref="ApplyGraphStep"/> and <see cref="ApplyModelStep"/>.</summary>
+/// <param name="Request">The run, at the state that the step changes.</param>
+/// <param name="Observed">Whether the values that the step wants to know of were observed.</param>
+public sealed record GraphStepInput(RunRequest Request, bool Observed) : IPlaceable
+{
+    IReadOnlyList<string> IPlaceable.Folders => [Request.Work, Request.Shards];
+}
+
+/// <summary>How far a graph step is.</summary>
+/// <param name="Done">Whether it was applied; else it has to be called again: observed, where it asks for that, and where models may run.</param>
+/// <param name="Observations">Values that it wants to have observed first.</param>
+public sealed record GraphStepDone(bool Done, int Observations);
+
+/// <summary>Applies a step of the recipe to the model as a whole: reads a state of it and writes the next.</summary>
+public sealed class ApplyGraphStep : Activity<GraphStepInput, GraphStepDone>
+{
+    /// <inheritdoc/>
+    public override Task<GraphStepDone> RunAsync(GraphStepInput input, ActivityContext context, CancellationToken cancellation) =>
+        RunAsync(input, context, mayRunModel: false, cancellation);
+
+    internal static async Task<GraphStepDone> RunAsync(
+        GraphStepInput input,
+        ActivityContext context,
+        bool mayRunModel,
+        CancellationToken cancellation
+    )
+    {
+        var (store, request) = (context.Store, input.Request);
+        var recipe = await Inspect.RecipeOf(store, request, cancellation);
+        var step = recipe.Steps[request.Stage];
+        var (technique, options) = ((GraphTechnique)step.Technique, step.Typed);
+        var state = await ModelState.ReadAsync(store, request, cancellation);
+        var needs = technique.Needs(state.Index.Model, options);
+        if (needs.Views.Count > 0 && !input.Observed)
+        {
+            var observations = needs.Views.Select((v, i) => new Observation(i, [v], needs.Wanted)).ToList();
+            var calibration = new CalibrationPlan(observations, needs.Samples, 0, 0, "");
+            await store.WriteJsonAsync(RunPaths.Calibration(request.State), calibration, cancellation);
+            return new GraphStepDone(false, observations.Count);
+        }
+        var next = request with { Stage = request.Stage + 1 };
+        await using var observed = new ObservedStatistics(store, request.State);
+        var work = new GraphWork(store, state.Index, state.ETags, next.State)
+        {
+            HasRules = recipe.Layers.Count > 0,
+            MayRunModel = mayRunModel,
+            Normalized = state.Facts.Normalized,
+            Notes = state.Facts.Notes,
+            ObservedAsync = observed.ReadAsync,
+        };
+        try
+        {
+            await technique.ApplyAsync(work, options, cancellation);
+        }
+        catch (ModelRunNeededException)
+        {
+            return new GraphStepDone(false, 0);
+        }
+        await work.FinishAsync(cancellation);
+        await state.WriteAsync(store, next, cancellation);
+        return new GraphStepDone(true, 0);
+    }
+}
+
+/// <summary>Applies a graph step that runs native code on the model.</summary>
+public sealed class ApplyModelStep : Activity<GraphStepInput, GraphStepDone>, IRunsModels
+{
+    /// <inheritdoc/>
+    public override Task<GraphStepDone> RunAsync(GraphStepInput input, ActivityContext context, CancellationToken cancellation) =>
+        ApplyGraphStep.RunAsync(input, context, mayRunModel: true, cancellation);
+}

@@ -1,0 +1,32 @@
+namespace Serverless.Core.Runs;
+
+/// <summary>The recipe's budget.</summary>
+/// <param name="MaxAccuracyLoss">Largest loss, or null.</param>
+/// <param name="MaxSizeRatio">Largest size ratio, or null.</param>
+/// <param name="RetrainHours">Hours to wait for retrained weights when the loss stays larger; 0 for none.</param>
+public sealed record Budget(double? MaxAccuracyLoss, double? MaxSizeRatio, double RetrainHours)
+{
+    /// <summary>Whether an attempt loses too much: more than the budget, or numbers that the original has and it has not.</summary>
+    public bool OverLoss(Attempt attempt) => Lost(attempt) > (MaxAccuracyLoss ?? double.MaxValue);
+
+    /// <summary>Whether an attempt is within the budget. One whose loss cannot be told is not.</summary>
+    public bool Meets(long bytesBefore, Attempt attempt) =>
+        !OverLoss(attempt)
+        && (MaxAccuracyLoss is null || attempt.Evaluated.Figures.Loss.Loss is not null)
+        && !(MaxSizeRatio is { } ratio && attempt.Assembled.Bytes > ratio * bytesBefore);
+
+    /// <summary>What an attempt loses: infinitely much where its outputs are no numbers any more; 0 where it cannot be told.</summary>
+    public static double Lost(Attempt attempt) =>
+        attempt.Evaluated.Figures.NonFinite > 0 ? double.PositiveInfinity : attempt.Evaluated.Figures.Loss.Loss ?? 0;
+}
+
+/// <summary>Reads the budget from the recipe, for the orchestration to decide by.</summary>
+public sealed class ReadBudget : Activity<StateInput, Budget>
+{
+    /// <inheritdoc/>
+    public override async Task<Budget> RunAsync(StateInput input, ActivityContext context, CancellationToken cancellation)
+    {
+        var recipe = await Inspect.RecipeOf(context.Store, input.Request, cancellation);
+        return new Budget(recipe.Budget?.MaxAccuracyLoss, recipe.Budget?.MaxSizeRatio, recipe.Retrain.Wait);
+    }
+}

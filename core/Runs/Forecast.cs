@@ -1,0 +1,96 @@
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
+using Serverless.Core.Storage;
+
+namespace Serverless.Core.Runs;
+
+/// <summary>What a run would do with a layer.</summary>
+/// <param name="Task">The layer as the last chain of steps sees it.</param>
+/// <param name="Steps">Every step that it goes through, as reports name them.</param>
+/// <param name="Rank">Rank of the product that it is a factor of, at most; or null.</param>
+/// <param name="BytesBefore">Bytes of the original that it stands for.</param>
+public sealed record ForecastLayer(LayerTask Task, IReadOnlyList<string> Steps, int? Rank, long BytesBefore);
+
+/// <summary>
+/// The plan that a run would follow: steps on the graph are applied, and layers that a step makes of others are put in without
+/// computing them.
+/// </summary>
+/// <param name="Layers">The layers, in the order of the plan.</param>
+/// <param name="Unmatched">Rules of the recipe that match no layer.</param>
+/// <param name="NotApplied">Steps that were not applied, because they observe values of a run of the model.</param>
+public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList<string> Unmatched, IReadOnlyList<string> NotApplied)
+{
+    /// <summary>Finds the plan.</summary>
+    /// <param name="host">Runs the activities.</param>
+    /// <param name="store">Where the drop is, and work goes.</param>
+    /// <param name="request">The run.</param>
+    /// <param name="cancellation">Cancels the work.</param>
+    /// <exception cref="BadInputException">The model or the recipe is wrong.</exception>
+    public static async Task<Forecast> OfAsync(
+        IOrchestration host,
+        IArtifactStore store,
+        RunRequest request,
+        CancellationToken cancellation
+    )
+    {
+        var inspected = await host.CallAsync<Inspect, InspectInput, Inspected>(new InspectInput(request));
+        var recipe = await Inspect.RecipeOf(store, request, cancellation);
+        var notApplied = new List<string>();
+        foreach (var stage in inspected.Stages)
+        {
+            var next = request with { Stage = request.Stage + stage.Steps };
+            if (stage.Layers || !await IsAppliedAsync(host, request))
+            {
+                var state = await ModelState.ReadAsync(store, request, cancellation);
+                if (stage.Layers)
+                    PutFactors(state, LayerTasks.Of(state.Index.Model, recipe, request.Stage, state.Index.Folder));
+                else
+                    notApplied.Add(recipe.Steps[request.Stage].Label);
+                await state.WriteAsync(store, next, cancellation);
+            }
+            request = next;
+        }
+        var last = await ModelState.ReadAsync(store, request, cancellation);
+        var tasks = LayerTasks.Of(last.Index.Model, recipe, request.Stage, last.Index.Folder);
+        var layers = tasks.Select(t =>
+        {
+            var origin = last.Facts.Origins.GetValueOrDefault(t.Name);
+            string[] steps = [.. origin?.Steps ?? [], .. t.Chain.Select(p => p.Step.Label)];
+            return new ForecastLayer(t, steps, origin?.Rank, origin?.BytesBefore ?? t.Data.Length);
+        });
+        return new Forecast([.. layers], LayerTasks.Unmatched(recipe, [.. tasks.Select(t => (t.Name, t.Node))]), notApplied);
+    }
+
+    private static async Task<bool> IsAppliedAsync(IOrchestration host, RunRequest request)
+    {
+        var step = new GraphStepInput(request, false);
+        var tried = await host.CallAsync<ApplyGraphStep, GraphStepInput, GraphStepDone>(step);
+        if (!tried.Done && tried.Observations == 0)
+            tried = await host.CallAsync<ApplyModelStep, GraphStepInput, GraphStepDone>(step);
+        return tried.Done;
+    }
+
+    // A product of the rank that is planned, its factors at a place that is never read.
+    private static void PutFactors(ModelState state, IReadOnlyList<LayerTask> tasks)
+    {
+        var edit = new ModelEdit(state.Index.Model);
+        var weights = Weight.Of(state.Index.Model).ToDictionary(w => w.Name, StringComparer.Ordinal);
+        using var batch = edit.Batch(weights.Values.Select(w => ModelEdit.Outermost(w.Scope)).Distinct());
+        foreach (var task in tasks.Where(t => t.Step is not null))
+        {
+            IReadOnlyList<string> values = [weights[task.Name].Value];
+            var rank = task.Plan!.Rank;
+            if (task.Plan.Form == StorageForm.Product)
+                values = Form.Apply(
+                    edit,
+                    weights[task.Name],
+                    EncodedLayer.OfFloats(StorageForm.Product, task.Shape, 32, task.Plan.BytesAfter, 0, 0) with
+                    {
+                        Rank = rank,
+                    },
+                    "work/none"
+                );
+            LayerOrigin.Note(state.Facts.Origins, task, values, rank, 0, task.Shape.Elements);
+        }
+    }
+}

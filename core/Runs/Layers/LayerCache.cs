@@ -1,0 +1,146 @@
+using System.Diagnostics;
+using System.Security.Cryptography;
+using System.Text.Json;
+using Serverless.Core.Statistics;
+using Serverless.Core.Storage;
+using Serverless.Core.Techniques;
+
+namespace Serverless.Core.Runs;
+
+/// <summary>
+/// Compressed layers in the store. A shard's name is a hash of the weight's bytes, its shape, the options and the
+/// statistics: what was compressed before is found, not compressed again.
+/// </summary>
+internal static class LayerCache
+{
+    private const int Version = 7;
+
+    /// <summary>Finds a layer's shard or makes it.</summary>
+    /// <param name="context">The store, and what is known of shards.</param>
+    /// <param name="work">The run's work folder.</param>
+    /// <param name="shards">Folder of compressed layers.</param>
+    /// <param name="task">The layer, with a step and a plan.</param>
+    /// <param name="cancellation">Cancels the work.</param>
+    /// <exception cref="LayerRefusedException">Its values cannot be compressed so.</exception>
+    public static async Task<(StoredLayer Stored, bool Reused)> TakeAsync(
+        ActivityContext context,
+        string work,
+        string shards,
+        LayerTask task,
+        CancellationToken cancellation
+    )
+    {
+        var (store, clock) = (context.Store, Stopwatch.StartNew());
+        await using var weight = await task.Data.OpenAsync(store, cancellation);
+        await using var statistics = task.Observation is { } o
+            ? await StatisticsSet.OpenAsync(store, RunPaths.Statistics(task.State!, o), o, cancellation)
+            : null;
+        var shard = $"{shards}/{await KeyAsync(weight, task, statistics, cancellation)}.bin";
+        if (await FindAsync(context, shard, cancellation) is { } found)
+            return (found, true);
+        var input = statistics is null ? null : await StatisticsFile.ReadAsync(statistics, cancellation);
+        var chain = task.Chain.ToList();
+        var (masked, error) = (task.Masked, 0.0);
+        WeightReader? between = null;
+        var written = new List<string>();
+        try
+        {
+            for (var i = 0; i < chain.Count - 1; i++)
+            {
+                var path = $"{work}/dense/{StorePath.Name(shard)}-{i}";
+                written.Add(path);
+                var made = (await EncodeAsync(chain[i], path, last: false)).Layer;
+                (masked, error) = (masked || IsMasking(chain[i]), made.RelativeError);
+                if (between is not null)
+                    await between.DisposeAsync();
+                var data = new WeightData(path, null, made.Codes.Offset, made.Codes.Length, weight.DataType);
+                between = await data.OpenAsync(store, cancellation);
+            }
+            return (await EncodeAsync(chain[^1], shard, last: true), false);
+        }
+        finally
+        {
+            if (between is not null)
+                await between.DisposeAsync();
+            foreach (var path in written)
+                await store.DeleteAsync(path, CancellationToken.None);
+        }
+
+        async Task<StoredLayer> EncodeAsync(PlannedStep step, string path, bool last)
+        {
+            var layer = new LayerWork(between ?? weight, step.Plan.Shape ?? task.Shape, step.Plan)
+            {
+                Input = input,
+                NotObserved = task.NotObserved,
+                Masked = masked,
+            };
+            StoredLayer? stored = null;
+            await store.WriteAsync(
+                path,
+                async (stream, token) =>
+                {
+                    var encoded = await step.Step.Layer.CompressAsync(layer, step.Step.Typed, stream, token);
+                    encoded = encoded with { RelativeError = Together(error, encoded.RelativeError) };
+                    stored = new StoredLayer(encoded, path, clock.Elapsed.TotalSeconds);
+                    if (last)
+                        await TrailingRecord.WriteAsync(stream, stored, token);
+                },
+                cancellation
+            );
+            return stored!;
+        }
+    }
+
+    // Weights that one step changed, the next leaves: squares of their errors add up, the second's relative to the weights that are left.
+    internal static double Together(double first, double second) =>
+        Math.Sqrt(first * first + second * second * Math.Max(0, 1 - first * first));
+
+    private static bool IsMasking(PlannedStep step) => step.Step.Technique.Leaves(ModelTraits.None).HasFlag(ModelTraits.Masked);
+
+    // A shard that is missing or damaged is made anew.
+    private static async Task<StoredLayer?> FindAsync(ActivityContext context, string shard, CancellationToken cancellation)
+    {
+        try
+        {
+            if (!await context.Layers.HasShardAsync(context.Store, shard, cancellation))
+                return null;
+            await using var reader = await context.Store.OpenAsync(shard, null, cancellation);
+            return await TrailingRecord.ReadAsync<StoredLayer>(reader, cancellation) with { Shard = shard };
+        }
+        catch (DamagedWorkException)
+        {
+            return null;
+        }
+    }
+
+    private static async Task<string> KeyAsync(
+        WeightReader weight,
+        LayerTask task,
+        ArtifactReader? statistics,
+        CancellationToken cancellation
+    )
+    {
+        using var sha = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        var steps = task.Chain.Select(p => new
+        {
+            p.Step.Step,
+            p.Step.Method,
+            p.Step.Options,
+            p.Plan,
+        });
+        var facts = new
+        {
+            Version,
+            task.Data.DataType,
+            task.Shape,
+            Steps = steps,
+            task.Masked,
+            task.NotObserved,
+        };
+        sha.AppendData(JsonSerializer.SerializeToUtf8Bytes(facts, Json.Options));
+        await weight.ScanAsync(bytes => sha.AppendData(bytes.Span), cancellation);
+        if (statistics is not null)
+            await statistics.ScanAsync(sha.AppendData, cancellation);
+        return Convert.ToHexStringLower(sha.GetHashAndReset().AsSpan(0, 16));
+    }
+}

@@ -1,0 +1,165 @@
+using System.IO.Enumeration;
+using System.Text.Json;
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
+using Serverless.Core.Recipes;
+using Serverless.Core.Techniques;
+
+namespace Serverless.Core.Runs;
+
+/// <summary>What is done with each weight: the steps of a chain that apply to it, and why not where none does.</summary>
+public static class LayerTasks
+{
+    /// <summary>The tasks of a model under a recipe: those that compress first, largest first, then the rest.</summary>
+    /// <param name="model">The model, indexed.</param>
+    /// <param name="recipe">The recipe.</param>
+    /// <param name="stage">Steps of it that were carried out: the chain of layer steps that follows is planned.</param>
+    /// <param name="folder">Store folder that file names are relative to.</param>
+    public static IReadOnlyList<LayerTask> Of(ModelProto model, Recipe recipe, int stage, string folder)
+    {
+        var weights = Weight.Of(model);
+        var chain = StepSequence.Chain(recipe.Steps, stage);
+        var masked = StepSequence.Traits(recipe.Steps.Take(stage)).HasFlag(ModelTraits.Masked);
+        var tasks = Protect([.. weights.Select(w => Of(w, recipe, chain, folder) with { Masked = masked })], weights)
+            .OrderBy(t => t.Step is null)
+            .ThenByDescending(t => t.Step is null ? 0 : t.Data.Length)
+            .ThenBy(t => t.Name, StringComparer.Ordinal);
+        return [.. tasks.Select((t, i) => t with { Index = i })];
+    }
+
+    // Small layers weigh little and often count most: a technique may ask that a share of the weights be treated gently.
+    private static List<LayerTask> Protect(List<LayerTask> tasks, IReadOnlyList<Weight> weights)
+    {
+        var total = (double)tasks.Where(t => t.Step is not null).Sum(t => t.Data.Length);
+        long taken = 0;
+        foreach (
+            var i in Enumerable
+                .Range(0, tasks.Count)
+                .Where(i => tasks[i].Step is not null)
+                .OrderBy(i => tasks[i].Data.Length)
+                .ThenBy(i => tasks[i].Name, StringComparer.Ordinal)
+                .ToList()
+        )
+        {
+            var (technique, options) = (tasks[i].Step!.Layer, tasks[i].Step!.Typed);
+            taken += tasks[i].Data.Length;
+            if (taken > technique.Protect(options) * total)
+                break;
+            if (technique.Gentler(options) is not { } gentler)
+                continue;
+            var next = WithOptions(tasks[i], weights[i], gentler);
+            if (next.Step is not null)
+                tasks[i] = next;
+        }
+        return tasks;
+    }
+
+    // Mul, which decoding multiplies with, has no kernel before.
+    private const int OldestDecoded = 7;
+
+    /// <summary>How the reason begins why a weight stays that compressing would not make smaller.</summary>
+    internal const string TooSmall = "too small";
+
+    /// <summary>Numbers of layers and bytes of a plan.</summary>
+    public static Planned Summary(IReadOnlyList<LayerTask> tasks) =>
+        new(
+            tasks.Count(t => t.Step is not null),
+            tasks.Count,
+            tasks.Where(t => t.Step is not null).Sum(t => t.Data.Length),
+            tasks.FirstOrDefault(t => t.Step is not null)?.Step!.Placement ?? new StepPlacement()
+        );
+
+    /// <summary>Re-plans the last step of a layer's chain; without a step where it makes nothing of the layer, which says why.</summary>
+    internal static LayerTask WithOptions(LayerTask task, Weight weight, Setting setting, StepPlacement? placement = null)
+    {
+        var (technique, options) = ((LayerTechnique)setting.Technique, setting.Options);
+        if (technique.WhyNot(weight, task.Shape, options) is { } why)
+            return Left(why);
+        var plan = technique.Plan(weight, task.Shape, options);
+        if (weight.Scope.Opset < OldestDecoded && plan.Form is not (StorageForm.MatMulNBits or StorageForm.Dense))
+            return Left($"ONNX Runtime decodes nothing in operator set {weight.Scope.Opset}; convert the model to 13 or later");
+        if (plan.BytesAfter >= task.Data.Length && !technique.LeavesDense)
+            return Left($"{TooSmall} to gain: {task.Data.Length} bytes, {plan.BytesAfter} after");
+        var step = RecipeStep.Of(setting) with { Placement = task.Step?.Placement ?? placement ?? new StepPlacement() };
+        return task with { Step = step, Plan = plan, SkipReason = null };
+
+        LayerTask Left(string reason) => task with { Step = null, Plan = null, SkipReason = reason };
+    }
+
+    private static LayerTask Of(Weight weight, Recipe recipe, IReadOnlyList<RecipeStep> chain, string folder)
+    {
+        var reference = weight.Reference;
+        var data = new WeightData(
+            reference.File is { } f ? ModelWriter.Resolve(folder, f) : "",
+            null,
+            reference.Offset,
+            reference.Length,
+            reference.DataType
+        );
+        var shape = weight.Uses.Count > 0 ? LayerShape.Of(weight) : new LayerShape(1, reference.Elements, 1);
+        var node = weight.Uses.Count > 0 ? weight.Uses[0].Node : null;
+        var op = string.Join("+", weight.Uses.Select(u => u.Op).Distinct());
+        var task = new LayerTask(
+            0,
+            weight.Name,
+            node is null ? null
+                : node.Name.Length > 0 ? node.Name
+                : node.Output[0],
+            op,
+            reference.Dims,
+            data,
+            shape,
+            null,
+            null,
+            weight.SkipReason
+        );
+        if (weight.SkipReason is not null)
+            return task;
+        if (LayerShape.WhyUnfit(weight) is { } unfit)
+            return task with { SkipReason = unfit };
+        var rules = recipe.Layers.Where(r => Matches(r.Match, task.Name, task.Node)).ToList();
+        if (rules.LastOrDefault()?.Skip == true)
+            return task with { SkipReason = $"skipped by the recipe ('{rules[^1].Match}')" };
+        if (chain.Count == 0)
+            return task with { SkipReason = "no step of the recipe applies" };
+        LayerTask? planned = null;
+        string? why = null;
+        foreach (var step in chain)
+        {
+            var next = Of(task, weight, step, rules);
+            if (next.Step is null)
+                why ??= next.SkipReason;
+            else
+                planned = planned is null ? next : next with { Earlier = [.. planned.Chain] };
+        }
+        return planned ?? task with { SkipReason = why };
+    }
+
+    private static LayerTask Of(LayerTask task, Weight weight, RecipeStep step, IReadOnlyList<LayerRule> rules)
+    {
+        var technique = step.Layer;
+        var options = rules
+            .Select(r => r.Overrides.GetValueOrDefault(step.Step))
+            .Where(o => o.ValueKind == JsonValueKind.Object)
+            .Aggregate(
+                step.Typed,
+                (typed, o) => OptionBinder.Merge(technique.OptionsType, RecipeStep.Of(new(technique, typed)).Options, o)
+            );
+        var choices = technique.Choices(options).Select(c => WithOptions(task, weight, c, step.Placement)).ToList();
+        if (choices.Count == 0)
+            return WithOptions(task, weight, new Setting(technique, options), step.Placement);
+        var worthwhile = choices.Where(c => c.Step is not null).Select(c => new PlannedStep(c.Step!, c.Plan!)).ToList();
+        return choices.LastOrDefault(c => c.Step is not null) is { } largest ? largest with { Choices = worthwhile } : choices[0];
+    }
+
+    /// <summary>Rules of a recipe that match none of some layers.</summary>
+    /// <param name="recipe">The recipe.</param>
+    /// <param name="layers">Names of the layers' weights, and of the nodes that take them.</param>
+    public static IReadOnlyList<string> Unmatched(Recipe recipe, IReadOnlyList<(string Name, string? Node)> layers) =>
+        [.. recipe.Layers.Select(r => r.Match).Where(m => !layers.Any(l => Matches(m, l.Name, l.Node))).Distinct()];
+
+    private static bool Matches(string glob, string name, string? node) =>
+        FileSystemName.MatchesSimpleExpression(glob, name, ignoreCase: false)
+        || (node is not null && FileSystemName.MatchesSimpleExpression(glob, node, ignoreCase: false));
+}

@@ -1,0 +1,193 @@
+using Serverless.Core.Evaluation;
+using Serverless.Core.Execution;
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
+using Serverless.Core.Storage;
+
+namespace Serverless.Core.Runs;
+
+/// <summary>What compressed layers make of a model's outputs.</summary>
+/// <param name="Outputs">Squared relative error of the worst output.</param>
+/// <param name="Scores">Squared relative errors of the scores behind the outputs (<see cref="FinalScores"/>), summed.</param>
+public readonly record struct TrialLoss(double Outputs, double Scores)
+{
+    /// <summary>Both, in units of the outputs' error.</summary>
+    /// <param name="scale">Outputs' error per unit of the scores'.</param>
+    public double Together(double scale) => scale > 0 ? (Outputs + scale * Scores) / 2 : Outputs;
+}
+
+/// <summary>
+/// The original on a few of the samples that techniques see, and models with some of its layers compressed to compare with it.
+/// </summary>
+internal sealed class ModelTrial : IDisposable
+{
+    /// <summary>Runs that choices are compared on, at most.</summary>
+    public const int MostRuns = 128;
+    private const long MostBytes = 64 << 20;
+    private const int LeastRuns = 8;
+    private readonly IArtifactStore store;
+    private readonly RunRequest request;
+    private readonly ModelProto graph;
+    private readonly Dictionary<string, string> etags;
+    private LocalFolder? folder;
+    private List<string> outputs = [];
+    private IReadOnlyList<FinalScore> scores = [];
+    private IReadOnlyList<Sample> samples = [];
+    private readonly List<RunOutputs> expected = [];
+
+    private ModelTrial(IArtifactStore store, RunRequest request, ModelProto graph, Dictionary<string, string> etags) =>
+        (this.store, this.request, this.graph, this.etags) = (store, request, graph, etags);
+
+    /// <summary>False when the model is too large to be run for each trial, or there is nothing to run it on.</summary>
+    public bool Runs => expected.Count > 0;
+
+    /// <summary>Runs the original.</summary>
+    /// <param name="store">The store.</param>
+    /// <param name="request">The run.</param>
+    /// <param name="mostRuns">Runs at most.</param>
+    /// <param name="decisions">Rows of the first output that are enough: fewer runs, but at least 8, hold them.</param>
+    /// <param name="cancellation">Cancels the runs.</param>
+    public static async Task<ModelTrial> OpenAsync(
+        IArtifactStore store,
+        RunRequest request,
+        int mostRuns,
+        int decisions,
+        CancellationToken cancellation
+    )
+    {
+        var graph = await ModelState.GraphAsync(store, request, cancellation);
+        var trial = new ModelTrial(
+            store,
+            request,
+            graph,
+            await store.ReadJsonAsync<Dictionary<string, string>>(RunPaths.Files(request.Work), cancellation)
+        );
+        var index = await ModelIndexer.IndexAsync(
+            store,
+            $"{RunPaths.CalibrationModel(request.State)}/{ModelWriter.ModelName}",
+            cancellation
+        );
+        var calibration = await store.ReadJsonAsync<CalibrationPlan>(RunPaths.Calibration(request.State), cancellation);
+        if (index.Bytes > ModelRunner.WholeLimit || calibration.Runs == 0)
+            return trial;
+        trial.folder = await store.MaterializeAsync(
+            index.Folder,
+            index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag),
+            cancellation
+        );
+        trial.outputs = [.. graph.Graph.Output.Select(o => o.Name)];
+        trial.scores = FinalScores.Of(graph);
+        Task<IReadOnlyList<Sample>> Samples(int count) =>
+            CalibrateShard.SamplesAsync(store, request, 0, Math.Min(count, calibration.Runs), trial.folder.Path, index, cancellation);
+        var fidelity = new Fidelity();
+        var first = await Samples(1);
+        await trial.RunAsync(graph.Clone(), first, run => fidelity.Add(trial.outputs, run.Outputs, run.Outputs, null), cancellation);
+        var most = Math.Min(mostRuns, MostBytes / Math.Max(1, first.Sum(s => s.Inputs.Values.Sum(v => (long)v.Bytes.Length))));
+        trial.samples = await Samples((int)Math.Clamp(decisions / Math.Max(1, fidelity.Rows), LeastRuns, Math.Max(LeastRuns, most)));
+        await trial.RunAsync(graph.Clone(), trial.samples, trial.expected.Add, cancellation);
+        return trial;
+    }
+
+    /// <summary>The loss of the model with some layers compressed.</summary>
+    /// <param name="layers">Names of the layers and their encodings.</param>
+    /// <param name="cancellation">Cancels the runs.</param>
+    public async Task<TrialLoss> LossAsync(IReadOnlyList<(string Name, StoredLayer Stored)> layers, CancellationToken cancellation)
+    {
+        var model = graph.Clone();
+        var (edit, weights) = (new ModelEdit(model), Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal));
+        using (edit.Batch(weights.Values.Select(w => ModelEdit.Outermost(w.Scope)).Distinct()))
+            foreach (var (name, stored) in layers)
+                Form.Apply(edit, weights[name], stored.Layer, stored.Shard);
+        var errors = outputs.Select(o => new Error(o, null)).Concat(scores.Select(f => new Error(f.Value, f.Softmax))).ToList();
+        var i = 0;
+        await RunAsync(
+            model,
+            samples,
+            actual =>
+            {
+                foreach (var e in errors)
+                    e.Add(expected[i].Outputs[e.Value], actual.Outputs[e.Value]);
+                i++;
+            },
+            cancellation
+        );
+        return new TrialLoss(
+            errors.Take(outputs.Count).Select(e => e.Relative).DefaultIfEmpty(0).Max(),
+            errors.Skip(outputs.Count).Sum(e => e.Relative)
+        );
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => folder?.Dispose();
+
+    // One sample's outputs are in memory at a time.
+    private async Task RunAsync(ModelProto model, IReadOnlyList<Sample> runs, Action<RunOutputs> take, CancellationToken cancellation)
+    {
+        if (runs.Count == 0)
+            return;
+        foreach (var s in scores)
+            if (!outputs.Contains(s.Value))
+                model.Graph.Output.Add(new ValueInfoProto { Name = s.Value });
+        var target = $"{request.Work}/trials/{Guid.NewGuid():N}";
+        await using var written = await WrittenModel.WriteAsync(
+            store,
+            model,
+            StorePath.Parent(request.Model),
+            etags,
+            target,
+            ModelWriter.ProtobufLimit,
+            cancellation
+        );
+        using var runner = new ModelRunner(written.Folder, written.Index);
+        foreach (var sample in runs)
+            take(runner.Run([sample], cancellation)[0]);
+    }
+
+    /// <summary>The squared relative error of a value over samples.</summary>
+    private sealed class Error(string value, long? softmax)
+    {
+        private double before,
+            difference;
+
+        public string Value => value;
+
+        public double Relative =>
+            before == 0
+                ? difference == 0
+                    ? 0
+                    : 1
+                : difference / before;
+
+        public void Add(TensorValue expected, TensorValue actual)
+        {
+            var size = ElementTypes.Size(expected.Type);
+            var count = size == 0 || actual.Bytes.Length != expected.Bytes.Length ? 0 : expected.Bytes.Length / size;
+            var normalized = softmax is { } axis && expected.Shape.Length > 0 && (axis == -1 || axis == expected.Shape.Length - 1);
+            var row = normalized ? (int)expected.Shape[^1] : count;
+            for (var start = 0; start < count; start += row)
+            {
+                var (x, y) = normalized ? (Mean(expected, start, row), Mean(actual, start, row)) : (0, 0);
+                for (var i = start; i < start + row; i++)
+                {
+                    var wanted = ElementTypes.Get(expected.Bytes, expected.Type, i) - x;
+                    if (!double.IsFinite(wanted))
+                        continue;
+                    var got = ElementTypes.Get(actual.Bytes, actual.Type, i) - y;
+                    // What became undefined counts as turned round.
+                    var d = double.IsFinite(got) ? wanted - got : 2 * wanted;
+                    before += wanted * wanted;
+                    difference += d * d;
+                }
+            }
+        }
+
+        private static double Mean(TensorValue value, int start, int count)
+        {
+            double sum = 0;
+            for (var i = start; i < start + count; i++)
+                sum += ElementTypes.Get(value.Bytes, value.Type, i);
+            return sum / count;
+        }
+    }
+}

@@ -1,0 +1,201 @@
+using Serverless.Core.Allocation;
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
+using Serverless.Core.Recipes;
+using Serverless.Core.Storage;
+
+namespace Serverless.Core.Runs;
+
+/// <summary>A choice for each layer.</summary>
+/// <param name="LeastBits">No layer has fewer bits.</param>
+/// <param name="Chosen">Index of each layer's choice.</param>
+/// <param name="Bytes">Bytes of the model.</param>
+/// <param name="Loss">What the outputs are predicted to lose: their squared relative error.</param>
+internal sealed record WidthCandidate(int LeastBits, int[] Chosen, long Bytes, double Loss);
+
+/// <summary>The layers whose width is open, with what each choice takes and costs, and the model around them.</summary>
+internal sealed class WidthSpace
+{
+    private const int ReferenceBits = 4,
+        MostFits = 7,
+        DrawnSteps = 2000;
+    private const double CloseEnough = 0.001;
+    private readonly ModelProto graph;
+    private readonly Recipe recipe;
+    private readonly long saved;
+    private readonly IReadOnlyList<LayerSensitivity> measured;
+    private readonly Lazy<long> referenceBytes;
+
+    private WidthSpace(ModelProto graph, Recipe recipe, IReadOnlyList<LayerTask> tasks, IReadOnlyList<LayerSensitivity> measured)
+    {
+        (this.graph, this.recipe, this.measured) = (graph, recipe, measured);
+        Open = [.. tasks.Where(t => t.Choices.Count > 0)];
+        // Layers whose width a rule fixes.
+        saved = tasks.Where(t => t.Choices.Count == 0 && t.Plan is not null).Sum(t => t.Data.Length - t.Plan!.BytesAfter);
+        Reference = [.. Open.Select(t => From(t, ReferenceBits))];
+        referenceBytes = new Lazy<long>(() => Weigh(Reference));
+        var reference = Reference.Select((c, i) => measured[i].Losses[c]).ToList();
+        ScoreScale = reference.Sum(l => l.Scores) is > 0 and var scores ? reference.Sum(l => l.Outputs) / scores : 0;
+        Items =
+        [
+            .. measured.Select(
+                (m, i) =>
+                    m
+                        .Losses.Select(
+                            (l, c) =>
+                                new KnapsackChoice(
+                                    m.Made.Count == 0 ? Open[i].Data.Length : Open[i].Choices[c].Plan.BytesAfter,
+                                    l.Together(ScoreScale)
+                                )
+                        )
+                        .ToList()
+            ),
+        ];
+    }
+
+    /// <summary>The layers.</summary>
+    public IReadOnlyList<LayerTask> Open { get; }
+
+    /// <summary>Bytes and predicted loss of each layer's choices.</summary>
+    public IReadOnlyList<IReadOnlyList<KnapsackChoice>> Items { get; }
+
+    /// <summary>Error of the outputs for one of the scores behind them, at the reference.</summary>
+    public double ScoreScale { get; }
+
+    /// <summary>4 bits throughout.</summary>
+    public int[] Reference { get; }
+
+    /// <summary>Bytes of the model at 4 bits throughout.</summary>
+    public long ReferenceBytes => referenceBytes.Value;
+
+    /// <summary>The widths that layers may have.</summary>
+    public IReadOnlyList<int> Widths => [.. Open.SelectMany(t => t.Choices).Select(c => c.Plan.Bits).Distinct().Order()];
+
+    /// <summary>Layers whose effect on the outputs was measured.</summary>
+    public int Measured => measured.Count(m => m.Measured > 0);
+
+    /// <summary>Reads what was measured.</summary>
+    public static async Task<WidthSpace> ReadAsync(
+        IArtifactStore store,
+        RunRequest request,
+        IReadOnlyList<LayerTask> tasks,
+        Recipe recipe,
+        CancellationToken cancellation
+    )
+    {
+        var measured = new List<LayerSensitivity>();
+        foreach (var together in tasks.Where(t => t.Choices.Count > 0).GroupBy(t => t.Index / MeasureLayers.Most * MeasureLayers.Most))
+            measured.AddRange(
+                await store.ReadJsonAsync<IReadOnlyList<LayerSensitivity>>(RunPaths.Sensitivities(request.Work, together.Key), cancellation)
+            );
+        return new WidthSpace(await ModelState.GraphAsync(store, request, cancellation), recipe, tasks, measured);
+    }
+
+    /// <summary>The encodings of a choice; layers that cannot be compressed are left out.</summary>
+    public IReadOnlyList<(string Name, StoredLayer Stored)> Layers(int[] chosen) =>
+        [
+            .. chosen
+                .Select((c, i) => (i, c))
+                .Where(x => measured[x.i].Made.Count > 0)
+                .Select(x => (Open[x.i].Name, measured[x.i].Made[x.c])),
+        ];
+
+    /// <summary>Bytes of the model with a choice in place, as it would be written: with its weights in the place of references.</summary>
+    public long Weigh(int[] chosen)
+    {
+        var model = graph.Clone();
+        var (edit, weights) = (new ModelEdit(model), Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal));
+        using (edit.Batch(weights.Values.Select(w => ModelEdit.Outermost(w.Scope)).Distinct()))
+            foreach (var (name, stored) in Layers(chosen))
+                Form.Apply(edit, weights[name], stored.Layer, stored.Shard);
+        Reassemble.Finish(model, recipe);
+        long payload = 0;
+        foreach (
+            var (tensor, place) in ModelIndex
+                .Tensors(model)
+                .Where(t => t.Tensor.DataLocation == TensorProto.Types.DataLocation.External)
+                .ToList()
+        )
+        {
+            var length = TensorRef.From(tensor, place).Length;
+            tensor.ExternalData.Clear();
+            tensor.ClearDataLocation();
+            var around = tensor.CalculateSize();
+            var raw = 1 + Varint(length) + length;
+            payload += raw + Varint(around + raw) - Varint(around);
+        }
+        return model.CalculateSize() + payload - saved;
+
+        // Bytes of a number in protobuf.
+        static int Varint(long value) => Google.Protobuf.CodedOutputStream.ComputeUInt64Size((ulong)value);
+    }
+
+    /// <summary>
+    /// The best choices of a size at most, without and with a least width for all layers; the first is the best as
+    /// predicted, or the smallest of all where none fits.
+    /// </summary>
+    /// <param name="target">Bytes of the model.</param>
+    public IReadOnlyList<WidthCandidate> Fit(long target)
+    {
+        var found = new List<WidthCandidate>();
+        foreach (var bits in Widths)
+            if (Fit(bits, target, null) is { } s)
+                found.Add(s);
+        // One width throughout, the widest that fits.
+        if (
+            Widths.Select(bits => Candidate(bits, [.. Open.Select(t => From(t, bits))])).LastOrDefault(u => u.Bytes <= target) is
+            { } uniform
+        )
+            found.Add(uniform);
+        if (found.Count == 0)
+            found.Add(Candidate(0, Knapsack.Least(Items, Items.Sum(i => i.Min(c => c.Bytes)))!.Chosen));
+        return [.. found.DistinctBy(f => string.Join(',', f.Chosen))];
+    }
+
+    /// <summary>A choice with its figures.</summary>
+    public WidthCandidate Candidate(int leastBits, int[] chosen) =>
+        new(leastBits, chosen, Weigh(chosen), chosen.Select((c, i) => Items[i][c].Loss).Sum());
+
+    /// <summary>
+    /// The best choice of a size at most, or null when none fits. What lies around the layers depends on the choice: it is
+    /// solved, weighed, and solved again for the bytes that were off.
+    /// </summary>
+    /// <param name="leastBits">No layer has fewer, where it has the choice.</param>
+    /// <param name="target">Bytes of the model.</param>
+    /// <param name="weights">What the predicted loss of each layer is multiplied by; null for 1.</param>
+    public WidthCandidate? Fit(int leastBits, long target, double[]? weights)
+    {
+        WidthCandidate? best = null;
+        var least = double.PositiveInfinity;
+        var from = Open.Select(t => From(t, leastBits)).ToList();
+        IReadOnlyList<IReadOnlyList<KnapsackChoice>> items =
+        [
+            .. Items.Select((c, i) => c.Skip(from[i]).Select(x => x with { Loss = x.Loss * (weights?[i] ?? 1) }).ToList()),
+        ];
+        var (smallest, largest) = (items.Sum(i => i.Min(c => c.Bytes)), items.Sum(i => i.Max(c => c.Bytes)));
+        var room = Math.Max(smallest, target - ReferenceBytes + Reference.Select((c, i) => Items[i][c].Bytes).Sum());
+        var (fits, exceeds) = (smallest - 1, long.MaxValue);
+        for (var i = 0; i < MostFits; i++)
+        {
+            var found = Knapsack.Least(items, room, weights is null ? Knapsack.Steps : DrawnSteps)!;
+            var candidate = Candidate(leastBits, [.. found.Chosen.Select((c, layer) => c + from[layer])]);
+            var off = candidate.Bytes - target;
+            if (off <= 0 && found.Loss < least)
+                (best, least) = (candidate, found.Loss);
+            if (off <= 0 && -off <= CloseEnough * target)
+                break;
+            if (off > 0 && room == smallest)
+                break;
+            (fits, exceeds) = off <= 0 ? (room, exceeds) : (fits, room);
+            var next = Math.Max(smallest, room - off);
+            room = next > fits && next < exceeds ? next : fits + (exceeds - fits) / 2;
+            if (room == fits || exceeds == long.MaxValue && room >= largest)
+                break;
+        }
+        return best;
+    }
+
+    private static int From(LayerTask task, int bits) =>
+        Math.Min(task.Choices.TakeWhile(c => c.Plan.Bits < bits).Count(), task.Choices.Count - 1);
+}
