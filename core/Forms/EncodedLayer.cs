@@ -1,5 +1,4 @@
 using Serverless.Core.Model;
-using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Forms;
 
@@ -89,14 +88,8 @@ public sealed record EncodedLayer(
     /// <summary>Columns of the first of two factors; 0 where the weight is not a product.</summary>
     public int Rank { get; init; }
 
-    /// <summary>The operators around are to compute in float16 too.</summary>
-    public bool HalfCompute { get; init; }
-
     /// <summary>Why the method asked for was not used and what was in its place, or null.</summary>
     public string? Fallback { get; init; }
-
-    /// <summary>How the layer's input and output are rounded, when they are.</summary>
-    public ActivationRounding? Activation { get; init; }
 
     /// <summary>
     /// Mean squared error of the layer's outputs over the calibration's rows, Σ ‖(w − ŵ)·x‖² / rows; null when not known.

@@ -108,9 +108,9 @@ public static class RecipeReader
             YamlScalarNode { Value: null or "" } => null,
             _ => throw new RecipeException(value, $"'{step}' takes a map of options"),
         };
-        var methods = Technique.All.Where(t => t.Step == step).ToList();
+        var methods = Technique.Named.Where(t => t.Step == step).ToList();
         if (methods.Count == 0)
-            throw RecipeException.Unknown(keyNode, step, Technique.All.Select(t => t.Step).Distinct());
+            throw RecipeException.Unknown(keyNode, step, Technique.Named.Select(t => t.Step).Distinct());
         var technique = MethodOf(options, methods, step);
         var known = technique.Method.Length == 0 ? CommonKeys[1..] : CommonKeys;
         var typed = technique.Options(JsonSerializer.SerializeToElement(OptionBinder.Bind(options, technique.OptionsType, known)));

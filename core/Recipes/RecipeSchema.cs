@@ -12,14 +12,14 @@ public static class RecipeSchema
     public static string Generate()
     {
         var steps = new JsonArray();
-        foreach (var group in Technique.All.GroupBy(t => t.Step))
+        foreach (var group in Technique.Named.GroupBy(t => t.Step))
             steps.Add(Object(new JsonObject { [group.Key] = Methods(group, t => Options(t.OptionsType, t)) }, group.Key));
         var rule = new JsonObject
         {
             ["match"] = Text("Glob of weight or node names: * any characters, ? one."),
             ["skip"] = new JsonObject { ["type"] = "boolean", ["description"] = "Leave the layers alone." },
         };
-        foreach (var group in Technique.All.OfType<LayerTechnique>().GroupBy(t => t.Step))
+        foreach (var group in Technique.Named.OfType<LayerTechnique>().GroupBy(t => t.Step))
         {
             rule[group.Key] = Methods(group, t => Options(t.OptionsType, null));
             foreach (var o in group.SelectMany(t => OptionBinder.Of(t.OptionsType)))

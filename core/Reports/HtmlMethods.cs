@@ -3,33 +3,12 @@ using System.Text;
 
 namespace Serverless.Core.Reports;
 
-/// <summary>Folded constants, calibration and bit allocation in the HTML report.</summary>
+/// <summary>Figures of the steps, calibration and bit allocation in the HTML report.</summary>
 internal static class HtmlMethods
 {
     public static void Append(StringBuilder html, Report report)
     {
-        if (report.Folded.Count > 0)
-        {
-            html.Append(
-                    "<h2>Constants computed once</h2><table><thead><tr><th>Constant<th>Operators<th>Type<th class=\"n\">Before<th class=\"n\">After"
-                )
-                .Append("</tr></thead><tbody>");
-            foreach (var f in report.Folded)
-            {
-                html.Append("<tr><td>")
-                    .Append(HtmlText.Escape(f.Name))
-                    .Append("<td>")
-                    .Append(HtmlText.Escape(string.Join(", ", f.Operators.Distinct())))
-                    .Append("<td>")
-                    .Append(f.Type)
-                    .Append("<td class=\"n\">")
-                    .Append(ByteCount.Text(f.BytesBefore))
-                    .Append("<td class=\"n\">")
-                    .Append(ByteCount.Text(f.BytesAfter))
-                    .Append("</tr>");
-            }
-            html.Append("</tbody></table>");
-        }
+        HtmlNotes.Append(html, report.Notes);
         if (report.Calibration is { } calibration)
         {
             html.Append("<p>Calibrated on ")

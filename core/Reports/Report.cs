@@ -1,3 +1,6 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
 namespace Serverless.Core.Reports;
 
 /// <summary>The contents of <c>report.json</c>. Names are a contract: fields are added, never renamed.</summary>
@@ -26,14 +29,9 @@ public sealed record Report(
     /// <summary>What the techniques were calibrated on, or null when they needed nothing.</summary>
     public ReportCalibration? Calibration { get; init; }
 
-    /// <summary>Expressions of constants that were computed once, each with the constant that stands for it.</summary>
-    public IReadOnlyList<ReportFolded> Folded { get; init; } = [];
-
-    /// <summary>What was scaled before anything was quantized, or null when nothing was to be.</summary>
-    public ReportRescaling? Rescaling { get; init; }
-
-    /// <summary>How biases were corrected, or null when they were not to be.</summary>
-    public ReportBiasCorrection? BiasCorrection { get; init; }
+    /// <summary>Figures of the steps, by a field of the step's choosing.</summary>
+    [JsonExtensionData]
+    public Dictionary<string, JsonElement> Notes { get; init; } = [];
 
     /// <summary>How the widths of layers were chosen, or null when they were given.</summary>
     public ReportWidths? Widths { get; init; }
@@ -53,15 +51,6 @@ public sealed record ReportFile(string Name, long Bytes, string? Sha256);
 /// is more than one.
 /// </summary>
 public sealed record ReportCalibration(string Source, int Samples, bool HeldOut);
-
-/// <summary>
-/// Values whose channels were equalized between layers, those smoothed by their activations, layers whose inputs could not be, smoothed
-/// values that a Mul divides, and values that are best as they are.
-/// </summary>
-public sealed record ReportRescaling(int Equalized, int Smoothed, int NotScaled, int Inserted, int Unchanged);
-
-/// <summary>Layers whose biases were corrected, the samples that was measured on, and why there are none, or null.</summary>
-public sealed record ReportBiasCorrection(int Layers, int Samples, string? Skipped);
 
 /// <summary>
 /// The least predicted relative error of the outputs at each size, the point taken, and a bound that no choice of its size goes below.
@@ -115,9 +104,6 @@ public sealed record ReportOutput(
     long ElementsBefore,
     long ElementsAfter
 );
-
-/// <summary>An expression of constants that was computed once, and the constant that stands for it.</summary>
-public sealed record ReportFolded(string Name, IReadOnlyList<string> Operators, string Type, long BytesBefore, long BytesAfter);
 
 /// <summary>Share of labelled rows whose largest class is the label.</summary>
 public sealed record ReportAccuracy(double Before, double After, long Samples);

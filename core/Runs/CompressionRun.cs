@@ -3,6 +3,7 @@ using Serverless.Core.Events;
 using Serverless.Core.Model;
 using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
+using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Runs;
 
@@ -139,9 +140,8 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
         if (planned.Surveys)
             planned = await SurveyAsync(host, request, planned);
         var budget = await host.CallAsync<ReadBudget, StateInput, Budget>(new StateInput(request));
-        var corrects = planned.CorrectsBias;
-        var parts = new RunParts(planned.Observations > 0 || planned.Mixed || corrects, corrects);
-        if (planned.Observations > 0 || planned.Mixed || corrects)
+        var parts = new RunParts(planned.Calibrates, planned.Finishing);
+        if (planned.Calibrates)
             await CalibrateAsync(host, request, planned.Observations, planned);
         var (excess, tighter) = (0L, 1.0);
         if (planned.Mixed)
@@ -155,15 +155,9 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
                 new LayersInput(request.State, request.Shards, attempt, planned.Tasks, 0, planned.Layers, planned.Placement),
                 planned.Bytes
             );
-            if (corrects)
-            {
-                Show(host, "Correct", attempt + 1, planned, done);
-                await host.CallAsync<CorrectBias, CorrectBiasInput, BiasesCorrected>(new CorrectBiasInput(request, attempt));
-            }
+            await FinishAsync(host, request, attempt, parts.Finishing, step => Show(host, step, attempt + 1, planned, done));
             Show(host, "Reassemble", attempt + 1, planned, done);
-            var assembled = await host.CallAsync<Reassemble, ReassembleInput, Reassembled>(
-                new ReassembleInput(request, attempt) { Parts = parts }
-            );
+            var assembled = await host.CallAsync<Reassemble, ReassembleInput, Reassembled>(new ReassembleInput(request, attempt, parts));
             Show(host, "Evaluate", attempt + 1, planned, done);
             var evaluated = await host.CallAsync<Evaluate, EvaluateInput, Evaluated>(new EvaluateInput(request, attempt) { Parts = parts });
             var made = new Attempt(attempt, assembled, evaluated);
@@ -246,6 +240,30 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             step,
             placement
         );
+    }
+
+    // Steps on the coded model that run it.
+    private static async Task FinishAsync(
+        IOrchestration host,
+        RunRequest request,
+        int attempt,
+        IReadOnlyList<RecipeStep> finishing,
+        Action<string> show
+    )
+    {
+        for (var i = 0; i < finishing.Count; i++)
+        {
+            if (finishing[i].Technique is not GraphTechnique { RunsCoded: true })
+                continue;
+            show(finishing[i].Label);
+            await GpuCall.RunAsync<ApplyCodedStep, CodedStepInput, CodedStepDone>(
+                host,
+                request.Work,
+                $"coded-{attempt}-{i}",
+                new CodedStepInput(request, attempt, finishing, i),
+                finishing[i].Placement
+            );
+        }
     }
 
     private static bool Nearer(Attempt made, Attempt best, bool smallest) =>

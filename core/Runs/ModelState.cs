@@ -3,6 +3,7 @@ using Google.Protobuf;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using Serverless.Core.Storage;
+using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Runs;
 
@@ -13,26 +14,41 @@ namespace Serverless.Core.Runs;
 internal sealed record ModelState(ModelIndex Index, Dictionary<string, string> ETags, StateFacts Facts)
 {
     /// <summary>Reads the state that a run is at.</summary>
-    public static async Task<ModelState> ReadAsync(IArtifactStore store, RunRequest request, CancellationToken cancellation)
+    public static Task<ModelState> ReadAsync(IArtifactStore store, RunRequest request, CancellationToken cancellation) =>
+        ReadAsync(store, request, request.State, cancellation);
+
+    /// <summary>Reads a state of a run.</summary>
+    /// <param name="store">The store.</param>
+    /// <param name="request">The run.</param>
+    /// <param name="folder">Store folder of the state.</param>
+    /// <param name="cancellation">Cancels the reading.</param>
+    public static async Task<ModelState> ReadAsync(IArtifactStore store, RunRequest request, string folder, CancellationToken cancellation)
     {
-        var graph = await GraphAsync(store, request, cancellation);
+        var graph = await GraphAsync(store, folder, cancellation);
         var files = await store.ReadJsonAsync<Dictionary<string, Artifact>>(RunPaths.ModelFiles(request.Work), cancellation);
         return new ModelState(
             new ModelIndex(request.Model, graph, files),
             await store.ReadJsonAsync<Dictionary<string, string>>(RunPaths.Files(request.Work), cancellation),
-            await StateFacts.ReadAsync(store, request, cancellation)
+            await store.ReadJsonAsync<StateFacts>(RunPaths.Facts(folder), cancellation)
         );
     }
 
     /// <summary>Reads the graph alone.</summary>
-    public static async Task<ModelProto> GraphAsync(IArtifactStore store, RunRequest request, CancellationToken cancellation) =>
-        ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunPaths.Graph(request.State), int.MaxValue, cancellation));
+    public static Task<ModelProto> GraphAsync(IArtifactStore store, RunRequest request, CancellationToken cancellation) =>
+        GraphAsync(store, request.State, cancellation);
+
+    private static async Task<ModelProto> GraphAsync(IArtifactStore store, string folder, CancellationToken cancellation) =>
+        ModelProto.Parser.ParseFrom(await store.ReadBytesAsync(RunPaths.Graph(folder), int.MaxValue, cancellation));
 
     /// <summary>Writes it as the state that a run is at.</summary>
-    public async Task WriteAsync(IArtifactStore store, RunRequest request, CancellationToken cancellation)
+    public Task WriteAsync(IArtifactStore store, RunRequest request, CancellationToken cancellation) =>
+        WriteAsync(store, request.State, cancellation);
+
+    /// <summary>Writes it as a state of a run.</summary>
+    public async Task WriteAsync(IArtifactStore store, string folder, CancellationToken cancellation)
     {
-        await store.WriteJsonAsync(RunPaths.Facts(request.State), Facts, cancellation);
-        await store.WriteBytesAsync(RunPaths.Graph(request.State), Index.Model.ToByteArray(), cancellation);
+        await store.WriteJsonAsync(RunPaths.Facts(folder), Facts, cancellation);
+        await store.WriteBytesAsync(RunPaths.Graph(folder), Index.Model.ToByteArray(), cancellation);
     }
 }
 
@@ -46,9 +62,11 @@ internal sealed record StateFacts(
     Dictionary<string, LayerOrigin> Origins
 )
 {
-    /// <summary>Reads those of the state that a run is at.</summary>
-    public static Task<StateFacts> ReadAsync(IArtifactStore store, RunRequest request, CancellationToken cancellation) =>
-        store.ReadJsonAsync<StateFacts>(RunPaths.Facts(request.State), cancellation);
+    /// <summary>What became of layers otherwise than planned when they were put into the graph, by the name of their weight.</summary>
+    public Dictionary<string, LayerNote> LayerNotes { get; init; } = [];
+
+    /// <summary>Sentences that whoever uses the result should read first.</summary>
+    public List<string> Warnings { get; init; } = [];
 }
 
 /// <summary>What earlier steps did with a weight.</summary>

@@ -16,7 +16,13 @@ public static class ReportWarnings
     /// <param name="report">The report without them.</param>
     /// <param name="figures">The comparison that it is about.</param>
     /// <param name="unmatched">Rules of the recipe that match no layer.</param>
-    public static IReadOnlyList<string> Of(Report report, ComparisonResult figures, IReadOnlyList<string> unmatched)
+    /// <param name="steps">Sentences of the steps.</param>
+    public static IReadOnlyList<string> Of(
+        Report report,
+        ComparisonResult figures,
+        IReadOnlyList<string> unmatched,
+        IReadOnlyList<string> steps
+    )
     {
         var found = new List<string>();
         if (unmatched.Count > 0)
@@ -56,16 +62,7 @@ public static class ReportWarnings
             found.Add(
                 $"The outputs are far from the original's (cosine {Number(figures.Cosine)}): use more bits, another method, or data to calibrate on."
             );
-        if (report.Calibration is { Source: Comparison.Synthetic } && report.Layers.Any(l => l.Form == "Qdq"))
-            found.Add("Ranges of activations come from synthetic inputs: drop a data.npz with real ones.");
-        if (
-            report.Layers.FirstOrDefault(l => l.Fallback?.Contains(Replan.SlowerIntegers, StringComparison.Ordinal) == true) is
-            { Fallback: { } stayed }
-        )
-            found.Add(
-                $"Layers stay float with their weights in 8 bits, as {stayed[stayed.IndexOf(Replan.SlowerIntegers, StringComparison.Ordinal)..]}; "
-                    + "'onlyIfFaster: false' keeps the integer kernels."
-            );
+        found.AddRange(steps);
         if (report.Latency is { Conclusive: true, Ratio: > Slower } latency)
             found.Add($"The result is slower than the original (×{latency.Ratio.ToString("0.00", CultureInfo.InvariantCulture)}).");
         if (report.Size.Ratio >= NotSmaller)

@@ -238,6 +238,9 @@ public static class RunPaths
     /// <summary>How the widths of layers were chosen for an attempt.</summary>
     public static string Widths(string work, int attempt) => $"{work}/widths/choice-{attempt}.json";
 
-    /// <summary>What is to be added to the biases of an attempt's layers.</summary>
-    public static string Biases(string work, int attempt) => $"{Attempt(work, attempt)}/biases.json";
+    /// <summary>The state that steps on the coded model of an attempt left.</summary>
+    public static string Coded(string state, int attempt) => $"{Attempt(state, attempt)}/coded";
+
+    /// <summary>The facts of an attempt whose layers are in the graph.</summary>
+    public static string Lowered(string state, int attempt) => $"{Attempt(state, attempt)}/facts.json";
 }

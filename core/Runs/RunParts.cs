@@ -1,12 +1,17 @@
+using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
+using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Runs;
 
 /// <summary>Which objects a run has written that not every run does: what should be there and is not was lost, not left out.</summary>
 /// <param name="Calibrated">The samples that techniques saw.</param>
-/// <param name="Corrected">What is to be added to biases.</param>
-public sealed record RunParts(bool Calibrated, bool Corrected)
+/// <param name="Finishing">Steps behind the last chain, on coded layers.</param>
+public sealed record RunParts(bool Calibrated, IReadOnlyList<RecipeStep> Finishing)
 {
+    /// <summary>Whether steps on the coded model have changed the graph of each attempt.</summary>
+    internal bool IsChanged => Finishing.Any(s => s.Technique is GraphTechnique { RunsCoded: true });
+
     /// <summary>Reads a record that a run may have written.</summary>
     /// <param name="store">The store.</param>
     /// <param name="path">The record.</param>

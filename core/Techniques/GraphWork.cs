@@ -37,6 +37,12 @@ public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyD
     /// <summary>Whether the recipe has rules for single layers, by their names.</summary>
     public bool HasRules { get; init; }
 
+    /// <summary>Layers that were coded and are not in the graph yet, by the name of their weight.</summary>
+    public IReadOnlyDictionary<string, CodedLayer> Coded { get; init; } = new Dictionary<string, CodedLayer>();
+
+    /// <summary>Runs of the model, for steps on coded layers; else null.</summary>
+    public ModelRuns? Runs { get; init; }
+
     /// <summary>Distributions of values that a batch normalization made, by value: steps keep them true.</summary>
     public Dictionary<string, ChannelDistribution> Normalized { get; init; } = [];
 

@@ -21,6 +21,9 @@ public sealed record LayerPlan(StorageForm Form, int Bits, int Block, long Bytes
     /// <summary>Why the form is not the one that the technique is for, or null.</summary>
     public string? Instead { get; init; }
 
+    /// <summary>A sentence that whoever uses the result should read first, or null.</summary>
+    public string? Warning { get; init; }
+
     /// <summary>How the layer's input and output are rounded, when they are.</summary>
     public ActivationRounding? Activation { get; init; }
 

@@ -21,8 +21,10 @@ public abstract class LayerTechnique : Technique
     /// <summary>What it wants to know of the layer's input.</summary>
     public virtual StatisticKinds Needs(object options) => StatisticKinds.None;
 
-    /// <summary>Values of the main graph whose distribution it wants to know to put the layer into the graph.</summary>
-    public virtual IEnumerable<InputView> Watches(Weight weight, object options) => [];
+    /// <summary>Steps on the model that have to follow where layers are planned so.</summary>
+    /// <param name="plans">Plans of the layers that the step codes.</param>
+    /// <param name="options">The technique's options.</param>
+    public virtual IReadOnlyList<Setting> Behind(IReadOnlyList<LayerPlan> plans, object options) => [];
 
     /// <summary>Samples that it is calibrated on, at most.</summary>
     public virtual int Samples(object options) => 0;
@@ -61,8 +63,8 @@ public abstract class LayerTechnique : Technique
     /// <param name="weight">The weight.</param>
     /// <param name="shape">How it is viewed.</param>
     /// <param name="options">The technique's options.</param>
-    /// <param name="why">Why the layer stays float, for the report.</param>
-    public virtual LayerPlan? InFloat(Weight weight, LayerShape shape, object options, string why) => null;
+    /// <param name="ratio">How many times as long as the original the model took.</param>
+    public virtual LayerPlan? InFloat(Weight weight, LayerShape shape, object options, double ratio) => null;
 
     /// <summary>Compresses a weight into a shard.</summary>
     /// <param name="work">The layer.</param>

@@ -31,7 +31,8 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique
     public sealed override StatisticKinds Needs(object options) => Needs((TOptions)options);
 
     /// <inheritdoc/>
-    public sealed override IEnumerable<InputView> Watches(Weight weight, object options) => Watches(weight, (TOptions)options);
+    public sealed override IReadOnlyList<Setting> Behind(IReadOnlyList<LayerPlan> plans, object options) =>
+        Behind(plans, (TOptions)options);
 
     /// <inheritdoc/>
     public sealed override int Samples(object options) => Samples((TOptions)options);
@@ -53,8 +54,8 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique
     public sealed override LayerPlan Plan(Weight weight, LayerShape shape, object options) => Plan(weight, shape, (TOptions)options);
 
     /// <inheritdoc/>
-    public sealed override LayerPlan? InFloat(Weight weight, LayerShape shape, object options, string why) =>
-        InFloat(weight, shape, (TOptions)options, why);
+    public sealed override LayerPlan? InFloat(Weight weight, LayerShape shape, object options, double ratio) =>
+        InFloat(weight, shape, (TOptions)options, ratio);
 
     /// <inheritdoc/>
     public sealed override Task<EncodedLayer> CompressAsync(LayerWork work, object options, Stream shard, CancellationToken cancellation) =>
@@ -78,8 +79,8 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique
     /// <inheritdoc cref="LayerTechnique.Needs"/>
     protected virtual StatisticKinds Needs(TOptions options) => StatisticKinds.None;
 
-    /// <inheritdoc cref="LayerTechnique.Watches"/>
-    protected virtual IEnumerable<InputView> Watches(Weight weight, TOptions options) => [];
+    /// <inheritdoc cref="LayerTechnique.Behind"/>
+    protected virtual IReadOnlyList<Setting> Behind(IReadOnlyList<LayerPlan> plans, TOptions options) => [];
 
     /// <inheritdoc cref="LayerTechnique.Samples"/>
     protected virtual int Samples(TOptions options) => 0;
@@ -101,7 +102,7 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique
     protected abstract LayerPlan Plan(Weight weight, LayerShape shape, TOptions options);
 
     /// <inheritdoc cref="LayerTechnique.InFloat"/>
-    protected virtual LayerPlan? InFloat(Weight weight, LayerShape shape, TOptions options, string why) => null;
+    protected virtual LayerPlan? InFloat(Weight weight, LayerShape shape, TOptions options, double ratio) => null;
 
     /// <inheritdoc cref="LayerTechnique.CompressAsync"/>
     protected abstract Task<EncodedLayer> CompressAsync(LayerWork work, TOptions options, Stream shard, CancellationToken cancellation);

@@ -68,6 +68,9 @@ public abstract class Technique
     /// <summary>Whether every recipe has this step, with its defaults where it does not name it.</summary>
     public virtual bool IsImplied => false;
 
+    /// <summary>Whether a recipe can name it; else it only follows other steps (<see cref="LayerTechnique.Behind"/>).</summary>
+    public virtual bool InRecipes => true;
+
     /// <summary>Whether a recipe may have the step more than once.</summary>
     public virtual bool Repeats => false;
 
@@ -106,6 +109,9 @@ public abstract class Technique
             known = more;
         }
     }
+
+    /// <summary>Those that a recipe can name.</summary>
+    public static IEnumerable<Technique> Named => All.Where(t => t.InRecipes);
 
     /// <summary>The technique of a step and method.</summary>
     /// <exception cref="InvalidOperationException">There is none.</exception>

@@ -16,6 +16,35 @@ public sealed record WeightData(string Path, string? ETag, long Offset, long Len
     /// <summary>Opens the weight for reading.</summary>
     public async Task<WeightReader> OpenAsync(IArtifactStore store, CancellationToken cancellation) =>
         new(this, await store.OpenAsync(Path, ETag, cancellation));
+
+    /// <summary>Counts the elements of a weight that are not zero.</summary>
+    /// <param name="store">Where its bytes are, unless they are inline.</param>
+    /// <param name="weight">The weight.</param>
+    /// <param name="folder">Store folder that file names are relative to.</param>
+    /// <param name="etags">Versions of store paths.</param>
+    /// <param name="cancellation">Cancels the reading.</param>
+    public static async Task<long> NonzeroAsync(
+        IArtifactStore store,
+        Weight weight,
+        string folder,
+        IReadOnlyDictionary<string, string> etags,
+        CancellationToken cancellation
+    )
+    {
+        var reference = weight.Reference;
+        if (reference.File is not { } file)
+        {
+            var floats = new float[reference.Elements];
+            FloatConversion.ToFloat(TensorRef.InlineBytes(weight.Tensor).Span, reference.DataType, floats);
+            return floats.Length - floats.AsSpan().Count(0f);
+        }
+        var path = ModelWriter.Resolve(folder, file);
+        var data = new WeightData(path, etags.GetValueOrDefault(path), reference.Offset, reference.Length, reference.DataType);
+        await using var reader = await data.OpenAsync(store, cancellation);
+        long nonzero = 0;
+        await reader.EachAsync((_, part) => nonzero += part.Length - part.Count(0f), cancellation);
+        return nonzero;
+    }
 }
 
 /// <summary>Reads ranges of a weight as floats; a weight of up to <see cref="Whole"/> bytes is read from the store once.</summary>

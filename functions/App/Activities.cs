@@ -46,10 +46,10 @@ public sealed class Activities(AppHost host)
     public Task<ShardCalibrated> CalibrateShard([ActivityTrigger] CalibrateInput input, FunctionContext context) =>
         host.RunAsync<CalibrateShard, CalibrateInput, ShardCalibrated>(input, context);
 
-    /// <inheritdoc cref="Core.Runs.CorrectBias"/>
-    [Function(nameof(CorrectBias))]
-    public Task<BiasesCorrected> CorrectBias([ActivityTrigger] CorrectBiasInput input, FunctionContext context) =>
-        host.RunAsync<CorrectBias, CorrectBiasInput, BiasesCorrected>(input, context);
+    /// <inheritdoc cref="Core.Runs.ApplyCodedStep"/>
+    [Function(nameof(ApplyCodedStep))]
+    public Task<CodedStepDone> ApplyCodedStep([ActivityTrigger] CodedStepInput input, FunctionContext context) =>
+        host.RunAsync<ApplyCodedStep, CodedStepInput, CodedStepDone>(input, context);
 
     /// <inheritdoc cref="Core.Runs.MergeStatistics"/>
     [Function(nameof(MergeStatistics))]

@@ -1,7 +1,9 @@
 using System.Globalization;
+using System.Text.Json;
 using System.Text.RegularExpressions;
 using System.Xml.Linq;
 using Serverless.Core.Reports;
+using Serverless.Core.Techniques.Simplification;
 using Xunit;
 
 namespace Serverless.Core.Tests;
@@ -63,7 +65,19 @@ public partial class HtmlReportTests
     [Fact]
     public void Constants_that_were_computed_once_are_listed()
     {
-        var html = HtmlReport.Render(Plain with { Folded = [new ReportFolded("conv.<v>", ["Div", "Mul"], "INT8", 8000, 2000)] }, "");
+        var html = HtmlReport.Render(
+            Plain with
+            {
+                Notes = new()
+                {
+                    ["folded"] = JsonSerializer.SerializeToElement(
+                        new[] { new FoldedExpression("conv.<v>", ["Div", "Mul"], "INT8", 8000, 2000) },
+                        Json.Options
+                    ),
+                },
+            },
+            ""
+        );
         Assert.Contains("<td>conv.&lt;v&gt;<td>Div, Mul<td>INT8<td class=\"n\">8000 B<td class=\"n\">2000 B", html);
     }
 

@@ -5,7 +5,9 @@ using Serverless.Core.Execution;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
+using Serverless.Core.Techniques;
 using Serverless.Core.Techniques.Activations;
+using Serverless.Core.Techniques.Quantization;
 using Serverless.Core.Techniques.Simplification;
 using Serverless.TestSupport;
 using Xunit;
@@ -171,7 +173,7 @@ public sealed class ScalingTests : IDisposable
                 {
                     var edit = new ModelEdit(model.Clone());
                     var weights = Weight.Of(edit.Model);
-                    var dynamic = new DynamicForm(edit);
+                    var dynamic = new DynamicGraph(edit);
                     using (edit.Batch(weights.Select(w => ModelEdit.Outermost(w.Scope)).Distinct()))
                     {
                         for (var i = 0; i < n; i++)
@@ -190,10 +192,10 @@ public sealed class ScalingTests : IDisposable
                                 0,
                                 16
                             );
-                            if (i % 2 == 0)
+                            var setting = new Setting(new DynamicInteger(), new DynamicIntegerOptions());
+                            var coded = new CodedLayer(weights[i], layer, "work/s", new LayerPlan(layer.Form, 8, 4, 0, 0), setting);
+                            if (!dynamic.Take(coded))
                                 Form.Apply(edit, weights[i], layer, "work/s");
-                            else
-                                dynamic.Apply(weights[i], layer, "work/s");
                         }
                     }
                     Assert.DoesNotContain(edit.Model.Graph.Initializer, t => t.Name == "w0");

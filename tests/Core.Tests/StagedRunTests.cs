@@ -4,7 +4,7 @@ using Microsoft.ML.OnnxRuntime;
 using Serverless.Core.Execution;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
-using Serverless.Core.Techniques.BiasCorrection;
+using Serverless.Core.Techniques;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;

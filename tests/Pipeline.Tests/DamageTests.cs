@@ -80,7 +80,7 @@ public class DamageTests
     [InlineData(Mixed, "state-01/attempt-0/layers/tasks.json")]
     [InlineData(Mixed, "state-01/calibration/calibration.json")]
     [InlineData(Static, "attempt-0")]
-    [InlineData(Static, "attempt-0/biases.json")]
+    [InlineData(Static, "state-03/attempt-0/coded/graph.pb")]
     [InlineData(Static, "state-03/attempt-0/layers")]
     [InlineData(Static, "state-03/calibration")]
     [InlineData(Static, "state-01")]

@@ -83,7 +83,7 @@ public class HostileInputTests
                 );
             await new RecordLayers().RunAsync(new RecordInput(request.Work, 0, results), context, default);
         }
-        await new Reassemble().RunAsync(new ReassembleInput(request, 0), context, default);
+        await new Reassemble().RunAsync(new ReassembleInput(request, 0, new RunParts(false, [])), context, default);
         Directory.Delete(Path.Combine(folder.Path, "work", run.ToString()), recursive: true);
     }
 }

@@ -78,7 +78,7 @@ public class RescaleTests
             Multiply(new ChannelConstant(t, 0), c => 0.5f / gamma[c]);
         var plain = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n" + Static);
         var smoothed = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- smooth: {}\n" + Static);
-        Assert.Equal(new Serverless.Core.Reports.ReportRescaling(0, 1, 0, 0, 0), smoothed.Report.Rescaling);
+        Assert.Equal(new Serverless.Core.Techniques.Scaling.Rescaling(0, 1, 0, 0, 0), smoothed.Report.Rescaling);
         Assert.True(
             smoothed.Report.Fidelity.RelativeError < 0.5 * plain.Report.Fidelity.RelativeError,
             $"{smoothed.Report.Fidelity} {plain.Report.Fidelity}"

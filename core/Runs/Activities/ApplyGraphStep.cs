@@ -35,7 +35,7 @@ public sealed class ApplyGraphStep : Activity<GraphStepInput, GraphStepDone>
         var step = recipe.Steps[request.Stage];
         var (technique, options) = ((GraphTechnique)step.Technique, step.Typed);
         var state = await ModelState.ReadAsync(store, request, cancellation);
-        var needs = technique.Needs(state.Index.Model, options);
+        var needs = technique.Needs(state.Index.Model, [], options);
         if (needs.Views.Count > 0 && !input.Observed)
         {
             var observations = needs.Views.Select((v, i) => new Observation(i, [v], needs.Wanted)).ToList();

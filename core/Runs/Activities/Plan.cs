@@ -1,10 +1,9 @@
 using System.Text.Json;
-using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Recipes;
 using Serverless.Core.Statistics;
 using Serverless.Core.Storage;
-using Serverless.Core.Techniques.BiasCorrection;
+using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Runs;
 
@@ -29,8 +28,11 @@ public sealed record Planned(int Layers, int All, long Bytes, StepPlacement Plac
     /// <summary>Inputs of layers that techniques want to know about.</summary>
     public int Observations { get; init; }
 
-    /// <summary>Whether biases are to be corrected.</summary>
-    public bool CorrectsBias { get; init; }
+    /// <summary>Steps behind the chain, on coded layers.</summary>
+    public IReadOnlyList<RecipeStep> Finishing { get; init; } = [];
+
+    /// <summary>Whether samples are to be chosen, for whatever runs the model.</summary>
+    public bool Calibrates { get; init; }
 
     /// <summary>Whether integer kernels compute layers that could stay float.</summary>
     public bool Integers { get; init; }
@@ -52,23 +54,18 @@ public sealed class Plan : Activity<StateInput, Planned>
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
         var model = await ModelState.GraphAsync(store, request, cancellation);
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunPaths.Files(request.Work), cancellation);
-        var (tasks, observations) = Observations(
-            LayerTasks.Of(model, recipe, request.Stage, StorePath.Parent(request.Model)),
-            Weight.Of(model),
-            request.State
-        );
+        var weights = Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal);
+        var planned = LayerTasks.Of(model, recipe, request.Stage, StorePath.Parent(request.Model));
+        var finishing = IsLast(recipe, request.Stage) ? FinishingSteps.Of(recipe, planned) : [];
+        var needs = finishing.Select(s => Needs(s, model, planned, weights)).ToList();
+        var (tasks, observations) = Observations(planned, needs, weights, request.State);
         var mixed = tasks.Any(t => t.Choices.Count > 0);
-        var corrects = recipe.Find<BiasCorrectionOptions>()?.Apply ?? tasks.Any(t => t.Plan?.Form == StorageForm.Qdq);
-        if (observations.Count > 0 || mixed || corrects)
+        var runs = finishing.Any(s => s.Technique is GraphTechnique { RunsCoded: true });
+        var calibrates = observations.Count > 0 || mixed || runs;
+        if (calibrates)
             await store.WriteJsonAsync(
                 RunPaths.Calibration(request.State),
-                new CalibrationPlan(
-                    observations,
-                    Samples(tasks, mixed, corrects ? recipe.Find<BiasCorrectionOptions>() ?? new BiasCorrectionOptions() : null),
-                    0,
-                    0,
-                    ""
-                ),
+                new CalibrationPlan(observations, Samples(tasks, mixed, needs), 0, 0, ""),
                 cancellation
             );
         var hash = await LayerRecords.WriteTasksAsync(
@@ -78,40 +75,57 @@ public sealed class Plan : Activity<StateInput, Planned>
             [.. tasks.Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path) } })],
             cancellation
         );
-        var weights = Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal);
-        var integers = tasks.Any(t => t.Step is { } s && s.Layer.InFloat(weights[t.Name], t.Shape, s.Typed, "") is not null);
+        var integers = tasks.Any(t => t.Step is { } s && s.Layer.InFloat(weights[t.Name], t.Shape, s.Typed, 1) is not null);
         return LayerTasks.Summary(tasks) with
         {
             Tasks = hash,
             Observations = observations.Count,
             Mixed = mixed,
-            CorrectsBias = corrects,
+            Finishing = finishing,
+            Calibrates = calibrates,
             Integers = integers,
             Surveys = tasks.Any(t => t.Chain.Any(p => p.Step.Layer.Surveys(p.Step.Typed))),
         };
     }
 
+    // Whether attempts are made of the chain at a stage: no other follows.
+    private static bool IsLast(Recipe recipe, int stage) => StepSequence.Stages(recipe.Steps).Sum(s => s.Steps) == stage;
+
+    private static GraphNeeds Needs(
+        RecipeStep step,
+        Model.Schema.ModelProto model,
+        IReadOnlyList<LayerTask> tasks,
+        IReadOnlyDictionary<string, Weight> weights
+    )
+    {
+        var layers = tasks
+            .Where(t => t.Step is not null)
+            .Select(t => new PlannedLayer(weights[t.Name], t.Plan!, new Setting(t.Step!.Technique, t.Step.Typed)));
+        return ((GraphTechnique)step.Technique).Needs(model, [.. layers], step.Typed);
+    }
+
     // Layers that share an input share an observation of it.
     private static (List<LayerTask> Tasks, List<Observation> Observations) Observations(
         IReadOnlyList<LayerTask> tasks,
-        IReadOnlyList<Weight> weights,
+        IReadOnlyList<GraphNeeds> needs,
+        IReadOnlyDictionary<string, Weight> weights,
         string state
     )
     {
-        var byName = weights.ToDictionary(w => w.Name, StringComparer.Ordinal);
         var found = new Dictionary<string, Observation>(StringComparer.Ordinal);
         var planned = new List<LayerTask>();
+        foreach (var need in needs)
+        foreach (var view in need.Views)
+            Observe([view], need.Wanted);
         foreach (var task in tasks)
         {
-            foreach (var view in task.Step is { } s ? s.Layer.Watches(byName[task.Name], s.Typed) : [])
-                Observe([view], StatisticKinds.Range | StatisticKinds.Histogram);
             var wanted = task.Chain.Aggregate(StatisticKinds.None, (all, p) => all | p.Step.Layer.Needs(p.Step.Typed));
             if (wanted == StatisticKinds.None)
             {
                 planned.Add(task);
                 continue;
             }
-            var (views, why) = InputView.Of(byName[task.Name], task.Shape);
+            var (views, why) = InputView.Of(weights[task.Name], task.Shape);
             if (why is not null)
             {
                 planned.Add(task with { NotObserved = why });
@@ -131,12 +145,12 @@ public sealed class Plan : Activity<StateInput, Planned>
         }
     }
 
-    // As many as whoever wants most: a technique, the comparison of widths, or the correction of biases.
-    private static int Samples(IEnumerable<LayerTask> tasks, bool mixed, BiasCorrectionOptions? corrects) =>
+    // As many as whoever wants most: a step, or the comparison of widths.
+    private static int Samples(IEnumerable<LayerTask> tasks, bool mixed, IEnumerable<GraphNeeds> needs) =>
         tasks
             .SelectMany(t => t.Chain)
             .Select(p => p.Step.Layer.Samples(p.Step.Typed))
+            .Concat(needs.Select(n => n.Samples))
             .Append(mixed ? ModelTrial.MostRuns : 0)
-            .Append(corrects?.Samples ?? 0)
             .Max();
 }

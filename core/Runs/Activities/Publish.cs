@@ -6,7 +6,6 @@ using Serverless.Core.Model;
 using Serverless.Core.Recipes;
 using Serverless.Core.Reports;
 using Serverless.Core.Storage;
-using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Runs;
 
@@ -59,21 +58,16 @@ public sealed class Publish : Activity<PublishInput, Published>
             parts?.Calibrated,
             cancellation
         );
-        var facts = await StateFacts.ReadAsync(store, request, cancellation);
-        var biases = await RunParts.ReadAsync<BiasCorrections>(store, RunPaths.Biases(work, attempt), parts?.Corrected, cancellation);
+        var facts = await store.ReadJsonAsync<StateFacts>(RunPaths.Lowered(request.State, attempt), cancellation);
         var widths = await RunParts.ReadAsync<WidthChoice>(store, RunPaths.Widths(work, attempt), null, cancellation);
-        var report = Describe(
-            input,
-            context.PeakMemory?.Invoke() ?? 0,
-            await LayersAsync(store, request, attempt, facts, cancellation)
-        ) with
+        var tasks = await LayerRecords.TasksAsync(store, request.State, attempt, cancellation);
+        var layers = await LayersAsync(store, request, attempt, tasks, facts, cancellation);
+        var report = Describe(input, context.PeakMemory?.Invoke() ?? 0, layers) with
         {
-            Folded = GraphWork.Noted<IReadOnlyList<ReportFolded>>(facts.Notes, "folded") ?? [],
             Calibration = calibration is { } c
                 ? new ReportCalibration(c.Source, c.Runs, c.Source != Evaluation.Comparison.Data || c.HeldOut > 0)
                 : null,
-            Rescaling = GraphWork.Noted<ReportRescaling>(facts.Notes, "rescaling"),
-            BiasCorrection = biases is { } b ? new ReportBiasCorrection(b.Layers.Count, b.Samples, b.Skipped) : null,
+            Notes = facts.Notes,
             Widths = widths is { } w ? Describe(w) : null,
         };
         report = LocalPaths.Hide(report, store);
@@ -82,7 +76,8 @@ public sealed class Publish : Activity<PublishInput, Published>
             Warnings = ReportWarnings.Of(
                 report,
                 input.Best.Evaluated.Figures,
-                LayerTasks.Unmatched(recipe, [.. report.Layers.Select(l => (l.Name, l.Node))])
+                LayerTasks.Unmatched(recipe, [.. report.Layers.Select(l => (l.Name, l.Node))]),
+                [.. facts.Warnings, .. tasks.Select(t => t.Plan?.Warning).OfType<string>().Distinct()]
             ),
         };
         var files = new List<ReportFile>();
@@ -198,19 +193,20 @@ public sealed class Publish : Activity<PublishInput, Published>
         IArtifactStore store,
         RunRequest request,
         int attempt,
+        IReadOnlyList<LayerTask> tasks,
         StateFacts facts,
         CancellationToken cancellation
     )
     {
-        var tasks = await LayerRecords.TasksAsync(store, request.State, attempt, cancellation);
         var results = (await LayerRecords.ResultsAsync(store, request.State, attempt, tasks, cancellation)).ToDictionary(r =>
             r.Figures.Index
         );
-        return [.. tasks.Select(t => Describe(t, t.Step is null ? null : results[t.Index], facts.Origins.GetValueOrDefault(t.Name)))];
+        return [.. tasks.Select(t => Describe(t, t.Step is null ? null : results[t.Index], facts))];
     }
 
-    private static ReportLayer Describe(LayerTask task, LayerResult? result, LayerOrigin? origin)
+    private static ReportLayer Describe(LayerTask task, LayerResult? result, StateFacts facts)
     {
+        var (origin, note) = (facts.Origins.GetValueOrDefault(task.Name), facts.LayerNotes.GetValueOrDefault(task.Name));
         var layer = result?.Stored?.Layer;
         var elements = (double)Math.Max(1, task.Shape.Elements);
         var nonzero = layer?.Nonzero ?? origin?.Nonzero;
@@ -227,13 +223,13 @@ public sealed class Publish : Activity<PublishInput, Published>
             layer is null ? task.Data.Length : result!.Figures.BytesAfter,
             LayerCache.Together(origin?.Error ?? 0, layer?.RelativeError ?? 0),
             layer is null ? 0 : result!.Figures.Seconds,
-            layer?.Form.ToString(),
+            note?.Form ?? layer?.Form.ToString(),
             layer?.Block,
             layer is not null && result!.Figures.Reused,
             layer is null && origin is null ? task.SkipReason ?? result?.Figures.Note : null
         )
         {
-            Fallback = layer?.Fallback,
+            Fallback = note?.Fallback ?? layer?.Fallback,
         };
     }
 }

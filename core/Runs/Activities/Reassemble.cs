@@ -1,4 +1,3 @@
-using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using Serverless.Core.Recipes;
@@ -10,11 +9,8 @@ namespace Serverless.Core.Runs;
 /// <summary>Input of <see cref="Reassemble"/>.</summary>
 /// <param name="Request">The run.</param>
 /// <param name="Attempt">The attempt.</param>
-public sealed record ReassembleInput(RunRequest Request, int Attempt)
-{
-    /// <summary>What the run has written; null where that is not known.</summary>
-    public RunParts? Parts { get; init; }
-}
+/// <param name="Parts">What the run has written, and the steps behind the chain.</param>
+public sealed record ReassembleInput(RunRequest Request, int Attempt, RunParts Parts);
 
 /// <summary>The assembled model.</summary>
 /// <param name="Bytes">Its size, external data included.</param>
@@ -22,7 +18,7 @@ public sealed record ReassembleInput(RunRequest Request, int Attempt)
 /// <param name="Nonzero">Those that are not zero after decoding.</param>
 public sealed record Reassembled(long Bytes, long Parameters, long Nonzero);
 
-/// <summary>Puts the compressed layers into the graph and streams the model out.</summary>
+/// <summary>Puts the coded layers into the graph and streams the model out.</summary>
 public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
 {
     /// <inheritdoc/>
@@ -30,65 +26,23 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
     {
         var (store, request) = (context.Store, input.Request);
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
-        var biases = await RunParts.ReadAsync<BiasCorrections>(
-            store,
-            RunPaths.Biases(request.Work, input.Attempt),
-            input.Parts?.Corrected,
-            cancellation
-        );
-        var built = await AssembledGraph.BuildAsync(
-            store,
-            request,
-            input.Attempt,
-            biases is { Layers.Count: > 0 } ? biases.Layers : null,
-            input.Parts?.Calibrated,
-            cancellation
-        );
-        await NoteAsync(store, input, built.Floats, cancellation);
-        Finish(built.Model, recipe);
+        var coded = await CodedModel.ReadAsync(store, request, input.Attempt, input.Parts.IsChanged, cancellation);
+        var model = coded.State.Index.Model;
+        var (parameters, nonzero) = await coded.CountAsync(Weight.Of(model), cancellation);
+        var lowered = await coded.LowerAsync(model, input.Parts.Finishing, input.Parts.Calibrated, cancellation);
+        var facts = coded.State.Facts with { LayerNotes = lowered.Notes, Warnings = lowered.Warnings };
+        await store.WriteJsonAsync(RunPaths.Lowered(request.State, input.Attempt), facts, cancellation);
+        Finish(model, recipe);
         var bytes = await ModelWriter.WriteAsync(
             store,
-            built.Model,
-            built.Folder,
-            built.ETags,
+            model,
+            coded.State.Index.Folder,
+            coded.State.ETags,
             RunPaths.Assembled(request.Work, input.Attempt),
             ModelWriter.ProtobufLimit,
             cancellation
         );
-        return new Reassembled(bytes, built.Parameters, built.Nonzero);
-    }
-
-    // Where the graph decided otherwise than the plan, the report says so.
-    private static async Task NoteAsync(
-        IArtifactStore store,
-        ReassembleInput input,
-        IReadOnlyDictionary<string, string> floats,
-        CancellationToken cancellation
-    )
-    {
-        if (floats.Count == 0)
-            return;
-        var (work, attempt) = (input.Request.State, input.Attempt);
-        var results = await LayerRecords.ResultsAsync(
-            store,
-            work,
-            attempt,
-            await LayerRecords.TasksAsync(store, work, attempt, cancellation),
-            cancellation
-        );
-        foreach (var together in results.Chunk(LayerRecords.ResultsTogether).Where(g => g.Any(r => floats.ContainsKey(r.Figures.Name))))
-            await LayerRecords.WriteResultsAsync(store, work, attempt, [.. together.Select(Note)], cancellation);
-
-        LayerResult Note(LayerResult result) =>
-            !floats.TryGetValue(result.Figures.Name, out var why)
-                ? result
-                : result with
-                {
-                    Stored = result.Stored! with
-                    {
-                        Layer = result.Stored.Layer with { Form = StorageForm.Folded, Fallback = $"weights only: {why}" },
-                    },
-                };
+        return new Reassembled(bytes, parameters, nonzero);
     }
 
     /// <summary>Lets the steps of a recipe finish a model with its layers in place.</summary>

@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Text.Json;
 using Serverless.Core.Model;
 using Serverless.Core.Recipes;
@@ -25,9 +24,6 @@ public sealed record ReplanInput(RunRequest Request, int Attempt, long Bytes, lo
 public sealed class Replan : Activity<ReplanInput, Planned>
 {
     private const int FirstShare = 8;
-
-    /// <summary>How the reason begins why layers stay float that integer kernels could compute.</summary>
-    internal const string SlowerIntegers = "integer kernels are slower than float here";
 
     /// <summary>Attempts in all, the first plan included.</summary>
     public const int MostAttempts = 14;
@@ -82,10 +78,9 @@ public sealed class Replan : Activity<ReplanInput, Planned>
     // The layers that integer kernels compute, in float with their weights in as many bits.
     private static List<LayerTask> InFloat(IReadOnlyList<LayerTask> tasks, IReadOnlyDictionary<string, Weight> weights, double slower)
     {
-        var why = string.Create(CultureInfo.InvariantCulture, $"{SlowerIntegers}: the model took {slower:0.00} times as long");
         return [.. tasks.Select(t => t.Step is null ? t : t with { Plan = InFloat(t, t.Step) ?? t.Plan })];
 
-        LayerPlan? InFloat(LayerTask task, RecipeStep step) => step.Layer.InFloat(weights[task.Name], task.Shape, step.Typed, why);
+        LayerPlan? InFloat(LayerTask task, RecipeStep step) => step.Layer.InFloat(weights[task.Name], task.Shape, step.Typed, slower);
     }
 
     private static LayerTask Gentler(LayerTask task, Weight weight)

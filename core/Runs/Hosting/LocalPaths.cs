@@ -1,3 +1,4 @@
+using System.Text.Json;
 using Serverless.Core.Reports;
 using Serverless.Core.Storage;
 
@@ -27,11 +28,22 @@ public static class LocalPaths
     public static Report Hide(Report report, IArtifactStore store) =>
         report with
         {
-            BiasCorrection = report.BiasCorrection is { } bias ? bias with { Skipped = Hidden(bias.Skipped, store) } : null,
+            Notes = report.Notes.ToDictionary(n => n.Key, n => Hidden(n.Value, store)),
             Layers = [.. report.Layers.Select(l => l with { Note = Hidden(l.Note, store), Fallback = Hidden(l.Fallback, store) })],
         };
 
     private static string? Hidden(string? text, IArtifactStore store) => text is null ? null : Hide(text, store);
+
+    private static JsonElement Hidden(JsonElement figures, IArtifactStore store) =>
+        figures.ValueKind switch
+        {
+            JsonValueKind.String => JsonSerializer.SerializeToElement(Hide(figures.GetString()!, store)),
+            JsonValueKind.Array => JsonSerializer.SerializeToElement(figures.EnumerateArray().Select(f => Hidden(f, store))),
+            JsonValueKind.Object => JsonSerializer.SerializeToElement(
+                figures.EnumerateObject().ToDictionary(p => p.Name, p => Hidden(p.Value, store))
+            ),
+            _ => figures,
+        };
 
     private static IEnumerable<(string Folder, string? Container)> Known(IArtifactStore store)
     {

@@ -12,7 +12,7 @@ namespace Serverless.Core.Techniques.Activations;
 /// </summary>
 /// <param name="edit">The edit.</param>
 /// <param name="overflows">Whether a value comes near the largest float16.</param>
-internal sealed class Float16Conversion(ModelEdit edit, Func<string, bool> overflows)
+internal sealed class Float16Conversion(ModelEdit edit, Func<string, bool> overflows) : Lowering
 {
     private static readonly HashSet<string> Halves =
     [
@@ -115,11 +115,10 @@ internal sealed class Float16Conversion(ModelEdit edit, Func<string, bool> overf
     private readonly HashSet<string> pending = new(StringComparer.Ordinal);
 
     /// <summary>Changes the graph.</summary>
-    /// <returns>How many nodes compute in float16.</returns>
-    public int Apply(CancellationToken cancellation)
+    public override Task FinishAsync(CancellationToken cancellation)
     {
         var types = Types();
-        var (nodes, changed) = (new List<NodeProto>(), 0);
+        var nodes = new List<NodeProto>();
         foreach (var node in GraphCheck.TopologicalOrder(main.Nodes)!.Select(i => main.Nodes[i]).ToList())
         {
             if (
@@ -146,7 +145,6 @@ internal sealed class Float16Conversion(ModelEdit edit, Func<string, bool> overf
                 node.Output[i] = halves[node.Output[i]] = edit.FreshName(node.Output[i] + "_h");
             }
             nodes.Add(node);
-            changed++;
         }
         foreach (var o in main.Graph!.Output.Where(o => pending.Remove(o.Name)))
             nodes.Add(Cast(halves[o.Name], o.Name, DataType.Float));
@@ -156,7 +154,7 @@ internal sealed class Float16Conversion(ModelEdit edit, Func<string, bool> overf
             if (pending.Contains(main.Graph.ValueInfo[i].Name))
                 main.Graph.ValueInfo.RemoveAt(i);
         new ModelEdit(edit.Model).DropDead(cancellation);
-        return changed;
+        return Task.CompletedTask;
     }
 
     private bool IsHalf(NodeProto node, Dictionary<string, DataType> types) =>

@@ -2,13 +2,6 @@ using Serverless.Core.Model;
 
 namespace Serverless.Core.Techniques.Activations;
 
-/// <summary>What is known of a value from the samples.</summary>
-/// <param name="Scale">Its scale as codes.</param>
-/// <param name="Elements">Its elements a sample.</param>
-/// <param name="Growth">How many times larger it gets from quiet to loud synthetic samples where that is more than one range serves; else
-/// 1.</param>
-public readonly record struct ObservedValue(CodeScale Scale, double Elements, double Growth = 1);
-
 /// <summary>
 /// Which layers stay in float although they could be integer kernels: those that no sample reached, those whose range nobody can tell
 /// without

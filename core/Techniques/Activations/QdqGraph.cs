@@ -2,7 +2,6 @@ using System.Runtime.InteropServices;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
-using Serverless.Core.Techniques.BiasCorrection;
 using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Techniques.Activations;
@@ -29,14 +28,9 @@ public readonly record struct CodeScale(float Scale, byte Zero)
 /// operators alone. Models below opset 13, whose operator has no axis, use
 /// the nodes of the domain com.microsoft, which the transformers take alike.
 /// </summary>
-/// <param name="edit">The edit.</param>
+/// <param name="work">The model; layers whose plan says how activations are rounded are taken.</param>
 /// <param name="observed">What is known of a value, or null when no sample reached it.</param>
-/// <param name="read">Reads a small constant.</param>
-public sealed class QdqGraph(
-    ModelEdit edit,
-    Func<string, ObservedValue?> observed,
-    Func<TensorProto, CancellationToken, Task<ReadOnlyMemory<byte>>> read
-)
+internal sealed class QdqGraph(LoweringWork work, Func<string, ObservedValue?> observed) : Lowering
 {
     private const long AxisSince = 13;
     private static readonly HashSet<string> IntegerToo =
@@ -53,9 +47,10 @@ public sealed class QdqGraph(
         "Unsqueeze",
         "Flatten",
     ];
-    private readonly List<(Weight Weight, EncodedLayer Layer, string Shard, float[] Scales)> layers = [];
+    private readonly ModelEdit edit = work.Edit;
+    private readonly List<CodedLayer> layers = [];
     private readonly HashSet<string> gated = new(StringComparer.Ordinal);
-    private readonly GraphScope main = edit.Roots[0];
+    private readonly GraphScope main = work.Edit.Roots[0];
     private readonly Dictionary<string, TensorProto> constants = new(StringComparer.Ordinal);
 
     /// <summary>The value that ends a use: of the Relu or Clip that alone follows it, else its own.</summary>
@@ -98,18 +93,20 @@ public sealed class QdqGraph(
         return false;
     }
 
-    /// <summary>Name of a float bias → the integers in its place.</summary>
-    public Dictionary<string, BiasPlace> Biases { get; } = new(StringComparer.Ordinal);
+    /// <inheritdoc/>
+    public override bool Take(CodedLayer layer)
+    {
+        if (layer.Plan.Activation is null)
+            return false;
+        layers.Add(layer);
+        return true;
+    }
 
-    /// <summary>Notes a layer.</summary>
-    public void Add(Weight weight, EncodedLayer layer, string shard, float[] scales) => layers.Add((weight, layer, shard, scales));
-
-    /// <summary>Changes the graph for the layers noted.</summary>
-    /// <returns>Layers that stay in float with their weights in 8 bits, and why.</returns>
-    public async Task<IReadOnlyDictionary<string, string>> ApplyAsync(CancellationToken cancellation)
+    /// <summary>Changes the graph for the layers taken; those that stay in float keep their weights in 8 bits.</summary>
+    public override async Task FinishAsync(CancellationToken cancellation)
     {
         if (layers.Count == 0)
-            return new Dictionary<string, string>();
+            return;
         OpsetRaise.To11(edit);
         var microsoft = main.Opset < AxisSince;
         if (microsoft)
@@ -128,9 +125,10 @@ public sealed class QdqGraph(
         foreach (var t in main.Constants)
             constants.TryAdd(t.Name, t);
         using var weights = edit.Batch(layers.Select(l => ModelEdit.Outermost(l.Weight.Scope)).Distinct());
-        foreach (var (weight, layer, shard, scales) in layers)
+        foreach (var (weight, layer, shard, _, _) in layers)
         {
             cancellation.ThrowIfCancellationRequested();
+            var scales = MemoryMarshal.Cast<byte, float>(await work.ReadShardAsync(shard, layer.Scales, cancellation)).ToArray();
             var integers = 0;
             foreach (var use in floats.ContainsKey(weight.Name) ? [] : weight.Uses)
             {
@@ -179,7 +177,10 @@ public sealed class QdqGraph(
         new DepthwisePadding(edit).Apply(convolutions);
         // Biases in float; with fresh scopes, since other layers' edits are known to theirs alone.
         new ModelEdit(edit.Model).DropDead(cancellation);
-        return floats;
+        foreach (var (name, why) in floats)
+            work.Notes[name] = new LayerNote(nameof(StorageForm.Folded), $"weights only: {why}");
+        if (work.Synthetic && floats.Count < layers.Count)
+            work.Warnings.Add("Ranges of activations come from synthetic inputs: drop a data.npz with real ones.");
     }
 
     private CodeScale? Scale(string value) => observed(value)?.Scale;
@@ -264,7 +265,7 @@ public sealed class QdqGraph(
             || tensor.Dims[0] != scales.Length
         )
             return false;
-        var floats = MemoryMarshal.Cast<byte, float>((await read(tensor, cancellation)).Span).ToArray();
+        var floats = MemoryMarshal.Cast<byte, float>((await work.ReadAsync(tensor, cancellation)).Span).ToArray();
         var (codes, steps) = (new int[floats.Length], new float[floats.Length]);
         for (var c = 0; c < floats.Length; c++)
         {
@@ -281,7 +282,7 @@ public sealed class QdqGraph(
         );
         var scale = edit.AddConstant(main, name + "_s", ModelEdit.Tensor(steps, floats.Length));
         var zeros = edit.Share(main, "int32_zero", ModelEdit.Tensor(DataType.Int32, new byte[floats.Length * 4], floats.Length));
-        Biases[name] = new BiasPlace(quantized, scale);
+        work.Biases[name] = new BiasPlace(quantized, scale);
         use.Node.Input[2] = edit.FreshName(name + "_d");
         ModelEdit.InsertFirst(
             main,

@@ -1,5 +1,6 @@
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
+using Serverless.Core.Techniques.Activations;
 
 namespace Serverless.Core.Techniques.Quantization;
 
@@ -47,6 +48,10 @@ public sealed class DynamicInteger : Quantizer<DynamicIntegerOptions>
     protected override Setting? Gentler(DynamicIntegerOptions options) => RoundToNearest.At(8);
 
     /// <inheritdoc/>
+    protected override IReadOnlyList<Setting> Behind(IReadOnlyList<LayerPlan> plans, DynamicIntegerOptions options) =>
+        plans.Any(p => p.Form == StorageForm.Dynamic) ? [new Setting(new DynamicActivations(), new NoOptions())] : [];
+
+    /// <inheritdoc/>
     protected override LayerPlan Plan(Weight weight, LayerShape shape, DynamicIntegerOptions options) =>
         WhyFloat(weight, options) is { } why
             ? StaticInteger.WeightsOnly(weight, shape, why)
@@ -78,8 +83,8 @@ public sealed class DynamicInteger : Quantizer<DynamicIntegerOptions>
     }
 
     /// <inheritdoc/>
-    protected override LayerPlan? InFloat(Weight weight, LayerShape shape, DynamicIntegerOptions options, string why) =>
-        options.OnlyIfFaster && WhyFloat(weight, options) is null ? StaticInteger.WeightsOnly(weight, shape, why) : null;
+    protected override LayerPlan? InFloat(Weight weight, LayerShape shape, DynamicIntegerOptions options, double ratio) =>
+        options.OnlyIfFaster && WhyFloat(weight, options) is null ? StaticInteger.Slower(weight, shape, ratio) : null;
 
     private static bool IsLstm(Weight weight) => weight.Uses.Any(u => u.Op == "LSTM");
 

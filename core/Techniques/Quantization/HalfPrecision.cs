@@ -3,7 +3,6 @@ using System.Runtime.InteropServices;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Numerics;
-using Serverless.Core.Statistics;
 using Serverless.Core.Techniques.Activations;
 using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
@@ -73,14 +72,8 @@ public sealed class HalfPrecision : Quantizer<HalfPrecisionOptions>
     protected override int Samples(HalfPrecisionOptions options) => options.Compute ? options.Samples : 0;
 
     /// <inheritdoc/>
-    protected override IEnumerable<InputView> Watches(Weight weight, HalfPrecisionOptions options) =>
-        options.Compute && weight.Scope is { Parent: null, Function: null }
-            ? weight
-                .Uses.Where(u => u.Scope == weight.Scope && u.Op is "Conv" or "ConvTranspose" or "MatMul" or "Gemm")
-                .SelectMany(u => new[] { u.Node.Input[0], u.Node.Output[0] })
-                .Distinct()
-                .Select(v => new InputView(v, 0, null))
-            : [];
+    protected override IReadOnlyList<Setting> Behind(IReadOnlyList<LayerPlan> plans, HalfPrecisionOptions options) =>
+        options.Compute ? [new Setting(new ComputeFloat16(), new NoOptions())] : [];
 
     /// <inheritdoc/>
     protected override LayerPlan Plan(Weight weight, LayerShape shape, HalfPrecisionOptions options) =>
@@ -114,7 +107,7 @@ public sealed class HalfPrecision : Quantizer<HalfPrecisionOptions>
         }
         if (flushed > 0)
             fallback ??= $"float16, in which {flushed:N0} weights below 6e-8 are zero";
-        return made! with { Fallback = fallback, HalfCompute = options.Compute };
+        return made! with { Fallback = fallback };
     }
 
     // Also how many weights became zero. No layer where a weight became infinite.

@@ -1,8 +1,10 @@
+using System.Globalization;
 using System.Runtime.Intrinsics.X86;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Statistics;
 using Serverless.Core.Techniques.Activations;
+using Serverless.Core.Techniques.BiasCorrection;
 
 namespace Serverless.Core.Techniques.Quantization;
 
@@ -82,10 +84,10 @@ public sealed class StaticInteger : Quantizer<StaticIntegerOptions>
     protected override int Samples(StaticIntegerOptions options) => options.Samples;
 
     /// <inheritdoc/>
-    protected override IEnumerable<InputView> Watches(Weight weight, StaticIntegerOptions options) =>
-        WhyFloat(weight, options) is not null
-            ? []
-            : weight.Uses.SelectMany(u => new[] { u.Node.Input[0], QdqGraph.Output(u) }).Distinct().Select(v => new InputView(v, 0, null));
+    protected override IReadOnlyList<Setting> Behind(IReadOnlyList<LayerPlan> plans, StaticIntegerOptions options) =>
+        plans.Any(p => p.Activation is not null)
+            ? [new Setting(new QuantizeActivations(), new NoOptions()), new Setting(new CorrectBiases(), new BiasCorrectionOptions())]
+            : [];
 
     /// <inheritdoc/>
     protected override LayerPlan Plan(Weight weight, LayerShape shape, StaticIntegerOptions options)
@@ -114,10 +116,7 @@ public sealed class StaticInteger : Quantizer<StaticIntegerOptions>
     )
     {
         if (work.Plan.Form == StorageForm.Qdq)
-            return await ChannelInt8.EncodeAsync(work, Largest(options.ReduceRange), shard, cancellation) with
-            {
-                Activation = work.Plan.Activation,
-            };
+            return await ChannelInt8.EncodeAsync(work, Largest(options.ReduceRange), shard, cancellation);
         return await RoundToNearest.InsteadAsync(
             work,
             new RoundToNearestOptions(),
@@ -128,8 +127,21 @@ public sealed class StaticInteger : Quantizer<StaticIntegerOptions>
     }
 
     /// <inheritdoc/>
-    protected override LayerPlan? InFloat(Weight weight, LayerShape shape, StaticIntegerOptions options, string why) =>
-        options.OnlyIfFaster && WhyFloat(weight, options) is null ? WeightsOnly(weight, shape, why) : null;
+    protected override LayerPlan? InFloat(Weight weight, LayerShape shape, StaticIntegerOptions options, double ratio) =>
+        options.OnlyIfFaster && WhyFloat(weight, options) is null ? Slower(weight, shape, ratio) : null;
+
+    /// <summary>The plan of a layer that stays in float because integer kernels made the model slower.</summary>
+    internal static LayerPlan Slower(Weight weight, LayerShape shape, double ratio)
+    {
+        var why = string.Create(
+            CultureInfo.InvariantCulture,
+            $"integer kernels are slower than float here: the model took {ratio:0.00} times as long"
+        );
+        return WeightsOnly(weight, shape, why) with
+        {
+            Warning = $"Layers stay float with their weights in 8 bits, as {why}; 'onlyIfFaster: false' keeps the integer kernels.",
+        };
+    }
 
     /// <summary>The plan of a layer that computes in float with its weight in 8 bits.</summary>
     internal static LayerPlan WeightsOnly(Weight weight, LayerShape shape, string why) =>

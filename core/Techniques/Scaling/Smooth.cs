@@ -40,7 +40,7 @@ public sealed class Smooth : GraphTechnique<SmoothingOptions>
         before.HasFlag(ModelTraits.Coded) ? "'smooth' scales weights before they are rounded: put it in front of 'quantize'" : null;
 
     /// <inheritdoc/>
-    protected override GraphNeeds Needs(ModelProto model, SmoothingOptions options) =>
+    protected override GraphNeeds Needs(ModelProto model, IReadOnlyList<PlannedLayer> layers, SmoothingOptions options) =>
         new([.. ChannelScaling.Of(model).Select(View)], StatisticKinds.Channels, options.Samples);
 
     /// <inheritdoc/>

@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 using Google.Protobuf;
 using Serverless.Core.Model.Schema;
 
-namespace Serverless.Core.Techniques.BiasCorrection;
+namespace Serverless.Core.Techniques;
 
 /// <summary>Where a bias is in an assembled graph.</summary>
 /// <param name="Values">Initializer of its floats, or of its int32 codes.</param>

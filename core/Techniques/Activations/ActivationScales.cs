@@ -1,52 +1,40 @@
-using Serverless.Core.Evaluation;
-using Serverless.Core.Execution;
 using Serverless.Core.Model;
-using Serverless.Core.Model.Schema;
 using Serverless.Core.Statistics;
-using Serverless.Core.Storage;
-using Serverless.Core.Techniques;
-using Serverless.Core.Techniques.Activations;
 
-namespace Serverless.Core.Runs;
+namespace Serverless.Core.Techniques.Activations;
+
+/// <summary>What is known of a value from the samples.</summary>
+/// <param name="Scale">Its scale as codes.</param>
+/// <param name="Elements">Its elements a sample.</param>
+/// <param name="Growth">How many times larger it gets from quiet to loud synthetic samples where that is more than one range serves; else
+/// 1.</param>
+public readonly record struct ObservedValue(CodeScale Scale, double Elements, double Growth = 1);
 
 /// <summary>Scales and sizes of the values that were observed as a whole.</summary>
 internal static class ActivationScales
 {
     /// <summary>Value → what is known of it; values that no sample reached are left out.</summary>
-    /// <param name="store">The store.</param>
-    /// <param name="state">Store folder of the state that was observed.</param>
-    /// <param name="model">The model.</param>
+    /// <param name="work">The model.</param>
     /// <param name="how">How the range of a value is chosen.</param>
-    /// <param name="calibrated">Whether values were observed; null where that is not known.</param>
     /// <param name="cancellation">Cancels the reading.</param>
     public static async Task<IReadOnlyDictionary<string, ObservedValue>> ReadAsync(
-        IArtifactStore store,
-        string state,
-        ModelProto model,
+        LoweringWork work,
         Func<string, ActivationRounding> how,
-        bool? calibrated,
         CancellationToken cancellation
     )
     {
         var scales = new Dictionary<string, ObservedValue>(StringComparer.Ordinal);
-        if (await RunParts.ReadAsync<CalibrationPlan>(store, RunPaths.Calibration(state), calibrated, cancellation) is not { } calibration)
-            return scales;
-        var most = InputSpec.WhyNone(model) is null ? SyntheticInputs.MostGrowth(InputSpec.Of(model, state)) : double.PositiveInfinity;
-        await using var observed = new ObservedStatistics(store, state);
-        foreach (var o in calibration.Observations.Where(o => o.Views is [{ Axis: 0 }] && o.Wanted.HasFlag(StatisticKinds.Histogram)))
+        await foreach (var (views, statistics) in work.ObservedAsync(StatisticKinds.Histogram, cancellation))
         {
-            var statistics = await observed.ReadAsync(o.Index, cancellation);
-            if (statistics.Samples == 0)
+            if (views is not [{ Axis: 0, Value: var value }] || statistics.Samples == 0)
                 continue;
-            var rounding = how(o.Views[0].Value);
+            var rounding = how(value);
             var (min, max) = ActivationRange.Find(statistics, rounding.Range, rounding.Percentile);
             var growth = statistics.Quietest > 0 ? MathF.Max(-statistics.Min, statistics.Max) / statistics.Quietest : 1;
-            if (calibration.Source != Comparison.Synthetic || growth <= most)
-                growth = 1;
-            scales[o.Views[0].Value] = new ObservedValue(
+            scales[value] = new ObservedValue(
                 CodeScale.Of(min, max),
                 (double)statistics.Histogram!.Counts.Sum() / statistics.Samples,
-                growth
+                growth <= work.MostGrowth ? 1 : growth
             );
         }
         return scales;

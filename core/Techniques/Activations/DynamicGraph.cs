@@ -9,17 +9,20 @@ namespace Serverless.Core.Techniques.Activations;
 /// an LSTM both of whose weights are int8 (ONNX Runtime ContribOperators.md). An LSTM of which only one is gets it folded.
 /// </summary>
 /// <param name="edit">The edit.</param>
-public sealed class DynamicForm(ModelEdit edit)
+internal sealed class DynamicGraph(ModelEdit edit) : Lowering
 {
     private readonly List<(Weight Weight, EncodedLayer Layer, string Shard)> recurrent = [];
 
-    /// <summary>Applies a layer, or keeps it for <see cref="Finish"/> when its node takes another.</summary>
-    public void Apply(Weight weight, EncodedLayer layer, string shard)
+    /// <summary>Places a layer of the dynamic form, or keeps it when its node takes another.</summary>
+    public override bool Take(CodedLayer coded)
     {
+        var (weight, layer, shard) = (coded.Weight, coded.Layer, coded.Shard);
+        if (layer.Form != StorageForm.Dynamic)
+            return false;
         if (weight.Uses[0].Op == "LSTM")
         {
             recurrent.Add((weight, layer, shard));
-            return;
+            return true;
         }
         edit.Import(Form.Microsoft, 1);
         // The kernel takes [inputs, outputs]; torch.nn.Linear has [outputs, inputs]. Folded at load.
@@ -42,10 +45,11 @@ public sealed class DynamicForm(ModelEdit edit)
             node.Output[0] = edit.FreshName(old.Output[0] + "_p");
             ModelEdit.Replace(use.Scope, old, [node, ModelEdit.Node("Add", [node.Output[0], bias], [old.Output[0]])]);
         }
+        return true;
     }
 
-    /// <summary>Applies what was kept.</summary>
-    public void Finish()
+    /// <summary>Places those that were kept.</summary>
+    public override Task FinishAsync(CancellationToken cancellation)
     {
         foreach (var pair in recurrent.GroupBy(r => r.Weight.Uses[0].Node, ReferenceEqualityComparer.Instance))
         {
@@ -53,8 +57,9 @@ public sealed class DynamicForm(ModelEdit edit)
             if (parts.Count == 2)
                 Lstm(parts[0], parts[1]);
             else
-                FoldedForm.Apply(edit, parts[0].Weight, parts[0].Layer, parts[0].Shard);
+                Form.Apply(edit, parts[0].Weight, parts[0].Layer with { Form = StorageForm.Folded }, parts[0].Shard);
         }
+        return Task.CompletedTask;
     }
 
     private void Lstm((Weight Weight, EncodedLayer Layer, string Shard) w, (Weight Weight, EncodedLayer Layer, string Shard) r)
