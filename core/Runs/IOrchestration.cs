@@ -76,6 +76,14 @@ public sealed record RunStatus(
     /// <summary>What the ids of the parts begin with whose own statuses say more, or null when there are none.</summary>
     public string? Parts { get; init; }
 
+    /// <summary>The status of a stage.</summary>
+    /// <param name="stage">The stage.</param>
+    /// <param name="attempt">The attempt, from 1.</param>
+    /// <param name="plan">The plan, where there is one.</param>
+    /// <param name="done">The layers that are compressed.</param>
+    public static RunStatus Of(string stage, int attempt, Planned? plan, LayersDone? done = null) =>
+        new(stage, attempt, done?.Count ?? 0, plan?.Layers ?? 0, done?.BytesBefore ?? 0, plan?.Bytes ?? 0, done?.BytesSaved ?? 0, null);
+
     /// <summary>The status of a run whose layers are compressed in parts.</summary>
     /// <param name="parts">The parts' own statuses, finished ones included, the one that changed last at the end.</param>
     public RunStatus With(IReadOnlyCollection<RunStatus> parts) =>

@@ -87,8 +87,8 @@ public sealed record LayerTask(
     /// <summary>Store folder of the state whose values were observed, or null.</summary>
     public string? State { get; init; }
 
-    /// <summary>What may be chosen for it when widths are mixed, smallest first; empty when nothing is to be chosen.</summary>
-    public IReadOnlyList<PlannedStep> Choices { get; init; } = [];
+    /// <summary>Chains to choose from, the strongest first; empty when nothing is to be chosen.</summary>
+    public IReadOnlyList<LayerChoice> Choices { get; init; } = [];
 
     /// <summary>Why its input is not observed although the technique wants it, or null.</summary>
     public string? NotObserved { get; init; }
@@ -98,6 +98,24 @@ public sealed record LayerTask(
 /// <param name="Step">The technique and options.</param>
 /// <param name="Plan">What it will do.</param>
 public sealed record PlannedStep(RecipeStep Step, LayerPlan Plan);
+
+/// <summary>A chain of steps that may be chosen for a layer.</summary>
+/// <param name="Chain">The steps.</param>
+/// <param name="Level">The gentler, the larger: the product of the levels of its steps.</param>
+/// <param name="Reference">The level of the layer's reference choice.</param>
+public sealed record LayerChoice(IReadOnlyList<PlannedStep> Chain, double Level, double Reference)
+{
+    /// <summary>The last step.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public PlannedStep Last => Chain[^1];
+
+    /// <summary>The methods of the steps, as reports name them.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public string Label => string.Join(" + ", Chain.Select(p => p.Step.Label));
+
+    /// <summary>The layer with this choice taken.</summary>
+    public LayerTask Of(LayerTask task) => task with { Earlier = [.. Chain.SkipLast(1)], Step = Last.Step, Plan = Last.Plan };
+}
 
 /// <summary>What became of one weight.</summary>
 /// <param name="Index">Position in the plan.</param>
@@ -232,11 +250,11 @@ public static class RunPaths
     public static string Statistics(string state, int observation) =>
         $"{state}/calibration/{observation / MergeStatistics.Most * MergeStatistics.Most:D6}.statistics";
 
-    /// <summary>What each choice for some layers costs, from one layer on.</summary>
-    public static string Sensitivities(string work, int from) => $"{work}/widths/{from:D6}.json";
+    /// <summary>What each choice for some layers of a state costs, from one layer on.</summary>
+    public static string Sensitivities(string state, int from) => $"{state}/allocation/{from:D6}.json";
 
-    /// <summary>How the widths of layers were chosen for an attempt.</summary>
-    public static string Widths(string work, int attempt) => $"{work}/widths/choice-{attempt}.json";
+    /// <summary>How the settings of layers were chosen for an attempt at a state.</summary>
+    public static string Allocation(string state, int attempt) => $"{state}/allocation/choice-{attempt}.json";
 
     /// <summary>The state that steps on the coded model of an attempt left.</summary>
     public static string Coded(string state, int attempt) => $"{Attempt(state, attempt)}/coded";

@@ -9,11 +9,8 @@ namespace Serverless.Core.Techniques;
 /// </summary>
 public abstract class LayerTechnique : Technique
 {
-    /// <summary>How the layer is treated more gently, or null when it can only be left as it is.</summary>
-    public abstract Setting? Gentler(object options);
-
-    /// <summary>What to choose from for each layer, narrowest first, when the width is <c>mixed</c>; else nothing.</summary>
-    public virtual IReadOnlyList<Setting> Choices(object options) => [];
+    /// <summary>Settings from the strongest to the gentlest, beginning with these options unless they leave the choice open.</summary>
+    public abstract Ladder Ladder(object options);
 
     /// <summary>Share of all weights, smallest layers first, that are treated more gently from the start.</summary>
     public virtual double Protect(object options) => 0;

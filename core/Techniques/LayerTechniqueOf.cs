@@ -19,10 +19,7 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique
     public sealed override object Settled(object options) => Settled((TOptions)options);
 
     /// <inheritdoc/>
-    public sealed override Setting? Gentler(object options) => Gentler((TOptions)options);
-
-    /// <inheritdoc/>
-    public sealed override IReadOnlyList<Setting> Choices(object options) => Choices((TOptions)options);
+    public sealed override Ladder Ladder(object options) => Ladder((TOptions)options);
 
     /// <inheritdoc/>
     public sealed override double Protect(object options) => Protect((TOptions)options);
@@ -67,11 +64,8 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique
     /// <inheritdoc cref="Technique.Settled"/>
     protected virtual TOptions Settled(TOptions options) => options;
 
-    /// <inheritdoc cref="LayerTechnique.Gentler"/>
-    protected abstract Setting? Gentler(TOptions options);
-
-    /// <inheritdoc cref="LayerTechnique.Choices"/>
-    protected virtual IReadOnlyList<Setting> Choices(TOptions options) => [];
+    /// <inheritdoc cref="LayerTechnique.Ladder"/>
+    protected virtual Ladder Ladder(TOptions options) => Techniques.Ladder.From(new Setting(this, options));
 
     /// <inheritdoc cref="LayerTechnique.Protect"/>
     protected virtual double Protect(TOptions options) => 0;

@@ -31,11 +31,6 @@ public sealed class Activities(AppHost host)
     public Task<Planned> Plan([ActivityTrigger] StateInput input, FunctionContext context) =>
         host.RunAsync<Plan, StateInput, Planned>(input, context);
 
-    /// <inheritdoc cref="Core.Runs.ReadBudget"/>
-    [Function(nameof(ReadBudget))]
-    public Task<Budget> ReadBudget([ActivityTrigger] StateInput input, FunctionContext context) =>
-        host.RunAsync<ReadBudget, StateInput, Budget>(input, context);
-
     /// <inheritdoc cref="Core.Runs.PlanCalibration"/>
     [Function(nameof(PlanCalibration))]
     public Task<CalibrationPlanned> PlanCalibration([ActivityTrigger] StateInput input, FunctionContext context) =>
@@ -61,10 +56,10 @@ public sealed class Activities(AppHost host)
     public Task<WeightsSurveyed> SurveyWeights([ActivityTrigger] SurveyInput input, FunctionContext context) =>
         host.RunAsync<SurveyWeights, SurveyInput, WeightsSurveyed>(input, context);
 
-    /// <inheritdoc cref="Core.Runs.AllocateOptions"/>
-    [Function(nameof(AllocateOptions))]
-    public Task<Planned> AllocateOptions([ActivityTrigger] StateInput input, FunctionContext context) =>
-        host.RunAsync<AllocateOptions, StateInput, Planned>(input, context);
+    /// <inheritdoc cref="Core.Runs.SettleOptions"/>
+    [Function(nameof(SettleOptions))]
+    public Task<Planned> SettleOptions([ActivityTrigger] StateInput input, FunctionContext context) =>
+        host.RunAsync<SettleOptions, StateInput, Planned>(input, context);
 
     /// <inheritdoc cref="Core.Runs.MergeLayers"/>
     [Function(nameof(MergeLayers))]
@@ -76,10 +71,10 @@ public sealed class Activities(AppHost host)
     public Task<LayersMeasured> MeasureLayers([ActivityTrigger] MeasureInput input, FunctionContext context) =>
         host.RunAsync<MeasureLayers, MeasureInput, LayersMeasured>(input, context);
 
-    /// <inheritdoc cref="Core.Runs.ChooseWidths"/>
-    [Function(nameof(ChooseWidths))]
-    public Task<Planned> ChooseWidths([ActivityTrigger] ChooseInput input, FunctionContext context) =>
-        host.RunAsync<ChooseWidths, ChooseInput, Planned>(input, context);
+    /// <inheritdoc cref="Core.Runs.Allocate"/>
+    [Function(nameof(Allocate))]
+    public Task<Planned> Allocate([ActivityTrigger] AllocateInput input, FunctionContext context) =>
+        host.RunAsync<Allocate, AllocateInput, Planned>(input, context);
 
     /// <inheritdoc cref="Core.Runs.CompressLayer"/>
     [Function(nameof(CompressLayer))]

@@ -17,6 +17,11 @@ public static class Orchestrations
     public static Task<RunResult> CompressionRun([OrchestrationTrigger] TaskOrchestrationContext context) =>
         new CompressionRun().RunAsync(new DurableOrchestration(context), context.GetInput<RunRequest>()!);
 
+    /// <summary>One model to the best attempt at a recipe, with nothing published.</summary>
+    [Function(nameof(CandidateRun))]
+    public static Task<Candidate> CandidateRun([OrchestrationTrigger] TaskOrchestrationContext context) =>
+        new CandidateRun().RunAsync(new DurableOrchestration(context), context.GetInput<RunRequest>()!);
+
     /// <summary>Clears what a cancelled run leaves.</summary>
     [Function(nameof(CancelRun))]
     public static Task<Cleared> CancelRun([OrchestrationTrigger] TaskOrchestrationContext context) =>

@@ -61,9 +61,8 @@ public class WideFanOutTests(ITestOutputHelper output)
         var outputs = new object[]
         {
             new DropState(request, null, false, false),
-            new Inspected(1, 1, []),
+            new Inspected(1, 1, [], new Budget(null, null, 0)),
             new Planned(Layers, Layers, 1, placement),
-            new Budget(null, null, 0),
             new LayerResult(
                 new CompressedLayer(0, "encoder.layers.0.self_attn.q_proj.weight", 4096, 1024, 8, 0.01, 0.1, false, null),
                 null

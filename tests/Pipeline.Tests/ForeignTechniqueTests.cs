@@ -72,8 +72,6 @@ public class ForeignTechniqueTests
 
         public override bool LeavesDense => true;
 
-        protected override Setting? Gentler(LimitOptions options) => null;
-
         protected override LayerPlan Plan(Weight weight, LayerShape shape, LimitOptions options) =>
             new(StorageForm.Dense, 32, 1, weight.Reference.Length, 1 << 20);
 

@@ -15,7 +15,8 @@ public sealed record InspectInput(RunRequest Request);
 /// <param name="Bytes">Size of the model, external data included.</param>
 /// <param name="Parameters">Weights in it.</param>
 /// <param name="Stages">Stages of the recipe in front of the attempts.</param>
-public sealed record Inspected(long Bytes, long Parameters, IReadOnlyList<RunStage> Stages);
+/// <param name="Budget">The budget of the recipe, for the orchestration to decide by.</param>
+public sealed record Inspected(long Bytes, long Parameters, IReadOnlyList<RunStage> Stages, Budget Budget);
 
 /// <summary>
 /// Reads the model without its weights and keeps it in the store as the first state of the run, beside the versions of the files
@@ -44,7 +45,12 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
         await store.WriteJsonAsync(RunPaths.Files(request.Work), versions, cancellation);
         await store.WriteJsonAsync(RunPaths.ModelFiles(request.Work), index.Files, cancellation);
         await new ModelState(index, versions, new StateFacts([], [], [])).WriteAsync(store, request, cancellation);
-        return new Inspected(index.Bytes, Weight.Of(index.Model).Sum(w => w.Reference.Elements), StepSequence.Stages(recipe.Steps));
+        return new Inspected(
+            index.Bytes,
+            Weight.Of(index.Model).Sum(w => w.Reference.Elements),
+            StepSequence.Stages(recipe.Steps),
+            new Budget(recipe.Budget?.MaxAccuracyLoss, recipe.Budget?.MaxSizeRatio, recipe.Retrain.Wait)
+        );
     }
 
     internal static BadInputException Changed(string path) =>

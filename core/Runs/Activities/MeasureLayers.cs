@@ -28,8 +28,7 @@ public sealed class MeasureLayers : Activity<MeasureInput, LayersMeasured>, IRun
     /// <summary>Layers that one activity measures.</summary>
     public const int Most = 4;
     private const int MostRuns = 32,
-        Decisions = 320,
-        MeasuredBits = 4;
+        Decisions = 320;
 
     /// <inheritdoc/>
     public override async Task<LayersMeasured> RunAsync(MeasureInput input, ActivityContext context, CancellationToken cancellation)
@@ -53,7 +52,7 @@ public sealed class MeasureLayers : Activity<MeasureInput, LayersMeasured>, IRun
                 measured.Add(new LayerSensitivity([], [.. task.Choices.Select(_ => default(TrialLoss))], 0));
             }
         }
-        await store.WriteJsonAsync(RunPaths.Sensitivities(request.Work, input.From), measured, cancellation);
+        await store.WriteJsonAsync(RunPaths.Sensitivities(request.State, input.From), measured, cancellation);
         return new LayersMeasured(input.Count);
     }
 
@@ -67,32 +66,18 @@ public sealed class MeasureLayers : Activity<MeasureInput, LayersMeasured>, IRun
     {
         var made = new List<StoredLayer>();
         foreach (var choice in task.Choices)
-            made.Add(
-                (
-                    await LayerCache.TakeAsync(
-                        context,
-                        request.Work,
-                        request.Shards,
-                        task with
-                        {
-                            Step = choice.Step,
-                            Plan = choice.Plan,
-                        },
-                        cancellation
-                    )
-                ).Stored
-            );
+            made.Add((await LayerCache.TakeAsync(context, request.Work, request.Shards, choice.Of(task), cancellation)).Stored);
         var weighted = made.All(m => m.Layer.OutputError is not null);
         var proxies = made.Select(m => weighted ? m.Layer.OutputError!.Value : m.Layer.RelativeError * m.Layer.RelativeError).ToList();
-        // Losses of the narrow widths are measured one by one: they are too large to grow as squares do. Those of the wide
-        // ones follow from the widest measured, and those of other groups from the same width.
-        var scales = new SortedDictionary<(int Bits, string Method), TrialLoss>();
+        // Losses of the strong settings, up to the reference, are measured one by one: they are too large to grow as squares do. Those of
+        // gentler ones follow from the gentlest measured, and those of other settings of a level from the first of the level.
+        var scales = new SortedDictionary<(double Level, string Label), TrialLoss>();
         for (var i = 0; i < made.Count && original.Runs; i++)
         {
-            var width = Width(i);
-            if (width.Bits > MeasuredBits || scales.ContainsKey(width))
+            var level = Level(i);
+            if (level.Level > task.Choices[i].Reference || scales.ContainsKey(level))
                 continue;
-            scales[width] =
+            scales[level] =
                 proxies[i] > 0 ? Times(await original.LossAsync([(task.Name, made[i])], cancellation), 1 / proxies[i]) : default;
         }
         return new LayerSensitivity(
@@ -102,7 +87,7 @@ public sealed class MeasureLayers : Activity<MeasureInput, LayersMeasured>, IRun
                     (p, i) =>
                         Times(
                             scales.Count == 0 ? new TrialLoss(1, 1)
-                                : scales.TryGetValue(Width(i), out var s) ? s
+                                : scales.TryGetValue(Level(i), out var s) ? s
                                 : scales.Last().Value,
                             p
                         )
@@ -111,7 +96,7 @@ public sealed class MeasureLayers : Activity<MeasureInput, LayersMeasured>, IRun
             scales.Count
         );
 
-        (int Bits, string Method) Width(int i) => (made[i].Layer.BitsPerWeight, task.Choices[i].Step.Method);
+        (double Level, string Label) Level(int i) => (task.Choices[i].Level, task.Choices[i].Label);
     }
 
     private static TrialLoss Times(TrialLoss loss, double by) => new(loss.Outputs * by, loss.Scores * by);

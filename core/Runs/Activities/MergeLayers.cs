@@ -1,12 +1,15 @@
+using System.Text.Json;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
+using Serverless.Core.Storage;
 
 namespace Serverless.Core.Runs;
 
 /// <summary>Input of <see cref="MergeLayers"/>.</summary>
 /// <param name="Request">The run, at the state that the chain began with.</param>
 /// <param name="Steps">Steps of the chain.</param>
-public sealed record MergeLayersInput(RunRequest Request, int Steps);
+/// <param name="Allocated">Whether settings of layers were chosen.</param>
+public sealed record MergeLayersInput(RunRequest Request, int Steps, bool Allocated);
 
 /// <summary>How many layers changed.</summary>
 public sealed record LayersMerged(int Layers);
@@ -31,6 +34,11 @@ public sealed class MergeLayers : Activity<MergeLayersInput, LayersMerged>
                 var values = Form.Apply(edit, weight, layer, result.Stored.Shard);
                 LayerOrigin.Note(state.Facts.Origins, task, values, layer.Rank, layer.RelativeError, layer.Nonzero);
             }
+        if (input.Allocated)
+            state.Facts.Notes["allocation"] = JsonSerializer.SerializeToElement(
+                (await store.ReadJsonAsync<AllocationChoice>(RunPaths.Allocation(request.State, 0), cancellation)).Figures,
+                Json.Options
+            );
         await state.WriteAsync(store, request with { Stage = request.Stage + input.Steps }, cancellation);
         return new LayersMerged(made.Count);
     }

@@ -40,8 +40,8 @@ public sealed record Planned(int Layers, int All, long Bytes, StepPlacement Plac
     /// <summary>Whether options of steps depend on the weights of all layers together.</summary>
     public bool Surveys { get; init; }
 
-    /// <summary>Whether widths of layers are to be chosen.</summary>
-    public bool Mixed { get; init; }
+    /// <summary>Whether settings of layers are to be chosen.</summary>
+    public bool Open { get; init; }
 }
 
 /// <summary>Decides, weight by weight, which step applies and in which storage form, and why not where none does.</summary>
@@ -59,13 +59,13 @@ public sealed class Plan : Activity<StateInput, Planned>
         var finishing = IsLast(recipe, request.Stage) ? FinishingSteps.Of(recipe, planned) : [];
         var needs = finishing.Select(s => Needs(s, model, planned, weights)).ToList();
         var (tasks, observations) = Observations(planned, needs, weights, request.State);
-        var mixed = tasks.Any(t => t.Choices.Count > 0);
+        var open = tasks.Any(t => t.Choices.Count > 0);
         var runs = finishing.Any(s => s.Technique is GraphTechnique { RunsCoded: true });
-        var calibrates = observations.Count > 0 || mixed || runs;
+        var calibrates = observations.Count > 0 || open || runs;
         if (calibrates)
             await store.WriteJsonAsync(
                 RunPaths.Calibration(request.State),
-                new CalibrationPlan(observations, Samples(tasks, mixed, needs), 0, 0, ""),
+                new CalibrationPlan(observations, Samples(tasks, open, needs), 0, 0, ""),
                 cancellation
             );
         var hash = await LayerRecords.WriteTasksAsync(
@@ -80,7 +80,7 @@ public sealed class Plan : Activity<StateInput, Planned>
         {
             Tasks = hash,
             Observations = observations.Count,
-            Mixed = mixed,
+            Open = open,
             Finishing = finishing,
             Calibrates = calibrates,
             Integers = integers,
@@ -145,12 +145,12 @@ public sealed class Plan : Activity<StateInput, Planned>
         }
     }
 
-    // As many as whoever wants most: a step, or the comparison of widths.
-    private static int Samples(IEnumerable<LayerTask> tasks, bool mixed, IEnumerable<GraphNeeds> needs) =>
+    // As many as whoever wants most: a step, or the comparison of settings.
+    private static int Samples(IEnumerable<LayerTask> tasks, bool open, IEnumerable<GraphNeeds> needs) =>
         tasks
             .SelectMany(t => t.Chain)
             .Select(p => p.Step.Layer.Samples(p.Step.Typed))
             .Concat(needs.Select(n => n.Samples))
-            .Append(mixed ? ModelTrial.MostRuns : 0)
+            .Append(open ? ModelTrial.MostRuns : 0)
             .Max();
 }

@@ -59,7 +59,7 @@ public sealed class Publish : Activity<PublishInput, Published>
             cancellation
         );
         var facts = await store.ReadJsonAsync<StateFacts>(RunPaths.Lowered(request.State, attempt), cancellation);
-        var widths = await RunParts.ReadAsync<WidthChoice>(store, RunPaths.Widths(work, attempt), null, cancellation);
+        var widths = await RunParts.ReadAsync<AllocationChoice>(store, RunPaths.Allocation(request.State, attempt), null, cancellation);
         var tasks = await LayerRecords.TasksAsync(store, request.State, attempt, cancellation);
         var layers = await LayersAsync(store, request, attempt, tasks, facts, cancellation);
         var report = Describe(input, context.PeakMemory?.Invoke() ?? 0, layers) with
@@ -109,14 +109,19 @@ public sealed class Publish : Activity<PublishInput, Published>
         return Convert.ToHexStringLower(hash.GetHashAndReset());
     }
 
-    private static ReportPoint Point(WidthPoint p) => new(p.SizeRatio, p.RelativeError);
+    private static ReportPoint Point(AllocationPoint p) => new(p.SizeRatio, p.RelativeError);
 
-    private static ReportWidths Describe(WidthChoice w) =>
+    private static ReportWidths Describe(AllocationChoice w) =>
         new([.. w.Curve.Select(Point)], Point(w.Chosen), w.LowerBound, w.LayersMeasured)
         {
             Tried =
             [
-                .. w.Tried.Select(t => new ReportTried(t.LeastBits, t.Predicted.SizeRatio, t.Predicted.RelativeError, t.RelativeError)),
+                .. w.Tried.Select(t => new ReportTried(
+                    (int)t.LeastLevel,
+                    t.Predicted.SizeRatio,
+                    t.Predicted.RelativeError,
+                    t.RelativeError
+                )),
             ],
         };
 

@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Serverless.Core.Model;
 using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
@@ -85,8 +84,7 @@ public sealed class Replan : Activity<ReplanInput, Planned>
 
     private static LayerTask Gentler(LayerTask task, Weight weight)
     {
-        var technique = task.Step!.Layer;
-        var gentler = technique.Gentler(task.Step!.Options.Deserialize(technique.OptionsType, Json.Options)!);
+        var gentler = task.Step!.Layer.Ladder(task.Step.Typed).Gentler;
         return gentler is null
             ? task with
             {

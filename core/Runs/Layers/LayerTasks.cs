@@ -46,7 +46,7 @@ public static class LayerTasks
             taken += tasks[i].Data.Length;
             if (taken > technique.Protect(options) * total)
                 break;
-            if (technique.Gentler(options) is not { } gentler)
+            if (technique.Ladder(options).Gentler is not { } gentler)
                 continue;
             var next = WithOptions(tasks[i], weights[i], gentler);
             if (next.Step is not null)
@@ -57,6 +57,9 @@ public static class LayerTasks
 
     // Mul, which decoding multiplies with, has no kernel before.
     private const int OldestDecoded = 7;
+
+    // One byte holds the index of a choice.
+    private const int MostChoices = 256;
 
     /// <summary>How the reason begins why a weight stays that compressing would not make smaller.</summary>
     internal const string TooSmall = "too small";
@@ -123,35 +126,51 @@ public static class LayerTasks
             return task with { SkipReason = $"skipped by the recipe ('{rules[^1].Match}')" };
         if (chain.Count == 0)
             return task with { SkipReason = "no step of the recipe applies" };
-        LayerTask? planned = null;
-        string? why = null;
+        // Each step that applies, with its settings where they are open: the chains are all combinations.
+        IReadOnlyList<LayerChoice> chains = [new([], 1, 1)];
+        var (open, why) = (false, (string?)null);
         foreach (var step in chain)
         {
-            var next = Of(task, weight, step, rules);
-            if (next.Step is null)
-                why ??= next.SkipReason;
-            else
-                planned = planned is null ? next : next with { Earlier = [.. planned.Chain] };
+            var ladder = step.Layer.Ladder(OptionsOf(step, rules));
+            var rungs = ladder.IsOpen ? ladder.Rungs : [new Rung(new Setting(step.Layer, OptionsOf(step, rules)), 1)];
+            var planned = rungs.Select(r => (r.Level, Task: WithOptions(task, weight, r.Setting, step.Placement))).ToList();
+            var made = planned.Where(p => p.Task.Step is not null).ToList();
+            if (made.Count == 0)
+            {
+                why ??= planned[0].Task.SkipReason;
+                continue;
+            }
+            open |= ladder.IsOpen;
+            var level = ladder.IsOpen ? ladder.Reference : 1;
+            chains =
+            [
+                .. chains.SelectMany(c =>
+                    made.Select(m => new LayerChoice(
+                        [.. c.Chain, new PlannedStep(m.Task.Step!, m.Task.Plan!)],
+                        c.Level * m.Level,
+                        c.Reference * level
+                    ))
+                ),
+            ];
         }
-        return planned ?? task with { SkipReason = why };
+        if (chains[0].Chain.Count == 0)
+            return task with { SkipReason = why };
+        if (chains.Count > MostChoices)
+            throw new BadInputException(
+                $"{task.Name}: {chains.Count} combinations of settings are open; give all steps but one of the chain a setting."
+            );
+        chains = [.. chains.OrderBy(c => c.Level)];
+        return chains[^1].Of(task) with { SkipReason = null, Choices = open ? chains : [] };
     }
 
-    private static LayerTask Of(LayerTask task, Weight weight, RecipeStep step, IReadOnlyList<LayerRule> rules)
-    {
-        var technique = step.Layer;
-        var options = rules
+    private static object OptionsOf(RecipeStep step, IReadOnlyList<LayerRule> rules) =>
+        rules
             .Select(r => r.Overrides.GetValueOrDefault(step.Step))
             .Where(o => o.ValueKind == JsonValueKind.Object)
             .Aggregate(
                 step.Typed,
-                (typed, o) => OptionBinder.Merge(technique.OptionsType, RecipeStep.Of(new(technique, typed)).Options, o)
+                (typed, o) => OptionBinder.Merge(step.Technique.OptionsType, RecipeStep.Of(new Setting(step.Technique, typed)).Options, o)
             );
-        var choices = technique.Choices(options).Select(c => WithOptions(task, weight, c, step.Placement)).ToList();
-        if (choices.Count == 0)
-            return WithOptions(task, weight, new Setting(technique, options), step.Placement);
-        var worthwhile = choices.Where(c => c.Step is not null).Select(c => new PlannedStep(c.Step!, c.Plan!)).ToList();
-        return choices.LastOrDefault(c => c.Step is not null) is { } largest ? largest with { Choices = worthwhile } : choices[0];
-    }
 
     /// <summary>Rules of a recipe that match none of some layers.</summary>
     /// <param name="recipe">The recipe.</param>

@@ -21,6 +21,22 @@ public sealed record SvdOptions
     /// <summary>Rank.</summary>
     [Option("Rank, the same for every layer.", Min = 1, Max = 1 << 20)]
     public int? Rank { get; init; }
+
+    /// <summary>What the ratio is that of.</summary>
+    [Option(
+        "What has the ratio: each layer (default), or the model: ranks that lose least together, by what each layer's cost the outputs."
+    )]
+    public RankScope Scope { get; init; } = RankScope.Layer;
+}
+
+/// <summary>What a ratio of weights is that of.</summary>
+public enum RankScope
+{
+    /// <summary>Every layer.</summary>
+    Layer,
+
+    /// <summary>All layers together.</summary>
+    Model,
 }
 
 /// <summary>
@@ -34,6 +50,9 @@ public sealed record SvdOptions
 public sealed class Svd : LayerTechnique<SvdOptions>
 {
     private const double DefaultRatio = 0.5;
+
+    // Of the ratio given; the last is next to lossless where the ratio is a half.
+    private static readonly double[] Shares = [0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1, 1.125, 1.25, 1.5, 1.75, 1.95];
 
     /// <inheritdoc/>
     public override string Step => "factorize";
@@ -71,10 +90,22 @@ public sealed class Svd : LayerTechnique<SvdOptions>
     protected override string? WhyInvalid(SvdOptions options) =>
         new object?[] { options.Ratio, options.Energy, options.Rank }.Count(o => o is not null) > 1
             ? "give one of 'ratio', 'energy' and 'rank'"
-            : null;
+        : options is { Scope: RankScope.Model } and ({ Energy: not null } or { Rank: not null }) ? "'scope: model' goes with 'ratio'"
+        : null;
 
     /// <inheritdoc/>
-    protected override Setting? Gentler(SvdOptions options) => null;
+    protected override Ladder Ladder(SvdOptions options)
+    {
+        var given = new Setting(this, options);
+        if (options.Scope == RankScope.Layer)
+            return Techniques.Ladder.From(given);
+        var ratio = options.Ratio ?? DefaultRatio;
+        var ratios = Shares.Select(s => s * ratio).Where(r => r < 1);
+        return Techniques.Ladder.Open(
+            ratios.Select(r => new Rung(new Setting(this, options with { Ratio = r, Scope = RankScope.Layer }), r)),
+            ratio
+        );
+    }
 
     /// <inheritdoc/>
     protected override string? WhyNot(Weight weight, LayerShape shape, SvdOptions options)
@@ -99,6 +130,7 @@ public sealed class Svd : LayerTechnique<SvdOptions>
         {
             Shape = new LayerShape(rows, columns, 1),
             Rank = (int)rank,
+            MultiplyAccumulates = rank * (rows + columns),
         };
     }
 

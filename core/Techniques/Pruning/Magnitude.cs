@@ -70,10 +70,13 @@ public sealed class Magnitude : LayerTechnique<MagnitudeOptions>
     public override ModelTraits Leaves(ModelTraits before) => before | ModelTraits.Masked;
 
     /// <inheritdoc/>
-    protected override Setting? Gentler(MagnitudeOptions options) =>
-        options.Sparsity < 2 * Least
-            ? null
-            : new Setting(this, options with { Sparsity = options.Sparsity / 2, Threshold = options.Threshold / 2 });
+    protected override Ladder Ladder(MagnitudeOptions options)
+    {
+        var rungs = new List<MagnitudeOptions> { options };
+        while (rungs[^1].Sparsity >= 2 * Least)
+            rungs.Add(rungs[^1] with { Sparsity = rungs[^1].Sparsity / 2, Threshold = rungs[^1].Threshold / 2 });
+        return Techniques.Ladder.From(rungs.Select(o => new Setting(this, o)));
+    }
 
     /// <inheritdoc/>
     protected override bool Surveys(MagnitudeOptions options) => options is { Scope: PruneScope.Global, Threshold: null };

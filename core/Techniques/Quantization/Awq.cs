@@ -60,8 +60,8 @@ public sealed class Awq : Quantizer<AwqOptions>
     public override string About => "Weights scaled by their activations before rounding, calibrated (Lin et al. 2024, AWQ).";
 
     /// <inheritdoc/>
-    protected override Setting? Gentler(AwqOptions options) =>
-        options.Bits == 8 ? RoundToNearest.At(16) : new Setting(this, options with { Bits = options.Bits <= 4 ? options.Bits * 2 : 8 });
+    protected override Ladder Ladder(AwqOptions options) =>
+        WidthLadder.From(options.Bits, b => new Setting(this, options with { Bits = b }));
 
     /// <inheritdoc/>
     protected override double Protect(AwqOptions options) => options.Protect;

@@ -47,6 +47,7 @@ public sealed record BinaryOptions
 public sealed class Binary : Quantizer<BinaryOptions>
 {
     private const int GentlerBits = 4,
+        MostOrder = 4,
         ShortestBlock = 64;
 
     /// <inheritdoc/>
@@ -63,8 +64,14 @@ public sealed class Binary : Quantizer<BinaryOptions>
             : base.WhyNotOn(before);
 
     /// <inheritdoc/>
-    protected override Setting? Gentler(BinaryOptions options) =>
-        options.Order is 2 or 3 ? new Setting(this, options with { Order = options.Order + 1 }) : RoundToNearest.At(GentlerBits);
+    protected override Ladder Ladder(BinaryOptions options)
+    {
+        var orders = options.Order == 1 ? [1] : Enumerable.Range(options.Order, Math.Max(1, MostOrder - options.Order + 1));
+        return Techniques.Ladder.From([
+            .. orders.Select(o => new Setting(this, options with { Order = o })),
+            .. WidthLadder.From(GentlerBits).Rungs.Select(r => r.Setting),
+        ]);
+    }
 
     /// <inheritdoc/>
     protected override double Protect(BinaryOptions options) => options.Protect;

@@ -45,7 +45,8 @@ public sealed class DynamicInteger : Quantizer<DynamicIntegerOptions>
         };
 
     /// <inheritdoc/>
-    protected override Setting? Gentler(DynamicIntegerOptions options) => RoundToNearest.At(8);
+    protected override Ladder Ladder(DynamicIntegerOptions options) =>
+        Techniques.Ladder.From(new Setting(this, options), RoundToNearest.At(8), RoundToNearest.At(16));
 
     /// <inheritdoc/>
     protected override IReadOnlyList<Setting> Behind(IReadOnlyList<LayerPlan> plans, DynamicIntegerOptions options) =>

@@ -47,8 +47,8 @@ public sealed class FixedPoint : Quantizer<FixedPointOptions>
         "Fixed point Qm.n in 8 or 16 bits: integers times a power of two, per channel or per tensor (Lin et al. 2016).";
 
     /// <inheritdoc/>
-    protected override Setting? Gentler(FixedPointOptions options) =>
-        options.Bits == 16 ? null : new Setting(this, options with { Bits = 16 });
+    protected override Ladder Ladder(FixedPointOptions options) =>
+        Techniques.Ladder.From(new[] { options.Bits, 16 }.Distinct().Select(b => new Setting(this, options with { Bits = b })));
 
     /// <inheritdoc/>
     protected override double Protect(FixedPointOptions options) => options.Protect;

@@ -69,23 +69,19 @@ public sealed class Gptq : Quantizer<GptqOptions>
         "Rounding that compensates each column's error in the next ones, calibrated (Frantar et al. 2023, GPTQ).";
 
     /// <inheritdoc/>
-    protected override Setting? Gentler(GptqOptions options) =>
-        options.Bits == 8 ? RoundToNearest.At(16) : new Setting(this, options with { Bits = options.Bits <= 4 ? options.Bits * 2 : 8 });
-
-    /// <inheritdoc/>
-    protected override IReadOnlyList<Setting> Choices(GptqOptions options) =>
+    protected override Ladder Ladder(GptqOptions options) =>
         options.Bits != 0
-            ? []
-            : WidthChoices.Of(
+            ? WidthLadder.From(options.Bits, b => new Setting(this, options with { Bits = b }))
+            : WidthLadder.Of(
                 ternary: false,
                 options.Symmetric,
-                c => new Setting(
+                w => new Setting(
                     this,
                     options with
                     {
-                        Bits = c.Bits,
-                        Group = c.Group ?? options.Group,
-                        Symmetric = c.Symmetric,
+                        Bits = w.Bits,
+                        Group = w.Group ?? options.Group,
+                        Symmetric = w.Symmetric,
                         Protect = 0,
                     }
                 )

@@ -65,8 +65,8 @@ public sealed class HalfPrecision : Quantizer<HalfPrecisionOptions>
             : null;
 
     /// <inheritdoc/>
-    protected override Setting? Gentler(HalfPrecisionOptions options) =>
-        options.Compute ? new Setting(this, options with { Compute = false }) : null;
+    protected override Ladder Ladder(HalfPrecisionOptions options) =>
+        Techniques.Ladder.From(new[] { options, options with { Compute = false } }.Distinct().Select(o => new Setting(this, o)));
 
     /// <inheritdoc/>
     protected override int Samples(HalfPrecisionOptions options) => options.Compute ? options.Samples : 0;

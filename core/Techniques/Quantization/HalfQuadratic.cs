@@ -52,17 +52,13 @@ public sealed class HalfQuadratic : Quantizer<HalfQuadraticOptions>
     public override string About => "Zero points of least sparse-norm error, without data (Badri and Shaji 2023, HQQ).";
 
     /// <inheritdoc/>
-    protected override Setting? Gentler(HalfQuadraticOptions options) =>
-        options.Bits == 8 ? RoundToNearest.At(16) : new Setting(this, options with { Bits = options.Bits <= 4 ? options.Bits * 2 : 8 });
-
-    /// <inheritdoc/>
-    protected override IReadOnlyList<Setting> Choices(HalfQuadraticOptions options) =>
+    protected override Ladder Ladder(HalfQuadraticOptions options) =>
         options.Bits != 0
-            ? []
-            : WidthChoices.Of(
+            ? WidthLadder.From(options.Bits, b => new Setting(this, options with { Bits = b }))
+            : WidthLadder.Of(
                 ternary: true,
                 symmetric: false,
-                c => new Setting(this, options with { Bits = c.Bits, Group = c.Group ?? options.Group, Protect = 0 })
+                w => new Setting(this, options with { Bits = w.Bits, Group = w.Group ?? options.Group, Protect = 0 })
             );
 
     /// <inheritdoc/>

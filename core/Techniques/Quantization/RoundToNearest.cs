@@ -63,38 +63,28 @@ public sealed class RoundToNearest : Quantizer<RoundToNearestOptions>
         new(new RoundToNearest(), new RoundToNearestOptions { Bits = bits, Symmetric = symmetric });
 
     /// <inheritdoc/>
-    protected override Setting? Gentler(RoundToNearestOptions options) =>
-        options.Bits == 16
-            ? null
-            : new Setting(
-                this,
-                options with
-                {
-                    Bits =
-                        options.Bits <= 4 ? options.Bits * 2
-                        : options.Bits < 8 ? 8
-                        : 16,
-                }
-            );
-
-    /// <inheritdoc/>
-    protected override IReadOnlyList<Setting> Choices(RoundToNearestOptions options) =>
-        options.Bits != 0
-            ? []
-            : WidthChoices.Of(
+    protected override Ladder Ladder(RoundToNearestOptions options)
+    {
+        if (options.Bits == 0)
+            return WidthLadder.Of(
                 ternary: true,
                 options.Symmetric,
-                c => new Setting(
+                w => new Setting(
                     this,
                     options with
                     {
-                        Bits = c.Bits,
-                        Group = c.Group ?? options.Group,
-                        Symmetric = c.Symmetric,
+                        Bits = w.Bits,
+                        Group = w.Group ?? options.Group,
+                        Symmetric = w.Symmetric,
                         Protect = 0,
                     }
                 )
             );
+        Setting At(int bits) => new(this, options with { Bits = bits });
+        return options.Bits == 16
+            ? Techniques.Ladder.From(At(16))
+            : Techniques.Ladder.From([.. WidthLadder.From(options.Bits, At).Rungs.SkipLast(1).Select(r => r.Setting), At(16)]);
+    }
 
     /// <inheritdoc/>
     protected override double Protect(RoundToNearestOptions options) => options.Protect;

@@ -78,7 +78,8 @@ public sealed class StaticInteger : Quantizer<StaticIntegerOptions>
         };
 
     /// <inheritdoc/>
-    protected override Setting? Gentler(StaticIntegerOptions options) => RoundToNearest.At(8);
+    protected override Ladder Ladder(StaticIntegerOptions options) =>
+        Techniques.Ladder.From(new Setting(this, options), RoundToNearest.At(8), RoundToNearest.At(16));
 
     /// <inheritdoc/>
     protected override int Samples(StaticIntegerOptions options) => options.Samples;

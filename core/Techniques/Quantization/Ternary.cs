@@ -67,7 +67,8 @@ public sealed class Ternary : Quantizer<TernaryOptions>
         "Weights −α, 0, +α at 2 bits (Li and Liu 2016, TWN), or with a scale for each sign (Zhu et al. 2017, TTQ; fitted, not trained).";
 
     /// <inheritdoc/>
-    protected override Setting? Gentler(TernaryOptions options) => RoundToNearest.At(GentlerBits);
+    protected override Ladder Ladder(TernaryOptions options) =>
+        Techniques.Ladder.From([new Setting(this, options), .. WidthLadder.From(GentlerBits).Rungs.Select(r => r.Setting)]);
 
     /// <inheritdoc/>
     protected override double Protect(TernaryOptions options) => options.Protect;

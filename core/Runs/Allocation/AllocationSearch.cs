@@ -3,10 +3,10 @@ using Serverless.Core.Numerics;
 namespace Serverless.Core.Runs;
 
 /// <summary>A candidate and what it was seen to lose.</summary>
-internal sealed record WidthTrial(WidthCandidate Candidate, TrialLoss Loss);
+internal sealed record AllocationTrial(AllocationCandidate Candidate, TrialLoss Loss);
 
 /// <summary>
-/// Finds the best choice of widths on the model itself. What single layers lose predicts what they lose together only
+/// Finds the best choice on the model itself. What single layers lose predicts what they lose together only
 /// roughly, so each layer's loss is given a weight, and the weights are searched by the cross-entropy method (Rubinstein 1999; de
 /// Boer et al. 2005, "A Tutorial on the Cross-Entropy Method", algorithm 3.1): drawn from log-normal distributions,
 /// solved for, tried, and drawn again around those that did best. Numbers are drawn from a fixed seed.
@@ -14,19 +14,19 @@ internal sealed record WidthTrial(WidthCandidate Candidate, TrialLoss Loss);
 /// <param name="space">The choices.</param>
 /// <param name="target">Bytes of the model.</param>
 /// <param name="tryOut">Tries a choice.</param>
-internal sealed class WidthSearch(WidthSpace space, long target, Func<WidthCandidate, Task<TrialLoss>> tryOut)
+internal sealed class AllocationSearch(AllocationSpace space, long target, Func<AllocationCandidate, Task<TrialLoss>> tryOut)
 {
     private const int Drawn = 8,
         Elite = 3;
     private const double Spread = 1,
         LeastSpread = 0.25;
-    private readonly Dictionary<string, WidthTrial> tried = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, AllocationTrial> tried = new(StringComparer.Ordinal);
 
     /// <summary>Tries candidates, then draws more.</summary>
     /// <param name="start">Candidates to try first.</param>
     /// <param name="rounds">Rounds of eight candidates.</param>
     /// <returns>All that were tried, best first.</returns>
-    public async Task<IReadOnlyList<WidthTrial>> RunAsync(IReadOnlyList<WidthCandidate> start, int rounds)
+    public async Task<IReadOnlyList<AllocationTrial>> RunAsync(IReadOnlyList<AllocationCandidate> start, int rounds)
     {
         foreach (var candidate in start)
             await TryAsync(candidate);
@@ -35,8 +35,8 @@ internal sealed class WidthSearch(WidthSpace space, long target, Func<WidthCandi
         var drawn = new List<(double[] Weights, double Loss)>();
         for (var round = 0; round < rounds; round++)
         {
-            // The least widths that did best so far.
-            var floors = tried.Values.OrderBy(Cost).Select(t => t.Candidate.LeastBits).Distinct().Take(Elite).ToList();
+            // The least levels that did best so far.
+            var floors = tried.Values.OrderBy(Cost).Select(t => t.Candidate.LeastLevel).Distinct().Take(Elite).ToList();
             for (var i = 0; i < Drawn; i++)
             {
                 var weights = mean.Select((m, layer) => m + (spread[layer] * NormalNumbers.Next(random))).ToArray();
@@ -53,11 +53,11 @@ internal sealed class WidthSearch(WidthSpace space, long target, Func<WidthCandi
         return [.. tried.Values.OrderBy(Cost)];
     }
 
-    private double Cost(WidthTrial trial) => trial.Loss.Together(space.ScoreScale);
+    private double Cost(AllocationTrial trial) => trial.Loss.Together(space.ScoreScale);
 
-    private async Task<WidthTrial> TryAsync(WidthCandidate candidate)
+    private async Task<AllocationTrial> TryAsync(AllocationCandidate candidate)
     {
         var key = string.Join(',', candidate.Chosen);
-        return tried.TryGetValue(key, out var known) ? known : tried[key] = new WidthTrial(candidate, await tryOut(candidate));
+        return tried.TryGetValue(key, out var known) ? known : tried[key] = new AllocationTrial(candidate, await tryOut(candidate));
     }
 }

@@ -5,7 +5,7 @@ using Serverless.Core.Techniques;
 namespace Serverless.Core.Runs;
 
 /// <summary>Settles the options of steps that depend on the weights of all layers together, from what <see cref="SurveyWeights"/> read.</summary>
-public sealed class AllocateOptions : Activity<StateInput, Planned>
+public sealed class SettleOptions : Activity<StateInput, Planned>
 {
     /// <inheritdoc/>
     public override async Task<Planned> RunAsync(StateInput input, ActivityContext context, CancellationToken cancellation)

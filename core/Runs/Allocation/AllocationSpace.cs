@@ -8,17 +8,16 @@ using Serverless.Core.Storage;
 namespace Serverless.Core.Runs;
 
 /// <summary>A choice for each layer.</summary>
-/// <param name="LeastBits">No layer has fewer bits.</param>
+/// <param name="LeastLevel">No layer is treated more strongly.</param>
 /// <param name="Chosen">Index of each layer's choice.</param>
 /// <param name="Bytes">Bytes of the model.</param>
 /// <param name="Loss">What the outputs are predicted to lose: their squared relative error.</param>
-internal sealed record WidthCandidate(int LeastBits, int[] Chosen, long Bytes, double Loss);
+internal sealed record AllocationCandidate(double LeastLevel, int[] Chosen, long Bytes, double Loss);
 
-/// <summary>The layers whose width is open, with what each choice takes and costs, and the model around them.</summary>
-internal sealed class WidthSpace
+/// <summary>The layers whose settings are open, the bytes and the loss of each choice, and the model around them.</summary>
+internal sealed class AllocationSpace
 {
-    private const int ReferenceBits = 4,
-        MostFits = 7,
+    private const int MostFits = 7,
         DrawnSteps = 2000;
     private const double CloseEnough = 0.001;
     private readonly ModelProto graph;
@@ -27,13 +26,13 @@ internal sealed class WidthSpace
     private readonly IReadOnlyList<LayerSensitivity> measured;
     private readonly Lazy<long> referenceBytes;
 
-    private WidthSpace(ModelProto graph, Recipe recipe, IReadOnlyList<LayerTask> tasks, IReadOnlyList<LayerSensitivity> measured)
+    private AllocationSpace(ModelProto graph, Recipe recipe, IReadOnlyList<LayerTask> tasks, IReadOnlyList<LayerSensitivity> measured)
     {
         (this.graph, this.recipe, this.measured) = (graph, recipe, measured);
         Open = [.. tasks.Where(t => t.Choices.Count > 0)];
-        // Layers whose width a rule fixes.
+        // Layers whose settings a rule fixes.
         saved = tasks.Where(t => t.Choices.Count == 0 && t.Plan is not null).Sum(t => t.Data.Length - t.Plan!.BytesAfter);
-        Reference = [.. Open.Select(t => From(t, ReferenceBits))];
+        Reference = [.. Open.Select(t => From(t, t.Choices[0].Reference))];
         referenceBytes = new Lazy<long>(() => Weigh(Reference));
         var reference = Reference.Select((c, i) => measured[i].Losses[c]).ToList();
         ScoreScale = reference.Sum(l => l.Scores) is > 0 and var scores ? reference.Sum(l => l.Outputs) / scores : 0;
@@ -45,7 +44,7 @@ internal sealed class WidthSpace
                         .Losses.Select(
                             (l, c) =>
                                 new KnapsackChoice(
-                                    m.Made.Count == 0 ? Open[i].Data.Length : Open[i].Choices[c].Plan.BytesAfter,
+                                    m.Made.Count == 0 ? Open[i].Data.Length : Open[i].Choices[c].Last.Plan.BytesAfter,
                                     l.Together(ScoreScale)
                                 )
                         )
@@ -63,20 +62,20 @@ internal sealed class WidthSpace
     /// <summary>Error of the outputs for one of the scores behind them, at the reference.</summary>
     public double ScoreScale { get; }
 
-    /// <summary>4 bits throughout.</summary>
+    /// <summary>The reference throughout: 4 bits.</summary>
     public int[] Reference { get; }
 
-    /// <summary>Bytes of the model at 4 bits throughout.</summary>
+    /// <summary>Bytes of the model at the reference.</summary>
     public long ReferenceBytes => referenceBytes.Value;
 
-    /// <summary>The widths that layers may have.</summary>
-    public IReadOnlyList<int> Widths => [.. Open.SelectMany(t => t.Choices).Select(c => c.Plan.Bits).Distinct().Order()];
+    /// <summary>The levels that layers may have.</summary>
+    public IReadOnlyList<double> Levels => [.. Open.SelectMany(t => t.Choices).Select(c => c.Level).Distinct().Order()];
 
     /// <summary>Layers whose effect on the outputs was measured.</summary>
     public int Measured => measured.Count(m => m.Measured > 0);
 
     /// <summary>Reads what was measured.</summary>
-    public static async Task<WidthSpace> ReadAsync(
+    public static async Task<AllocationSpace> ReadAsync(
         IArtifactStore store,
         RunRequest request,
         IReadOnlyList<LayerTask> tasks,
@@ -87,9 +86,12 @@ internal sealed class WidthSpace
         var measured = new List<LayerSensitivity>();
         foreach (var together in tasks.Where(t => t.Choices.Count > 0).GroupBy(t => t.Index / MeasureLayers.Most * MeasureLayers.Most))
             measured.AddRange(
-                await store.ReadJsonAsync<IReadOnlyList<LayerSensitivity>>(RunPaths.Sensitivities(request.Work, together.Key), cancellation)
+                await store.ReadJsonAsync<IReadOnlyList<LayerSensitivity>>(
+                    RunPaths.Sensitivities(request.State, together.Key),
+                    cancellation
+                )
             );
-        return new WidthSpace(await ModelState.GraphAsync(store, request, cancellation), recipe, tasks, measured);
+        return new AllocationSpace(await ModelState.GraphAsync(store, request, cancellation), recipe, tasks, measured);
     }
 
     /// <summary>The encodings of a choice; layers that cannot be compressed are left out.</summary>
@@ -132,19 +134,19 @@ internal sealed class WidthSpace
     }
 
     /// <summary>
-    /// The best choices of a size at most, without and with a least width for all layers; the first is the best as
+    /// The best choices of a size at most, without and with a least level for all layers; the first is the best as
     /// predicted, or the smallest of all where none fits.
     /// </summary>
     /// <param name="target">Bytes of the model.</param>
-    public IReadOnlyList<WidthCandidate> Fit(long target)
+    public IReadOnlyList<AllocationCandidate> Fit(long target)
     {
-        var found = new List<WidthCandidate>();
-        foreach (var bits in Widths)
-            if (Fit(bits, target, null) is { } s)
+        var found = new List<AllocationCandidate>();
+        foreach (var level in Levels)
+            if (Fit(level, target, null) is { } s)
                 found.Add(s);
-        // One width throughout, the widest that fits.
+        // One level throughout, the gentlest that fits.
         if (
-            Widths.Select(bits => Candidate(bits, [.. Open.Select(t => From(t, bits))])).LastOrDefault(u => u.Bytes <= target) is
+            Levels.Select(level => Candidate(level, [.. Open.Select(t => From(t, level))])).LastOrDefault(u => u.Bytes <= target) is
             { } uniform
         )
             found.Add(uniform);
@@ -154,21 +156,21 @@ internal sealed class WidthSpace
     }
 
     /// <summary>A choice with its figures.</summary>
-    public WidthCandidate Candidate(int leastBits, int[] chosen) =>
-        new(leastBits, chosen, Weigh(chosen), chosen.Select((c, i) => Items[i][c].Loss).Sum());
+    public AllocationCandidate Candidate(double leastLevel, int[] chosen) =>
+        new(leastLevel, chosen, Weigh(chosen), chosen.Select((c, i) => Items[i][c].Loss).Sum());
 
     /// <summary>
     /// The best choice of a size at most, or null when none fits. What lies around the layers depends on the choice: it is
     /// solved, weighed, and solved again for the bytes that were off.
     /// </summary>
-    /// <param name="leastBits">No layer has fewer, where it has the choice.</param>
+    /// <param name="leastLevel">No layer has fewer, where it has the choice.</param>
     /// <param name="target">Bytes of the model.</param>
     /// <param name="weights">What the predicted loss of each layer is multiplied by; null for 1.</param>
-    public WidthCandidate? Fit(int leastBits, long target, double[]? weights)
+    public AllocationCandidate? Fit(double leastLevel, long target, double[]? weights)
     {
-        WidthCandidate? best = null;
+        AllocationCandidate? best = null;
         var least = double.PositiveInfinity;
-        var from = Open.Select(t => From(t, leastBits)).ToList();
+        var from = Open.Select(t => From(t, leastLevel)).ToList();
         IReadOnlyList<IReadOnlyList<KnapsackChoice>> items =
         [
             .. Items.Select((c, i) => c.Skip(from[i]).Select(x => x with { Loss = x.Loss * (weights?[i] ?? 1) }).ToList()),
@@ -179,7 +181,7 @@ internal sealed class WidthSpace
         for (var i = 0; i < MostFits; i++)
         {
             var found = Knapsack.Least(items, room, weights is null ? Knapsack.Steps : DrawnSteps)!;
-            var candidate = Candidate(leastBits, [.. found.Chosen.Select((c, layer) => c + from[layer])]);
+            var candidate = Candidate(leastLevel, [.. found.Chosen.Select((c, layer) => c + from[layer])]);
             var off = candidate.Bytes - target;
             if (off <= 0 && found.Loss < least)
                 (best, least) = (candidate, found.Loss);
@@ -196,6 +198,6 @@ internal sealed class WidthSpace
         return best;
     }
 
-    private static int From(LayerTask task, int bits) =>
-        Math.Min(task.Choices.TakeWhile(c => c.Plan.Bits < bits).Count(), task.Choices.Count - 1);
+    private static int From(LayerTask task, double level) =>
+        Math.Min(task.Choices.TakeWhile(c => c.Level < level).Count(), task.Choices.Count - 1);
 }

@@ -19,14 +19,3 @@ public sealed record Budget(double? MaxAccuracyLoss, double? MaxSizeRatio, doubl
     public static double Lost(Attempt attempt) =>
         attempt.Evaluated.Figures.NonFinite > 0 ? double.PositiveInfinity : attempt.Evaluated.Figures.Loss.Loss ?? 0;
 }
-
-/// <summary>Reads the budget from the recipe, for the orchestration to decide by.</summary>
-public sealed class ReadBudget : Activity<StateInput, Budget>
-{
-    /// <inheritdoc/>
-    public override async Task<Budget> RunAsync(StateInput input, ActivityContext context, CancellationToken cancellation)
-    {
-        var recipe = await Inspect.RecipeOf(context.Store, input.Request, cancellation);
-        return new Budget(recipe.Budget?.MaxAccuracyLoss, recipe.Budget?.MaxSizeRatio, recipe.Retrain.Wait);
-    }
-}
