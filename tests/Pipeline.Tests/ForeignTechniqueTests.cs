@@ -50,6 +50,28 @@ public class ForeignTechniqueTests
         Assert.All(expected.Zip(decoded), p => Assert.True(Math.Abs(p.First - p.Second) < 0.1 / 127 && (p.First != 0 || p.Second == 0)));
     }
 
+    [Fact]
+    public async Task Settings_of_two_open_steps_are_chosen_together()
+    {
+        using var folder = new Folder();
+        var model = OfOpset(17).Input("x0", DataType.Float, 3, 96);
+        for (var i = 0; i < 3; i++)
+            model.Weight($"w{i}", 96, 96).With(Node("MatMul", [$"x{i}", $"w{i}"], [$"x{i + 1}"]));
+        model.With(Node("Identity", ["x3"], ["y"])).Output("y");
+        var done = await Compressed.RunAsync(
+            folder,
+            model,
+            "version: 1\nbudget: {maxSizeRatio: 0.2}\nsteps:\n- limit: {open: true}\n- quantize: {bits: mixed}\n"
+        );
+        Assert.InRange(done.Report.Size.Ratio, 0.1, 0.2);
+        Assert.Equal(3, done.Report.Widths!.LayersMeasured);
+        Assert.All(done.Report.Layers, l => Assert.Equal(2, l.Steps.Count));
+        // Clipping costs the outputs and saves no byte: none of the layers is clipped.
+        var (_, graph) = Lowered.Run(await File.ReadAllBytesAsync(done.File), Path.Combine(folder.Path, "o.onnx"));
+        Assert.True(new Lowered(new Dictionary<string, EncodedLayer>(), [], graph).LargestWeight.Max() > 0.05);
+        Assert.True(done.Report.Layers.Max(l => l.Error) < 0.2);
+    }
+
     private static float[] Stored(Compressed done) =>
         MemoryMarshal
             .Cast<byte, float>(ModelProto.Parser.ParseFrom(File.ReadAllBytes(done.File)).Graph.Initializer.Single().RawData.Span)
@@ -61,6 +83,10 @@ public class ForeignTechniqueTests
         /// <summary>The largest magnitude.</summary>
         [Option("Largest magnitude of a weight (default 1).", Min = 0, Max = 1000)]
         public double Most { get; init; } = 1;
+
+        /// <summary>Whether the magnitude of each layer is to be chosen.</summary>
+        [Option("Choose for each layer (default false).")]
+        public bool Open { get; init; }
     }
 
     /// <summary>Clips the weights of a layer.</summary>
@@ -71,6 +97,14 @@ public class ForeignTechniqueTests
         public override string About => "Weights are clipped.";
 
         public override bool LeavesDense => true;
+
+        protected override Ladder Ladder(LimitOptions options) =>
+            options.Open
+                ? Core.Techniques.Ladder.Open(
+                    new[] { 0.01, 0.05, 10 }.Select((m, i) => new Rung(new Setting(this, new LimitOptions { Most = m }), i + 1)),
+                    3
+                )
+                : base.Ladder(options);
 
         protected override LayerPlan Plan(Weight weight, LayerShape shape, LimitOptions options) =>
             new(StorageForm.Dense, 32, 1, weight.Reference.Length, 1 << 20);

@@ -36,6 +36,18 @@ public class SvdTests
         Assert.Equal(best, error, 1e-4 * squares);
     }
 
+    [Fact]
+    public async Task Ranks_shared_by_the_model_lose_less_than_one_ratio_for_every_layer()
+    {
+        using var folder = new Folder();
+        var (model, data) = (Path.Combine(RealModels.Digits, "digits.onnx"), Path.Combine(RealModels.Digits, "data.npz"));
+        var layer = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- factorize: {ratio: 0.5}\n", data);
+        var shared = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- factorize: {ratio: 0.5, scope: model}\n", data);
+        Assert.True(shared.Report.Size.Ratio <= layer.Report.Size.Ratio);
+        Assert.True(shared.Report.Fidelity.RelativeError < 0.7 * layer.Report.Fidelity.RelativeError, $"{shared.Report.Fidelity}");
+        Assert.True(shared.Report.Notes.ContainsKey("allocation"));
+    }
+
     [Theory]
     [InlineData("MatMul")]
     [InlineData("Gemm")]
