@@ -1,5 +1,8 @@
+using System.ComponentModel.DataAnnotations;
+using System.Reflection;
 using System.Text.Json;
 using Serverless.Core.Recipes;
+using Serverless.Core.Techniques;
 using Serverless.Core.Techniques.BiasCorrection;
 using Serverless.Core.Techniques.Quantization;
 using Serverless.Core.Techniques.Scaling;
@@ -18,6 +21,17 @@ public class RecipeTests
             File.WriteAllText(file, RecipeSchema.Generate());
         Assert.Equal(RecipeSchema.Generate(), File.ReadAllText(file));
     }
+
+    [Fact]
+    public void A_range_compares_values_of_its_options_type() =>
+        Assert.All(
+            Technique.All.Select(t => t.OptionsType).Append(typeof(StepPlacement)).SelectMany(t => OptionBinder.Of(t).Values),
+            p =>
+            {
+                if (p.GetCustomAttribute<RangeAttribute>() is { } range)
+                    Assert.Equal(Nullable.GetUnderlyingType(p.PropertyType) ?? p.PropertyType, range.OperandType);
+            }
+        );
 
     [Fact]
     public void What_is_written_is_read_back_the_same()

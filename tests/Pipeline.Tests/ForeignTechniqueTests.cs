@@ -1,3 +1,4 @@
+using System.ComponentModel.DataAnnotations;
 using System.Runtime.InteropServices;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
@@ -58,8 +59,8 @@ public class ForeignTechniqueTests
     /// <summary>Options of <see cref="Limit"/>.</summary>
     public sealed record LimitOptions
     {
-        /// <summary>The largest magnitude.</summary>
-        [Option("Largest magnitude of a weight (default 1).", Min = 0, Max = 1000)]
+        /// <summary>Largest magnitude of a weight (default 1).</summary>
+        [Range(0.0, 1000)]
         public double Most { get; init; } = 1;
     }
 

@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.ComponentModel.DataAnnotations;
 using System.Runtime.InteropServices;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
@@ -10,16 +11,16 @@ namespace Serverless.Core.Techniques.Factorization;
 /// <summary>Options of <see cref="Svd"/>; one of them, or none for a ratio of 0.5.</summary>
 public sealed record SvdOptions
 {
-    /// <summary>Weights after over weights before, from 0.01 to 0.99.</summary>
-    [Option("Weights of both factors over those of the layer (default 0.5).", Min = 0.01, Max = 0.99)]
+    /// <summary>Weights of both factors over those of the layer (default 0.5).</summary>
+    [Range(0.01, 0.99)]
     public double? Ratio { get; init; }
 
-    /// <summary>Share of the squared singular values that is kept, from 0.01 to 1.</summary>
-    [Option("Share of the squared singular values that is kept: the rank follows, layer by layer.", Min = 0.01, Max = 1)]
+    /// <summary>Share of the squared singular values that is kept: the rank follows, layer by layer.</summary>
+    [Range(0.01, 1)]
     public double? Energy { get; init; }
 
-    /// <summary>Rank.</summary>
-    [Option("Rank, the same for every layer.", Min = 1, Max = 1 << 20)]
+    /// <summary>Rank, the same for every layer.</summary>
+    [Range(1, 1 << 20)]
     public int? Rank { get; init; }
 }
 
