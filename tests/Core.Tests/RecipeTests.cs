@@ -50,6 +50,7 @@ public class RecipeTests
             - {match: "*/head \"x\"*", skip: true}
             - {match: "*a*", bits: 8}
             - {match: "*b*", quantize: {group: 64}}
+            - {match: "two\nlines: #", skip: true}
             """;
         var recipe = RecipeReader.Read(Yaml, "r");
         var again = RecipeReader.Read(RecipeWriter.Write(recipe), "r");
