@@ -1,8 +1,8 @@
 using System.Globalization;
 using System.Net.Http.Headers;
+using System.Text.Json;
 using Azure.Core;
 using Azure.Identity;
-using Azure.Messaging;
 using Azure.Messaging.EventGrid;
 using Polly;
 using Serverless.Core.Storage;
@@ -44,13 +44,11 @@ public sealed class EventSender : IDisposable
     /// <returns>What went wrong, a sentence for each listener that was not reached.</returns>
     public async Task<IReadOnlyList<string>> SendAsync(RunEvent happened, CancellationToken cancellation)
     {
-        var body = happened.ToCloudEvent();
+        var told = happened.ToCloudEvent();
+        var body = JsonSerializer.SerializeToUtf8Bytes(told);
         var failures = new List<string>();
         if (topic is not null)
-            await TryAsync(
-                settings.Topic!,
-                async token => await topic.SendEventAsync(CloudEvent.Parse(BinaryData.FromBytes(body))!, token)
-            );
+            await TryAsync(settings.Topic!, async token => await topic.SendEventAsync(told, token));
         foreach (var hook in settings.Webhooks)
             await TryAsync(hook, async token => await PostAsync(hook, body, token));
         return failures;

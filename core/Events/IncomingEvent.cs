@@ -1,4 +1,7 @@
 using System.Text.Json;
+using Azure.Messaging;
+using Azure.Messaging.EventGrid;
+using Azure.Messaging.EventGrid.SystemEvents;
 
 namespace Serverless.Core.Events;
 
@@ -19,8 +22,6 @@ public sealed record IncomingEvent(
     /// <summary>Largest event read, in characters.</summary>
     public const int Largest = 64 << 10;
 
-    private const string BlobCreated = "Microsoft.Storage.BlobCreated";
-    private const string ModelRegistered = "Microsoft.MachineLearningServices.ModelRegistered";
     private const string BlobSubject = "/blobServices/default/containers/";
 
     /// <summary>
@@ -36,57 +37,51 @@ public sealed record IncomingEvent(
             throw new BadInputException($"the event is longer than {Largest} characters.");
         try
         {
-            using var document = JsonDocument.Parse(json, new JsonDocumentOptions { MaxDepth = 32 });
-            var root = document.RootElement;
-            if (root.ValueKind == JsonValueKind.Array && root.GetArrayLength() == 1)
-                root = root[0];
-            if (root.ValueKind != JsonValueKind.Object)
+            // Unvalidated, an event of the Event Grid schema is a CloudEvent whose type is an extension attribute.
+            if (CloudEvent.ParseMany(BinaryData.FromString(json), skipValidation: true) is not [var told])
                 throw new BadInputException("the event is not a JSON object.");
-            var data = root.TryGetProperty("data", out var d) && d.ValueKind == JsonValueKind.Object ? d : default;
-            var read = (Text(root, "type") ?? Text(root, "eventType")) switch
+            var read = (told.Type ?? (told.ExtensionAttributes.TryGetValue("eventType", out var type) ? type : null)) switch
             {
-                BlobCreated => OfBlob(Text(root, "subject")),
-                ModelRegistered => Registered(data),
-                RunEvent.Retrained => new IncomingEvent(
-                    null,
-                    Text(data, "model") ?? throw new BadInputException($"the event {RunEvent.Retrained} has no 'model' in its data."),
-                    Text(data, "run"),
-                    Text(data, "predecessor")
+                SystemEventNames.StorageBlobCreated => OfBlob(told.Subject),
+                SystemEventNames.MachineLearningServicesModelRegistered => Registered(
+                    told.Data?.ToObjectFromJson<MachineLearningServicesModelRegisteredEventData>()
                 ),
+                RunEvent.Retrained => OfRetrained(told.Data?.ToObjectFromJson<RetrainedData>(Json.Options)),
                 _ => null,
             };
-            return read is null ? null : read with { Id = Text(root, "id") };
+            return read is null ? null : read with { Id = told.Id };
         }
-        catch (Exception e) when (e is JsonException or InvalidOperationException)
+        catch (Exception e) when (e is JsonException or InvalidOperationException or ArgumentException or FormatException)
         {
             // A text with half a surrogate pair is an InvalidOperationException.
-            throw new BadInputException($"the event is not JSON: {e.Message}", e);
+            throw new BadInputException($"the event cannot be read: {e.Message.Split('\n')[0]}", e);
         }
     }
 
     private static IncomingEvent? OfBlob(string? subject)
     {
         if (subject is null || !subject.StartsWith(BlobSubject, StringComparison.Ordinal))
-            throw new BadInputException($"the event {BlobCreated} has no subject that names a blob.");
+            throw new BadInputException($"the event {SystemEventNames.StorageBlobCreated} has no subject that names a blob.");
         return subject[BlobSubject.Length..].Split("/blobs/", 2) is [var container, { Length: > 0 } blob]
             ? new IncomingEvent($"{container}/{blob}")
             : null;
     }
 
-    private static IncomingEvent? Registered(JsonElement data)
+    private static IncomingEvent? Registered(MachineLearningServicesModelRegisteredEventData? data)
     {
         return Value("serverless-model") is { } model
             ? new IncomingEvent(null, model, Value("serverless-run"), Value("serverless-predecessor"))
             : null;
 
-        string? Value(string key) => Of("modelProperties", key) ?? Of("modelTags", key);
+        string? Value(string key) => Of(data?.ModelProperties, key) ?? Of(data?.ModelTags, key);
 
-        string? Of(string map, string key) =>
-            data.ValueKind == JsonValueKind.Object && data.TryGetProperty(map, out var m) ? Text(m, key) : null;
+        static string? Of(object? map, string key) => (map as IReadOnlyDictionary<string, object>)?.GetValueOrDefault(key) as string;
     }
 
-    private static string? Text(JsonElement from, string key) =>
-        from.ValueKind == JsonValueKind.Object && from.TryGetProperty(key, out var value) && value.ValueKind == JsonValueKind.String
-            ? value.GetString()
-            : null;
+    private static IncomingEvent OfRetrained(RetrainedData? data) =>
+        data?.Model is { } model
+            ? new IncomingEvent(null, model, data.Run, data.Predecessor)
+            : throw new BadInputException($"the event {RunEvent.Retrained} has no 'model' in its data.");
+
+    private sealed record RetrainedData(string? Model, string? Run, string? Predecessor);
 }

@@ -1,5 +1,5 @@
 using System.Text.Json;
-using System.Text.Json.Nodes;
+using Azure.Messaging;
 
 namespace Serverless.Core.Events;
 
@@ -64,27 +64,20 @@ public sealed record RunEvent(string Type, string RunId, string Name, string Mod
     /// <summary>Unique for what happened and the same when told again, so that listeners can drop what they know.</summary>
     public string Id => Round is { } r ? $"{RunId}/{Type}/{r}" : $"{RunId}/{Type}";
 
-    /// <summary>The structured JSON form (CloudEvents 1.0.2 §3.1, JSON Event Format 1.0.2 §3).</summary>
-    public byte[] ToCloudEvent()
+    /// <summary>The event as others are told of it.</summary>
+    public CloudEvent ToCloudEvent()
     {
         var data = JsonSerializer.SerializeToNode(this, Json.Options)!.AsObject();
         foreach (var known in new[] { "type", "id", "time" })
             data.Remove(known);
         foreach (var empty in data.Where(p => p.Value is null).Select(p => p.Key).ToList())
             data.Remove(empty);
-        return JsonSerializer.SerializeToUtf8Bytes(
-            new JsonObject
-            {
-                ["specversion"] = "1.0",
-                ["id"] = Id,
-                ["source"] = $"/serverless/runs/{Uri.EscapeDataString(RunId)}",
-                ["type"] = Type,
-                ["subject"] = Model,
-                ["time"] = Time.ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", System.Globalization.CultureInfo.InvariantCulture),
-                ["datacontenttype"] = "application/json",
-                ["data"] = data,
-            },
-            Json.Options
-        );
+        return new CloudEvent($"/serverless/runs/{Uri.EscapeDataString(RunId)}", Type, data)
+        {
+            Id = Id,
+            Subject = Model,
+            Time = new DateTimeOffset(Time, TimeSpan.Zero),
+            DataContentType = "application/json",
+        };
     }
 }

@@ -1,15 +1,14 @@
+using System.ComponentModel.DataAnnotations;
+
 namespace Serverless.Core.Recipes;
 
 /// <summary>How the result is compared with the original.</summary>
 public sealed record EvaluateOptions
 {
     /// <summary>
-    /// Minutes that the comparison may take; from 0.05 to 60, default 10. Samples are taken for six tenths of it, as far as the data goes.
+    /// Minutes that comparing the models may take, on as many samples as fit (default 10); other steps that run the model get three times
+    /// that. Samples are taken for six tenths of it.
     /// </summary>
-    [Techniques.Option(
-        "Minutes that comparing the models may take, on as many samples as fit (default 10); other steps that run the model get three times that.",
-        Min = 0.05,
-        Max = 60
-    )]
+    [Range(0.05, 60)]
     public double Timeout { get; init; } = 10;
 }

@@ -1,3 +1,6 @@
+using System.ComponentModel;
+using System.ComponentModel.DataAnnotations;
+using System.Globalization;
 using System.Reflection;
 using System.Text.Json;
 using System.Text.Json.Nodes;
@@ -6,19 +9,18 @@ using YamlDotNet.RepresentationModel;
 
 namespace Serverless.Core.Recipes;
 
-/// <summary>Binds YAML scalars to the properties of an options record, by the record's own attributes.</summary>
+/// <summary>Binds YAML scalars to the properties of an options record and validates them by its attributes.</summary>
 internal static class OptionBinder
 {
-    /// <summary>The options of a record: recipe key, property, documentation.</summary>
-    public static IEnumerable<(string Key, PropertyInfo Property, OptionAttribute Option)> Of(Type type) =>
-        from p in type.GetProperties()
-        let o = p.GetCustomAttribute<OptionAttribute>()
-        where o is not null
-        select (JsonNamingPolicy.CamelCase.ConvertName(p.Name), p, o);
+    /// <summary>The options of a record by recipe key: its public properties, except those that are not browsable.</summary>
+    public static Dictionary<string, PropertyInfo> Of(Type type) =>
+        type.GetProperties()
+            .Where(p => p.GetCustomAttribute<BrowsableAttribute>() is not { Browsable: false })
+            .ToDictionary(p => JsonNamingPolicy.CamelCase.ConvertName(p.Name));
 
     /// <summary>Parses one option's value.</summary>
     /// <exception cref="RecipeException">It is not a value of the option.</exception>
-    public static JsonNode? Parse(YamlNode node, string key, PropertyInfo property, OptionAttribute option)
+    public static JsonNode? Parse(YamlNode node, string key, PropertyInfo property)
     {
         if (node is not YamlScalarNode { Value: { } text })
             throw new RecipeException(node, $"'{key}' takes one value");
@@ -35,26 +37,22 @@ internal static class OptionBinder
             var words = Enum.GetNames(type).Select(JsonNamingPolicy.CamelCase.ConvertName).ToList();
             return words.Contains(text) ? text : throw Wrong(string.Join(", ", words));
         }
-        if (option.Word is { } word && text == word)
-            return option.WordValue;
-        if (type == typeof(int))
-        {
-            if (RecipeNumber.ReadWhole(text) is not { } i)
-                throw Wrong($"a whole number; {RecipeNumber.About}");
-            if (option.Values.Length > 0 && !option.Values.Contains(i))
-                throw Wrong(
-                    string.Join(", ", option.Values.Where(v => option.Word is null || v != option.WordValue))
-                        + (option.Word is null ? "" : $" or {option.Word}")
-                );
-            if (i < option.Min || i > option.Max)
-                throw Wrong($"{option.Min} to {option.Max}");
-            return i;
-        }
-        if (RecipeNumber.Read(text) is not { } d)
-            throw Wrong($"a number; {RecipeNumber.About}");
-        if (d < option.Min || d > option.Max)
-            throw Wrong($"{option.Min} to {option.Max}");
-        return d;
+        var word = property.GetCustomAttribute<WordAttribute>();
+        if (text == word?.Text)
+            return word.Value;
+        var whole = type == typeof(int);
+        if ((whole ? RecipeNumber.ReadWhole(text) : RecipeNumber.Read(text)) is not { } number)
+            throw Wrong($"a {(whole ? "whole number" : "number")}; {RecipeNumber.About}");
+        var value = Convert.ChangeType(number, type, CultureInfo.InvariantCulture);
+        foreach (var rule in property.GetCustomAttributes<ValidationAttribute>().Where(r => !r.IsValid(value)))
+            throw rule switch
+            {
+                RangeAttribute range => Wrong($"{range.Minimum} to {range.Maximum}"),
+                AllowedValuesAttribute a when word is null => Wrong(string.Join(", ", a.Values)),
+                AllowedValuesAttribute a => Wrong($"{string.Join(", ", a.Values.Where(v => !word.Value.Equals(v)))} or {word.Text}"),
+                _ => new RecipeException(node, rule.FormatErrorMessage(key)),
+            };
+        return JsonSerializer.SerializeToNode(value);
 
         RecipeException Wrong(string allowed) => new(node, $"'{key}: {text}' is not allowed; it takes {allowed}");
     }
@@ -65,7 +63,7 @@ internal static class OptionBinder
         var bound = new JsonObject();
         if (map is null)
             return bound;
-        var known = Of(type).ToDictionary(o => o.Key);
+        var known = Of(type);
         foreach (var (keyNode, value) in map.Children)
         {
             var key = RecipeReader.Key(keyNode);
@@ -73,9 +71,9 @@ internal static class OptionBinder
                 continue;
             if (key.Length > 0 && key.All(char.IsAsciiDigit))
                 throw new RecipeException(keyNode, $"'{key}' behind a comma is no key; {RecipeNumber.About}");
-            if (!known.TryGetValue(key, out var o))
+            if (!known.TryGetValue(key, out var property))
                 throw RecipeException.Unknown(keyNode, key, known.Keys.Concat(alsoKnown));
-            bound[key] = Parse(value, key, o.Property, o.Option);
+            bound[key] = Parse(value, key, property);
         }
         return bound;
     }
@@ -84,10 +82,10 @@ internal static class OptionBinder
     public static JsonObject BindKnown(YamlMappingNode? map, Type type)
     {
         var bound = new JsonObject();
-        var known = Of(type).ToDictionary(o => o.Key);
+        var known = Of(type);
         foreach (var (keyNode, value) in map?.Children.AsEnumerable() ?? [])
-            if (known.TryGetValue(RecipeReader.Key(keyNode), out var o))
-                bound[o.Key] = Parse(value, o.Key, o.Property, o.Option);
+            if (known.TryGetValue(RecipeReader.Key(keyNode), out var property))
+                bound[RecipeReader.Key(keyNode)] = Parse(value, RecipeReader.Key(keyNode), property);
         return bound;
     }
 

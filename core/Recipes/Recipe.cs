@@ -1,3 +1,4 @@
+using System.ComponentModel.DataAnnotations;
 using System.Text.Json;
 using Serverless.Core.Techniques;
 
@@ -52,12 +53,8 @@ public sealed record Recipe(string? Preset, IReadOnlyList<RecipeStep> Steps, Rec
 /// <summary>What to do about a loss over the budget: retraining is requested by an event, and may be waited for.</summary>
 public sealed record RetrainOptions
 {
-    /// <summary>Hours to wait for the retrained weights.</summary>
-    [Option(
-        "Hours to wait for retrained weights once they were requested (default 0: publish the best attempt at once).",
-        Min = 0,
-        Max = 720
-    )]
+    /// <summary>Hours to wait for retrained weights once they were requested (default 0: publish the best attempt at once).</summary>
+    [Range(0.0, 720)]
     public double Wait { get; init; }
 }
 

@@ -14,7 +14,7 @@ public static class RecipeReader
     public const int LargestRecipe = 256 << 10;
 
     private const int DeepestNesting = 16;
-    private static readonly string[] CommonKeys = ["method", .. OptionBinder.Of(typeof(StepPlacement)).Select(o => o.Key)];
+    private static readonly string[] CommonKeys = ["method", .. OptionBinder.Of(typeof(StepPlacement)).Keys];
     private static readonly string[] TopKeys = ["version", "preset", "steps", "budget", "retrain", "evaluate", "layers"];
 
     /// <summary>Reads a recipe.</summary>
@@ -213,12 +213,12 @@ public static class RecipeReader
                         key,
                         steps
                             .Select(s => s.Step)
-                            .Concat(steps.SelectMany(s => OptionBinder.Of(Options(s)).Select(o => o.Key)))
+                            .Concat(steps.SelectMany(s => OptionBinder.Of(Options(s)).Keys))
                             .Concat(["match", "skip"])
                             .Distinct()
                     );
                 foreach (var (s, o) in found)
-                    Add(s.Step, key, OptionBinder.Parse(value, key, o.Property, o.Option));
+                    Add(s.Step, key, OptionBinder.Parse(value, key, o.Value));
             }
         }
         return new LayerRule(match, skip, overrides.ToDictionary(o => o.Key, o => JsonSerializer.SerializeToElement(o.Value)));

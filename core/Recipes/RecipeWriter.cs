@@ -1,6 +1,9 @@
-using System.Globalization;
-using System.Text;
 using System.Text.Json;
+using System.Text.Json.Nodes;
+using YamlDotNet.Core;
+using YamlDotNet.Core.Events;
+using YamlDotNet.RepresentationModel;
+using YamlDotNet.Serialization;
 
 namespace Serverless.Core.Recipes;
 
@@ -10,57 +13,62 @@ public static class RecipeWriter
     /// <summary>The YAML of a recipe.</summary>
     public static string Write(Recipe recipe)
     {
-        var yaml = new StringBuilder("version: 1\n");
-        if (recipe.Preset is { } preset)
-            yaml.Append("# from ").Append("preset: ").Append(preset).Append('\n');
-        if (recipe.Budget is { } b)
-        {
-            var parts = new List<string>();
-            if (b.MaxAccuracyLoss is { } loss)
-                parts.Add($"maxAccuracyLoss: {Number(loss)}");
-            if (b.MaxSizeRatio is { } ratio)
-                parts.Add($"maxSizeRatio: {Number(ratio)}");
-            yaml.Append("budget: {").AppendJoin(", ", parts).Append("}\n");
-        }
+        var root = new YamlMappingNode { { "version", "1" } };
+        if (recipe.Budget is { } budget)
+            root.Add("budget", Flow(Json(budget)));
         if (recipe.Retrain.Wait > 0)
-            yaml.Append("retrain: {wait: ").Append(Number(recipe.Retrain.Wait)).Append("}\n");
+            root.Add("retrain", Flow(Json(recipe.Retrain)));
         if (recipe.Evaluate != new EvaluateOptions())
-            yaml.Append("evaluate: {timeout: ").Append(Number(recipe.Evaluate.Timeout)).Append("}\n");
-        yaml.Append("steps:\n");
-        foreach (var s in recipe.Steps)
-            yaml.Append("- ").Append(s.Step).Append(": ").Append(Map(s.Options, [.. Method(s), .. Placement(s.Placement)])).Append('\n');
+            root.Add("evaluate", Flow(Json(recipe.Evaluate)));
+        root.Add("steps", new YamlSequenceNode(recipe.Steps.Select(s => new YamlMappingNode { { s.Step, Flow(Options(s)) } })));
         if (recipe.Layers.Count > 0)
-            yaml.Append("layers:\n");
-        foreach (var rule in recipe.Layers)
-        {
-            var parts = new List<string> { $"match: {Quoted(rule.Match)}" };
-            if (rule.Skip)
-                parts.Add("skip: true");
-            foreach (var (step, options) in rule.Overrides)
-                parts.Add($"{step}: {Map(options)}");
-            yaml.Append("- {").AppendJoin(", ", parts).Append("}\n");
-        }
+            root.Add("layers", new YamlSequenceNode(recipe.Layers.Select(Rule)));
+
+        using var yaml = new StringWriter { NewLine = "\n" };
+        if (recipe.Preset is { } preset)
+            yaml.WriteLine($"# from preset: {preset}");
+        new Serializer().Serialize(new Emitter(yaml, new EmitterSettings().WithBestWidth(int.MaxValue)), root);
         return yaml.ToString();
     }
 
-    private static string[] Method(RecipeStep s) => s.Method.Length == 0 ? [] : [$"method: {s.Method}"];
-
-    private static string[] Placement(StepPlacement p) =>
-        p.Device == StepDevice.Cpu
-            ? []
-            : ["device: gpu", $"fallback: {JsonNamingPolicy.CamelCase.ConvertName(p.Fallback.ToString())}", $"timeout: {p.Timeout}"];
-
-    private static string Map(JsonElement options, params IEnumerable<string> first)
+    private static JsonObject Options(RecipeStep step)
     {
-        var parts = first.ToList();
-        foreach (var p in options.EnumerateObject())
-            if (p.Value.ValueKind != JsonValueKind.Null)
-                parts.Add($"{p.Name}: {(p.Value.ValueKind == JsonValueKind.String ? p.Value.GetString() : p.Value.GetRawText())}");
-        return "{" + string.Join(", ", parts) + "}";
+        var options = new JsonObject();
+        if (step.Method.Length > 0)
+            options["method"] = step.Method;
+        if (step.Placement.Device != StepDevice.Cpu)
+            Add(Json(step.Placement));
+        Add(JsonObject.Create(step.Options)!);
+        return options;
+
+        void Add(JsonObject more)
+        {
+            foreach (var (key, value) in more)
+                options[key] = value?.DeepClone();
+        }
     }
 
-    private static string Quoted(string text) =>
-        "\"" + text.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("\"", "\\\"", StringComparison.Ordinal) + "\"";
+    private static YamlMappingNode Rule(LayerRule rule)
+    {
+        var written = new YamlMappingNode { Style = MappingStyle.Flow };
+        // The emitter leaves a name that begins or ends in a tab without quotes.
+        written.Add("match", new YamlScalarNode(rule.Match) { Style = ScalarStyle.DoubleQuoted });
+        if (rule.Skip)
+            written.Add("skip", "true");
+        foreach (var (step, options) in rule.Overrides)
+            written.Add(step, Flow(JsonObject.Create(options)!));
+        return written;
+    }
 
-    private static string Number(double value) => value.ToString("0.############", CultureInfo.InvariantCulture);
+    private static JsonObject Json(object options) =>
+        JsonSerializer.SerializeToNode(options, options.GetType(), Core.Json.Options)!.AsObject();
+
+    // JSON in YAML's flow style, without what is null.
+    private static YamlNode Flow(JsonNode node) =>
+        node is JsonObject map
+            ? new YamlMappingNode(map.Where(p => p.Value is not null).Select(p => KeyValuePair.Create((YamlNode)p.Key, Flow(p.Value!))))
+            {
+                Style = MappingStyle.Flow,
+            }
+            : new YamlScalarNode(node.ToString());
 }

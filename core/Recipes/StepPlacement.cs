@@ -1,20 +1,18 @@
-using Serverless.Core.Techniques;
+using System.ComponentModel.DataAnnotations;
 
 namespace Serverless.Core.Recipes;
 
 /// <summary>Where a step runs. Every step takes these options beside its own.</summary>
 public sealed record StepPlacement
 {
-    /// <summary>What the step runs on.</summary>
-    [Option("What the step runs on: cpu (default), or gpu: sent to the GPU queue where the host has one, else run in place.")]
+    /// <summary>What the step runs on: cpu (default), or gpu: sent to the GPU queue where the host has one, else run in place.</summary>
     public StepDevice Device { get; init; } = StepDevice.Cpu;
 
-    /// <summary>What to do when no GPU does it in time.</summary>
-    [Option("When no GPU has done the step in time, or it failed there: none (default) fails the run, cpu runs it in place.")]
+    /// <summary>When no GPU has done the step in time, or it failed there: none (default) fails the run, cpu runs it in place.</summary>
     public GpuFallback Fallback { get; init; } = GpuFallback.None;
 
-    /// <summary>Minutes to wait for a GPU.</summary>
-    [Option("Minutes to wait for the GPU before trying again (default 60).", Min = 1, Max = 10080)]
+    /// <summary>Minutes to wait for the GPU before trying again (default 60).</summary>
+    [Range(1, 10080)]
     public int Timeout { get; init; } = 60;
 }
 

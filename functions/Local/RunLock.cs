@@ -1,4 +1,5 @@
 using Serverless.Core;
+using Serverless.Core.Storage;
 
 namespace Serverless.Local;
 
@@ -31,8 +32,8 @@ internal sealed class RunLock : IDisposable
             {
                 Directory.CreateDirectory(Path.GetDirectoryName(path)!);
                 var held = new RunLock(new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None), waited);
-                // The holder before may have removed the file between our opening and locking it.
-                if (File.Exists(path))
+                // The holder before may have removed the file between our opening and locking it, and another run made a new one.
+                if (held.IsAt(path))
                     return held;
                 held.file.Dispose();
             }
@@ -57,6 +58,11 @@ internal sealed class RunLock : IDisposable
             }
         }
     }
+
+    private bool IsAt(string path) =>
+        OperatingSystem.IsLinux()
+            ? FileIdentity.Of(path).IsSame(FileIdentity.Of($"/proc/self/fd/{file.SafeFileHandle.DangerousGetHandle()}"))
+            : File.Exists(path);
 
     public void Dispose()
     {

@@ -1,5 +1,8 @@
+using System.ComponentModel.DataAnnotations;
+using System.Reflection;
 using System.Text.Json;
 using Serverless.Core.Recipes;
+using Serverless.Core.Techniques;
 using Serverless.Core.Techniques.BiasCorrection;
 using Serverless.Core.Techniques.Quantization;
 using Serverless.Core.Techniques.Scaling;
@@ -20,6 +23,17 @@ public class RecipeTests
     }
 
     [Fact]
+    public void A_range_compares_values_of_its_options_type() =>
+        Assert.All(
+            Technique.All.Select(t => t.OptionsType).Append(typeof(StepPlacement)).SelectMany(t => OptionBinder.Of(t).Values),
+            p =>
+            {
+                if (p.GetCustomAttribute<RangeAttribute>() is { } range)
+                    Assert.Equal(Nullable.GetUnderlyingType(p.PropertyType) ?? p.PropertyType, range.OperandType);
+            }
+        );
+
+    [Fact]
     public void What_is_written_is_read_back_the_same()
     {
         const string Yaml = """
@@ -36,6 +50,7 @@ public class RecipeTests
             - {match: "*/head \"x\"*", skip: true}
             - {match: "*a*", bits: 8}
             - {match: "*b*", quantize: {group: 64}}
+            - {match: "two\nlines: #", skip: true}
             """;
         var recipe = RecipeReader.Read(Yaml, "r");
         var again = RecipeReader.Read(RecipeWriter.Write(recipe), "r");

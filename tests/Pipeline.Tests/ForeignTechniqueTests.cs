@@ -1,3 +1,4 @@
+using System.ComponentModel.DataAnnotations;
 using System.Runtime.InteropServices;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
@@ -80,12 +81,11 @@ public class ForeignTechniqueTests
     /// <summary>Options of <see cref="Limit"/>.</summary>
     public sealed record LimitOptions
     {
-        /// <summary>The largest magnitude.</summary>
-        [Option("Largest magnitude of a weight (default 1).", Min = 0, Max = 1000)]
+        /// <summary>Largest magnitude of a weight (default 1).</summary>
+        [Range(0.0, 1000)]
         public double Most { get; init; } = 1;
 
-        /// <summary>Whether the magnitude of each layer is to be chosen.</summary>
-        [Option("Choose for each layer (default false).")]
+        /// <summary>Choose the magnitude for each layer (default false).</summary>
         public bool Open { get; init; }
     }
 

@@ -42,7 +42,7 @@ public class SvdTests
         using var folder = new Folder();
         var (model, data) = (Path.Combine(RealModels.Digits, "digits.onnx"), Path.Combine(RealModels.Digits, "data.npz"));
         var layer = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- factorize: {ratio: 0.5}\n", data);
-        var shared = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- factorize: {ratio: 0.5, scope: model}\n", data);
+        var shared = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- factorize: {ratio: 0.5, scope: global}\n", data);
         Assert.True(shared.Report.Size.Ratio <= layer.Report.Size.Ratio);
         Assert.True(shared.Report.Fidelity.RelativeError < 0.7 * layer.Report.Fidelity.RelativeError, $"{shared.Report.Fidelity}");
         Assert.True(shared.Report.Notes.ContainsKey("allocation"));

@@ -1,3 +1,4 @@
+using System.ComponentModel.DataAnnotations;
 using Serverless.Core.Execution;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
@@ -11,14 +12,14 @@ namespace Serverless.Core.Techniques.BiasCorrection;
 /// </summary>
 public sealed record BiasCorrectionOptions
 {
-    /// <summary>Whether it is done.</summary>
-    [Option(
-        "Let biases make up for the shift that rounding gives each channel's mean, measured on data (default true; without this step only for static int8)."
-    )]
+    /// <summary>
+    /// Let biases make up for the shift that rounding gives each channel's mean, measured on data (default true; without this step only for
+    /// static int8).
+    /// </summary>
     public bool Apply { get; init; } = true;
 
-    /// <summary>Samples measured on.</summary>
-    [Option("Samples to measure the shift on, of those calibrated on (default 32).", Min = 1, Max = 10_000)]
+    /// <summary>Samples to measure the shift on, of those calibrated on (default 32).</summary>
+    [Range(1, 10_000)]
     public int Samples { get; init; } = 32;
 }
 

@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.ComponentModel.DataAnnotations;
 using System.Runtime.InteropServices;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
@@ -10,22 +11,21 @@ namespace Serverless.Core.Techniques.Factorization;
 /// <summary>Options of <see cref="Svd"/>; one of them, or none for a ratio of 0.5.</summary>
 public sealed record SvdOptions
 {
-    /// <summary>Weights after over weights before, from 0.01 to 0.99.</summary>
-    [Option("Weights of both factors over those of the layer (default 0.5).", Min = 0.01, Max = 0.99)]
+    /// <summary>Weights of both factors over those of the layer (default 0.5).</summary>
+    [Range(0.01, 0.99)]
     public double? Ratio { get; init; }
 
-    /// <summary>Share of the squared singular values that is kept, from 0.01 to 1.</summary>
-    [Option("Share of the squared singular values that is kept: the rank follows, layer by layer.", Min = 0.01, Max = 1)]
+    /// <summary>Share of the squared singular values that is kept: the rank follows, layer by layer.</summary>
+    [Range(0.01, 1)]
     public double? Energy { get; init; }
 
-    /// <summary>Rank.</summary>
-    [Option("Rank, the same for every layer.", Min = 1, Max = 1 << 20)]
+    /// <summary>Rank, the same for every layer.</summary>
+    [Range(1, 1 << 20)]
     public int? Rank { get; init; }
 
-    /// <summary>What the ratio is that of.</summary>
-    [Option(
-        "What has the ratio: each layer (default), or the model: ranks that lose least together, by what each layer's cost the outputs."
-    )]
+    /// <summary>
+    /// What has the ratio: layer (default: each layer) or global (all layers together, with the ranks that cost the outputs least).
+    /// </summary>
     public RankScope Scope { get; init; } = RankScope.Layer;
 }
 
@@ -36,7 +36,7 @@ public enum RankScope
     Layer,
 
     /// <summary>All layers together.</summary>
-    Model,
+    Global,
 }
 
 /// <summary>
@@ -90,7 +90,7 @@ public sealed class Svd : LayerTechnique<SvdOptions>
     protected override string? WhyInvalid(SvdOptions options) =>
         new object?[] { options.Ratio, options.Energy, options.Rank }.Count(o => o is not null) > 1
             ? "give one of 'ratio', 'energy' and 'rank'"
-        : options is { Scope: RankScope.Model } and ({ Energy: not null } or { Rank: not null }) ? "'scope: model' goes with 'ratio'"
+        : options is { Scope: RankScope.Global } and ({ Energy: not null } or { Rank: not null }) ? "'scope: global' goes with 'ratio'"
         : null;
 
     /// <inheritdoc/>

@@ -1,3 +1,5 @@
+using System.ComponentModel;
+using System.ComponentModel.DataAnnotations;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Numerics;
@@ -17,20 +19,20 @@ public enum PruneScope
 /// <summary>Options of <see cref="Magnitude"/>.</summary>
 public sealed record MagnitudeOptions
 {
-    /// <summary>Share of the weights that become zero, from 0 to 0.99.</summary>
-    [Option("Share of the weights that become zero (default 0.5).", Min = 0, Max = 0.99)]
+    /// <summary>Share of the weights that become zero (default 0.5).</summary>
+    [Range(0.0, 0.99)]
     public double Sparsity { get; init; } = 0.5;
 
-    /// <summary>The weights among which the smallest are found.</summary>
-    [Option(
-        "Where the smallest weights are found: layer (default: every layer has this sparsity) or global (one threshold for the model)."
-    )]
+    /// <summary>
+    /// Where the smallest weights are found: layer (default: every layer has this sparsity) or global (one threshold for the model).
+    /// </summary>
     public PruneScope Scope { get; init; } = PruneScope.Layer;
 
     /// <summary>
     /// Magnitude below which weights become zero, once it was found for the model; null before, and with <see
     /// cref="PruneScope.Layer"/>.
     /// </summary>
+    [Browsable(false)]
     public float? Threshold { get; init; }
 }
 

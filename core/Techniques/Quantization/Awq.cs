@@ -1,3 +1,4 @@
+using System.ComponentModel.DataAnnotations;
 using System.Runtime.InteropServices;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
@@ -9,33 +10,28 @@ namespace Serverless.Core.Techniques.Quantization;
 /// <summary>Options of <see cref="Awq"/>.</summary>
 public sealed record AwqOptions
 {
-    /// <summary>Bits a weight.</summary>
-    [Option("Bits a weight: 4 (default), 2, 3, 5, 6 or 8.", Values = [2, 3, 4, 5, 6, 8])]
+    /// <summary>Bits a weight: 4 (default), 2, 3, 5, 6 or 8.</summary>
+    [AllowedValues(2, 3, 4, 5, 6, 8)]
     public int Bits { get; init; } = 4;
 
-    /// <summary>Weights that share a scale; 0 for one scale a channel.</summary>
-    [Option(
-        "Weights that share a scale: 'channel' or 16, 32, 64, 128, 256. Default 32; where MatMulNBits runs it, 64 at 8 and 2 bits.",
-        Values = [0, 16, 32, 64, 128, 256],
-        Word = "channel",
-        WordValue = 0
-    )]
+    /// <inheritdoc cref="RoundToNearestOptions.Group"/>
+    [AllowedValues(0, 16, 32, 64, 128, 256)]
+    [Word("channel", 0)]
     public int? Group { get; init; }
 
-    /// <summary>No zero points.</summary>
-    [Option("No zero points (default false).")]
+    /// <summary>No zero points (default false).</summary>
     public bool Symmetric { get; init; }
 
-    /// <summary>Exponents tried.</summary>
-    [Option("Exponents tried between 0 and 1 (default 20).", Min = 2, Max = 100)]
+    /// <summary>Exponents tried between 0 and 1 (default 20).</summary>
+    [Range(2, 100)]
     public int Grid { get; init; } = 20;
 
-    /// <summary>Samples to calibrate on.</summary>
-    [Option("Samples to calibrate on, at most half of the data (default 128).", Min = 1, Max = 100_000)]
+    /// <inheritdoc cref="GptqOptions.Samples"/>
+    [Range(1, 100_000)]
     public int Samples { get; init; } = 128;
 
-    /// <summary>Share of all weights, smallest layers first, that get twice the bits.</summary>
-    [Option("Share of the weights, smallest layers first, that get twice the bits (default 0.05).", Min = 0, Max = 1)]
+    /// <inheritdoc cref="GptqOptions.Protect"/>
+    [Range(0.0, 1)]
     public double Protect { get; init; } = 0.05;
 }
 

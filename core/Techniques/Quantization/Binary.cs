@@ -1,3 +1,4 @@
+using System.ComponentModel.DataAnnotations;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
 
@@ -16,27 +17,23 @@ public enum BinaryStorage
 /// <summary>Options of <see cref="Binary"/>.</summary>
 public sealed record BinaryOptions
 {
-    /// <summary>Number of sign matrices whose scaled sum is the weight.</summary>
-    [Option("Number of sign matrices whose scaled sum is the weight: 1 (default) to 4; each costs a bit a weight.", Min = 1, Max = 4)]
+    /// <summary>Number of sign matrices whose scaled sum is the weight: 1 (default) to 4; each costs a bit a weight.</summary>
+    [Range(1, 4)]
     public int Order { get; init; } = 1;
 
-    /// <summary>Weights that share a scale.</summary>
-    [Option(
-        "Weights that share a scale: 'channel' or 64, 128 (default), 256, 512.",
-        Values = [0, 64, 128, 256, 512],
-        Word = "channel",
-        WordValue = 0
-    )]
+    /// <summary>Weights that share a scale: 'channel' (0) or 64, 128 (default), 256, 512.</summary>
+    [AllowedValues(0, 64, 128, 256, 512)]
+    [Word("channel", 0)]
     public int Group { get; init; } = 128;
 
-    /// <summary>What it is stored for.</summary>
-    [Option(
-        "small (default): 1 bit a weight and order, folded to float at load; fast: 2 bits where the 2-bit kernel runs it (large matrices, order 1)."
-    )]
+    /// <summary>
+    /// small (default): 1 bit a weight and order, folded to float at load; fast: 2 bits where the 2-bit kernel runs it (large matrices,
+    /// order 1).
+    /// </summary>
     public BinaryStorage Store { get; init; } = BinaryStorage.Small;
 
-    /// <summary>Share of all weights, smallest layers first, that get 4 bits.</summary>
-    [Option("Share of the weights, smallest layers first, that get 4 bits instead (default 0.05).", Min = 0, Max = 1)]
+    /// <inheritdoc cref="TernaryOptions.Protect"/>
+    [Range(0.0, 1)]
     public double Protect { get; init; } = 0.05;
 }
 

@@ -7,14 +7,10 @@ namespace Serverless.Core.Techniques.Quantization;
 /// <summary>Options of <see cref="DynamicInteger"/>.</summary>
 public sealed record DynamicIntegerOptions
 {
-    /// <summary>Whether weights keep a bit unused.</summary>
-    [Option(
-        "Keep weights to 7 bits, for x86 processors without VNNI, whose 8-bit products saturate: auto (default: when this one is), yes or no."
-    )]
+    /// <inheritdoc cref="StaticIntegerOptions.ReduceRange"/>
     public ReduceRange ReduceRange { get; init; } = ReduceRange.Auto;
 
-    /// <summary>Whether layers stay float where integer kernels are slower.</summary>
-    [Option(StaticIntegerOptions.AboutOnlyIfFaster)]
+    /// <inheritdoc cref="StaticIntegerOptions.OnlyIfFaster"/>
     public bool OnlyIfFaster { get; init; } = true;
 }
 

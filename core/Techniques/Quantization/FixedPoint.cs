@@ -1,3 +1,4 @@
+using System.ComponentModel.DataAnnotations;
 using System.Runtime.InteropServices;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
@@ -18,16 +19,15 @@ public enum FixedPointUnit
 /// <summary>Options of <see cref="FixedPoint"/>.</summary>
 public sealed record FixedPointOptions
 {
-    /// <summary>Bits of a word, sign included.</summary>
-    [Option("Bits of a word, sign included: 8 (default) or 16.", Values = [8, 16])]
+    /// <summary>Bits of a word, sign included: 8 (default) or 16.</summary>
+    [AllowedValues(8, 16)]
     public int Bits { get; init; } = 8;
 
-    /// <summary>What shares a format.</summary>
-    [Option("What shares one Qm.n format: channel (default) or tensor.")]
+    /// <summary>What shares one Qm.n format: channel (default) or tensor.</summary>
     public FixedPointUnit Format { get; init; } = FixedPointUnit.Channel;
 
-    /// <summary>Share of all weights, smallest layers first, that get 16 bits.</summary>
-    [Option("Share of the weights, smallest layers first, that get 16 bits instead (default 0.05).", Min = 0, Max = 1)]
+    /// <summary>Share of the weights, smallest layers first, that get 16 bits instead (default 0.05).</summary>
+    [Range(0.0, 1)]
     public double Protect { get; init; } = 0.05;
 }
 

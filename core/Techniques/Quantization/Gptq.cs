@@ -1,3 +1,4 @@
+using System.ComponentModel.DataAnnotations;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Statistics;
@@ -7,48 +8,37 @@ namespace Serverless.Core.Techniques.Quantization;
 /// <summary>Options of <see cref="Gptq"/>.</summary>
 public sealed record GptqOptions
 {
-    /// <summary>Bits a weight.</summary>
-    [Option(
-        "Bits a weight: 4 (default), 2, 3, 5, 6 or 8, or mixed: chosen for each layer within the budget.",
-        Values = [0, 2, 3, 4, 5, 6, 8],
-        Word = "mixed",
-        WordValue = 0
-    )]
+    /// <summary>Bits a weight: 4 (default), 2, 3, 5, 6 or 8, or mixed: chosen for each layer within the budget.</summary>
+    [AllowedValues(0, 2, 3, 4, 5, 6, 8)]
+    [Word("mixed", 0)]
     public int Bits { get; init; } = 4;
 
-    /// <summary>Weights that share a scale; 0 for one scale a channel.</summary>
-    [Option(
-        "Weights that share a scale: 'channel' or 16, 32, 64, 128, 256. Default 32; where MatMulNBits runs it, 64 at 8 and 2 bits.",
-        Values = [0, 16, 32, 64, 128, 256],
-        Word = "channel",
-        WordValue = 0
-    )]
+    /// <inheritdoc cref="RoundToNearestOptions.Group"/>
+    [AllowedValues(0, 16, 32, 64, 128, 256)]
+    [Word("channel", 0)]
     public int? Group { get; init; }
 
-    /// <summary>No zero points.</summary>
-    [Option("No zero points (default true).")]
+    /// <inheritdoc cref="RoundToNearestOptions.Symmetric"/>
     public bool Symmetric { get; init; } = true;
 
-    /// <summary>Columns of large Hessian diagonal first.</summary>
-    [Option(
-        "Round the columns whose inputs are largest first (activation order, default true); scales are then those of the uncorrected weights."
-    )]
+    /// <summary>
+    /// Round the columns whose inputs are largest first (activation order, default true); scales are then those of the uncorrected weights.
+    /// </summary>
     public bool Order { get; init; } = true;
 
-    /// <summary>Share of the mean Hessian diagonal that is added to it.</summary>
-    [Option("Damping: share of the mean of the Hessian's diagonal that is added to it (default 0.01).", Min = 1e-6, Max = 1)]
+    /// <summary>Damping: share of the mean of the Hessian's diagonal that is added to it (default 0.01).</summary>
+    [Range(1e-6, 1)]
     public double Damping { get; init; } = 0.01;
 
-    /// <summary>Samples to calibrate on.</summary>
-    [Option("Samples to calibrate on, at most half of the data (default 128).", Min = 1, Max = 100_000)]
+    /// <summary>Samples to calibrate on, at most half of the data (default 128).</summary>
+    [Range(1, 100_000)]
     public int Samples { get; init; } = 128;
 
-    /// <summary>Share of all weights, smallest layers first, that get twice the bits.</summary>
-    [Option("Share of the weights, smallest layers first, that get twice the bits (default 0.05).", Min = 0, Max = 1)]
+    /// <summary>Share of the weights, smallest layers first, that get twice the bits (default 0.05).</summary>
+    [Range(0.0, 1)]
     public double Protect { get; init; } = 0.05;
 
-    /// <summary>How scales are found.</summary>
-    [Option("How scales are found: absmax, mse (least squared error over clipped ranges), or auto (default): mse below 8 bits.")]
+    /// <inheritdoc cref="RoundToNearestOptions.Scale"/>
     public ScaleSearch Scale { get; init; } = ScaleSearch.Auto;
 }
 

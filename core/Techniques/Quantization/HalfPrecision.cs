@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.ComponentModel.DataAnnotations;
 using System.Runtime.InteropServices;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
@@ -21,18 +22,17 @@ public enum HalfType
 /// <summary>Options of <see cref="HalfPrecision"/>.</summary>
 public sealed record HalfPrecisionOptions
 {
-    /// <summary>The type weights are stored in.</summary>
-    [Option("Type that weights are stored in: float16 (default) or bfloat16 (opset 13 or later).")]
+    /// <summary>Type that weights are stored in: float16 (default) or bfloat16 (opset 13 or later).</summary>
     public HalfType Type { get; init; } = HalfType.Float16;
 
-    /// <summary>Whether operators compute in float16 too.</summary>
-    [Option(
-        "Let operators compute in float16 too, as GPUs do at twice the speed (default false); those that need float32 keep it. ONNX Runtime has no CPU kernels for bfloat16, and few for float16."
-    )]
+    /// <summary>
+    /// Let operators compute in float16 too, as GPUs do at twice the speed (default false); those that need float32 keep it. ONNX Runtime
+    /// has no CPU kernels for bfloat16, and few for float16.
+    /// </summary>
     public bool Compute { get; init; }
 
-    /// <summary>Samples to calibrate on.</summary>
-    [Option("With compute: samples to see on which layers' outputs are too large for float16 (default 32).", Min = 1, Max = 100_000)]
+    /// <summary>With compute: samples to see on which layers' outputs are too large for float16 (default 32).</summary>
+    [Range(1, 100_000)]
     public int Samples { get; init; } = 32;
 }
 

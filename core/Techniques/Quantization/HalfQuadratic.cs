@@ -1,3 +1,4 @@
+using System.ComponentModel.DataAnnotations;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
 
@@ -6,34 +7,26 @@ namespace Serverless.Core.Techniques.Quantization;
 /// <summary>Options of <see cref="HalfQuadratic"/>.</summary>
 public sealed record HalfQuadraticOptions
 {
-    /// <summary>Bits a weight.</summary>
-    [Option(
-        "Bits a weight: 4 (default), 2, 3, 5, 6 or 8, or mixed: chosen for each layer within the budget.",
-        Values = [0, 2, 3, 4, 5, 6, 8],
-        Word = "mixed",
-        WordValue = 0
-    )]
+    /// <inheritdoc cref="GptqOptions.Bits"/>
+    [AllowedValues(0, 2, 3, 4, 5, 6, 8)]
+    [Word("mixed", 0)]
     public int Bits { get; init; } = 4;
 
-    /// <summary>Weights that share a scale and a zero point.</summary>
-    [Option(
-        "Weights that share a scale and a zero point: 'channel' or 16, 32, 64 (default), 128, 256.",
-        Values = [0, 16, 32, 64, 128, 256],
-        Word = "channel",
-        WordValue = 0
-    )]
+    /// <summary>Weights that share a scale and a zero point: 'channel' (0) or 16, 32, 64 (default), 128, 256.</summary>
+    [AllowedValues(0, 16, 32, 64, 128, 256)]
+    [Word("channel", 0)]
     public int Group { get; init; } = 64;
 
-    /// <summary>Norm of the error.</summary>
-    [Option("Exponent p of the error's norm; below 1 lets few weights be far off (default 0.7).", Min = 0.1, Max = 1)]
+    /// <summary>Exponent p of the error's norm; below 1 lets few weights be far off (default 0.7).</summary>
+    [Range(0.1, 1)]
     public double Norm { get; init; } = 0.7;
 
-    /// <summary>Rounds at most.</summary>
-    [Option("Rounds of the half-quadratic solver at most (default 20).", Min = 1, Max = 200)]
+    /// <summary>Rounds of the half-quadratic solver at most (default 20).</summary>
+    [Range(1, 200)]
     public int Iterations { get; init; } = 20;
 
-    /// <summary>Share of all weights, smallest layers first, that get twice the bits.</summary>
-    [Option("Share of the weights, smallest layers first, that get 8 bits instead (default 0.05).", Min = 0, Max = 1)]
+    /// <summary>Share of the weights, smallest layers first, that get 8 bits instead (default 0.05).</summary>
+    [Range(0.0, 1)]
     public double Protect { get; init; } = 0.05;
 }
 

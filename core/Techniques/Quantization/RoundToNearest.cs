@@ -1,3 +1,4 @@
+using System.ComponentModel.DataAnnotations;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
 
@@ -6,38 +7,29 @@ namespace Serverless.Core.Techniques.Quantization;
 /// <summary>Options of <see cref="RoundToNearest"/>.</summary>
 public sealed record RoundToNearestOptions
 {
-    /// <summary>Bits a weight.</summary>
-    [Option(
-        "Bits a weight: 8 (default), 16, 6, 5, 4, 3 or 2, or mixed: chosen for each layer within the budget.",
-        Values = [0, 2, 3, 4, 5, 6, 8, 16],
-        Word = "mixed",
-        WordValue = 0
-    )]
+    /// <summary>Bits a weight: 8 (default), 16, 6, 5, 4, 3 or 2, or mixed: chosen for each layer within the budget.</summary>
+    [AllowedValues(0, 2, 3, 4, 5, 6, 8, 16)]
+    [Word("mixed", 0)]
     public int Bits { get; init; } = 8;
 
-    /// <summary>Weights that share a scale; 0 for one scale a channel.</summary>
-    [Option(
-        "Weights that share a scale: 'channel' or 16, 32, 64, 128, 256. Default 32; where MatMulNBits runs it, 64 at 8 and 2 bits.",
-        Values = [0, 16, 32, 64, 128, 256],
-        Word = "channel",
-        WordValue = 0
-    )]
+    /// <summary>
+    /// Weights that share a scale: 'channel' (0) or 16, 32, 64, 128, 256. Default 32; where MatMulNBits runs it, 64 at 8 and 2 bits.
+    /// </summary>
+    [AllowedValues(0, 16, 32, 64, 128, 256)]
+    [Word("channel", 0)]
     public int? Group { get; init; }
 
-    /// <summary>No zero points.</summary>
-    [Option("No zero points (default true).")]
+    /// <summary>No zero points (default true).</summary>
     public bool Symmetric { get; init; } = true;
 
-    /// <summary>Share of all weights, smallest layers first, that get twice the bits.</summary>
-    [Option(
-        "Share of the weights, smallest layers first, that get twice the bits (default 0.05): the first convolutions and the depthwise ones, small and sensitive.",
-        Min = 0,
-        Max = 1
-    )]
+    /// <summary>
+    /// Share of the weights, smallest layers first, that get twice the bits (default 0.05): the first convolutions and the depthwise ones,
+    /// small and sensitive.
+    /// </summary>
+    [Range(0.0, 1)]
     public double Protect { get; init; } = 0.05;
 
-    /// <summary>How scales are found.</summary>
-    [Option("How scales are found: absmax, mse (least squared error over clipped ranges), or auto (default): mse below 8 bits.")]
+    /// <summary>How scales are found: absmax, mse (least squared error over clipped ranges), or auto (default): mse below 8 bits.</summary>
     public ScaleSearch Scale { get; init; } = ScaleSearch.Auto;
 }
 

@@ -1,3 +1,4 @@
+using System.ComponentModel.DataAnnotations;
 using System.Globalization;
 using System.Runtime.Intrinsics.X86;
 using Serverless.Core.Forms;
@@ -24,32 +25,29 @@ public enum ReduceRange
 /// <summary>Options of <see cref="StaticInteger"/>.</summary>
 public sealed record StaticIntegerOptions
 {
-    internal const string AboutOnlyIfFaster =
-        "Keep layers in float, with their weights in 8 bits, where integer kernels make the model slower "
-        + "on this machine (default true); false for a result that runs elsewhere.";
-
-    /// <summary>How ranges of activations are chosen.</summary>
-    [Option(
-        "Ranges of activations: minmax, average (moving average of extremes), percentile, entropy (KL divergence) or mse (default: least squared error)."
-    )]
+    /// <summary>
+    /// Ranges of activations: minmax, average (moving average of extremes), percentile, entropy (KL divergence) or mse (default: least
+    /// squared error).
+    /// </summary>
     public RangeMethod Range { get; init; } = RangeMethod.Mse;
 
-    /// <summary>Percent of values inside the range.</summary>
-    [Option("With range: percentile, the percent of values that stay inside (default 99.99).", Min = 90, Max = 100)]
+    /// <summary>With range: percentile, the percent of values that stay inside (default 99.99).</summary>
+    [Range(90.0, 100)]
     public double Percentile { get; init; } = 99.99;
 
-    /// <summary>Whether weights keep a bit unused.</summary>
-    [Option(
-        "Keep weights to 7 bits, for x86 processors without VNNI, whose 8-bit products saturate: auto (default: when this one is), yes or no."
-    )]
+    /// <summary>
+    /// Keep weights to 7 bits, for x86 processors without VNNI, whose 8-bit products saturate: auto (default: when this one is), yes or no.
+    /// </summary>
     public ReduceRange ReduceRange { get; init; } = ReduceRange.Auto;
 
-    /// <summary>Whether layers stay float where integer kernels are slower.</summary>
-    [Option(AboutOnlyIfFaster)]
+    /// <summary>
+    /// Keep layers in float, with their weights in 8 bits, where integer kernels make the model slower on this machine (default true);
+    /// false for a result that runs elsewhere.
+    /// </summary>
     public bool OnlyIfFaster { get; init; } = true;
 
-    /// <summary>Samples to calibrate on.</summary>
-    [Option("Samples to calibrate on, at most half of the data (default 128).", Min = 1, Max = 100_000)]
+    /// <inheritdoc cref="GptqOptions.Samples"/>
+    [Range(1, 100_000)]
     public int Samples { get; init; } = 128;
 }
 

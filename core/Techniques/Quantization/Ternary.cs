@@ -1,3 +1,4 @@
+using System.ComponentModel.DataAnnotations;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Numerics;
@@ -27,25 +28,23 @@ public enum TernaryThreshold
 /// <summary>Options of <see cref="Ternary"/>.</summary>
 public sealed record TernaryOptions
 {
-    /// <summary>Weights that share scales.</summary>
-    [Option(
-        "Weights that share scales: 'channel' or 64, 128, 256, 512. Default 128, or 256 with two scales.",
-        Values = [0, 64, 128, 256, 512],
-        Word = "channel",
-        WordValue = 0
-    )]
+    /// <summary>Weights that share scales: 'channel' (0) or 64, 128, 256, 512. Default 128, or 256 with two scales.</summary>
+    [AllowedValues(0, 64, 128, 256, 512)]
+    [Word("channel", 0)]
     public int? Group { get; init; }
 
-    /// <summary>One scale or two.</summary>
-    [Option("Scales of a group: one (default, TWN; the 2-bit kernel runs it) or two (TTQ; stored as two planes that fold at load).")]
+    /// <summary>
+    /// Scales of a group: one (default, TWN; the 2-bit kernel runs it) or two (TTQ; stored as two planes that fold at load).
+    /// </summary>
     public TernaryScales Scales { get; init; } = TernaryScales.One;
 
-    /// <summary>How the threshold is found.</summary>
-    [Option("Threshold below which weights become zero: optimal (default: least squared error) or mean (0.7 of the mean magnitude).")]
+    /// <summary>
+    /// Threshold below which weights become zero: optimal (default: least squared error) or mean (0.7 of the mean magnitude).
+    /// </summary>
     public TernaryThreshold Threshold { get; init; } = TernaryThreshold.Optimal;
 
-    /// <summary>Share of all weights, smallest layers first, that get 4 bits.</summary>
-    [Option("Share of the weights, smallest layers first, that get 4 bits instead (default 0.05).", Min = 0, Max = 1)]
+    /// <summary>Share of the weights, smallest layers first, that get 4 bits instead (default 0.05).</summary>
+    [Range(0.0, 1)]
     public double Protect { get; init; } = 0.05;
 }
 

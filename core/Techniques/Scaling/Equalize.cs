@@ -1,3 +1,4 @@
+using System.ComponentModel.DataAnnotations;
 using Serverless.Core.Model.Schema;
 
 namespace Serverless.Core.Techniques.Scaling;
@@ -5,8 +6,8 @@ namespace Serverless.Core.Techniques.Scaling;
 /// <summary>Options of <see cref="Equalize"/>.</summary>
 public sealed record EqualizationOptions
 {
-    /// <summary>Rounds at most.</summary>
-    [Option("Rounds over all pairs of layers at most (default 20).", Min = 1, Max = 1000)]
+    /// <summary>Rounds over all pairs of layers at most (default 20).</summary>
+    [Range(1, 1000)]
     public int Rounds { get; init; } = 20;
 }
 
