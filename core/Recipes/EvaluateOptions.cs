@@ -12,4 +12,8 @@ public sealed record EvaluateOptions
         Max = 60
     )]
     public double Timeout { get; init; } = 10;
+
+    /// <summary>Whether the two models are timed against each other; default true.</summary>
+    [Techniques.Option("Times the two models against each other (default true); without it nothing is undone for being slower.")]
+    public bool Latency { get; init; } = true;
 }

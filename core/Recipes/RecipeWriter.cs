@@ -25,7 +25,9 @@ public static class RecipeWriter
         if (recipe.Retrain.Wait > 0)
             yaml.Append("retrain: {wait: ").Append(Number(recipe.Retrain.Wait)).Append("}\n");
         if (recipe.Evaluate != new EvaluateOptions())
-            yaml.Append("evaluate: {timeout: ").Append(Number(recipe.Evaluate.Timeout)).Append("}\n");
+            yaml.Append("evaluate: {timeout: ")
+                .Append(Number(recipe.Evaluate.Timeout))
+                .Append(recipe.Evaluate.Latency ? "}\n" : ", latency: false}\n");
         yaml.Append("steps:\n");
         foreach (var s in recipe.Steps)
             yaml.Append("- ").Append(s.Step).Append(": ").Append(Map(s.Options, [.. Method(s), .. Placement(s.Placement)])).Append('\n');
