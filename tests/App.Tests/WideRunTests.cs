@@ -17,7 +17,17 @@ namespace Serverless.App.Tests;
 public class WideRunTests(Azurite azurite, ITestOutputHelper output) : IClassFixture<Azurite>
 {
     private const int Layers = 400;
-    private static readonly string[] Stages = ["Inspect", "Plan", "Calibrate", "Compress", "correctBias", "Reassemble", "Evaluate", "Publish"];
+    private static readonly string[] Stages =
+    [
+        "Inspect",
+        "Plan",
+        "Calibrate",
+        "Compress",
+        "correctBias",
+        "Reassemble",
+        "Evaluate",
+        "Publish",
+    ];
     private static readonly CancellationToken None = CancellationToken.None;
 
     [Theory]

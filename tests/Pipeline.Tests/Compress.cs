@@ -50,9 +50,7 @@ internal sealed record Compressed(RunResult Result, Report Report, string File)
         // The same real model, recipe and samples are one run, whichever tests look at it.
         var key = $"{Hash(model)} {(data is null ? "" : Hash(data))} {recipe}";
         var kept = Path.Combine(Kept.Value.Path, Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(key))));
-        var done = await Shared
-            .GetOrAdd(key, _ => new(() => RunAsync(folder, model, recipe, data, work, statuses, kept)))
-            .Value;
+        var done = await Shared.GetOrAdd(key, _ => new(() => RunAsync(folder, model, recipe, data, work, statuses, kept))).Value;
         Directory.CreateDirectory(output);
         foreach (var file in Directory.GetFiles(kept))
             System.IO.File.Copy(file, Path.Combine(output, Path.GetFileName(file)));
