@@ -11,4 +11,7 @@ public sealed record EvaluateOptions
     /// </summary>
     [Range(0.05, 60)]
     public double Timeout { get; init; } = 10;
+
+    /// <summary>Time the two models against each other (default true); without it nothing is undone for being slower.</summary>
+    public bool Latency { get; init; } = true;
 }

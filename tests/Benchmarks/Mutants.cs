@@ -32,12 +32,12 @@ internal static partial class Mutants
     private sealed record Ended(Mutant Mutant, string Steps, MutantOutcome Outcome);
 
     /// <summary>Runs them.</summary>
-    /// <param name="args">How many (4,000), the seed (1), the number of the first (0), and whether <c>in-process</c>, to find faults
+    /// <param name="args">How many (10,000), the seed (1), the number of the first (0), and whether <c>in-process</c>, to find faults
     /// sooner.</param>
     /// <returns>0 when every run ended as it should, else 1.</returns>
     public static async Task<int> RunAsync(string[] args)
     {
-        var (count, seed, first) = (Number(args, 0, 4000), Number(args, 1, 1), Number(args, 2, 0));
+        var (count, seed, first) = (Number(args, 0, 10_000), Number(args, 1, 1), Number(args, 2, 0));
         var models = MutantModels.All(large: true).SelectMany(m => Enumerable.Repeat(m, Weights[m.Name])).ToArray();
         new Random(seed).Shuffle(models);
         var root = Directory.CreateTempSubdirectory("serverless-mutants-").FullName;

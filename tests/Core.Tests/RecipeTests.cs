@@ -39,7 +39,7 @@ public class RecipeTests
         const string Yaml = """
             version: 1
             budget: {maxAccuracyLoss: 0.01, maxSizeRatio: 0.25}
-            evaluate: {timeout: 2.5}
+            evaluate: {timeout: 2.5, latency: false}
             steps:
             - simplify: {names: keep, batchNorm: false}
             - equalize: {rounds: 7}

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using Google.Protobuf;
 using Serverless.Core.Evaluation;
 using Serverless.Core.Execution;
@@ -23,12 +22,6 @@ namespace Serverless.Core.Tests;
 [Collection("scaling")]
 public sealed class ScalingTests : IDisposable
 {
-    private const double Most = 5;
-    private const long Quiet = 400 << 20;
-    private const int Rounds = 3;
-
-    // Milliseconds below which caches and clocks decide.
-    private const double Least = 40;
     private readonly Folder folder = new();
 
     public void Dispose() => folder.Dispose();
@@ -39,7 +32,7 @@ public sealed class ScalingTests : IDisposable
     // A session a layer on the whole model up to it would take sixteen times as long.
     [Fact]
     public void Bias_correction_grows_with_the_layers() =>
-        Linear(
+        Growth.Linear(
             100,
             n =>
             {
@@ -74,7 +67,7 @@ public sealed class ScalingTests : IDisposable
 
     [Fact]
     public void Dropping_dead_nodes_grows_with_the_nodes() =>
-        Linear(
+        Growth.Linear(
             4_000,
             n =>
             {
@@ -92,7 +85,7 @@ public sealed class ScalingTests : IDisposable
 
     [Fact]
     public void Checking_a_graph_grows_with_the_initializers_that_are_inputs() =>
-        Linear(
+        Growth.Linear(
             20_000,
             n =>
             {
@@ -110,7 +103,7 @@ public sealed class ScalingTests : IDisposable
 
     [Fact]
     public void Tensors_that_share_bytes_are_one_however_many_they_are() =>
-        Linear(
+        Growth.Linear(
             5_000,
             n =>
             {
@@ -141,7 +134,7 @@ public sealed class ScalingTests : IDisposable
 
     [Fact]
     public void Attributes_take_time_and_memory_as_they_are_many() =>
-        Linear(
+        Growth.Linear(
             20_000,
             n =>
             {
@@ -161,7 +154,7 @@ public sealed class ScalingTests : IDisposable
 
     [Fact]
     public void Putting_layers_into_a_graph_grows_with_the_layers() =>
-        Linear(
+        Growth.Linear(
             4_000,
             n =>
             {
@@ -205,7 +198,7 @@ public sealed class ScalingTests : IDisposable
 
     [Fact]
     public void Folding_grows_with_the_nodes_folded() =>
-        Linear(
+        Growth.Linear(
             2_000,
             n =>
             {
@@ -228,7 +221,7 @@ public sealed class ScalingTests : IDisposable
 
     [Fact]
     public void What_ends_a_layer_is_found_without_a_search_through_the_graph() =>
-        Linear(
+        Growth.Linear(
             4_000,
             n =>
             {
@@ -270,7 +263,7 @@ public sealed class ScalingTests : IDisposable
                 return total;
             })
             .ToArray();
-        Assert.True(read[1] <= Most * read[0], $"{read[0]} bytes, {read[1]} at four times as many");
+        Assert.True(read[1] <= Growth.Most * read[0], $"{read[0]} bytes, {read[1]} at four times as many");
     }
 
     internal static Sample Given(string name, long[] shape, int seed)
@@ -290,42 +283,6 @@ public sealed class ScalingTests : IDisposable
             },
             null
         );
-    }
-
-    // Quadratic work takes 16 times as long in every round; a busy machine does not disturb every one.
-    private static void Linear(int size, Func<int, Action> prepare)
-    {
-        var rounds = new List<string>();
-        while (rounds.Count < Rounds)
-        {
-            var times = new[] { size, 4 * size }
-                .Select(n =>
-                {
-                    var work = prepare(n);
-                    work();
-                    return Enumerable.Range(0, 3).Min(_ => Time(work));
-                })
-                .ToArray();
-            if (times[1] <= Most * Math.Max(Least, times[0]))
-                return;
-            rounds.Add($"{times[0]:0.0} ms at {size}, {times[1]:0} ms at {4 * size}");
-        }
-        Assert.Fail(string.Join("; ", rounds));
-    }
-
-    private static double Time(Action work)
-    {
-        // Collections cost as the heap's age has it, not as the work does.
-        GC.Collect();
-        var quiet = GC.TryStartNoGCRegion(Quiet);
-        using var self = Process.GetCurrentProcess();
-        var before = self.TotalProcessorTime;
-        work();
-        self.Refresh();
-        var time = (self.TotalProcessorTime - before).TotalMilliseconds;
-        if (quiet && System.Runtime.GCSettings.LatencyMode == System.Runtime.GCLatencyMode.NoGCRegion)
-            GC.EndNoGCRegion();
-        return time;
     }
 
     private sealed class CountedStream(Stream inner) : Stream

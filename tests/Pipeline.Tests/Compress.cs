@@ -1,3 +1,6 @@
+using System.Collections.Concurrent;
+using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
 using Serverless.Core;
 using Serverless.Core.Model.Schema;
@@ -8,9 +11,22 @@ using Serverless.TestSupport;
 
 namespace Serverless.Pipeline.Tests;
 
-/// <summary>Runs a drop through the local host inside the test's process.</summary>
+/// <summary>
+/// Runs a drop through the local host inside the test's process. The models are not timed against each other, unless the recipe says how
+/// they are compared: a clock has no part in what these tests look at.
+/// </summary>
 internal sealed record Compressed(RunResult Result, Report Report, string File)
 {
+    private static readonly ConcurrentDictionary<string, Lazy<Task<Compressed>>> Shared = new(StringComparer.Ordinal);
+
+    // Results that several tests look at, until the process ends.
+    private static readonly Lazy<Folder> Kept = new(() =>
+    {
+        var folder = new Folder();
+        AppDomain.CurrentDomain.ProcessExit += (_, _) => folder.Dispose();
+        return folder;
+    });
+
     public static async Task<Compressed> RunAsync(Folder folder, ModelProto model, string recipe, string? data = null)
     {
         folder.Write("model/m.onnx", model);
@@ -26,8 +42,32 @@ internal sealed record Compressed(RunResult Result, Report Report, string File)
         List<RunStatus>? statuses = null
     )
     {
-        var file = folder.Write("recipe/recipe.yaml", System.Text.Encoding.UTF8.GetBytes(recipe));
+        if (!recipe.Contains("evaluate:", StringComparison.Ordinal))
+            recipe = $"{recipe.TrimEnd()}\nevaluate: {{latency: false}}\n";
         var output = Path.Combine(folder.Path, "out-" + Guid.NewGuid().ToString("N")[..8]);
+        if (work is not null || statuses is not null || !model.StartsWith(RealModels.Repository, StringComparison.Ordinal))
+            return await RunAsync(folder, model, recipe, data, work, statuses, output);
+        // The same real model, recipe and samples are one run, whichever tests look at it.
+        var key = $"{Hash(model)} {(data is null ? "" : Hash(data))} {recipe}";
+        var kept = Path.Combine(Kept.Value.Path, Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(key))));
+        var done = await Shared.GetOrAdd(key, _ => new(() => RunAsync(folder, model, recipe, data, work, statuses, kept))).Value;
+        Directory.CreateDirectory(output);
+        foreach (var file in Directory.GetFiles(kept))
+            System.IO.File.Copy(file, Path.Combine(output, Path.GetFileName(file)));
+        return done with { File = Path.Combine(output, "model.onnx") };
+    }
+
+    private static async Task<Compressed> RunAsync(
+        Folder folder,
+        string model,
+        string recipe,
+        string? data,
+        string? work,
+        List<RunStatus>? statuses,
+        string output
+    )
+    {
+        var file = folder.Write($"recipe-{Path.GetFileName(output)}/recipe.yaml", Encoding.UTF8.GetBytes(recipe));
         var options = new LocalOptions(output, folder.Path, work, 1L << 30, Isolated: false);
         var result = await RunDrop.RunAsync(
             Drop.Of(model, file, data),
@@ -45,5 +85,11 @@ internal sealed record Compressed(RunResult Result, Report Report, string File)
             Json.Options
         )!;
         return new Compressed(result.Run, report, Path.Combine(output, "model.onnx"));
+    }
+
+    private static string Hash(string file)
+    {
+        using var stream = System.IO.File.OpenRead(file);
+        return Convert.ToHexStringLower(SHA256.HashData(stream));
     }
 }

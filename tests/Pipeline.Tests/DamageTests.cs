@@ -21,8 +21,10 @@ public class DamageTests
         ["deleted"] = _ => null,
     };
 
-    private const string Mixed = "budget: {maxSizeRatio: 0.2}\nsteps:\n- quantize: {method: gptq, bits: mixed}\n";
-    private const string Static = "steps:\n- equalize: {}\n- smooth: {}\n- quantize: {method: static, onlyIfFaster: false}\n";
+    private const string Mixed =
+        "evaluate: {latency: false}\nbudget: {maxSizeRatio: 0.2}\nsteps:\n- quantize: {method: gptq, bits: mixed}\n";
+    private const string Static =
+        "evaluate: {latency: false}\nsteps:\n- equalize: {}\n- smooth: {}\n- quantize: {method: static, onlyIfFaster: false}\n";
 
     [Theory]
     [InlineData(Mixed)]

@@ -114,11 +114,13 @@ public class PipelineTests
     }
 
     [Fact]
-    public async Task Status_counts_every_layer_and_ends_with_publish()
+    public async Task Status_counts_every_layer_and_ends_with_publish_and_the_models_are_timed()
     {
         using var folder = new Folder();
         var statuses = new List<RunStatus>();
-        await Compressed.RunAsync(folder, RealModels.Digits, "version: 1\npreset: int4\n", statuses: statuses);
+        const string Recipe = "version: 1\npreset: int4\nevaluate: {latency: true}\n";
+        var done = await Compressed.RunAsync(folder, RealModels.Digits, Recipe, statuses: statuses);
+        Assert.True(done.Report.Latency is { BeforeMs: > 0, AfterMs: > 0, RatioLow: > 0 });
         Assert.Equal(["Inspect", "Plan", "Compress", "Reassemble", "Evaluate", "Publish"], statuses.Select(s => s.Stage).Distinct());
         var last = statuses.Last(s => s.Stage == "Compress");
         Assert.Equal((3, 3), (last.LayersDone, last.LayersTotal));

@@ -87,17 +87,7 @@ public class StorageFormTests
                 .Output("y"),
     };
 
-    public static TheoryData<string, int> Cases
-    {
-        get
-        {
-            var data = new TheoryData<string, int>();
-            foreach (var op in Models.Keys)
-            foreach (var opset in new[] { 8, 9, 11, 13, 16, 17, 21 })
-                data.Add(op, opset);
-            return data;
-        }
-    }
+    public static TheoryData<string> Operators => [.. Models.Keys];
 
     private static readonly (string Options, double LeastCosine)[] Methods =
     [
@@ -123,27 +113,34 @@ public class StorageFormTests
         ("method: float16", 0.99999),
     ];
 
+    // An encoding knows no opset: it is made for the first, and found by its hash for the others.
     [Theory]
-    [MemberData(nameof(Cases))]
-    public async Task Runs_and_folds(string op, int opset)
+    [MemberData(nameof(Operators))]
+    public async Task Runs_and_folds_at_every_opset(string op)
     {
         using var folder = new Folder();
-        var (exact, _) = Lowered.Run(Models[op](opset).ToByteArray(), Path.Combine(folder.Path, "float.onnx"));
-        foreach (var (options, least) in Methods)
+        foreach (var opset in new[] { 8, 9, 11, 13, 16, 17, 21 })
         {
-            var protect = options.Contains("float16", StringComparison.Ordinal) ? "" : ", protect: 0";
-            var lowered = await Lowered.Of(folder, Models[op](opset), $"quantize: {{{options}{protect}}}");
-            Assert.NotEmpty(lowered.Encoded);
-            var cosine = Lowered.Cosine(exact, lowered.Outputs);
-            Assert.True(cosine >= least, $"{op} {opset} {options}: cosine {cosine}");
-            var left = lowered.Optimized;
-            Assert.DoesNotContain(left.Keys, k => Decoding.Contains(k));
-            // What the float model needs, the compressed one may have; the decoding must be gone.
-            Assert.True(
-                left.GetValueOrDefault("Cast") == 0 && (op == "Gather" || left.GetValueOrDefault("Gather") == 0),
-                string.Join(' ', left)
-            );
-            Assert.True(left.GetValueOrDefault("Mul") <= (op.Contains("alpha", StringComparison.Ordinal) ? 1 : 0), string.Join(' ', left));
+            var (exact, _) = Lowered.Run(Models[op](opset).ToByteArray(), Path.Combine(folder.Path, "float.onnx"));
+            foreach (var (options, least) in Methods)
+            {
+                var protect = options.Contains("float16", StringComparison.Ordinal) ? "" : ", protect: 0";
+                var lowered = await Lowered.Of(folder, Models[op](opset), $"quantize: {{{options}{protect}}}");
+                Assert.NotEmpty(lowered.Encoded);
+                var cosine = Lowered.Cosine(exact, lowered.Outputs);
+                Assert.True(cosine >= least, $"{op} {opset} {options}: cosine {cosine}");
+                var left = lowered.Optimized;
+                Assert.DoesNotContain(left.Keys, k => Decoding.Contains(k));
+                // What the float model needs, the compressed one may have; the decoding must be gone.
+                Assert.True(
+                    left.GetValueOrDefault("Cast") == 0 && (op == "Gather" || left.GetValueOrDefault("Gather") == 0),
+                    string.Join(' ', left)
+                );
+                Assert.True(
+                    left.GetValueOrDefault("Mul") <= (op.Contains("alpha", StringComparison.Ordinal) ? 1 : 0),
+                    string.Join(' ', left)
+                );
+            }
         }
     }
 

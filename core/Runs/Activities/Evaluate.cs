@@ -50,9 +50,10 @@ public sealed class Evaluate : Activity<EvaluateInput, Evaluated>, IRunsModels
             cancellation
         );
         var skip = data is not null && seen is { HeldOut: > 0 } ? seen.Runs : 0;
-        var time = TimeSpan.FromMinutes(ComparingShare * (await Inspect.RecipeOf(store, request, cancellation)).Evaluate.Timeout);
+        var options = (await Inspect.RecipeOf(store, request, cancellation)).Evaluate;
+        var time = TimeSpan.FromMinutes(ComparingShare * options.Timeout);
         var figures = await Task.Run(
-            () => Comparison.Compare(beforeFolder.Path, before, afterFolder.Path, after, data, skip, time, cancellation),
+            () => Comparison.Compare(beforeFolder.Path, before, afterFolder.Path, after, data, skip, time, options.Latency, cancellation),
             cancellation
         );
         using var self = Process.GetCurrentProcess();

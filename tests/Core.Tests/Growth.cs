@@ -1,0 +1,52 @@
+using System.Diagnostics;
+using Xunit;
+
+namespace Serverless.Core.Tests;
+
+/// <summary>Processor time of work at one size and at four times that: of this process, with no other test beside it.</summary>
+internal static class Growth
+{
+    /// <summary>What four times the size may take, in times of the size.</summary>
+    public const double Most = 5;
+    private const long Quiet = 400 << 20;
+    private const int Rounds = 3;
+
+    // Milliseconds below which caches and clocks decide.
+    private const double Least = 40;
+
+    // Quadratic work takes 16 times as long in every round; a busy machine does not disturb every one.
+    public static void Linear(int size, Func<int, Action> prepare)
+    {
+        var rounds = new List<string>();
+        while (rounds.Count < Rounds)
+        {
+            var times = new[] { size, 4 * size }
+                .Select(n =>
+                {
+                    var work = prepare(n);
+                    work();
+                    return Enumerable.Range(0, 3).Min(_ => Time(work));
+                })
+                .ToArray();
+            if (times[1] <= Most * Math.Max(Least, times[0]))
+                return;
+            rounds.Add($"{times[0]:0.0} ms at {size}, {times[1]:0} ms at {4 * size}");
+        }
+        Assert.Fail(string.Join("; ", rounds));
+    }
+
+    private static double Time(Action work)
+    {
+        // Collections cost as the heap's age has it, not as the work does.
+        GC.Collect();
+        var quiet = GC.TryStartNoGCRegion(Quiet);
+        using var self = Process.GetCurrentProcess();
+        var before = self.TotalProcessorTime;
+        work();
+        self.Refresh();
+        var time = (self.TotalProcessorTime - before).TotalMilliseconds;
+        if (quiet && System.Runtime.GCSettings.LatencyMode == System.Runtime.GCLatencyMode.NoGCRegion)
+            GC.EndNoGCRegion();
+        return time;
+    }
+}
