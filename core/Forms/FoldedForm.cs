@@ -1,161 +1,128 @@
+using Serverless.Core.Grids;
 using Serverless.Core.Model;
-using Serverless.Core.Model.Schema;
 using Serverless.Core.Numerics;
 using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Forms;
 
 /// <summary>
-/// Decodes a block-quantized weight by plain operators that exist at every opset (Cast, Gather, Mul, Sub, Reshape,
-/// Slice, Transpose) over constants, so that ONNX Runtime's constant folding leaves a plain float weight at load.
-/// Codes below 8 bits are looked up byte-wise, plane by plane, in shared tables, which needs neither shifts nor integer division.
-/// The decoded value keeps the weight's name: nothing that uses it changes, in any scope.
+/// Decodes an affine grid or a sum of them by plain operators that exist at every opset (Cast, Gather, Mul, Sub, Reshape,
+/// Slice, Transpose) over constants, so that ONNX Runtime's constant folding leaves a plain float weight at load. The symbols lie packed
+/// (<see cref="PackedSymbols"/>) or whole (<see cref="WholeSymbols"/>). The decoded value keeps the weight's name: nothing that uses it
+/// changes, in any scope.
 /// </summary>
-internal static class FoldedForm
+internal sealed class FoldedForm : CodeForm
 {
-    private const long SliceWithInputs = 10;
+    /// <summary>Scales from which they are stored as FLOAT16: fewer are not worth the Cast.</summary>
+    public const int HalfScalesFrom = 32;
 
-    public static void Apply(ModelEdit edit, Weight weight, EncodedLayer layer, string shard)
+    // The bytes of the nodes and initializers, found by writing them.
+    private const int WholeNodes = 120,
+        PackedNodes = 215,
+        PlaneNodes = 145,
+        DefaultBlock = 32;
+
+    /// <inheritdoc/>
+    public override string Name => FormName.Folded;
+
+    /// <inheritdoc/>
+    public override FormOffer Offer(Weight weight, LayerShape shape, CodeRequest request)
     {
-        var scope = weight.Scope;
-        var dims = weight.Reference.Dims;
-        var (rows, blocks) = (layer.Shape.Rows, (long)layer.BlocksPerRow);
-        var nodes = new List<NodeProto>();
+        shape = Joined(shape, request.ShortestBlock);
+        var block = Block(shape.Axis, request);
+        var count = shape.Rows * ((shape.Axis + block - 1) / block);
+        var scaleBytes = count * request.Terms >= HalfScalesFrom ? 2 : 4;
+        var parts = BitPacking.Planes(request.Bits).Count * request.Terms;
+        var nodes = request.Bits >= 8 ? WholeNodes : PackedNodes + (parts - 1) * PlaneNodes;
+        var codes = BitPacking.PlaneBytes(count * block, request.Bits) * request.Terms;
+        var bytes = codes + count * (scaleBytes * request.Terms + request.ZeroBytes) + nodes;
+        return new FormOffer(this, shape, request.Bits, block, bytes, 1, true);
+    }
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<string> Place(ModelEdit edit, Weight weight, EncodedLayer layer, string shard)
+    {
+        var (dims, shape) = (weight.Reference.Dims, layer.Shape);
+        var (scaled, inner) = layer.Grid is ScaledGrid s ? (s, s.Inner) : (null, layer.Grid);
+        var (sum, grid) = inner is SumGrid t ? (t, t.All) : (null, (AffineGrid)inner);
         ModelEdit.RemoveDefinition(weight);
+        var graph = new ConstantSubgraph(edit, weight);
 
         // Where one scale spans a row and rows are stored in order, codes take the weight's own dims and broadcast.
-        var plain = blocks == 1 && layer.Shape.Inner == 1 && IsPrefix(dims, layer.Shape.Outer);
-        long[] codeDims = plain ? dims : [rows, blocks, layer.Block];
-        long[] scaleDims = plain ? ScaleDims(dims, layer.Shape.Outer) : [rows, blocks, 1];
-
+        var plain = grid.Groups == 1 && shape.Inner == 1 && IsPrefix(dims, shape.Outer);
+        long[] codeDims = plain ? dims : [shape.Rows, grid.Groups, grid.Group];
+        long[] scaleDims = plain ? ScaleDims(dims, shape.Outer) : [shape.Rows, grid.Groups, 1];
+        var terms = sum?.Terms ?? 1;
         var value = Term(0);
-        for (var t = 1; t < layer.Terms; t++)
-            value = Add("Add", [value, Term(t)]);
+        for (var i = 1; i < terms; i++)
+            value = graph.Add("Add", [value, Term(i)]);
         if (!plain)
-            value = Shape(value);
-        if (layer.InputFactors is { } factors)
+            value = Shaped(graph, value, grid, shape, dims);
+        if (scaled?.Factors is { } f)
         {
-            var each = edit.AddConstant(
-                scope,
-                weight.Value + "_f",
-                Form.Tensor(shard, factors, DataType.Float16, FactorDims(dims, layer.Shape, factors.Length / 2))
-            );
-            value = Add("Mul", [value, Add("Cast", [each], To(DataType.Float))]);
+            var each = graph.Constant("_f", Tensor(shard, f, FactorDims(dims, shape, f.Range.Length / 2)));
+            value = graph.Add("Mul", [value, graph.Cast(each, DataType.Float)]);
         }
         if (weight.Type != (int)DataType.Float)
-            Add("Cast", [value], To((DataType)weight.Type));
-        nodes[^1].Output[0] = weight.Value;
-        ModelEdit.InsertFirst(scope, nodes);
+            graph.Cast(value, (DataType)weight.Type);
+        graph.Finish();
+        return [weight.Value];
 
         string Term(int term)
         {
-            var value = layer.Bits >= 8 ? Whole() : Packed(term);
-            if (layer.Zeros is { } z)
-            {
-                var zeros = edit.AddConstant(
-                    scope,
-                    weight.Value + "_z",
-                    Form.Tensor(shard, z, layer.HalfZeros ? DataType.Float16 : DataType.Uint8, scaleDims)
-                );
-                value = Add("Sub", [value, Add("Cast", [zeros], To(DataType.Float))]);
-            }
-            var range = Part(layer.Scales, term, layer.Terms);
-            var scale = edit.AddConstant(
-                scope,
-                weight.Value + "_s",
-                Form.Tensor(shard, range, layer.HalfScales ? DataType.Float16 : DataType.Float, scaleDims)
-            );
-            if (layer.HalfScales)
-                scale = Add("Cast", [scale], To(DataType.Float));
-            return Add("Mul", [value, scale]);
-        }
-
-        string Whole()
-        {
-            var codes = edit.AddConstant(
-                scope,
-                weight.Value + "_q",
-                Form.Tensor(
-                    shard,
-                    layer.Codes,
-                    layer.Bits == 16 ? DataType.Int16
-                        : layer.Symmetric ? DataType.Int8
-                        : DataType.Uint8,
-                    codeDims
-                )
-            );
-            return Add("Cast", [codes], To(DataType.Float));
-        }
-
-        string Packed(int term)
-        {
-            var all = Part(layer.Codes, term, layer.Terms);
-            var (count, offset) = (rows * layer.PaddedAxis, all.Offset);
-            string? sum = null;
-            foreach (var (width, shift) in BitPacking.Planes(layer.Bits))
-            {
-                var plane = new ShardRange(offset, BitPacking.Bytes(count, width));
-                offset += plane.Length;
-                var codes = edit.AddConstant(scope, weight.Value + "_q", Form.Tensor(shard, plane, DataType.Uint8, plane.Length));
-                var decoded = Add(
-                    "Cast",
-                    [Add("Gather", [Table(edit, scope, layer, width, shift), Add("Cast", [codes], To(DataType.Int32))])],
-                    To(DataType.Float)
-                );
-                if (plane.Length * (8 / width) != count)
-                    decoded = Slice(Add("Reshape", [decoded, edit.Int64s(scope, -1)]), 0, count);
-                decoded = Add("Reshape", [decoded, edit.Int64s(scope, codeDims)]);
-                sum = sum is null ? decoded : Add("Add", [sum, decoded]);
-            }
-            return sum!;
-        }
-
-        string Shape(string input)
-        {
-            var padded = layer.PaddedAxis != layer.Shape.Axis;
-            if (padded)
-                input = Slice(Add("Reshape", [input, edit.Int64s(scope, rows, layer.PaddedAxis)]), 1, layer.Shape.Axis);
-            if (layer.Shape.Inner == 1)
-                return Add("Reshape", [input, edit.Int64s(scope, dims)]);
-            var matrix = dims.Length == 2 && layer.Shape.Outer == 1;
-            if (!(matrix && padded))
-                input = Add(
-                    "Reshape",
-                    [
-                        input,
-                        matrix
-                            ? edit.Int64s(scope, rows, layer.Shape.Axis)
-                            : edit.Int64s(scope, layer.Shape.Outer, layer.Shape.Inner, layer.Shape.Axis),
-                    ]
-                );
-            if (matrix)
-                return Add("Transpose", [input], ModelEdit.Attribute("perm", [1L, 0L]));
-            input = Add("Transpose", [input], ModelEdit.Attribute("perm", [0L, 2L, 1L]));
-            return Add("Reshape", [input, edit.Int64s(scope, dims)]);
-        }
-
-        string Slice(string input, long axis, long end) =>
-            scope.Opset >= SliceWithInputs
-                ? Add("Slice", [input, edit.Int64s(scope, 0), edit.Int64s(scope, end), edit.Int64s(scope, axis)])
-                : Add(
-                    "Slice",
-                    [input],
-                    ModelEdit.Attribute("axes", [axis]),
-                    ModelEdit.Attribute("ends", [end]),
-                    ModelEdit.Attribute("starts", [0L])
-                );
-
-        string Add(string op, string[] inputs, params AttributeProto[] attributes)
-        {
-            var output = edit.FreshName(weight.Value + "_d");
-            nodes.Add(ModelEdit.Node(op, inputs, [output], attributes));
-            return output;
+            var each = sum?.Term(term) ?? grid;
+            var levels =
+                grid.Bits >= 8
+                    ? WholeSymbols.Levels(graph, each, shard, layer.Codes, codeDims)
+                    : PackedSymbols.Levels(graph, each, shard, layer.Codes.Part(term, terms), shape.Rows * grid.PaddedAxis, codeDims);
+            return Floats(graph, each, levels, shard, scaleDims);
         }
     }
 
-    private static AttributeProto To(DataType type) => ModelEdit.Attribute("to", (long)type);
+    /// <summary>Decodes a layer: the reference.</summary>
+    /// <param name="layer">The layer.</param>
+    /// <param name="shard">Bytes of its shard.</param>
+    /// <returns>The weights in the order of the layer's view.</returns>
+    public static double[] Decode(EncodedLayer layer, ReadOnlySpan<byte> shard)
+    {
+        var inner = layer.Grid is ScaledGrid s ? s.Inner : layer.Grid;
+        var (terms, grid) = inner is SumGrid t ? (t.Terms, t.All) : (1, (AffineGrid)inner);
+        var count = layer.Shape.Rows * grid.PaddedAxis;
+        var symbols = new List<int>();
+        for (var i = 0; i < terms; i++)
+        {
+            var part = layer.Codes.Part(i, terms);
+            var bytes = shard.Slice((int)part.Offset, (int)part.Length);
+            symbols.AddRange(grid.Bits >= 8 ? WholeSymbols.Read(bytes, grid, count) : PackedSymbols.Read(bytes, grid.Bits, count));
+        }
+        return layer.Grid.Decode(symbols.ToArray(), shard, layer.Shape);
+    }
 
-    private static ShardRange Part(ShardRange all, int part, int parts) => new(all.Offset + all.Length / parts * part, all.Length / parts);
+    // (level − zero point) · scale.
+    private static string Floats(ConstantSubgraph graph, AffineGrid grid, string levels, string shard, long[] dims)
+    {
+        if (grid.Zeros is { } z)
+            levels = graph.Add("Sub", [levels, graph.Cast(graph.Constant("_z", Tensor(shard, z, dims)), DataType.Float)]);
+        var scale = graph.Constant("_s", Tensor(shard, grid.Scales, dims));
+        if (grid.Scales.DataType != (int)DataType.Float)
+            scale = graph.Cast(scale, DataType.Float);
+        return graph.Add("Mul", [levels, scale]);
+    }
+
+    private static string Shaped(ConstantSubgraph graph, string value, AffineGrid grid, LayerShape shape, long[] dims)
+    {
+        var padded = grid.PaddedAxis != shape.Axis;
+        if (padded)
+            value = graph.Slice(graph.Reshape(value, shape.Rows, grid.PaddedAxis), 1, shape.Axis);
+        if (shape.Inner == 1)
+            return graph.Reshape(value, dims);
+        var matrix = dims.Length == 2 && shape.Outer == 1;
+        if (!(matrix && padded))
+            value = matrix ? graph.Reshape(value, shape.Rows, shape.Axis) : graph.Reshape(value, shape.Outer, shape.Inner, shape.Axis);
+        if (matrix)
+            return graph.Add("Transpose", [value], ModelEdit.Attribute("perm", [1L, 0L]));
+        return graph.Reshape(graph.Add("Transpose", [value], ModelEdit.Attribute("perm", [0L, 2L, 1L])), dims);
+    }
 
     private static bool IsPrefix(long[] dims, long outer)
     {
@@ -176,23 +143,28 @@ internal static class FoldedForm
     private static long[] FactorDims(long[] dims, LayerShape shape, long count) =>
         shape.RowAxis(dims) == 0 ? [1, count, .. Enumerable.Repeat(1L, dims.Length - 2)] : [count, 1];
 
-    // Row b of the table holds what the bits of byte b stand for: their place in the code, and for the lowest plane of
-    // symmetric codes the middle of the range taken off. One-bit codes mean −1 and +1 when symmetric.
-    private static string Table(ModelEdit edit, GraphScope scope, EncodedLayer layer, int width, int shift)
+    // Rows of a few weights each would pay a scale for every one: where they lie in order, several make one row.
+    private static LayerShape Joined(LayerShape shape, int shortest)
     {
-        var (per, mask) = (8 / width, (1 << width) - 1);
-        var (step, middle) = (1 << shift, layer.Symmetric && shift == 0 ? 1 << (layer.Bits - 1) : 0);
-        if (layer.Symmetric && layer.Bits == 1)
-            (step, middle) = (2, 1);
-        // A byte an entry: seven tables of floats would be a twentieth of a small model.
-        var values = new sbyte[256 * per];
-        for (var b = 0; b < 256; b++)
-        for (var k = 0; k < per; k++)
-            values[b * per + k] = (sbyte)(step * (b >> (width * k) & mask) - middle);
-        return edit.Share(
-            scope,
-            $"bits{width}_table",
-            ModelEdit.Tensor(DataType.Int8, System.Runtime.InteropServices.MemoryMarshal.AsBytes<sbyte>(values), 256, per)
-        );
+        if (shape.Inner != 1 || shape.Axis >= shortest)
+            return shape;
+        for (var k = (shortest + shape.Axis - 1) / shape.Axis; k <= shape.Rows && k * shape.Axis < 4L * shortest; k++)
+            if (shape.Rows % k == 0)
+                return new LayerShape(shape.Rows / k, shape.Axis * k, 1);
+        return new LayerShape(1, shape.Elements, 1);
+    }
+
+    // The largest divisor of the axis no larger than the group, so that rows need no padding; groups of about equal
+    // length when none is near, padded by less than one code each.
+    private static int Block(long axis, CodeRequest o)
+    {
+        var group = o.Bits == 16 ? 0 : o.Group ?? DefaultBlock;
+        if (group == 0 || axis <= group)
+            return checked((int)axis);
+        for (var d = group; d > group / 2; d--)
+            if (axis % d == 0)
+                return d;
+        var blocks = (axis + group - 1) / group;
+        return (int)((axis + blocks - 1) / blocks);
     }
 }

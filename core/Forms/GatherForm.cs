@@ -1,3 +1,4 @@
+using Serverless.Core.Grids;
 using Serverless.Core.Model;
 using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
@@ -8,34 +9,50 @@ namespace Serverless.Core.Forms;
 /// ContribOperators.md). Only the rows looked up are decoded, at the cost of some microseconds a run; folding would
 /// take the float table's memory, and several times that while loading.
 /// </summary>
-internal static class GatherForm
+internal sealed class GatherForm : KernelForm
 {
-    public static void Apply(ModelEdit edit, Weight weight, EncodedLayer layer, string shard)
+    private const long PaysFrom = 16 << 20;
+
+    /// <inheritdoc/>
+    public override string Name => FormName.GatherBlockQuantized;
+
+    /// <inheritdoc/>
+    public override long OldestOpset => 7;
+
+    /// <inheritdoc/>
+    protected override bool Fits(Weight weight, LayerShape shape, CodeRequest request, int block) =>
+        request.KernelBits is 4 or 8 && weight.Uses.All(u => u.Op == "Gather" && u.IntAttribute("axis", 0) == 0) && shape.Axis % block == 0;
+
+    /// <inheritdoc/>
+    protected override bool Pays(LayerShape shape, CodeRequest request) => shape.Elements >= PaysFrom;
+
+    /// <inheritdoc/>
+    protected override double Time(bool pays) => 2;
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<string> Place(ModelEdit edit, Weight weight, EncodedLayer layer, string shard)
     {
-        edit.Import(Form.Microsoft, 1);
+        var grid = (AffineGrid)layer.Grid;
+        edit.Import(Microsoft, 1);
         var (rows, axis) = (layer.Shape.Rows, layer.Shape.Axis);
         ModelEdit.RemoveDefinition(weight);
         var codes = edit.AddConstant(
             weight.Scope,
             weight.Value + "_q",
-            Form.Tensor(shard, layer.Codes, DataType.Uint8, rows, axis * layer.Bits / 8)
+            Tensor(shard, layer.Codes, DataType.Uint8, rows, axis * grid.Bits / 8)
         );
-        var scales = edit.AddConstant(
-            weight.Scope,
-            weight.Value + "_s",
-            Form.Tensor(shard, layer.Scales, DataType.Float, rows, layer.BlocksPerRow)
-        );
-        var zeros = layer.Zeros is { } z
-            ? edit.AddConstant(weight.Scope, weight.Value + "_z", Form.Tensor(shard, z, DataType.Uint8, rows, z.Length / rows))
+        var scales = edit.AddConstant(weight.Scope, weight.Value + "_s", Tensor(shard, grid.Scales, rows, grid.Groups));
+        var zeros = grid.Zeros is { Range: var z }
+            ? edit.AddConstant(weight.Scope, weight.Value + "_z", Tensor(shard, z, DataType.Uint8, rows, z.Length / rows))
             : null;
         foreach (var use in weight.Uses)
         {
             var node = ModelEdit.Node(
-                $"{Form.Microsoft}:GatherBlockQuantized",
+                $"{Microsoft}:GatherBlockQuantized",
                 [codes, use.Node.Input[1], scales],
                 [use.Node.Output[0]],
-                ModelEdit.Attribute("bits", layer.Bits),
-                ModelEdit.Attribute("block_size", layer.Block),
+                ModelEdit.Attribute("bits", grid.Bits),
+                ModelEdit.Attribute("block_size", grid.Group),
                 ModelEdit.Attribute("gather_axis", 0),
                 ModelEdit.Attribute("quantize_axis", 1)
             );
@@ -45,5 +62,6 @@ internal static class GatherForm
                 node.Input.Add(zeros);
             ModelEdit.Replace(use.Scope, use.Node, [node]);
         }
+        return [weight.Value];
     }
 }

@@ -1,3 +1,4 @@
+using Serverless.Core.Grids;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
@@ -9,7 +10,7 @@ namespace Serverless.Core.Forms;
 /// one that
 /// makes as many channels as the rank, and one that makes the outputs of these.
 /// </summary>
-internal static class ProductForm
+internal sealed class ProductForm : Form
 {
     /// <summary>Why no two operators can stand for those that use a weight, or null.</summary>
     public static string? WhyNot(Weight weight)
@@ -36,9 +37,12 @@ internal static class ProductForm
     /// <summary>Whether a use's outputs lie along the first axis of the stored weight, as those of Conv and Gemm with transB do.</summary>
     public static bool StoredOutputsFirst(WeightUse use) => use.Op == "Conv" || use.Op == "Gemm" && use.IntAttribute("transB", 0) != 0;
 
-    /// <summary>Applies a layer whose shard holds P, rows × rank, then Q, rank × columns, of the matrix as it is stored.</summary>
+    /// <inheritdoc/>
+    public override string Name => FormName.Product;
+
+    /// <summary>Places a layer whose shard holds P, rows × rank, then Q, rank × columns, of the matrix as it is stored.</summary>
     /// <returns>Names of the first factor that the input meets, and of the second.</returns>
-    public static IReadOnlyList<string> Apply(ModelEdit edit, Weight weight, EncodedLayer layer, string shard)
+    public override IReadOnlyList<string> Place(ModelEdit edit, Weight weight, EncodedLayer layer, string shard)
     {
         var dims = weight.Reference.Dims;
         var (rows, rank) = (dims[0], (long)layer.Rank);

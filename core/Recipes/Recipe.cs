@@ -1,5 +1,6 @@
 using System.ComponentModel.DataAnnotations;
 using System.Text.Json;
+using Serverless.Core.Forms;
 using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Recipes;
@@ -11,6 +12,9 @@ namespace Serverless.Core.Recipes;
 /// <param name="Layers">Rules; the last that matches a layer and says something wins.</param>
 public sealed record Recipe(string? Preset, IReadOnlyList<RecipeStep> Steps, RecipeBudget? Budget, IReadOnlyList<LayerRule> Layers)
 {
+    /// <summary>What the forms of layers are chosen by.</summary>
+    public Store Store { get; init; } = Store.Balanced;
+
     /// <summary>What to do about a loss over the budget that compressing alone cannot mend.</summary>
     public RetrainOptions Retrain { get; init; } = new();
 

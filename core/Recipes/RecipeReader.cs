@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Serverless.Core.Forms;
 using Serverless.Core.Techniques;
 using YamlDotNet.Core;
 using YamlDotNet.Core.Events;
@@ -15,7 +16,7 @@ public static class RecipeReader
 
     private const int DeepestNesting = 16;
     private static readonly string[] CommonKeys = ["method", .. OptionBinder.Of(typeof(StepPlacement)).Keys];
-    private static readonly string[] TopKeys = ["version", "preset", "steps", "budget", "retrain", "evaluate", "layers"];
+    private static readonly string[] TopKeys = ["version", "preset", "steps", "budget", "store", "retrain", "evaluate", "layers"];
 
     /// <summary>Reads a recipe.</summary>
     /// <param name="text">The YAML.</param>
@@ -84,9 +85,20 @@ public static class RecipeReader
             throw new RecipeException(parsed.FirstOrDefault(p => ReferenceEquals(p.Step, wrong)).Node ?? list, why);
         return new Recipe(name, sequence, ParseBudget(Child(root, "budget")), ParseLayers(Child(root, "layers"), sequence))
         {
+            Store = ParseStore(Child(root, "store")),
             Retrain = Bound<RetrainOptions>(Child(root, "retrain"), "retrain"),
             Evaluate = Bound<EvaluateOptions>(Child(root, "evaluate"), "evaluate"),
         };
+    }
+
+    private static Store ParseStore(YamlNode? node)
+    {
+        if (node is null)
+            return Store.Balanced;
+        var names = Enum.GetValues<Store>().ToDictionary(s => s.ToString().ToLowerInvariant(), StringComparer.Ordinal);
+        return node is YamlScalarNode { Value: { } name } && names.TryGetValue(name, out var store)
+            ? store
+            : throw new RecipeException(node, $"'store' takes {string.Join(", ", names.Keys)}");
     }
 
     private static YamlNode ListOf(string yaml)

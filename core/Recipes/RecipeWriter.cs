@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Serverless.Core.Forms;
 using YamlDotNet.Core;
 using YamlDotNet.Core.Events;
 using YamlDotNet.RepresentationModel;
@@ -16,6 +17,8 @@ public static class RecipeWriter
         var root = new YamlMappingNode { { "version", "1" } };
         if (recipe.Budget is { } budget)
             root.Add("budget", Flow(Json(budget)));
+        if (recipe.Store != Store.Balanced)
+            root.Add("store", recipe.Store.ToString().ToLowerInvariant());
         if (recipe.Retrain.Wait > 0)
             root.Add("retrain", Flow(Json(recipe.Retrain)));
         if (recipe.Evaluate != new EvaluateOptions())

@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using Serverless.Core.Evaluation;
 using Serverless.Core.Execution;
 using Serverless.Core.Forms;
+using Serverless.Core.Grids;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using Serverless.Core.Recipes;

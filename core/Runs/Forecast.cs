@@ -80,11 +80,11 @@ public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList
         {
             IReadOnlyList<string> values = [weights[task.Name].Value];
             var rank = task.Plan!.Rank;
-            if (task.Plan.Form == StorageForm.Product)
+            if (task.Plan.Form == FormName.Product)
                 values = Form.Apply(
                     edit,
                     weights[task.Name],
-                    EncodedLayer.OfFloats(StorageForm.Product, task.Shape, 32, task.Plan.BytesAfter, 0, 0) with
+                    EncodedLayer.OfFloats(FormName.Product, task.Shape, task.Data.DataType, task.Plan.BytesAfter, 0, 0) with
                     {
                         Rank = rank,
                     },

@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using System.Text;
+using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
@@ -73,6 +74,9 @@ public sealed record LayerTask(
 {
     /// <summary>Steps of the chain before <see cref="Step"/>; each leaves dense weights.</summary>
     public IReadOnlyList<PlannedStep> Earlier { get; init; } = [];
+
+    /// <summary>What its form is chosen by.</summary>
+    public Store Store { get; init; }
 
     /// <summary>Whether zeros of the weight are pruned ones, from a step of an earlier chain.</summary>
     public bool Masked { get; init; }

@@ -1,4 +1,3 @@
-using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Statistics;
 
@@ -10,7 +9,7 @@ namespace Serverless.Core.Techniques;
 /// <param name="Block">Weights that share a scale.</param>
 /// <param name="BytesAfter">Bytes it will take, graph nodes included.</param>
 /// <param name="WorkingBytes">Memory that compressing it needs.</param>
-public sealed record LayerPlan(StorageForm Form, int Bits, int Block, long BytesAfter, long WorkingBytes)
+public sealed record LayerPlan(string Form, int Bits, int Block, long BytesAfter, long WorkingBytes)
 {
     /// <summary>How the weight is viewed, where the technique wants another view than the layer's; else null.</summary>
     public LayerShape? Shape { get; init; }

@@ -51,7 +51,11 @@ public abstract class LayerTechnique : Technique
     public virtual object Allocate(IReadOnlyList<WeightSurvey> surveys, object options) => options;
 
     /// <summary>What it would do with a weight.</summary>
-    public abstract LayerPlan Plan(Weight weight, LayerShape shape, object options);
+    /// <param name="weight">The weight.</param>
+    /// <param name="shape">How it is viewed.</param>
+    /// <param name="store">What forms are chosen by.</param>
+    /// <param name="options">The technique's options.</param>
+    public abstract LayerPlan Plan(Weight weight, LayerShape shape, Store store, object options);
 
     /// <summary>
     /// What it would do with a weight that it has an integer kernel compute with, where that is slower than float; null where it has none
@@ -59,9 +63,10 @@ public abstract class LayerTechnique : Technique
     /// </summary>
     /// <param name="weight">The weight.</param>
     /// <param name="shape">How it is viewed.</param>
+    /// <param name="store">What forms are chosen by.</param>
     /// <param name="options">The technique's options.</param>
     /// <param name="ratio">How many times as long as the original the model took.</param>
-    public virtual LayerPlan? InFloat(Weight weight, LayerShape shape, object options, double ratio) => null;
+    public virtual LayerPlan? InFloat(Weight weight, LayerShape shape, Store store, object options, double ratio) => null;
 
     /// <summary>Compresses a weight into a shard.</summary>
     /// <param name="work">The layer.</param>

@@ -48,11 +48,12 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique
     public sealed override object Allocate(IReadOnlyList<WeightSurvey> surveys, object options) => Allocate(surveys, (TOptions)options);
 
     /// <inheritdoc/>
-    public sealed override LayerPlan Plan(Weight weight, LayerShape shape, object options) => Plan(weight, shape, (TOptions)options);
+    public sealed override LayerPlan Plan(Weight weight, LayerShape shape, Store store, object options) =>
+        Plan(weight, shape, store, (TOptions)options);
 
     /// <inheritdoc/>
-    public sealed override LayerPlan? InFloat(Weight weight, LayerShape shape, object options, double ratio) =>
-        InFloat(weight, shape, (TOptions)options, ratio);
+    public sealed override LayerPlan? InFloat(Weight weight, LayerShape shape, Store store, object options, double ratio) =>
+        InFloat(weight, shape, store, (TOptions)options, ratio);
 
     /// <inheritdoc/>
     public sealed override Task<EncodedLayer> CompressAsync(LayerWork work, object options, Stream shard, CancellationToken cancellation) =>
@@ -93,10 +94,10 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique
     protected virtual TOptions Allocate(IReadOnlyList<WeightSurvey> surveys, TOptions options) => options;
 
     /// <inheritdoc cref="LayerTechnique.Plan"/>
-    protected abstract LayerPlan Plan(Weight weight, LayerShape shape, TOptions options);
+    protected abstract LayerPlan Plan(Weight weight, LayerShape shape, Store store, TOptions options);
 
     /// <inheritdoc cref="LayerTechnique.InFloat"/>
-    protected virtual LayerPlan? InFloat(Weight weight, LayerShape shape, TOptions options, double ratio) => null;
+    protected virtual LayerPlan? InFloat(Weight weight, LayerShape shape, Store store, TOptions options, double ratio) => null;
 
     /// <inheritdoc cref="LayerTechnique.CompressAsync"/>
     protected abstract Task<EncodedLayer> CompressAsync(LayerWork work, TOptions options, Stream shard, CancellationToken cancellation);

@@ -1,4 +1,5 @@
 using Serverless.Core.Forms;
+using Serverless.Core.Grids;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using Serverless.Core.Statistics;

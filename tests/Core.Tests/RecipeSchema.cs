@@ -66,6 +66,12 @@ internal static class RecipeSchema
                     ["items"] = new JsonObject { ["oneOf"] = steps },
                 },
                 ["budget"] = Object(new JsonObject { ["maxAccuracyLoss"] = fraction.DeepClone(), ["maxSizeRatio"] = fraction }),
+                ["store"] = new JsonObject
+                {
+                    ["enum"] = new JsonArray("balanced", "small", "fast"),
+                    ["description"] =
+                        "What the forms of layers are chosen by: balanced (default), the fewest bytes, or the least time of a run.",
+                },
                 ["retrain"] = Options(typeof(RetrainOptions), null),
                 ["evaluate"] = Options(typeof(EvaluateOptions), null),
                 ["layers"] = new JsonObject { ["type"] = "array", ["items"] = Object(rule, "match") },

@@ -2,6 +2,7 @@ using Google.Protobuf;
 using Serverless.Core.Evaluation;
 using Serverless.Core.Execution;
 using Serverless.Core.Forms;
+using Serverless.Core.Grids;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using Serverless.Core.Techniques;
@@ -172,16 +173,10 @@ public sealed class ScalingTests : IDisposable
                         for (var i = 0; i < n; i++)
                         {
                             var layer = new EncodedLayer(
-                                i % 2 == 0 ? StorageForm.Folded : StorageForm.Dynamic,
+                                i % 2 == 0 ? FormName.Folded : FormName.Dynamic,
                                 new LayerShape(1, 4, 4),
-                                8,
-                                4,
-                                1,
-                                true,
-                                false,
+                                new AffineGrid(8, 4, 1, true, new ShardNumbers(new ShardRange(16, 16), (int)DataType.Float), null),
                                 new ShardRange(0, 16),
-                                new ShardRange(16, 16),
-                                null,
                                 0,
                                 16
                             );

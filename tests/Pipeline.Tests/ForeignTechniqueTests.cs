@@ -106,8 +106,8 @@ public class ForeignTechniqueTests
                 )
                 : base.Ladder(options);
 
-        protected override LayerPlan Plan(Weight weight, LayerShape shape, LimitOptions options) =>
-            new(StorageForm.Dense, 32, 1, weight.Reference.Length, 1 << 20);
+        protected override LayerPlan Plan(Weight weight, LayerShape shape, Store store, LimitOptions options) =>
+            new(FormName.Dense, 32, 1, weight.Reference.Length, 1 << 20);
 
         protected override async Task<EncodedLayer> CompressAsync(
             LayerWork work,
@@ -120,21 +120,8 @@ public class ForeignTechniqueTests
             await work.Weight.ReadAsync(0, values, cancellation);
             var clipped = Array.ConvertAll(values, v => Math.Clamp(v, -(float)options.Most, (float)options.Most));
             await shard.WriteAsync(MemoryMarshal.AsBytes(clipped.AsSpan()).ToArray(), cancellation);
-            var (range, nonzero) = (new ShardRange(0, values.Length * 4L), clipped.Count(v => v != 0));
-            return new EncodedLayer(
-                StorageForm.Dense,
-                work.Shape,
-                32,
-                1,
-                1,
-                true,
-                false,
-                range,
-                new ShardRange(range.Length, 0),
-                null,
-                0,
-                nonzero
-            );
+            var nonzero = clipped.Count(v => v != 0);
+            return EncodedLayer.OfFloats(FormName.Dense, work.Shape, (int)DataType.Float, values.Length * 4L, 0, nonzero);
         }
     }
 

@@ -66,7 +66,7 @@ public class IntegerPayTests
         LayerPlan? InFloat(string method)
         {
             var task = Decide(model, method);
-            return task.Step!.Layer.InFloat(weight, task.Shape, task.Step!.Typed, 2);
+            return task.Step!.Layer.InFloat(weight, task.Shape, task.Store, task.Step!.Typed, 2);
         }
         Assert.Contains("2.00 times", InFloat("dynamic")!.Instead!, StringComparison.Ordinal);
         Assert.Contains("2.00 times", InFloat(Static)!.Instead!, StringComparison.Ordinal);

@@ -51,7 +51,7 @@ public sealed class CompressLayer : Activity<CompressInput, LayerResult>
                     name,
                     bytes,
                     layer.Bytes,
-                    layer.BitsPerWeight,
+                    layer.Grid.BitsPerWeight,
                     layer.RelativeError,
                     stored.Seconds,
                     reused,

@@ -75,7 +75,7 @@ public sealed class Plan : Activity<StateInput, Planned>
             [.. tasks.Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path) } })],
             cancellation
         );
-        var integers = tasks.Any(t => t.Step is { } s && s.Layer.InFloat(weights[t.Name], t.Shape, s.Typed, 1) is not null);
+        var integers = tasks.Any(t => t.Step is { } s && s.Layer.InFloat(weights[t.Name], t.Shape, t.Store, s.Typed, 1) is not null);
         return LayerTasks.Summary(tasks) with
         {
             Tasks = hash,

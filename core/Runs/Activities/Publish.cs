@@ -221,15 +221,15 @@ public sealed class Publish : Activity<PublishInput, Published>
             task.Op,
             task.Dims,
             [.. origin?.Steps ?? [], .. layer is null ? [] : task.Chain.Select(p => p.Step.Label)],
-            layer?.BitsPerWeight ?? DataTypes.Bits(task.Data.DataType),
+            layer?.Grid.BitsPerWeight ?? DataTypes.Bits(task.Data.DataType),
             nonzero is { } n && n <= elements ? 1 - n / elements : 0,
             layer is { Rank: > 0 } ? layer.Rank : origin?.Rank,
             origin?.BytesBefore ?? task.Data.Length,
             layer is null ? task.Data.Length : result!.Figures.BytesAfter,
             LayerCache.Together(origin?.Error ?? 0, layer?.RelativeError ?? 0),
             layer is null ? 0 : result!.Figures.Seconds,
-            note?.Form ?? layer?.Form.ToString(),
-            layer?.Block,
+            note?.Form ?? layer?.Form,
+            layer?.Grid.GroupSize,
             layer is not null && result!.Figures.Reused,
             layer is null && origin is null ? task.SkipReason ?? result?.Figures.Note : null
         )

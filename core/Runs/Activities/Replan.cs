@@ -79,7 +79,8 @@ public sealed class Replan : Activity<ReplanInput, Planned>
     {
         return [.. tasks.Select(t => t.Step is null ? t : t with { Plan = InFloat(t, t.Step) ?? t.Plan })];
 
-        LayerPlan? InFloat(LayerTask task, RecipeStep step) => step.Layer.InFloat(weights[task.Name], task.Shape, step.Typed, slower);
+        LayerPlan? InFloat(LayerTask task, RecipeStep step) =>
+            step.Layer.InFloat(weights[task.Name], task.Shape, task.Store, step.Typed, slower);
     }
 
     private static LayerTask Gentler(LayerTask task, Weight weight)

@@ -55,9 +55,6 @@ public static class LayerTasks
         return tasks;
     }
 
-    // Mul, which decoding multiplies with, has no kernel before.
-    private const int OldestDecoded = 7;
-
     // One byte holds the index of a choice.
     private const int MostChoices = 256;
 
@@ -79,8 +76,8 @@ public static class LayerTasks
         var (technique, options) = ((LayerTechnique)setting.Technique, setting.Options);
         if (technique.WhyNot(weight, task.Shape, options) is { } why)
             return Left(why);
-        var plan = technique.Plan(weight, task.Shape, options);
-        if (weight.Scope.Opset < OldestDecoded && plan.Form is not (StorageForm.MatMulNBits or StorageForm.Dense))
+        var plan = technique.Plan(weight, task.Shape, task.Store, options);
+        if (weight.Scope.Opset < Form.All[plan.Form].OldestOpset)
             return Left($"ONNX Runtime decodes nothing in operator set {weight.Scope.Opset}; convert the model to 13 or later");
         if (plan.BytesAfter >= task.Data.Length && !technique.LeavesDense)
             return Left($"{TooSmall} to gain: {task.Data.Length} bytes, {plan.BytesAfter} after");
@@ -116,7 +113,10 @@ public static class LayerTasks
             null,
             null,
             weight.SkipReason
-        );
+        )
+        {
+            Store = recipe.Store,
+        };
         if (weight.SkipReason is not null)
             return task;
         if (LayerShape.WhyUnfit(weight) is { } unfit)

@@ -1,3 +1,4 @@
+using Serverless.Core.Grids;
 using Serverless.Core.Model.Schema;
 using Serverless.Core.Statistics;
 using Serverless.Core.Techniques.Quantization;
@@ -65,5 +66,5 @@ public sealed class ComputeFloat16 : GraphTechnique<NoOptions>
     private static bool Computes(Setting setting) => setting.Options is HalfPrecisionOptions { Compute: true };
 
     private static bool Computes(CodedLayer layer) =>
-        Computes(layer.Setting) && layer.Layer.CastType == (int)TensorProto.Types.DataType.Float16;
+        Computes(layer.Setting) && layer.Layer.Grid is FloatGrid { DataType: (int)TensorProto.Types.DataType.Float16 };
 }

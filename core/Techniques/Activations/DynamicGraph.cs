@@ -1,4 +1,5 @@
 using Serverless.Core.Forms;
+using Serverless.Core.Grids;
 using Serverless.Core.Model;
 using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
@@ -17,7 +18,7 @@ internal sealed class DynamicGraph(ModelEdit edit) : Lowering
     public override bool Take(CodedLayer coded)
     {
         var (weight, layer, shard) = (coded.Weight, coded.Layer, coded.Shard);
-        if (layer.Form != StorageForm.Dynamic)
+        if (layer.Form != FormName.Dynamic)
             return false;
         if (weight.Uses[0].Op == "LSTM")
         {
@@ -57,7 +58,7 @@ internal sealed class DynamicGraph(ModelEdit edit) : Lowering
             if (parts.Count == 2)
                 Lstm(parts[0], parts[1]);
             else
-                Form.Apply(edit, parts[0].Weight, parts[0].Layer with { Form = StorageForm.Folded }, parts[0].Shard);
+                Form.Apply(edit, parts[0].Weight, parts[0].Layer, parts[0].Shard);
         }
         return Task.CompletedTask;
     }
@@ -117,7 +118,7 @@ internal sealed class DynamicGraph(ModelEdit edit) : Lowering
         ModelEdit.RemoveDefinition(weight);
         return (
             edit.AddConstant(weight.Scope, weight.Value + "_q", Form.Tensor(shard, layer.Codes, DataType.Int8, weight.Reference.Dims)),
-            edit.AddConstant(weight.Scope, weight.Value + "_s", Form.Tensor(shard, layer.Scales, DataType.Float, scaleDims)),
+            edit.AddConstant(weight.Scope, weight.Value + "_s", Form.Tensor(shard, ((AffineGrid)layer.Grid).Scales, scaleDims)),
             edit.Share(weight.Scope, "int8_zero", ModelEdit.Tensor(DataType.Int8, new byte[layer.Shape.Rows], scaleDims))
         );
     }

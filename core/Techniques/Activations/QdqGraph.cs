@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Serverless.Core.Forms;
+using Serverless.Core.Grids;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
@@ -128,7 +129,9 @@ internal sealed class QdqGraph(LoweringWork work, Func<string, ObservedValue?> o
         foreach (var (weight, layer, shard, _, _) in layers)
         {
             cancellation.ThrowIfCancellationRequested();
-            var scales = MemoryMarshal.Cast<byte, float>(await work.ReadShardAsync(shard, layer.Scales, cancellation)).ToArray();
+            var scales = MemoryMarshal
+                .Cast<byte, float>(await work.ReadShardAsync(shard, ((AffineGrid)layer.Grid).Scales.Range, cancellation))
+                .ToArray();
             var integers = 0;
             foreach (var use in floats.ContainsKey(weight.Name) ? [] : weight.Uses)
             {
@@ -178,7 +181,7 @@ internal sealed class QdqGraph(LoweringWork work, Func<string, ObservedValue?> o
         // Biases in float; with fresh scopes, since other layers' edits are known to theirs alone.
         new ModelEdit(edit.Model).DropDead(cancellation);
         foreach (var (name, why) in floats)
-            work.Notes[name] = new LayerNote(nameof(StorageForm.Folded), $"weights only: {why}");
+            work.Notes[name] = new LayerNote(nameof(FormName.Folded), $"weights only: {why}");
         if (work.Synthetic && floats.Count < layers.Count)
             work.Warnings.Add("Ranges of activations come from synthetic inputs: drop a data.npz with real ones.");
     }
@@ -225,7 +228,7 @@ internal sealed class QdqGraph(LoweringWork work, Func<string, ObservedValue?> o
         var axis = layer.Shape.RowAxis(weight.Reference.Dims);
         ModelEdit.RemoveDefinition(weight);
         var codes = edit.AddConstant(main, weight.Value + "_q", Form.Tensor(shard, layer.Codes, DataType.Int8, weight.Reference.Dims));
-        var scales = edit.AddConstant(main, weight.Value + "_s", Form.Tensor(shard, layer.Scales, DataType.Float, layer.Shape.Rows));
+        var scales = edit.AddConstant(main, weight.Value + "_s", Form.Tensor(shard, ((AffineGrid)layer.Grid).Scales, layer.Shape.Rows));
         var zeros = edit.Share(main, "int8_zero", ModelEdit.Tensor(DataType.Int8, new byte[layer.Shape.Rows], layer.Shape.Rows));
         ModelEdit.InsertFirst(
             main,
@@ -238,12 +241,12 @@ internal sealed class QdqGraph(LoweringWork work, Func<string, ObservedValue?> o
     {
         if (layer.Shape.Inner == 1)
         {
-            Form.Apply(edit, weight, layer with { Form = StorageForm.Folded }, shard);
+            Form.Apply(edit, weight, layer with { Form = FormName.Folded }, shard);
             return;
         }
         ModelEdit.RemoveDefinition(weight);
         var codes = edit.AddConstant(main, weight.Value + "_q", Form.Tensor(shard, layer.Codes, DataType.Int8, weight.Reference.Dims));
-        var scales = edit.AddConstant(main, weight.Value + "_s", Form.Tensor(shard, layer.Scales, DataType.Float, layer.Shape.Rows));
+        var scales = edit.AddConstant(main, weight.Value + "_s", Form.Tensor(shard, ((AffineGrid)layer.Grid).Scales, layer.Shape.Rows));
         var floats = edit.FreshName(weight.Value + "_d");
         ModelEdit.InsertFirst(
             main,

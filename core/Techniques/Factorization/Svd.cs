@@ -120,13 +120,13 @@ public sealed class Svd : LayerTechnique<SvdOptions>
     }
 
     /// <inheritdoc/>
-    protected override LayerPlan Plan(Weight weight, LayerShape shape, SvdOptions options)
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, Store store, SvdOptions options)
     {
         var (rows, columns) = Sides(weight.Reference.Dims);
         var rank = MostRank(rows, columns, options);
         // The matrix, its projection and the vectors, in double.
         var working = 8 * (3 * rows * columns + 4 * Math.Min(rows, columns) * Math.Min(rows, columns));
-        return new LayerPlan(StorageForm.Product, 32, 1, 4 * rank * (rows + columns), working)
+        return new LayerPlan(FormName.Product, 32, 1, 4 * rank * (rows + columns), working)
         {
             Shape = new LayerShape(rows, columns, 1),
             Rank = (int)rank,
@@ -158,7 +158,10 @@ public sealed class Svd : LayerTechnique<SvdOptions>
                 await shard.WriteAsync(MemoryMarshal.AsBytes(Array.ConvertAll(factor, v => (float)v).AsSpan()).ToArray(), cancellation);
             var weights = (long)found.Rank * (rows + columns);
             var error = squares == 0 ? 0 : Math.Sqrt(Math.Max(0, squares - found.Captured) / squares);
-            return EncodedLayer.OfFloats(StorageForm.Product, work.Shape, 32, 4 * weights, error, weights) with { Rank = found.Rank };
+            return EncodedLayer.OfFloats(FormName.Product, work.Shape, (int)DataType.Float, 4 * weights, error, weights) with
+            {
+                Rank = found.Rank,
+            };
         }
         finally
         {

@@ -100,8 +100,8 @@ public sealed class Magnitude : LayerTechnique<MagnitudeOptions>
     }
 
     /// <inheritdoc/>
-    protected override LayerPlan Plan(Weight weight, LayerShape shape, MagnitudeOptions options) =>
-        new(StorageForm.Dense, DataTypes.Bits(weight.Reference.DataType), 1, weight.Reference.Length, 3L * WeightReader.Whole);
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, Store store, MagnitudeOptions options) =>
+        new(FormName.Dense, DataTypes.Bits(weight.Reference.DataType), 1, weight.Reference.Length, 3L * WeightReader.Whole);
 
     /// <inheritdoc/>
     protected override async Task<EncodedLayer> CompressAsync(
@@ -127,7 +127,7 @@ public sealed class Magnitude : LayerTechnique<MagnitudeOptions>
             cancellation
         );
         var relative = squares == 0 ? 0 : Math.Sqrt(error / squares);
-        return EncodedLayer.OfFloats(StorageForm.Dense, work.Shape, work.Plan.Bits, weight.Elements * size, relative, nonzero);
+        return EncodedLayer.OfFloats(FormName.Dense, work.Shape, weight.DataType, weight.Elements * size, relative, nonzero);
 
         void Prune(Span<byte> bytes)
         {

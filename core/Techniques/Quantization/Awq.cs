@@ -1,9 +1,11 @@
 using System.ComponentModel.DataAnnotations;
 using System.Runtime.InteropServices;
 using Serverless.Core.Forms;
+using Serverless.Core.Grids;
 using Serverless.Core.Model;
 using Serverless.Core.Numerics;
 using Serverless.Core.Statistics;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Techniques.Quantization;
 
@@ -69,13 +71,13 @@ public sealed class Awq : Quantizer<AwqOptions>
     protected override int Samples(AwqOptions options) => options.Samples;
 
     /// <inheritdoc/>
-    protected override LayerPlan Plan(Weight weight, LayerShape shape, AwqOptions options)
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, Store store, AwqOptions options)
     {
-        var plan = BlockPlan.Of(weight, shape, new BlockRequest(options.Bits, options.Group, options.Symmetric ? 0 : 1));
+        var plan = BlockPlan.Of(weight, shape, store, new CodeRequest(options.Bits, options.Group, options.Symmetric ? 0 : 1));
         var channels = weight.Uses.Count > 0 && weight.Uses[0].Op == "Conv" ? weight.Reference.Dims[1] : shape.Axis;
         return plan with
         {
-            BytesAfter = plan.BytesAfter + channels * (plan.Form == StorageForm.Folded ? 2 : 4),
+            BytesAfter = plan.BytesAfter + channels * (plan.Form == FormName.Folded ? 2 : 4),
             WorkingBytes = plan.WorkingBytes + shape.Axis * shape.Axis * 8 + Rows(shape) * shape.Axis * 32,
         };
     }
@@ -115,7 +117,7 @@ public sealed class Awq : Quantizer<AwqOptions>
             half => new UniformRounding(
                 options.Bits,
                 options.Symmetric,
-                work.Plan.Form != StorageForm.Folded || options.Bits < 8,
+                work.Plan.Form != FormName.Folded || options.Bits < 8,
                 half,
                 BlockScale.Resolve(ScaleSearch.Auto, options.Bits)
             ),
@@ -129,12 +131,13 @@ public sealed class Awq : Quantizer<AwqOptions>
         var (channels, each) = (work.Input!.Channels!.Channels, (int)shape.Axis / work.Input.Channels.Channels);
         var factors = Enumerable.Range(0, channels).Select(c => found.Factors[c * each]).ToArray();
         var bytes =
-            work.Plan.Form == StorageForm.Folded
+            work.Plan.Form == FormName.Folded
                 ? MemoryMarshal.AsBytes<Half>([.. factors.Select(f => (Half)f)]).ToArray()
                 : MemoryMarshal.AsBytes<float>(factors).ToArray();
         var range = new ShardRange(shard.Position, bytes.Length);
         await shard.WriteAsync(bytes, cancellation);
-        return encoded with { InputFactors = range };
+        var type = work.Plan.Form == FormName.Folded ? DataType.Float16 : DataType.Float;
+        return encoded with { Grid = new ScaledGrid(encoded.Grid, new ShardNumbers(range, (int)type)) };
     }
 
     private sealed record Found(double Alpha, float[] Factors, double OutputError, double RelativeError);

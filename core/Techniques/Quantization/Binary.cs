@@ -74,11 +74,12 @@ public sealed class Binary : Quantizer<BinaryOptions>
     protected override double Protect(BinaryOptions options) => options.Protect;
 
     /// <inheritdoc/>
-    protected override LayerPlan Plan(Weight weight, LayerShape shape, BinaryOptions options) =>
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, Store store, BinaryOptions options) =>
         BlockPlan.Of(
             weight,
             shape,
-            new BlockRequest(1, options.Group, 0)
+            store,
+            new CodeRequest(1, options.Group, 0)
             {
                 Terms = options.Order,
                 Kernel = options is { Store: BinaryStorage.Fast, Order: 1 },

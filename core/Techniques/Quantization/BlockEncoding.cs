@@ -2,8 +2,10 @@ using System.Buffers;
 using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using Serverless.Core.Forms;
+using Serverless.Core.Grids;
 using Serverless.Core.Model;
 using Serverless.Core.Numerics;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Techniques.Quantization;
 
@@ -11,7 +13,6 @@ namespace Serverless.Core.Techniques.Quantization;
 internal static class BlockEncoding
 {
     /// <summary>Scales are FLOAT16 in folded layers with at least this many.</summary>
-    public const int HalfScalesFrom = 32;
     private const int TileElements = 1 << 18;
 
     /// <summary>Encodes a layer.</summary>
@@ -28,8 +29,8 @@ internal static class BlockEncoding
     {
         var halves = rounding(true);
         if (
-            work.Plan.Form == StorageForm.Folded
-            && halves.Terms * work.Shape.Rows * ((work.Shape.Axis + work.Plan.Block - 1) / work.Plan.Block) >= HalfScalesFrom
+            work.Plan.Form == FormName.Folded
+            && halves.Terms * work.Shape.Rows * ((work.Shape.Axis + work.Plan.Block - 1) / work.Plan.Block) >= FoldedForm.HalfScalesFrom
         )
         {
             try
@@ -74,29 +75,27 @@ internal static class BlockEncoding
         if (encoder.Zeros is { } floats)
         {
             var bytes = rounding.Zeros == ZeroPoints.Halves ? Numbers(floats, true) : Bytes(floats);
-            if (plan.Form != StorageForm.Folded)
+            if (plan.Form != FormName.Folded)
                 bytes = PackRows(bytes, encoder.BlocksPerRow, rounding.Bits);
             zeros = new ShardRange(scales.Offset + scales.Length, bytes.Length);
             await shard.WriteAsync(bytes, cancellation);
         }
-        return new EncodedLayer(
-            plan.Form,
-            work.Shape,
+        var grid = new AffineGrid(
             rounding.Bits,
             plan.Block,
             encoder.BlocksPerRow,
             rounding.Symmetric,
-            rounding.Half,
+            new ShardNumbers(scales, (int)(rounding.Half ? DataType.Float16 : DataType.Float)),
+            zeros is null ? null : new ShardNumbers(zeros, (int)(rounding.Zeros == ZeroPoints.Halves ? DataType.Float16 : DataType.Uint8))
+        );
+        return new EncodedLayer(
+            plan.Form,
+            work.Shape,
+            rounding.Terms == 1 ? grid : new SumGrid(rounding.Terms, grid),
             codes,
-            scales,
-            zeros,
             encoder.RelativeError,
             encoder.Nonzero
-        )
-        {
-            Terms = rounding.Terms,
-            HalfZeros = rounding.Zeros == ZeroPoints.Halves,
-        };
+        );
     }
 
     // Rows lie one after another: stream them through, or gather their planes in memory when there are several.

@@ -1,8 +1,10 @@
 using System.Buffers;
 using System.Runtime.InteropServices;
 using Serverless.Core.Forms;
+using Serverless.Core.Grids;
 using Serverless.Core.Model;
 using Serverless.Core.Numerics;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Techniques.Quantization;
 
@@ -26,7 +28,7 @@ internal static class ChannelInt8
         var scales = new float[shape.Rows];
         var floats = ArrayPool<float>.Shared.Rent((int)Math.Min(elements, Chunk));
         var codes = new byte[Math.Min(elements, Chunk)];
-        double error = 0,
+        double errors = 0,
             squares = 0;
         long nonzero = 0;
         try
@@ -46,7 +48,7 @@ internal static class ChannelInt8
             {
                 var part = floats.AsMemory(0, (int)Math.Min(Chunk, elements - at));
                 await work.Weight.ReadAsync(at, part, cancellation);
-                Round(part.Span, at, shape, scales, largest, codes, ref error, ref squares, ref nonzero);
+                Round(part.Span, at, shape, scales, largest, codes, ref errors, ref squares, ref nonzero);
                 await shard.WriteAsync(codes.AsMemory(0, part.Length), cancellation);
             }
         }
@@ -55,20 +57,10 @@ internal static class ChannelInt8
             ArrayPool<float>.Shared.Return(floats);
         }
         await shard.WriteAsync(MemoryMarshal.AsBytes(scales.AsSpan()).ToArray(), cancellation);
-        return new EncodedLayer(
-            work.Plan.Form,
-            shape,
-            8,
-            work.Plan.Block,
-            1,
-            true,
-            false,
-            new ShardRange(0, elements),
-            new ShardRange(elements, scales.Length * 4L),
-            null,
-            squares == 0 ? 0 : Math.Sqrt(error / squares),
-            nonzero
-        );
+        var numbers = new ShardNumbers(new ShardRange(elements, scales.Length * 4L), (int)DataType.Float);
+        var error = squares == 0 ? 0 : Math.Sqrt(errors / squares);
+        var grid = new AffineGrid(8, work.Plan.Block, 1, true, numbers, null);
+        return new EncodedLayer(work.Plan.Form, shape, grid, new ShardRange(0, elements), error, nonzero);
     }
 
     private static void Widest(ReadOnlySpan<float> values, long at, LayerShape shape, float[] largest)

@@ -46,14 +46,14 @@ public sealed class DynamicInteger : Quantizer<DynamicIntegerOptions>
 
     /// <inheritdoc/>
     protected override IReadOnlyList<Setting> Behind(IReadOnlyList<LayerPlan> plans, DynamicIntegerOptions options) =>
-        plans.Any(p => p.Form == StorageForm.Dynamic) ? [new Setting(new DynamicActivations(), new NoOptions())] : [];
+        plans.Any(p => p.Form == FormName.Dynamic) ? [new Setting(new DynamicActivations(), new NoOptions())] : [];
 
     /// <inheritdoc/>
-    protected override LayerPlan Plan(Weight weight, LayerShape shape, DynamicIntegerOptions options) =>
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, Store store, DynamicIntegerOptions options) =>
         WhyFloat(weight, options) is { } why
-            ? StaticInteger.WeightsOnly(weight, shape, why)
+            ? StaticInteger.WeightsOnly(weight, shape, store, why)
             : new LayerPlan(
-                StorageForm.Dynamic,
+                FormName.Dynamic,
                 8,
                 checked((int)Math.Min(int.MaxValue, shape.Axis)),
                 shape.Elements + shape.Rows * 4 + Nodes,
@@ -68,7 +68,7 @@ public sealed class DynamicInteger : Quantizer<DynamicIntegerOptions>
         CancellationToken cancellation
     )
     {
-        if (work.Plan.Form == StorageForm.Dynamic)
+        if (work.Plan.Form == FormName.Dynamic)
             return await ChannelInt8.EncodeAsync(work, StaticInteger.Largest(options.ReduceRange), shard, cancellation);
         return await RoundToNearest.InsteadAsync(
             work,
@@ -80,8 +80,8 @@ public sealed class DynamicInteger : Quantizer<DynamicIntegerOptions>
     }
 
     /// <inheritdoc/>
-    protected override LayerPlan? InFloat(Weight weight, LayerShape shape, DynamicIntegerOptions options, double ratio) =>
-        options.OnlyIfFaster && WhyFloat(weight, options) is null ? StaticInteger.Slower(weight, shape, ratio) : null;
+    protected override LayerPlan? InFloat(Weight weight, LayerShape shape, Store store, DynamicIntegerOptions options, double ratio) =>
+        options.OnlyIfFaster && WhyFloat(weight, options) is null ? StaticInteger.Slower(weight, shape, store, ratio) : null;
 
     private static bool IsLstm(Weight weight) => weight.Uses.Any(u => u.Op == "LSTM");
 

@@ -54,8 +54,8 @@ public sealed class FixedPoint : Quantizer<FixedPointOptions>
     protected override double Protect(FixedPointOptions options) => options.Protect;
 
     /// <inheritdoc/>
-    protected override LayerPlan Plan(Weight weight, LayerShape shape, FixedPointOptions options) =>
-        BlockPlan.Of(weight, shape, new BlockRequest(options.Bits, 0, 0) { Kernel = false });
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, Store store, FixedPointOptions options) =>
+        BlockPlan.Of(weight, shape, store, new CodeRequest(options.Bits, 0, 0) { Kernel = false });
 
     /// <inheritdoc/>
     protected override async Task<EncodedLayer> CompressAsync(

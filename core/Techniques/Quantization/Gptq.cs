@@ -87,9 +87,9 @@ public sealed class Gptq : Quantizer<GptqOptions>
     protected override int Samples(GptqOptions options) => options.Samples;
 
     /// <inheritdoc/>
-    protected override LayerPlan Plan(Weight weight, LayerShape shape, GptqOptions options)
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, Store store, GptqOptions options)
     {
-        var plan = BlockPlan.Of(weight, shape, new BlockRequest(options.Bits, options.Group, options.Symmetric ? 0 : 1));
+        var plan = BlockPlan.Of(weight, shape, store, new CodeRequest(options.Bits, options.Group, options.Symmetric ? 0 : 1));
         // The Gram matrix, its factor, a tile of rows with its residual, and the codes.
         return plan with
         {
@@ -115,7 +115,7 @@ public sealed class Gptq : Quantizer<GptqOptions>
         };
         if (why is not null)
             return await FallBackAsync(work, options, why, shard, cancellation);
-        foreach (var half in work.Plan.Form == StorageForm.Folded ? new[] { true, false } : [false])
+        foreach (var half in work.Plan.Form == FormName.Folded ? new[] { true, false } : [false])
         {
             try
             {
@@ -164,7 +164,7 @@ public sealed class Gptq : Quantizer<GptqOptions>
         var fixedScales = o.Order || work.Plan.Block == shape.Axis;
         var how = new GptqRounding(o.Bits, o.Symmetric, work.Plan.Block, fixedScales, search, half, work.Masked);
         // Whole-byte symmetric codes of a folded layer are signed.
-        var biased = work.Plan.Form != StorageForm.Folded || o.Bits < 8;
+        var biased = work.Plan.Form != FormName.Folded || o.Bits < 8;
         var encoder = new BlockEncoder(shape, work.Plan.Block, new UniformRounding(o.Bits, o.Symmetric, biased, half, search));
         var codes = new byte[encoder.CodeBytes];
         var perGroup = shape.Rows / input.GramGroups;

@@ -76,8 +76,8 @@ public sealed class HalfPrecision : Quantizer<HalfPrecisionOptions>
         options.Compute ? [new Setting(new ComputeFloat16(), new NoOptions())] : [];
 
     /// <inheritdoc/>
-    protected override LayerPlan Plan(Weight weight, LayerShape shape, HalfPrecisionOptions options) =>
-        new(StorageForm.Cast, 16, 1, shape.Elements * 2 + CastNode, Chunk * 8) { Opset = weight.Scope.Opset };
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, Store store, HalfPrecisionOptions options) =>
+        new(FormName.Cast, 16, 1, shape.Elements * 2 + CastNode, Chunk * 8) { Opset = weight.Scope.Opset };
 
     /// <inheritdoc/>
     protected override async Task<EncodedLayer> CompressAsync(
@@ -143,11 +143,8 @@ public sealed class HalfPrecision : Quantizer<HalfPrecisionOptions>
             ArrayPool<float>.Shared.Return(floats);
         }
         var relative = squares == 0 ? 0 : Math.Sqrt(error / squares);
-        var layer = EncodedLayer.OfFloats(StorageForm.Cast, work.Shape, 16, elements * 2, relative, nonzero) with
-        {
-            CastType = (int)(type == HalfType.Float16 ? DataType.Float16 : DataType.Bfloat16),
-        };
-        return (layer, flushed - nonzero);
+        var stored = (int)(type == HalfType.Float16 ? DataType.Float16 : DataType.Bfloat16);
+        return (EncodedLayer.OfFloats(FormName.Cast, work.Shape, stored, elements * 2, relative, nonzero), flushed - nonzero);
     }
 
     private static bool Convert(

@@ -58,8 +58,8 @@ public sealed class HalfQuadratic : Quantizer<HalfQuadraticOptions>
     protected override double Protect(HalfQuadraticOptions options) => options.Protect;
 
     /// <inheritdoc/>
-    protected override LayerPlan Plan(Weight weight, LayerShape shape, HalfQuadraticOptions options) =>
-        BlockPlan.Of(weight, shape, new BlockRequest(options.Bits, options.Group, 2));
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, Store store, HalfQuadraticOptions options) =>
+        BlockPlan.Of(weight, shape, store, new CodeRequest(options.Bits, options.Group, 2));
 
     /// <inheritdoc/>
     protected override Task<EncodedLayer> CompressAsync(
@@ -70,7 +70,7 @@ public sealed class HalfQuadratic : Quantizer<HalfQuadraticOptions>
     ) =>
         BlockEncoding.EncodeAsync(
             work,
-            half => new Solver(options, half, whole: work.Plan.Form != StorageForm.Folded || !half || work.Masked),
+            half => new Solver(options, half, whole: work.Plan.Form != FormName.Folded || !half || work.Masked),
             shard,
             cancellation
         );

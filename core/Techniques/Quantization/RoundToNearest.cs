@@ -82,8 +82,8 @@ public sealed class RoundToNearest : Quantizer<RoundToNearestOptions>
     protected override double Protect(RoundToNearestOptions options) => options.Protect;
 
     /// <inheritdoc/>
-    protected override LayerPlan Plan(Weight weight, LayerShape shape, RoundToNearestOptions options) =>
-        BlockPlan.Of(weight, shape, new BlockRequest(options.Bits, options.Group, Symmetric(options) ? 0 : 1));
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, Store store, RoundToNearestOptions options) =>
+        BlockPlan.Of(weight, shape, store, new CodeRequest(options.Bits, options.Group, Symmetric(options) ? 0 : 1));
 
     /// <inheritdoc/>
     protected override Task<EncodedLayer> CompressAsync(
@@ -108,7 +108,7 @@ public sealed class RoundToNearest : Quantizer<RoundToNearestOptions>
     ) => await new RoundToNearest().CompressAsync(work, options, shard, cancellation) with { Fallback = fallback };
 
     private static UniformRounding Rounding(LayerPlan plan, RoundToNearestOptions o, bool half) =>
-        new(o.Bits, Symmetric(o), plan.Form != StorageForm.Folded || o.Bits < 8, half, BlockScale.Resolve(o.Scale, o.Bits));
+        new(o.Bits, Symmetric(o), plan.Form != FormName.Folded || o.Bits < 8, half, BlockScale.Resolve(o.Scale, o.Bits));
 
     private static bool Symmetric(RoundToNearestOptions options) => options.Symmetric || options.Bits == 16;
 }

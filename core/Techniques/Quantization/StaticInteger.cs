@@ -89,13 +89,13 @@ public sealed class StaticInteger : Quantizer<StaticIntegerOptions>
             : [];
 
     /// <inheritdoc/>
-    protected override LayerPlan Plan(Weight weight, LayerShape shape, StaticIntegerOptions options)
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, Store store, StaticIntegerOptions options)
     {
         if (WhyFloat(weight, options) is { } why)
-            return WeightsOnly(weight, shape, why);
+            return WeightsOnly(weight, shape, store, why);
         // What the nodes around it take is not counted: a small convolution left in float would cost more at each run.
         return new LayerPlan(
-            StorageForm.Qdq,
+            FormName.Qdq,
             8,
             checked((int)Math.Min(int.MaxValue, shape.Axis)),
             shape.Elements + shape.Rows * 4,
@@ -114,7 +114,7 @@ public sealed class StaticInteger : Quantizer<StaticIntegerOptions>
         CancellationToken cancellation
     )
     {
-        if (work.Plan.Form == StorageForm.Qdq)
+        if (work.Plan.Form == FormName.Qdq)
             return await ChannelInt8.EncodeAsync(work, Largest(options.ReduceRange), shard, cancellation);
         return await RoundToNearest.InsteadAsync(
             work,
@@ -126,25 +126,25 @@ public sealed class StaticInteger : Quantizer<StaticIntegerOptions>
     }
 
     /// <inheritdoc/>
-    protected override LayerPlan? InFloat(Weight weight, LayerShape shape, StaticIntegerOptions options, double ratio) =>
-        options.OnlyIfFaster && WhyFloat(weight, options) is null ? Slower(weight, shape, ratio) : null;
+    protected override LayerPlan? InFloat(Weight weight, LayerShape shape, Store store, StaticIntegerOptions options, double ratio) =>
+        options.OnlyIfFaster && WhyFloat(weight, options) is null ? Slower(weight, shape, store, ratio) : null;
 
     /// <summary>The plan of a layer that stays in float because integer kernels made the model slower.</summary>
-    internal static LayerPlan Slower(Weight weight, LayerShape shape, double ratio)
+    internal static LayerPlan Slower(Weight weight, LayerShape shape, Store store, double ratio)
     {
         var why = string.Create(
             CultureInfo.InvariantCulture,
             $"integer kernels are slower than float here: the model took {ratio:0.00} times as long"
         );
-        return WeightsOnly(weight, shape, why) with
+        return WeightsOnly(weight, shape, store, why) with
         {
             Warning = $"Layers stay float with their weights in 8 bits, as {why}; 'onlyIfFaster: false' keeps the integer kernels.",
         };
     }
 
     /// <summary>The plan of a layer that computes in float with its weight in 8 bits.</summary>
-    internal static LayerPlan WeightsOnly(Weight weight, LayerShape shape, string why) =>
-        BlockPlan.Of(weight, shape, new BlockRequest(8, null, 0)) with
+    internal static LayerPlan WeightsOnly(Weight weight, LayerShape shape, Store store, string why) =>
+        BlockPlan.Of(weight, shape, store, new CodeRequest(8, null, 0)) with
         {
             Instead = why,
         };

@@ -73,13 +73,14 @@ public sealed class Ternary : Quantizer<TernaryOptions>
     protected override double Protect(TernaryOptions options) => options.Protect;
 
     /// <inheritdoc/>
-    protected override LayerPlan Plan(Weight weight, LayerShape shape, TernaryOptions options) =>
+    protected override LayerPlan Plan(Weight weight, LayerShape shape, Store store, TernaryOptions options) =>
         BlockPlan.Of(
             weight,
             shape,
+            store,
             options.Scales == TernaryScales.One
-                ? new BlockRequest(2, options.Group ?? 128, 0) { ShortestBlock = options.Group == 0 ? 0 : ShortestBlock }
-                : new BlockRequest(1, options.Group ?? 256, 0)
+                ? new CodeRequest(2, options.Group ?? 128, 0) { ShortestBlock = options.Group == 0 ? 0 : ShortestBlock }
+                : new CodeRequest(1, options.Group ?? 256, 0)
                 {
                     Terms = 2,
                     Kernel = false,
