@@ -1,3 +1,4 @@
+using Serverless.Core.Grids;
 using Serverless.Core.Model;
 
 namespace Serverless.Core.Forms;
@@ -102,6 +103,29 @@ public abstract class KernelForm : CodeForm
         var bytes = codes + count * (4L * request.Terms + request.ZeroBytes) + Node;
         var pays = Pays(shape, request);
         return new FormOffer(this, shape, request.KernelBits, block, bytes, Time(pays), pays);
+    }
+
+    /// <inheritdoc/>
+    public override double[] Decode(EncodedLayer layer, ReadOnlySpan<byte> shard)
+    {
+        var grid = (AffineGrid)(layer.Grid is ScaledGrid s ? s.Inner : layer.Grid);
+        var codes = shard.Slice((int)layer.Codes.Offset, (int)layer.Codes.Length);
+        var symbols = PackedSymbols.Read(codes, grid.Bits, layer.Shape.Rows * grid.PaddedAxis);
+        if (grid.Zeros is not { Range: var range })
+            return layer.Grid.Decode(symbols, shard, layer.Shape);
+        // Zero points are packed like symbols, each row on bytes of its own.
+        var packed = shard.Slice((int)range.Offset, (int)range.Length);
+        var whole = new byte[layer.Shape.Rows * grid.Groups];
+        var stride = packed.Length / (int)layer.Shape.Rows;
+        for (var row = 0; row < layer.Shape.Rows; row++)
+        {
+            var zeros = PackedSymbols.Read(packed.Slice(row * stride, stride), grid.Bits, grid.Groups);
+            for (var g = 0; g < zeros.Length; g++)
+                whole[row * grid.Groups + g] = (byte)zeros[g];
+        }
+        byte[] unpacked = [.. shard, .. whole];
+        var plain = grid with { Zeros = grid.Zeros with { Range = new ShardRange(shard.Length, whole.Length) } };
+        return (layer.Grid is ScaledGrid scaled ? scaled with { Inner = plain } : (Grid)plain).Decode(symbols, unpacked, layer.Shape);
     }
 
     /// <summary>Whether the kernel takes the weight.</summary>

@@ -79,11 +79,8 @@ internal sealed class FoldedForm : CodeForm
         }
     }
 
-    /// <summary>Decodes a layer: the reference.</summary>
-    /// <param name="layer">The layer.</param>
-    /// <param name="shard">Bytes of its shard.</param>
-    /// <returns>The weights in the order of the layer's view.</returns>
-    public static double[] Decode(EncodedLayer layer, ReadOnlySpan<byte> shard)
+    /// <inheritdoc/>
+    public override double[] Decode(EncodedLayer layer, ReadOnlySpan<byte> shard)
     {
         var inner = layer.Grid is ScaledGrid s ? s.Inner : layer.Grid;
         var (terms, grid) = inner is SumGrid t ? (t.Terms, t.All) : (1, (AffineGrid)inner);

@@ -35,6 +35,12 @@ public abstract class Form
     /// <returns>Names of the values that stand for the weight: its own, or those of its factors.</returns>
     public abstract IReadOnlyList<string> Place(ModelEdit edit, Weight weight, EncodedLayer layer, string shard);
 
+    /// <summary>Decodes a layer of one matrix: the reference for the nodes.</summary>
+    /// <param name="layer">The layer.</param>
+    /// <param name="shard">Bytes of its shard.</param>
+    /// <returns>The weights in the order of the layer's view: rows × axis.</returns>
+    public virtual double[] Decode(EncodedLayer layer, ReadOnlySpan<byte> shard) => layer.Grid.Decode([], shard, layer.Shape);
+
     /// <summary>Puts a layer into the graph in its form.</summary>
     public static IReadOnlyList<string> Apply(ModelEdit edit, Weight weight, EncodedLayer layer, string shard) =>
         All[layer.Form].Place(edit, weight, layer, shard);

@@ -1,3 +1,4 @@
+using Serverless.Core.Grids;
 using Serverless.Core.Model;
 
 namespace Serverless.Core.Forms;
@@ -11,6 +12,19 @@ internal abstract class IntegerForm : Form
     /// <inheritdoc/>
     public override IReadOnlyList<string> Place(ModelEdit edit, Weight weight, EncodedLayer layer, string shard) =>
         Apply(edit, weight, layer with { Form = FormName.Folded }, shard);
+
+    /// <summary>Decodes a layer whose codes lie in the order of the stored weight.</summary>
+    public override double[] Decode(EncodedLayer layer, ReadOnlySpan<byte> shard)
+    {
+        var (shape, grid) = (layer.Shape, (AffineGrid)layer.Grid);
+        var stored = WholeSymbols.Read(shard[(int)layer.Codes.Offset..], grid, shape.Elements);
+        var symbols = new int[stored.Length];
+        for (long o = 0; o < shape.Outer; o++)
+        for (long k = 0; k < shape.Axis; k++)
+        for (long i = 0; i < shape.Inner; i++)
+            symbols[(o * shape.Inner + i) * shape.Axis + k] = stored[(o * shape.Axis + k) * shape.Inner + i];
+        return grid.Decode(symbols, shard, shape);
+    }
 }
 
 /// <summary>Behind DequantizeLinear, between activations in uint8.</summary>

@@ -19,6 +19,9 @@ namespace Serverless.Pipeline.Tests;
 /// <param name="Graph">The graph that ONNX Runtime made of it at load.</param>
 internal sealed record Lowered(IReadOnlyDictionary<string, EncodedLayer> Encoded, float[] Outputs, ModelProto Graph)
 {
+    /// <summary>The shard of each encoded weight.</summary>
+    public IReadOnlyDictionary<string, byte[]> Shards { get; init; } = new Dictionary<string, byte[]>();
+
     /// <summary>Operator → how often the optimized graph has it, subgraphs included.</summary>
     public IReadOnlyDictionary<string, int> Optimized =>
         GraphScope
@@ -45,12 +48,14 @@ internal sealed record Lowered(IReadOnlyDictionary<string, EncodedLayer> Encoded
         await new GraphWork(store, index, new Dictionary<string, string>(), "work/state").FinishAsync(CancellationToken.None);
         var recipe = RecipeReader.Read($"version: 1\nsteps:\n- {string.Join("\n- ", steps)}\n", "recipe.yaml");
         var context = new ActivityContext(store, new MemoryGate(1 << 30));
+        var shards = new Dictionary<string, byte[]>();
         var (encoded, weights, edit) = (new Dictionary<string, EncodedLayer>(), Weight.Of(index.Model), new ModelEdit(index.Model));
         var tasks = LayerTasks.Of(index.Model, recipe, 1, "drop").ToDictionary(t => t.Name);
         foreach (var weight in weights.Where(w => tasks[w.Name].Step is not null))
         {
             var (stored, _) = await LayerCache.TakeAsync(context, "work", "work/shards", tasks[weight.Name], CancellationToken.None);
             Form.Apply(edit, weight, encoded[weight.Name] = stored.Layer, stored.Shard);
+            shards[weight.Name] = await store.ReadBytesAsync(stored.Shard, int.MaxValue, CancellationToken.None);
         }
         await ModelWriter.WriteAsync(
             store,
@@ -63,7 +68,7 @@ internal sealed record Lowered(IReadOnlyDictionary<string, EncodedLayer> Encoded
         );
         var file = Path.Combine(folder.Path, "work", "out", ModelWriter.ModelName);
         var (outputs, graph) = Run(await File.ReadAllBytesAsync(file), Path.Combine(folder.Path, "optimized.onnx"));
-        return new Lowered(encoded, outputs, graph);
+        return new Lowered(encoded, outputs, graph) { Shards = shards };
     }
 
     /// <summary>Runs a model on fixed inputs of its own names and shapes.</summary>

@@ -1,4 +1,5 @@
 using Google.Protobuf;
+using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using Serverless.TestSupport;
@@ -112,6 +113,80 @@ public class StorageFormTests
         ("method: fixed", 0.999),
         ("method: float16", 0.99999),
     ];
+
+    // What the runtime decodes, at load or in a kernel, is what the grid's formula in double precision says.
+    [Theory]
+    [MemberData(nameof(Operators))]
+    public async Task Nodes_decode_what_the_reference_decodes(string op)
+    {
+        if (op is "LSTM" or "GRU" or "Gather" or "Transposed and shared")
+            return;
+        foreach (var (options, _) in Methods)
+        {
+            using var folder = new Folder();
+            var lowered = await Lowered.Of(
+                folder,
+                Models[op](13),
+                $"quantize: {{{options}, protect: 0}}".Replace("method: float16, protect: 0", "method: float16")
+            );
+            foreach (var (name, layer) in lowered.Encoded)
+            {
+                var (shape, reference) = (layer.Shape, Form.All[layer.Form].Decode(layer, lowered.Shards[name]));
+                Assert.Equal(shape.Elements, reference.Length);
+                if (layer.Form is FormName.MatMulNBits)
+                    continue;
+                // In the order of the view, where the runtime takes a transposition into its product, or in that of the weight.
+                var (decoded, most) = (lowered.LargestWeight, reference.Max(Math.Abs));
+                var stored = new double[reference.Length];
+                for (long o = 0, at = 0; o < shape.Outer; o++)
+                for (long n = 0; n < shape.Inner; n++)
+                for (long k = 0; k < shape.Axis; k++)
+                    stored[(o * shape.Axis + k) * shape.Inner + n] = reference[at++];
+                Assert.True(Near(stored) || Near(reference), $"{op} {options} {layer.Form}");
+
+                bool Near(double[] wanted) => decoded.Zip(wanted).All(p => Math.Abs(p.First - p.Second) <= 1e-6 * most);
+            }
+        }
+    }
+
+    [Theory]
+    [InlineData("bits: 4", 4)]
+    [InlineData("bits: 4, symmetric: false", 4)]
+    [InlineData("bits: 8, symmetric: false", 8)]
+    [InlineData("bits: 2, group: 64, symmetric: false", 2)]
+    public async Task The_kernel_multiplies_by_what_the_reference_decodes(string options, int bits)
+    {
+        using var folder = new Folder();
+        var lowered = await Lowered.Of(folder, Models["MatMul large"](13), $"quantize: {{{options}, protect: 0}}");
+        var (name, layer) = Assert.Single(lowered.Encoded);
+        Assert.Equal((FormName.MatMulNBits, bits), (layer.Form, layer.Grid.BitsPerWeight));
+        var (x, w) = (Random("x", 3, 768), Form.All[layer.Form].Decode(layer, lowered.Shards[name]));
+        var wanted = new float[3 * 704];
+        for (var r = 0; r < 3; r++)
+        for (var c = 0; c < 704; c++)
+            wanted[r * 704 + c] = (float)Enumerable.Range(0, 768).Sum(k => x[r * 768 + k] * w[c * 768 + k]);
+        // The kernel rounds its input to int8.
+        Assert.True(Lowered.Cosine(wanted, lowered.Outputs) > 0.9999);
+    }
+
+    [Theory]
+    [InlineData("small")]
+    [InlineData("fast")]
+    public async Task The_store_chooses_the_form(string store)
+    {
+        using var folder = new Folder();
+        var model = Models["MatMul large"](13);
+        var recipe = $"version: 1\nstore: {store}\nsteps:\n- quantize: {{bits: 4, protect: 0}}\n";
+        var balanced = await Compressed.RunAsync(folder, model, recipe.Replace(store, "balanced"));
+        var other = await Compressed.RunAsync(folder, model, recipe);
+        Assert.Equal(FormName.MatMulNBits, Assert.Single(balanced.Report.Layers).Form);
+        var form = Assert.Single(other.Report.Layers).Form;
+        if (store == "small")
+            Assert.True(form == FormName.Folded && other.Report.Size.After < balanced.Report.Size.After);
+        else
+            Assert.Equal(FormName.MatMulNBits, form);
+        Assert.Contains($"store: {store}", await File.ReadAllTextAsync(Path.Combine(Path.GetDirectoryName(other.File)!, "recipe.yaml")));
+    }
 
     // An encoding knows no opset: it is made for the first, and found by its hash for the others.
     [Theory]
