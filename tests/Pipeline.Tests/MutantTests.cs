@@ -15,7 +15,8 @@ public class MutantTests
         Large = 300,
         Small = 700,
         Damaged = 80,
-        OneInThisIsAProcess = 7,
+        OneLargeInThisIsAProcess = 20,
+        OneSmallInThisIsAProcess = 25,
         OneInThisIsTimed = 3;
 
     [Fact]
@@ -25,7 +26,7 @@ public class MutantTests
         await RunAsync(
             Enumerable.Range(0, Large),
             number => Make(number, number % 3 > 0 || models.Count == 1 ? models[0] : models[1 + (number / 3 % (models.Count - 1))]),
-            number => number % OneInThisIsAProcess == 0,
+            number => number % OneLargeInThisIsAProcess == 0,
             Large / 4
         );
     }
@@ -39,7 +40,12 @@ public class MutantTests
             ("everything, opset 11", Mutations.Everything(11).ToByteArray()),
             ("everything, opset 17", Mutations.Everything(17).ToByteArray()),
         ];
-        await RunAsync(Enumerable.Range(Large, Small), number => Make(number, models[number % models.Length]), _ => false, Small / 4);
+        await RunAsync(
+            Enumerable.Range(Large, Small),
+            number => Make(number, models[number % models.Length]),
+            number => number % OneSmallInThisIsAProcess == 0,
+            Small / 4
+        );
     }
 
     // Bytes, and graphs behind whole bytes: those that Local.Tests gives to the command line, and more.
@@ -50,7 +56,7 @@ public class MutantTests
         await RunAsync(
             Enumerable.Range(0, Damaged),
             number => (new Mutant("everything", [], "damage", Mutations.Mutate(seed, new Random(number))), "- quantize: {bits: 8}\n"),
-            number => number % OneInThisIsAProcess == 0,
+            _ => false,
             1
         );
     }
