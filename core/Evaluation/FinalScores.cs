@@ -23,7 +23,7 @@ internal static class FinalScores
         foreach (var node in model.Graph.Node)
         foreach (var output in node.Output)
             producers[output] = node;
-        var opset = model.OpsetImport.FirstOrDefault(o => o.Domain is "" or "ai.onnx")?.Version ?? 1;
+        var opset = model.OpsetImport.LastOrDefault(o => o.Domain is "" or "ai.onnx")?.Version ?? 1;
         return [.. model.Graph.Output.Select(o => Before(o.Name)).Distinct()];
 
         FinalScore Before(string output)

@@ -10,7 +10,7 @@ namespace Serverless.Local.Tests;
 /// <summary>The process that runs the model is killed, or the host is: nothing is lost, and nobody is left behind.</summary>
 public class KillTests
 {
-    private const string Gptq = "version: 1\nsteps:\n- quantize: {method: gptq, bits: 4}\n";
+    private const string Gptq = "version: 1\nevaluate: {latency: false}\nsteps:\n- quantize: {method: gptq, bits: 4}\n";
 
     [Theory]
     [InlineData("KILL")]

@@ -23,7 +23,7 @@ internal sealed record Compressed(RunResult Result, Report Report, string File)
     private static readonly Lazy<Folder> Kept = new(() =>
     {
         var folder = new Folder();
-        AppDomain.CurrentDomain.ProcessExit += (_, _) => folder.Dispose();
+        TestFolders.AtExit(folder.Path);
         return folder;
     });
 

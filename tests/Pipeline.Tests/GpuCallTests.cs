@@ -132,7 +132,7 @@ public class GpuCallTests
     [Fact]
     public void Work_that_may_be_placed_is_marked() =>
         Assert.Equal(
-            [nameof(ApplyGraphStep), nameof(ApplyModelStep), nameof(CompressLayer)],
+            [nameof(ApplyCodedStep), nameof(ApplyGraphStep), nameof(ApplyModelStep), nameof(CompressLayer)],
             ActivityCatalog.All.Values.Where(a => a.IsPlaceable).Select(a => a.Name).Order(StringComparer.Ordinal)
         );
 

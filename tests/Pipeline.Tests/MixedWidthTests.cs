@@ -7,7 +7,7 @@ namespace Serverless.Pipeline.Tests;
 public class MixedWidthTests
 {
     [Theory]
-    [InlineData("ch_PP-OCRv4_rec_infer", "gptq", 3)]
+    [InlineData("ch_PP-OCRv4_rec_infer", "gptq, samples: 16", 3)]
     [InlineData("ch_PP-OCRv4_det_infer", "rtn", 4)]
     [InlineData("ch_ppocr_mobile_v2.0_cls_infer", "rtn", 3)]
     [InlineData("ch_ppocr_mobile_v2.0_cls_infer", "rtn", 4)]
@@ -24,18 +24,22 @@ public class MixedWidthTests
             Assert.SkipWhen(TextLines.Fonts.Count == 0, "There are no TrueType fonts here to render text lines with.");
             // Of a picture there is one direction, of a line many characters, of a page many pixels: that many are needed to tell.
             var (count, width, height) =
-                name.Contains("cls", StringComparison.Ordinal) ? (256, 192, 48)
+                name.Contains("cls", StringComparison.Ordinal) ? (128, 192, 48)
                 : name.Contains("rec", StringComparison.Ordinal) ? (48, 320, 48)
                 : (24, 320, 96);
-            data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 1, count, width, height, turned: count == 256);
+            data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 1, count, width, height, turned: count == 128);
         }
         var file = name == "digits" ? Path.Combine(RealModels.Digits, "digits.onnx") : RealModels.File(name);
         if (name == "digits")
             data = Path.Combine(RealModels.Digits, "data.npz");
+        // Of the recogniser's 47 layers the smallest 16, 2 % of its weights, take a third of the time.
+        var rules = name.Contains("rec", StringComparison.Ordinal)
+            ? "layers:\n- {match: \"conv2d_15*\", skip: true}\n- {match: \"conv2d_16*\", skip: true}\n- {match: \"conv2d_10*\", skip: true}\n"
+            : "";
         var uniform = await Compressed.RunAsync(
             folder,
             file,
-            $"version: 1\nsteps:\n- quantize: {{method: {method}, bits: {bits}, protect: 0}}\n",
+            $"version: 1\nsteps:\n- quantize: {{method: {method}, bits: {bits}, protect: 0}}\n{rules}",
             data
         );
         var ratio = (Math.Ceiling(uniform.Report.Size.Ratio * 1e8) / 1e8).ToString(
@@ -45,7 +49,7 @@ public class MixedWidthTests
         var mixed = await Compressed.RunAsync(
             folder,
             file,
-            $"version: 1\nbudget: {{maxSizeRatio: {ratio}}}\nsteps:\n- quantize: {{method: {method}, bits: mixed}}\n",
+            $"version: 1\nbudget: {{maxSizeRatio: {ratio}}}\nsteps:\n- quantize: {{method: {method}, bits: mixed}}\n{rules}",
             data
         );
         Assert.InRange(mixed.Report.Size.After, 0, uniform.Report.Size.After);

@@ -14,7 +14,9 @@ public class MutantTests
     private const int Seed = 3,
         Large = 300,
         Small = 700,
-        OneInThisIsAProcess = 7,
+        Damaged = 80,
+        OneLargeInThisIsAProcess = 20,
+        OneSmallInThisIsAProcess = 25,
         OneInThisIsTimed = 3;
 
     [Fact]
@@ -22,10 +24,10 @@ public class MutantTests
     {
         var models = MutantModels.All(large: false);
         await RunAsync(
-            0,
-            Large,
-            number => number % 3 > 0 || models.Count == 1 ? models[0] : models[1 + (number / 3 % (models.Count - 1))],
-            number => number % OneInThisIsAProcess == 0
+            Enumerable.Range(0, Large),
+            number => Make(number, number % 3 > 0 || models.Count == 1 ? models[0] : models[1 + (number / 3 % (models.Count - 1))]),
+            number => number % OneLargeInThisIsAProcess == 0,
+            Large / 4
         );
     }
 
@@ -38,21 +40,45 @@ public class MutantTests
             ("everything, opset 11", Mutations.Everything(11).ToByteArray()),
             ("everything, opset 17", Mutations.Everything(17).ToByteArray()),
         ];
-        await RunAsync(Large, Small, number => models[number % models.Length], _ => false);
+        await RunAsync(
+            Enumerable.Range(Large, Small),
+            number => Make(number, models[number % models.Length]),
+            number => number % OneSmallInThisIsAProcess == 0,
+            Small / 4
+        );
     }
 
-    private static async Task RunAsync(int first, int count, Func<int, (string Name, byte[] Bytes)> model, Func<int, bool> isAProcess)
+    // Bytes, and graphs behind whole bytes: those that Local.Tests gives to the command line, and more.
+    [Fact]
+    public async Task Damaged_models_are_compressed_or_refused_in_a_sentence()
+    {
+        var seed = Mutations.Everything(17).ToByteArray();
+        await RunAsync(
+            Enumerable.Range(0, Damaged),
+            number => (new Mutant("everything", [], "damage", Mutations.Mutate(seed, new Random(number))), "- quantize: {bits: 8}\n"),
+            _ => false,
+            1
+        );
+    }
+
+    private static (Mutant Mutant, string Steps) Make(int number, (string Name, byte[] Bytes) model) =>
+        (Mutant.Make(model.Name, model.Bytes, Seed, number), MutantRun.Steps(number + (number / 3), model.Bytes.Length));
+
+    private static async Task RunAsync(
+        IEnumerable<int> numbers,
+        Func<int, (Mutant Mutant, string Steps)> make,
+        Func<int, bool> isAProcess,
+        int least
+    )
     {
         using var folder = new Folder();
         var faults = new System.Collections.Concurrent.ConcurrentQueue<string>();
         var codes = new int[4];
         await Parallel.ForEachAsync(
-            Enumerable.Range(first, count),
+            numbers,
             async (number, _) =>
             {
-                var (name, bytes) = model(number);
-                var mutant = Mutant.Make(name, bytes, Seed, number);
-                var steps = MutantRun.Steps(number + (number / 3), bytes.Length);
+                var (mutant, steps) = make(number);
                 if (number % OneInThisIsTimed > 0)
                     steps += "evaluate: {latency: false}\n";
                 var program = typeof(RunDrop).Assembly.Location;
@@ -62,13 +88,13 @@ public class MutantTests
                     : await MutantRun.InProcessAsync(program, own, mutant.Bytes, steps, load: true);
                 if (ended.Fault is not null)
                     faults.Enqueue(
-                        $"{number}, {name}, {mutant.What}, {steps.Trim()}: exit {ended.ExitCode}, {ended.Fault}: {ended.Sentence}"
+                        $"{number}, {mutant.Model}, {mutant.What}, {steps.Trim()}: exit {ended.ExitCode}, {ended.Fault}: {ended.Sentence}"
                     );
                 else
                     Interlocked.Increment(ref codes[ended.ExitCode]);
             }
         );
         Assert.True(faults.IsEmpty, string.Join('\n', faults));
-        Assert.True(codes[0] > count / 4 && codes[2] > count / 4, $"{codes[0]} compressed, {codes[2]} refused");
+        Assert.True(codes[0] >= least && codes[2] >= least, $"{codes[0]} compressed, {codes[2]} refused");
     }
 }

@@ -19,7 +19,7 @@ public static class OpsetRaise
     /// <exception cref="InvalidOperationException">The operator set is below <see cref="Lowest"/>.</exception>
     public static void To11(ModelEdit edit)
     {
-        var import = edit.Model.OpsetImport.First(o => o.Domain is "" or "ai.onnx");
+        var import = edit.Model.OpsetImport.Last(o => o.Domain is "" or "ai.onnx");
         if (import.Version >= Target)
             return;
         if (import.Version < Lowest)

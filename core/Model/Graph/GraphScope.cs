@@ -66,7 +66,7 @@ public sealed class GraphScope
     public GraphIndex Index => index ??= new GraphIndex(this);
 
     /// <summary>The version of the default operator set that the nodes mean.</summary>
-    public long Opset => Parent?.Opset ?? (opsets.FirstOrDefault(o => o.Domain is "" or "ai.onnx")?.Version ?? 1);
+    public long Opset => Parent?.Opset ?? (opsets.LastOrDefault(o => o.Domain is "" or "ai.onnx")?.Version ?? 1);
 
     /// <summary>Scopes directly inside this one.</summary>
     public List<GraphScope> Children { get; } = [];

@@ -3,6 +3,8 @@ using System.Globalization;
 using System.Text.RegularExpressions;
 using Microsoft.ML.OnnxRuntime;
 using Serverless.Core;
+using Serverless.Core.Runs;
+using Serverless.Core.Storage;
 using Serverless.Local;
 
 namespace Serverless.TestSupport;
@@ -108,8 +110,8 @@ internal static partial class MutantRun
     }
 
     /// <summary>
-    /// Compresses one in this process, which saves the start of several. What ONNX Runtime refuses there is left to the command line, which
-    /// knows whether the original or what was made of it is to blame.
+    /// Compresses one in this process, which saves the start of several. What ONNX Runtime refuses there is the original's fault where the
+    /// process of a model would say so, which is asked here; else it is left to the command line.
     /// </summary>
     public static async Task<MutantOutcome> InProcessAsync(string program, string folder, byte[] model, string steps, bool load)
     {
@@ -136,8 +138,12 @@ internal static partial class MutantRun
         }
         catch (OnnxRuntimeException)
         {
-            Directory.Delete(folder, recursive: true);
-            return await RunAsync(program, folder, model, steps, load);
+            if (await WhyNotAsync(folder) is not { } why)
+            {
+                Directory.Delete(folder, recursive: true);
+                return await RunAsync(program, folder, model, steps, load);
+            }
+            (code, sentence) = (2, why.Message);
         }
         catch (Exception e) when (e is not OutOfMemoryException)
         {
@@ -155,6 +161,19 @@ internal static partial class MutantRun
             _ when sentence.Any(char.IsControl) => "control characters",
             _ => null,
         };
+
+    // As the host does with bad input, its work is cleared.
+    private static async Task<BadInputException?> WhyNotAsync(string folder)
+    {
+        var work = Path.Combine(folder, ".serverless-work");
+        var run = Path.GetFileName(Directory.GetDirectories(work).Single(d => File.Exists(Path.Combine(d, "files.json"))));
+        var store = new FolderStore(new Dictionary<string, string> { ["drop"] = Path.Combine(folder, "drop"), ["work"] = work });
+        var request = new RunRequest("m", "drop/m.onnx", null, null, $"work/{run}", $"work/{run}/layers", "out/out");
+        var why = await OriginalModel.WhyNotAsync(store, request, CancellationToken.None);
+        if (why is not null)
+            Directory.Delete(work, recursive: true);
+        return why;
+    }
 
     private static async Task<string> WriteAsync(string folder, byte[] model, string steps)
     {
