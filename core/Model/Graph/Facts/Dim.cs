@@ -89,19 +89,46 @@ public sealed class Dim : IEquatable<Dim>
     /// <summary>The quotient where the division leaves no rest, whatever the symbols are; else null.</summary>
     internal static Dim? Divide(Dim? a, Dim? b)
     {
-        if (a is null || b is null || b.terms is not [var (by, symbols)])
+        if (a is null || b is null || b.terms.Length == 0)
             return null;
-        var quotient = new List<(long, string[])>();
-        foreach (var (factor, of) in a.terms)
+        if (a.Equals(b))
+            return One;
+        // Long division of polynomials: each step takes the leading term away.
+        var (rest, quotient) = (a, new List<(long, string[])>());
+        var (by, symbols) = Leading(b);
+        while (rest.terms.Length > 0)
         {
-            if (factor % by != 0)
+            var (factor, of) = Leading(rest);
+            var left = of.ToList();
+            if (factor % by != 0 || !symbols.All(left.Remove) || quotient.Count > MostTerms)
                 return null;
-            var rest = of.ToList();
-            if (!symbols.All(rest.Remove))
+            quotient.Add((factor / by, [.. left]));
+            var step = Canonical([(-factor / by, [.. left])]);
+            if (Add(rest, Multiply(step, b)) is not { } less)
                 return null;
-            quotient.Add((factor / by, [.. rest]));
+            rest = less;
         }
         return Canonical(quotient);
+    }
+
+    // In the graded lexicographic order.
+    private static (long Factor, string[] Symbols) Leading(Dim of)
+    {
+        var first = of.terms[0];
+        foreach (var term in of.terms.AsSpan(1))
+            if (IsAbove(term.Symbols, first.Symbols))
+                first = term;
+        return first;
+
+        static bool IsAbove(string[] a, string[] b)
+        {
+            if (a.Length != b.Length)
+                return a.Length > b.Length;
+            for (var i = 0; i < a.Length; i++)
+                if (string.CompareOrdinal(a[i], b[i]) is not 0 and var order)
+                    return order < 0;
+            return false;
+        }
     }
 
     /// <summary>⌊a / by⌋, exact where it can be and an expression's text elsewhere; null when that is too long.</summary>

@@ -86,7 +86,7 @@ internal sealed class ChannelCoupling
         var inputs = node.Input.Select(n => n.Length == 0 ? null : Find(scope, n)).ToList();
         var coupled = new CoupledNode(scope, node, inputs, inferred, Uses, Lengths, AxisOf);
         // Numbers that are followed further keep their lengths; whatever else computes with them decides by them.
-        if (inferred.Outputs is not [{ Numbers: not null }])
+        if (bodies.Count > 0 || inferred.Outputs is not [{ Numbers: not null }])
             for (var i = 0; i < inputs.Count; i++)
                 if (!Settings.Contains((node.Operator(), i)))
                     coupled.FreezeLengths(i);
@@ -105,8 +105,12 @@ internal sealed class ChannelCoupling
             Run(body);
         if (node.Operator() == "If" && bodies.Count == 2)
         {
+            var taken = ShapeInference.Taken(node, bodies, coupled.Shapes);
             for (var o = 0; o < node.Output.Count; o++)
-                Either(coupled, o, Result(bodies[0], o), Result(bodies[1], o));
+                if (taken is null)
+                    Either(coupled, o, Result(bodies[0], o), Result(bodies[1], o));
+                else
+                    Only(coupled, o, Result(taken, o).Value);
             return;
         }
         foreach (var body in bodies)
@@ -147,6 +151,15 @@ internal sealed class ChannelCoupling
         n.Outputs[output] = new CoupledValue(axes, zero, null);
 
         static bool Zero(CoupledValue value, int axis) => value.Sources is null && value.Zero[axis];
+    }
+
+    // The other branch is taken by no run, so that its result may have any shape.
+    private static void Only(CoupledNode n, int output, CoupledValue taken)
+    {
+        if (taken.Axes is { } axes)
+            n.Outputs[output] = new CoupledValue(axes, [.. axes.Select((_, i) => taken.Sources is null && taken.Zero[i])], null);
+        else
+            n.MakeFrozen(output, $"{n.Where} makes a shape that is not known");
     }
 
     private CoupledValue Constant(GraphScope scope, string name, TensorProto tensor)

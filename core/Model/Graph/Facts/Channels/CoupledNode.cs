@@ -72,10 +72,26 @@ internal sealed class CoupledNode(
     {
         if (output >= Outputs.Length)
             return;
-        Outputs[output] = new CoupledValue(axes, zero, Sources());
+        Outputs[output] = new CoupledValue(Inferred(output, axes), zero, Sources());
         if (Outputs[output]!.Sources is { Count: > MostSources })
             foreach (var set in axes)
                 set.Freeze($"{where} makes it of too many constants");
+    }
+
+    // Where it was inferred that an axis may have another length, as what two unknown ones are broadcast to, it is one of its own.
+    private IReadOnlyList<IndexSet> Inferred(int output, IReadOnlyList<IndexSet> axes)
+    {
+        if (inferred.Outputs[output]?.Shape is not { } shape || shape.Count != axes.Count)
+            return axes;
+        IndexSet[]? own = null;
+        for (var a = 0; a < axes.Count; a++)
+        {
+            if (axes[a].Size.Equals(shape[a]))
+                continue;
+            axes[a].Freeze($"{where} makes a length of it that is not known");
+            (own ??= [.. axes])[a] = IndexSet.Leaf(shape[a], $"{where} makes a length that is not known");
+        }
+        return own ?? axes;
     }
 
     /// <summary>Makes an output of axes that no channels are known of.</summary>

@@ -23,7 +23,7 @@ internal static class NumberRules
         ["Unsqueeze"] = n => n.Numbers(0),
         ["Reshape"] = n => n.Numbers(0),
         ["Flatten"] = n => n.Numbers(0),
-        ["Transpose"] = n => n.Numbers(0),
+        ["Transpose"] = Transpose,
         ["Gather"] = Gather,
         ["Slice"] = Slice,
         ["Concat"] = Concat,
@@ -49,16 +49,21 @@ internal static class NumberRules
         ["Range"] = Range,
     };
 
-    /// <summary>Adds the numbers that the node's output holds, where it is a scalar or vector of whole numbers.</summary>
+    // What keeps the order of a matrix's elements, or moves them in a way that is followed: pads are written as two columns.
+    private static readonly HashSet<string> OfMatrices = ["Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose", "Slice"];
+
+    /// <summary>Adds the numbers that the node's output holds, where it is a scalar, vector or matrix of whole numbers.</summary>
     public static void Fold(InferredNode node)
     {
-        if (node.Outputs is not [{ Numbers: null, Shape.Count: < 2 } made] || !IsWhole(made))
+        if (node.Outputs is not [{ Numbers: null, Shape.Count: < 3 } made] || !IsWhole(made))
+            return;
+        var matrix = made.Shape.Count == 2 || Enumerable.Range(0, node.Count).Any(i => node.Numbers(i) is not null && node.Dims(i)!.Count == 2);
+        if (matrix && !OfMatrices.Contains(node.Node.OpType))
             return;
         if (!All.TryGetValue(node.Node.Operator(), out var rule) || rule(node) is not { } numbers || numbers.Count > Most)
             return;
-        if (made.Shape.Count == 0 ? numbers.Count != 1 : made.Shape[0].Value is { } length && length != numbers.Count)
-            return;
-        node.Outputs[0] = made with { Numbers = numbers, Shape = made.Shape.Count == 0 ? made.Shape : [Dim.Of(numbers.Count)] };
+        if (made.Elements?.Value is { } count ? count == numbers.Count : made.Shape.Count == 1)
+            node.Outputs[0] = made with { Numbers = numbers, Shape = made.Shape.Count == 1 ? [Dim.Of(numbers.Count)] : made.Shape };
     }
 
     /// <summary>Whether a node's output may hold numbers that depend on lengths.</summary>
@@ -94,16 +99,29 @@ internal static class NumberRules
         return at.All(i => i >= -from.Count && i < from.Count) ? [.. at.Select(i => from[(int)(i < 0 ? i + from.Count : i)])] : null;
     }
 
+    private static IReadOnlyList<ShapeNumber>? Transpose(InferredNode n)
+    {
+        if (n.Numbers(0) is not { } from || n.Dims(0) is not [{ Value: { } rows }, { Value: { } columns }])
+            return n.Dims(0)?.Count < 2 ? n.Numbers(0) : null;
+        if (LayoutShapes.Permutation(n) is not [1, 0])
+            return from;
+        return [.. Enumerable.Range(0, from.Count).Select(i => from[(int)(i % rows * columns + i / rows)])];
+    }
+
     private static List<ShapeNumber>? Slice(InferredNode n)
     {
-        if (n.Numbers(0) is not { } from || n.Dims(0)?.Count != 1 || SliceBounds.Of(n) is not [var slice])
+        if (n.Numbers(0) is not { } from || n.Dims(0) is not { Count: > 0 } dims || SliceBounds.Of(n) is not [var slice])
             return null;
-        if (slice.Range(Dim.Of(from.Count)) is not var (first, end))
+        if (slice.Range(dims[slice.Axis]) is not var (first, end))
             return null;
-        var taken = new List<ShapeNumber>();
+        // Of a matrix rows or columns; a vector is a column.
+        var (rows, columns) = ((int)dims[0].Value!.Value, dims.Count > 1 ? (int)dims[1].Value!.Value : 1);
+        var taken = new List<int>();
         for (var i = first; slice.Step > 0 ? i < end : i > end; i += slice.Step!.Value)
-            taken.Add(from[(int)i]);
-        return taken;
+            taken.Add((int)i);
+        return slice.Axis == 0
+            ? [.. taken.SelectMany(r => Enumerable.Range(0, columns).Select(c => from[r * columns + c]))]
+            : [.. Enumerable.Range(0, rows).SelectMany(r => taken.Select(c => from[r * columns + c]))];
     }
 
     private static List<ShapeNumber>? Concat(InferredNode n)

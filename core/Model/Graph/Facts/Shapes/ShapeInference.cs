@@ -118,9 +118,20 @@ internal sealed class ShapeInference(ModelProto model)
         else if (node.Operator() == "If" && bodies.Count == 2)
         {
             for (var o = 0; o < inferred.Outputs.Length; o++)
-                inferred.Outputs[o] = Either(Result(bodies[0], o), Result(bodies[1], o));
+                inferred.Outputs[o] = Taken(node, bodies, inferred) is { } taken
+                    ? Result(taken, o)
+                    : Either(Result(bodies[0], o), Result(bodies[1], o));
         }
         return inferred.Outputs;
+    }
+
+    /// <summary>The branch of an If that every run takes; null where that is not known.</summary>
+    public static GraphScope? Taken(NodeProto node, IEnumerable<GraphScope> bodies, InferredNode inferred)
+    {
+        if (inferred.Constants(0) is not [var condition])
+            return null;
+        var branch = node.Attribute(condition != 0 ? "then_branch" : "else_branch")?.G;
+        return bodies.FirstOrDefault(b => ReferenceEquals(b.Graph, branch));
     }
 
     private ValueFact Result(GraphScope body, int output) =>
