@@ -10,7 +10,6 @@ namespace Serverless.Core.Tests;
 /// <summary>Units that are zero can be removed by what their group says: the model computes the same.</summary>
 public class GraphFactsRemovalTests
 {
-    private const int Graphs = 150;
     private static readonly (string, DataType, long[])[] Inputs = [("x", DataType.Float, [2, 3, 4, 4]), ("c", DataType.Bool, [])];
 
     [Fact]
@@ -24,7 +23,6 @@ public class GraphFactsRemovalTests
                 Interlocked.Add(ref groups, all);
                 Interlocked.Add(ref open, prunable);
             },
-            iter: Graphs,
             threads: 1
         );
         Assert.True(open > groups / 2, $"{open} of {groups} groups can be pruned");
@@ -41,7 +39,6 @@ public class GraphFactsRemovalTests
                 Assert.Equal(coverage.Values, coverage.Types);
                 Assert.Equal(coverage.Values, coverage.Ranks);
             },
-            iter: Graphs,
             threads: 1
         );
 
