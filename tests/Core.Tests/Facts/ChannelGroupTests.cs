@@ -182,7 +182,12 @@ public class ChannelGroupTests
     [InlineData("NonZero", "is not known here")]
     public void What_depends_on_all_channels_keeps_them(string op, string why)
     {
-        var model = OfOpset(17).Input("x", DataType.Float, "N", 4).Weight("a", 4, 8).Weight("s", 8).Weight("b", 8, 2).Initializer(Numbers("axis", 1));
+        var model = OfOpset(17)
+            .Input("x", DataType.Float, "N", 4)
+            .Weight("a", 4, 8)
+            .Weight("s", 8)
+            .Weight("b", 8, 2)
+            .Initializer(Numbers("axis", 1));
         string[] inputs = op switch
         {
             "LayerNormalization" => ["p", "s"],
@@ -224,6 +229,71 @@ public class ChannelGroupTests
         Assert.Contains(g.All, m => m.Reason == "Reshape of 'q' mixes it with others");
     }
 
+    [Fact]
+    public void Heads_of_queries_go_with_the_heads_of_keys_that_they_share()
+    {
+        var g = Groups(
+            OfOpset(13)
+                .Input("x", DataType.Float, "N", "T", 10)
+                .Weight("q", 10, 24)
+                .Weight("k", 10, 12)
+                .Initializer(Numbers("qs", 0, 0, 8, 3))
+                .Initializer(Numbers("ks", 0, 0, 4, 1, 3))
+                .Initializer(Numbers("wide", 1, 1, 4, 2, 3))
+                .Initializer(Numbers("flat", 0, 0, 8, 3)),
+            Node("MatMul", ["x", "q"], ["q1"]),
+            Node("Reshape", ["q1", "qs"], ["q2"]),
+            Node("MatMul", ["x", "k"], ["k1"]),
+            Node("Reshape", ["k1", "ks"], ["k2"]),
+            Node("Expand", ["k2", "wide"], ["k3"]),
+            Node("Reshape", ["k3", "flat"], ["k4"]),
+            Node("Transpose", ["q2"], ["q5"], ModelEdit.Attribute("perm", [0L, 2, 1, 3])),
+            Node("Transpose", ["k4"], ["k5"], ModelEdit.Attribute("perm", [0L, 2, 3, 1])),
+            Node("MatMul", ["q5", "k5"], ["s"]),
+            Node("ReduceMean", ["s"], ["y"], ModelEdit.Attribute("axes", [3L]))
+        );
+        // Heads reach the output; what they are made of, and how many share a key, is open in q alone.
+        Assert.Contains("4 k.1+q.1+: an output of the model, 'y'", Closed(g));
+        Assert.Contains("3 k.1+q.1+", Open(g));
+        Assert.Equal([6L, 7, 8, 9, 10, 11], g.All.Single(m => m.Units == 4).Members.Single(m => m.Name == "q").Indices(1));
+    }
+
+    [Fact]
+    public void A_shuffle_of_channels_keeps_groups_whole()
+    {
+        var g = Groups(
+            Image(4)
+                .Weight("a", 12, 4, 1, 1)
+                .Weight("b", 2, 12, 1, 1)
+                .Initializer(Numbers("s", 0, 3, 4, 4, 4))
+                .Initializer(Numbers("t", 0, 12, 4, 4)),
+            Node("Conv", ["x", "a"], ["p"]),
+            Node("Reshape", ["p", "s"], ["q"]),
+            Node("Transpose", ["q"], ["r"], ModelEdit.Attribute("perm", [0L, 2, 1, 3, 4])),
+            Node("Reshape", ["r", "t"], ["u"]),
+            Node("Conv", ["u", "b"], ["y"])
+        );
+        Assert.Equal(["3 a.0+b.1-", "4 a.0+b.1-"], Open(g));
+        var three = g.All.Single(m => m.Units == 3 && m.CanShrink).Members;
+        Assert.Equal([4L, 5, 6, 7], three[0].Indices(1));
+        Assert.Equal([1L, 4, 7, 10], three[1].Indices(1));
+    }
+
+    [Fact]
+    public void Statistics_of_groups_leave_whole_groups_to_be_removed()
+    {
+        var g = Groups(
+            Image(4).Weight("a", 8, 4, 1, 1).Weight("n", 2).Weight("m", 2).Weight("b", 2, 8, 1, 1).Initializer(Numbers("s", 0, 2, -1)),
+            Node("Conv", ["x", "a"], ["p"]),
+            Node("Reshape", ["p", "s"], ["q"]),
+            Node("InstanceNormalization", ["q", "n", "m"], ["r"]),
+            Node("Shape", ["p"], ["t"]),
+            Node("Reshape", ["r", "t"], ["u"]),
+            Node("Conv", ["u", "b"], ["y"])
+        );
+        Assert.Equal(["2 a.0+b.1-m.0*n.0."], Open(g));
+    }
+
     private static ModelProto Image(int channels) => OfOpset(13).Input("x", DataType.Float, "N", channels, 4, 4);
 
     private static TensorProto Numbers(string name, params long[] values) =>
@@ -236,7 +306,8 @@ public class ChannelGroupTests
     }
 
     // Units, then members with their axis: + of a producer, - of a consumer, * of a bias.
-    private static string[] Open(ChannelGroups groups) => [.. groups.All.Where(g => g.CanShrink).Select(Shown).Order(StringComparer.Ordinal)];
+    private static string[] Open(ChannelGroups groups) =>
+        [.. groups.All.Where(g => g.CanShrink).Select(Shown).Order(StringComparer.Ordinal)];
 
     private static string[] Closed(ChannelGroups groups) =>
         [.. groups.All.Where(g => !g.CanShrink).Select(g => $"{Shown(g)}: {g.Reason}").Order(StringComparer.Ordinal)];

@@ -27,7 +27,8 @@ internal sealed class GraphBuilder
         graph = Model.Graph;
     }
 
-    private GraphBuilder(GraphBuilder outer) => (this.outer, graph, Opset, Random, Model) = (outer, new GraphProto { Name = "b" }, outer.Opset, outer.Random, outer.Model);
+    private GraphBuilder(GraphBuilder outer) =>
+        (this.outer, graph, Opset, Random, Model) = (outer, new GraphProto { Name = "b" }, outer.Opset, outer.Random, outer.Model);
 
     public int Opset { get; }
 
@@ -57,20 +58,18 @@ internal sealed class GraphBuilder
     public Built Positive(params long[] dims) =>
         Constant([.. Enumerable.Range(0, (int)dims.Aggregate(1L, (a, b) => a * b)).Select(_ => 0.5f + (float)Random.NextDouble())], dims);
 
-    public Built Constant(float[] values, params long[] dims) => Constant(DataType.Float, MemoryMarshal.AsBytes<float>(values).ToArray(), dims);
+    public Built Constant(float[] values, params long[] dims) =>
+        Constant(DataType.Float, MemoryMarshal.AsBytes<float>(values).ToArray(), dims);
 
-    public string Ints(params long[] values) => Constant(DataType.Int64, MemoryMarshal.AsBytes<long>(values).ToArray(), [values.Length]).Name;
+    public string Ints(params long[] values) =>
+        Constant(DataType.Int64, MemoryMarshal.AsBytes<long>(values).ToArray(), [values.Length]).Name;
 
     public string Scalar(long value) => Constant(DataType.Int64, BitConverter.GetBytes(value), []).Name;
 
     private Built Constant(DataType type, byte[] bytes, long[] dims)
     {
         var name = Fresh();
-        var tensor = new TensorProto
-        {
-            DataType = (int)type,
-            RawData = ByteString.CopyFrom(bytes),
-        };
+        var tensor = new TensorProto { DataType = (int)type, RawData = ByteString.CopyFrom(bytes) };
         tensor.Dims.AddRange(dims);
         if (Random.Next(3) == 0)
             graph.Node.Add(
@@ -190,7 +189,12 @@ internal sealed class GraphBuilder
     {
         var shape = x.Shape.Select((d, i) => i == axis ? to - from : d).ToArray();
         var length = x.Shape[axis];
-        var (start, end) = (Random.Next(2) == 0 ? from : from - length, to == length ? long.MaxValue : Random.Next(2) == 0 ? to : to - length);
+        var (start, end) = (
+            Random.Next(2) == 0 ? from : from - length,
+            to == length ? long.MaxValue
+            : Random.Next(2) == 0 ? to
+            : to - length
+        );
         return Node("Slice", shape, [x.Name, Ints(start), Ints(end), Ints(axis)]);
     }
 

@@ -16,31 +16,50 @@ public class GraphFactsRemovalTests
     public void Removing_zero_units_of_random_graphs_changes_nothing()
     {
         var (groups, open) = (0, 0);
-        Gen.Int[0, int.MaxValue - 1].Sample(
-            seed =>
-            {
-                var (all, prunable) = Remove(seed);
-                Interlocked.Add(ref groups, all);
-                Interlocked.Add(ref open, prunable);
-            },
-            threads: 1
-        );
+        Gen.Int[0, int.MaxValue - 1]
+            .Sample(
+                seed =>
+                {
+                    var (all, prunable) = Remove(seed);
+                    Interlocked.Add(ref groups, all);
+                    Interlocked.Add(ref open, prunable);
+                },
+                threads: 1
+            );
         Assert.True(open > groups / 2, $"{open} of {groups} groups can be pruned");
+    }
+
+    // Else the test above would hold for units that nothing depends on.
+    [Fact]
+    public void Removing_units_that_are_not_zero_changes_outputs()
+    {
+        var changed = 0;
+        for (var seed = 0; seed < 20; seed++)
+        {
+            var model = RandomGraphs.Build(seed).Model;
+            var facts = new GraphFacts(model);
+            var before = Run(model.ToByteArray(), seed, true);
+            UnitRemoval.Remove(model, facts, facts.Groups.All.Where(g => g.CanShrink).ToDictionary(g => g, _ => new[] { 0 }));
+            var after = Run(model.ToByteArray(), seed, true);
+            changed += before.Zip(after).Any(p => p.First.Zip(p.Second).Any(v => Math.Abs(v.First - v.Second) > 1e-3)) ? 1 : 0;
+        }
+        Assert.True(changed > 15, $"{changed} of 20");
     }
 
     [Fact]
     public void Shapes_and_types_of_random_graphs_are_those_of_a_run() =>
-        Gen.Int[0, int.MaxValue - 1].Sample(
-            seed =>
-            {
-                var model = RandomGraphs.Build(seed).Model;
-                ObservedValues.Check(model, Inputs, seed);
-                var coverage = ObservedValues.Count(new GraphFacts(model));
-                Assert.Equal(coverage.Values, coverage.Types);
-                Assert.Equal(coverage.Values, coverage.Ranks);
-            },
-            threads: 1
-        );
+        Gen.Int[0, int.MaxValue - 1]
+            .Sample(
+                seed =>
+                {
+                    var model = RandomGraphs.Build(seed).Model;
+                    ObservedValues.Check(model, Inputs, seed);
+                    var coverage = ObservedValues.Count(new GraphFacts(model));
+                    Assert.Equal(coverage.Values, coverage.Types);
+                    Assert.Equal(coverage.Values, coverage.Ranks);
+                },
+                threads: 1
+            );
 
     private static (int All, int Prunable) Remove(int seed)
     {

@@ -1,4 +1,6 @@
 using System.Globalization;
+using System.Text.RegularExpressions;
+using Google.Protobuf;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using Serverless.TestSupport;
@@ -8,7 +10,7 @@ using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 namespace Serverless.Core.Tests;
 
 /// <summary>What is inferred never contradicts a run, and covers the real models.</summary>
-public class GraphFactsTests(ITestOutputHelper output)
+public partial class GraphFactsTests(ITestOutputHelper output)
 {
     /// <summary>The real models with lengths for their dynamic inputs.</summary>
     public static TheoryData<string, long> RealModelData =>
@@ -41,24 +43,69 @@ public class GraphFactsTests(ITestOutputHelper output)
                 $"| {name} | {coverage.Values} | {coverage.Types} | {coverage.Ranks} | {coverage.Numbers} | {coverage.Named} | {seen} |"
             )
         );
-        Assert.True(coverage.Types >= 0.95 * coverage.Values);
-        Assert.True(coverage.Ranks >= 0.9 * coverage.Values);
+        Assert.Equal(coverage.Values, coverage.Types);
+        Assert.True(coverage.Ranks >= 0.85 * coverage.Values, coverage.ToString());
     }
 
     [Theory]
-    [InlineData("ch_PP-OCRv4_rec_infer")]
-    [InlineData("ch_PP-OCRv4_det_infer")]
-    [InlineData("ch_ppocr_mobile_v2.0_cls_infer")]
-    [InlineData("silero_vad_legacy")]
-    [InlineData("silero_vad_v5")]
-    [InlineData("minilm")]
-    public void Every_weight_of_a_real_model_has_groups_or_reasons(string name)
+    [InlineData("ch_PP-OCRv4_rec_infer", 25)]
+    [InlineData("ch_PP-OCRv4_det_infer", 30)]
+    [InlineData("ch_ppocr_mobile_v2.0_cls_infer", 25)]
+    [InlineData("silero_vad_legacy", 15)]
+    [InlineData("silero_vad_v5", 8)]
+    [InlineData("minilm", 20)]
+    public void Every_channel_of_a_real_model_has_a_group_and_every_refusal_a_reason(string name, int least)
     {
         var model = Read(name);
-        var facts = new GraphFacts(model);
-        foreach (var g in facts.Groups.All.OrderBy(g => g.Reason is null ? 0 : 1))
-            output.WriteLine($"{g.Units} × {string.Join(' ', g.Members.Select(m => $"{m.Role.ToString()[..2]}:{m.Name}.{m.Axis}/{m.Span}"))[..Math.Min(150, string.Join(' ', g.Members.Select(m => $"{m.Role.ToString()[..2]}:{m.Name}.{m.Axis}/{m.Span}")).Length)]} — {g.Reason}");
-        Assert.Null(facts.Groups.WhyNone);
+        var groups = new GraphFacts(model).Groups;
+        Assert.Null(groups.WhyNone);
+        var told = groups.All.ToHashSet();
+        foreach (var weight in Weight.Of(model).Where(w => w.SkipReason is null))
+        {
+            var axes = weight.Uses.All(u => u.Op is "Conv" or "MatMul" or "Gemm") ? 2 : 0;
+            for (var a = 0; a < axes; a++)
+                Assert.True(
+                    weight.Reference.Dims[a] == 1 || groups.Of(weight.Tensor, a).Any(told.Contains),
+                    $"nothing is told of axis {a} of {weight.Name}"
+                );
+            Assert.True(
+                Enumerable.Range(0, weight.Reference.Dims.Length).Any(a => groups.Of(weight.Tensor, a).Any(told.Contains)),
+                $"nothing is told of {weight.Name}"
+            );
+        }
+        foreach (var reasons in groups.All.GroupBy(g => Place().Replace(g.Reason ?? "open", "…")))
+            output.WriteLine($"| {name} | {reasons.Key} | {reasons.Count()} | {reasons.Sum(g => (long)g.Units)} |");
+        var open = groups.All.Where(g => g.CanShrink).ToList();
+        Assert.True(open.Count >= least, $"{open.Count} groups of {name} are open");
+        Assert.All(open, g => Assert.Contains(g.Members, m => m.Role == ChannelRole.Producer));
+        Assert.All(groups.All.Except(open), g => Assert.NotEmpty(g.Reason!));
+    }
+
+    [GeneratedRegex("'[^']*'")]
+    private static partial Regex Place();
+
+    [Fact]
+    public void Damaged_graphs_are_looked_at_without_failing()
+    {
+        var looked = 0;
+        for (var seed = 0; seed < 600; seed++)
+        {
+            var random = new Random(seed);
+            ModelProto model;
+            try
+            {
+                model = ModelProto.Parser.ParseFrom(Mutations.Mutate(RandomGraphs.Build(seed).Model.ToByteArray(), random));
+                GraphCheck.Check("m.onnx", model, default);
+            }
+            catch (Exception e)
+                when (e is InvalidProtocolBufferException or BadInputException or NullReferenceException or ArgumentOutOfRangeException)
+            {
+                continue;
+            }
+            _ = new GraphFacts(model).Groups.All;
+            looked++;
+        }
+        Assert.True(looked > 100, $"{looked} damaged graphs were whole enough");
     }
 
     private static ModelProto Read(string name)

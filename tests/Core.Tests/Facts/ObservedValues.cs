@@ -45,7 +45,9 @@ internal static class ObservedValues
         var main = facts.Roots[0];
         var lifted = main.All()
             .Where(s => s.Parent is not null)
-            .SelectMany(s => s.Nodes.SelectMany(n => n.Output).Where(o => o.Length > 0 && facts.In(s).Type(o) == DataType.Float).Select(o => (s, o)))
+            .SelectMany(s =>
+                s.Nodes.SelectMany(n => n.Output).Where(o => o.Length > 0 && facts.In(s).Type(o) == DataType.Float).Select(o => (s, o))
+            )
             .Select(p => (Name: SubgraphTaps.Name(p.s, p.o), Fact: facts.In(p.s).Of(p.o)))
             .Where(p => p.Name is not null)
             .GroupBy(p => p.Name!)
@@ -119,7 +121,11 @@ internal static class ObservedValues
         (DataType, long[], long[]?) Of<T>(DataType type, Func<T, long>? whole)
         {
             var tensor = value.AsTensor<T>();
-            return (type, [.. tensor.Dimensions.ToArray().Select(d => (long)d)], whole is null ? null : [.. tensor.ToArray().Select(whole)]);
+            return (
+                type,
+                [.. tensor.Dimensions.ToArray().Select(d => (long)d)],
+                whole is null ? null : [.. tensor.ToArray().Select(whole)]
+            );
         }
     }
 

@@ -53,7 +53,12 @@ internal sealed class RandomGraphs
     {
         var turned = random.Next(2) == 0;
         var w = turned ? g.Weight(outputs, x.Shape[1]) : g.Weight(x.Shape[1], outputs);
-        return g.Node("Gemm", [x.Shape[0], outputs], [x.Name, w.Name, g.Weight(outputs).Name], ModelEdit.Attribute("transB", turned ? 1L : 0));
+        return g.Node(
+            "Gemm",
+            [x.Shape[0], outputs],
+            [x.Name, w.Name, g.Weight(outputs).Name],
+            ModelEdit.Attribute("transB", turned ? 1L : 0)
+        );
     }
 
     private Built Activated(Built x) =>
@@ -244,7 +249,8 @@ internal sealed class RandomGraphs
     {
         var packed = g.Reshape(g.MatMul(x, 3 * Heads * HeadLength), Batch, x.Shape[1], 3, Heads, HeadLength);
         var turned = g.Transpose(packed, 2, 0, 3, 1, 4);
-        Built Part(long i) => g.Node("Gather", [Batch, Heads, x.Shape[1], HeadLength], [turned.Name, g.Scalar(i)], ModelEdit.Attribute("axis", 0L));
+        Built Part(long i) =>
+            g.Node("Gather", [Batch, Heads, x.Shape[1], HeadLength], [turned.Name, g.Scalar(i)], ModelEdit.Attribute("axis", 0L));
         return g.MatMul(Attend(Part(0), Part(1), Part(-1)), x.Shape[2]);
     }
 

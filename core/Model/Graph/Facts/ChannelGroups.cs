@@ -24,8 +24,8 @@ public sealed class ChannelGroups
                 Add(constant, axis);
         }
         foreach (var use in coupling.Uses)
-            foreach (var leaf in IndexPattern.Of(use.Value.Axes![use.Axis]).Select(p => p.Leaf).Distinct())
-                byLeaf.GetValueOrDefault(leaf)?.Add(new ChannelUse(use.Scope, use.Node, use.Input, use.Axis, use.Role));
+        foreach (var leaf in IndexPattern.Of(use.Value.Axes![use.Axis]).Select(p => p.Leaf).Distinct())
+            byLeaf.GetValueOrDefault(leaf)?.Add(new ChannelUse(use.Scope, use.Node, use.Input, use.Axis, use.Role));
         var lengths = new List<ChannelLength>();
         foreach (var use in coupling.Lengths)
         {
@@ -52,7 +52,8 @@ public sealed class ChannelGroups
                 }
                 // A leaf may be met twice along an axis, not always in a row.
                 if (group != of)
-                    member = group.Members is [.., var last] && ReferenceEquals(last.Tensor, constant.Tensor) && last.Axis == axis ? last : null;
+                    member =
+                        group.Members is [.., var last] && ReferenceEquals(last.Tensor, constant.Tensor) && last.Axis == axis ? last : null;
                 if (member is null)
                 {
                     var role =
@@ -78,10 +79,7 @@ public sealed class ChannelGroups
     public string? WhyNone { get; }
 
     /// <summary>The groups that an axis of a value holds, in the order of its indices.</summary>
-    public IReadOnlyList<ChannelGroup> Of(ValueAxis axis) =>
-        coupling is not null && coupling.Values.TryGetValue(axis.Scope, out var known) && known.TryGetValue(axis.Value, out var value)
-            ? Of(value.Axes, axis.Axis)
-            : [];
+    public IReadOnlyList<ChannelGroup> Of(ValueAxis axis) => Of(AxesOf(axis), axis.Axis);
 
     /// <summary>The groups that an axis of a constant holds, in the order of its indices.</summary>
     public IReadOnlyList<ChannelGroup> Of(TensorProto constant, int axis) => Of(constants.GetValueOrDefault(constant)?.Axes, axis);
@@ -89,11 +87,14 @@ public sealed class ChannelGroups
     /// <summary>The group that is the whole of a value's axis, one index a unit; null where there is none.</summary>
     public ChannelGroup? Whole(ValueAxis axis) => Of(axis) is [var group] && WholeOf(axis) == group.Leaf ? group : null;
 
-    internal static ChannelGroups Of(ModelProto model, ShapeInference shapes, GraphScope main)
+    /// <summary>Whether two axes have the very same indices in the same order.</summary>
+    public bool AreSame(ValueAxis a, ValueAxis b) => WholeOf(a) is { } one && one == WholeOf(b);
+
+    internal static ChannelGroups Of(ModelProto model, ShapeInference shapes, GraphScope main, bool folded)
     {
         try
         {
-            return new ChannelGroups(new ChannelCoupling(model, shapes, main));
+            return new ChannelGroups(new ChannelCoupling(model, shapes, main, folded));
         }
         catch (InsufficientExecutionStackException)
         {
@@ -106,13 +107,21 @@ public sealed class ChannelGroups
     internal IReadOnlyList<ValueAxis> ValuesOf(ChannelGroup group)
     {
         values ??= coupling!
-            .Values.SelectMany(s => s.Value.Where(v => v.Value.Axes is not null).Select(v => (Scope: s.Key, Name: v.Key, Axes: v.Value.Axes!)))
-            .SelectMany(v => v.Axes.SelectMany((set, a) => Of(IndexPattern.Of(set)).Select(g => (Group: g, Axis: new ValueAxis(v.Scope, v.Name, a)))))
+            .Values.SelectMany(s =>
+                s.Value.Where(v => v.Value.Axes is not null).Select(v => (Scope: s.Key, Name: v.Key, Axes: v.Value.Axes!))
+            )
+            .SelectMany(v =>
+                v.Axes.SelectMany((set, a) => Of(IndexPattern.Of(set)).Select(g => (Group: g, Axis: new ValueAxis(v.Scope, v.Name, a))))
+            )
             .ToLookup(p => p.Group, p => p.Axis);
         return [.. values[group]];
     }
 
-    private IndexSet? WholeOf(ValueAxis axis) => coupling!.Values[axis.Scope][axis.Value].Axes?[axis.Axis].Root;
+    private IndexSet? WholeOf(ValueAxis axis) =>
+        AxesOf(axis) is { } axes && axis.Axis >= 0 && axis.Axis < axes.Count ? axes[axis.Axis].Root : null;
+
+    private IReadOnlyList<IndexSet>? AxesOf(ValueAxis axis) =>
+        coupling is not null && coupling.Values.TryGetValue(axis.Scope, out var known) ? known.GetValueOrDefault(axis.Value)?.Axes : null;
 
     private IReadOnlyList<ChannelGroup> Of(IReadOnlyList<IndexSet>? axes, int axis) =>
         axes is not null && axis >= 0 && axis < axes.Count ? [.. Of(IndexPattern.Of(axes[axis]))] : [];
@@ -124,7 +133,10 @@ public sealed class ChannelGroups
         IEnumerable<ConstantUse> uses
     )
     {
-        var (direct, derived) = (new Dictionary<(CoupledConstant, int), ChannelRole>(), new Dictionary<(CoupledConstant, IndexSet), ChannelRole>());
+        var (direct, derived) = (
+            new Dictionary<(CoupledConstant, int), ChannelRole>(),
+            new Dictionary<(CoupledConstant, IndexSet), ChannelRole>()
+        );
         foreach (var use in uses)
         foreach (var source in use.Value.Sources ?? [])
         {

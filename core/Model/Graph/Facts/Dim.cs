@@ -148,7 +148,8 @@ public sealed class Dim : IEquatable<Dim>
     }
 
     /// <summary>A length known by the text of its expression; null when that is too long.</summary>
-    internal static Dim? Expression(string text) => text.Length > LongestText || text.Contains('?', StringComparison.Ordinal) ? null : Symbol(text);
+    internal static Dim? Expression(string text) =>
+        text.Length > LongestText || text.Contains('?', StringComparison.Ordinal) ? null : Symbol(text);
 
     /// <summary>Whether it is a symbol, or a sum or product of them, that no run makes negative.</summary>
     internal bool IsNonNegative => terms.All(t => t.Factor >= 0);
@@ -188,7 +189,10 @@ public sealed class Dim : IEquatable<Dim>
                 terms.Select(
                     (t, i) =>
                     {
-                        var sign = t.Factor < 0 ? "-" : i > 0 ? "+" : "";
+                        var sign =
+                            t.Factor < 0 ? "-"
+                            : i > 0 ? "+"
+                            : "";
                         var number = Math.Abs((decimal)t.Factor).ToString(CultureInfo.InvariantCulture);
                         var symbols = string.Join('*', t.Symbols);
                         if (symbols.Length == 0)

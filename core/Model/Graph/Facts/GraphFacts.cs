@@ -12,6 +12,7 @@ public sealed class GraphFacts
     private readonly ModelProto model;
     private readonly Lazy<ShapeInference> shapes;
     private readonly Lazy<ChannelGroups> groups;
+    private readonly Lazy<ChannelGroups> folded;
     private readonly Dictionary<GraphScope, ScopeFacts> scopes = [];
 
     /// <summary>Of a model.</summary>
@@ -25,7 +26,8 @@ public sealed class GraphFacts
     {
         (this.model, Roots) = (model, roots);
         shapes = new Lazy<ShapeInference>(Infer);
-        groups = new Lazy<ChannelGroups>(() => ChannelGroups.Of(model, shapes.Value, roots[0]));
+        groups = new Lazy<ChannelGroups>(() => ChannelGroups.Of(model, shapes.Value, roots[0], folded: false));
+        folded = new Lazy<ChannelGroups>(() => ChannelGroups.Of(model, shapes.Value, roots[0], folded: true));
     }
 
     /// <summary>The main graph's scope, then those of functions.</summary>
@@ -36,6 +38,12 @@ public sealed class GraphFacts
 
     /// <summary>Groups of coupled channels of the main graph and its subgraphs; found when first asked for.</summary>
     public ChannelGroups Groups => groups.Value;
+
+    /// <summary>
+    /// The groups where whatever is computed of constants alone counts as a constant, as it does once a runtime has folded it; members of that kind hold no bytes.
+    /// For rewrites that put nodes behind what decodes a weight.
+    /// </summary>
+    public ChannelGroups FoldedGroups => folded.Value;
 
     /// <summary>Facts of a scope.</summary>
     public ScopeFacts In(GraphScope scope)
@@ -75,6 +83,9 @@ public sealed class ScopeFacts
 
     /// <summary>Its axes; null when their number is not known.</summary>
     public IReadOnlyList<Dim>? Shape(string value) => find(value).Shape;
+
+    /// <summary>The initializer of that name, of the scope itself, that no caller may override; null where there is none.</summary>
+    public TensorProto? Stored(string name) => Index.Initializer(name);
 
     /// <summary>The one node that takes a value, once and at one input alone; null where others do, or the graph puts it out.</summary>
     public NodeProto? OnlyConsumer(string value)

@@ -31,11 +31,11 @@ internal static class NodeReading
     public static string Out(this NodeProto node, int output) => output < node.Output.Count ? node.Output[output] : "";
 
     /// <summary>The operator with its domain, as <c>MatMul</c> or <c>com.microsoft.Attention</c>.</summary>
-    public static string Operator(this NodeProto node) =>
-        node.Domain is "" or "ai.onnx" ? node.OpType : $"{node.Domain}.{node.OpType}";
+    public static string Operator(this NodeProto node) => node.Domain is "" or "ai.onnx" ? node.OpType : $"{node.Domain}.{node.OpType}";
 
     /// <summary>How an error or a report names the node.</summary>
-    public static string Shown(this NodeProto node) => node.Name.Length > 0 ? $"{node.OpType} '{node.Name}'" : $"{node.OpType} of '{node.Out(0)}'";
+    public static string Shown(this NodeProto node) =>
+        node.Name.Length > 0 ? $"{node.OpType} '{node.Name}'" : $"{node.OpType} of '{node.Out(0)}'";
 
     /// <summary>An axis counted from the front; null when there is no such axis.</summary>
     public static int? Axis(long axis, int rank)

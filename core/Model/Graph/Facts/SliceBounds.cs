@@ -18,7 +18,9 @@ internal sealed record SliceBounds(int Axis, Dim? Start, Dim? End, long? Step, i
         var starts = old ? Attribute("starts") : n.Numbers(1);
         var ends = old ? Attribute("ends") : n.Numbers(2);
         var count = starts?.Count ?? ends?.Count;
-        var axes = n.Setting("axes", 3, out var given) ?? (given || count is null ? null : [.. Enumerable.Range(0, count.Value).Select(i => (long)i)]);
+        var axes =
+            n.Setting("axes", 3, out var given)
+            ?? (given || count is null ? null : [.. Enumerable.Range(0, count.Value).Select(i => (long)i)]);
         if (axes is null || starts is not null && starts.Count != axes.Count || ends is not null && ends.Count != axes.Count)
             return null;
         IReadOnlyList<long>? steps = old || !n.Node.Has(4) ? [.. axes.Select(_ => 1L)] : n.Constants(4);
@@ -38,7 +40,9 @@ internal sealed record SliceBounds(int Axis, Dim? Start, Dim? End, long? Step, i
     public Dim? Length(Dim of)
     {
         if (Range(of) is var (from, to))
-            return Dim.Of(Math.Max(0, Step!.Value > 0 ? (to - from + Step.Value - 1) / Step.Value : (from - to - Step.Value - 1) / -Step.Value));
+            return Dim.Of(
+                Math.Max(0, Step!.Value > 0 ? (to - from + Step.Value - 1) / Step.Value : (from - to - Step.Value - 1) / -Step.Value)
+            );
         if (Step != 1 || Start is null || End is null)
             return null;
         // From the first element on: all of it, or up to some before the end where it has so many for sure.

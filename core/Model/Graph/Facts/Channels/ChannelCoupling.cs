@@ -29,11 +29,17 @@ internal sealed class ChannelCoupling
     ];
     private readonly ModelProto model;
     private readonly ShapeInference shapes;
+    private readonly bool folded;
     private readonly Dictionary<GraphScope, Dictionary<string, CoupledValue>> values = [];
 
-    public ChannelCoupling(ModelProto model, ShapeInference shapes, GraphScope main)
+    /// <summary>Looks at a model.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="shapes">Its types and shapes.</param>
+    /// <param name="main">The main graph.</param>
+    /// <param name="folded">Whether what is computed of constants alone is a constant of its own.</param>
+    public ChannelCoupling(ModelProto model, ShapeInference shapes, GraphScope main, bool folded)
     {
-        (this.model, this.shapes) = (model, shapes);
+        (this.model, this.shapes, this.folded) = (model, shapes, folded);
         Run(main);
         foreach (var o in main.Graph!.Output)
             Freeze(main, o.Name, $"an output of the model, '{o.Name}'");
@@ -55,7 +61,11 @@ internal sealed class ChannelCoupling
     {
         var known = values[scope] = new Dictionary<string, CoupledValue>(StringComparer.Ordinal);
         foreach (var v in scope.Graph!.Input)
-            known[v.Name] = Frozen(scope, v.Name, scope.Parent is null ? $"an input of the model, '{v.Name}'" : "changes from step to step");
+            known[v.Name] = Frozen(
+                scope,
+                v.Name,
+                scope.Parent is null ? $"an input of the model, '{v.Name}'" : "changes from step to step"
+            );
         foreach (var t in scope.Graph.Initializer)
             if (scope.Parent is not null || model.IrVersion < 4 || !known.ContainsKey(t.Name))
                 known[t.Name] = Constant(scope, t.Name, t);
@@ -66,7 +76,15 @@ internal sealed class ChannelCoupling
         foreach (var i in GraphCheck.TopologicalOrder(scope.Nodes) ?? [])
         {
             var node = scope.Nodes[i];
-            if (node is { OpType: "Constant", Domain: "" or "ai.onnx", Attribute: [{ Name: "value", T: { } tensor }], Output: [{ Length: > 0 } name] })
+            if (
+                node is
+                {
+                    OpType: "Constant",
+                    Domain: "" or "ai.onnx",
+                    Attribute: [{ Name: "value", T: { } tensor }],
+                    Output: [{ Length: > 0 } name]
+                }
+            )
             {
                 known[name] = Constant(scope, name, tensor);
                 continue;
@@ -90,6 +108,8 @@ internal sealed class ChannelCoupling
             for (var i = 0; i < inputs.Count; i++)
                 if (!Settings.Contains((node.Operator(), i)))
                     coupled.FreezeLengths(i);
+        if (folded && bodies.Count == 0 && inputs.Count > 0 && inputs.All(i => i is null or { Sources: not null }))
+            return [.. node.Output.Select((o, i) => Folded(scope, o, inferred.Outputs[i]))];
         if (bodies.Count > 0)
             Control(coupled, node, bodies);
         else if (shapes.IsCall(node) || CouplingRules.Of(node) is not { } rule)
@@ -126,7 +146,12 @@ internal sealed class ChannelCoupling
     }
 
     // What a branch hands on is what the node makes.
-    private void Either(CoupledNode n, int output, (CoupledValue Value, IReadOnlyList<ShapeNumber>? Numbers) a, (CoupledValue Value, IReadOnlyList<ShapeNumber>? Numbers) b)
+    private void Either(
+        CoupledNode n,
+        int output,
+        (CoupledValue Value, IReadOnlyList<ShapeNumber>? Numbers) a,
+        (CoupledValue Value, IReadOnlyList<ShapeNumber>? Numbers) b
+    )
     {
         if (n.Shapes.Outputs[output]?.Numbers is null)
             foreach (var axis in (a.Numbers ?? []).Concat(b.Numbers ?? []).SelectMany(v => v.Lengths))
@@ -144,7 +169,9 @@ internal sealed class ChannelCoupling
         {
             n.Unify(x[i], y[i]);
             // Lengths that differ leave one that is known in neither branch.
-            axes[i] = x[i].Size.Equals(y[i].Size) ? x[i] : n.Made(n.Shapes.Outputs[output]?.Shape?[i] ?? Dim.Symbol("?"), "chooses between different shapes");
+            axes[i] = x[i].Size.Equals(y[i].Size)
+                ? x[i]
+                : n.Made(n.Shapes.Outputs[output]?.Shape?[i] ?? Dim.Symbol("?"), "chooses between different shapes");
         }
         // A constant that one branch makes may hold anything.
         var zero = axes.Select((_, i) => Zero(a.Value, i) && Zero(b.Value, i)).ToArray();
@@ -160,6 +187,15 @@ internal sealed class ChannelCoupling
             n.Outputs[output] = new CoupledValue(axes, [.. axes.Select((_, i) => taken.Sources is null && taken.Zero[i])], null);
         else
             n.MakeFrozen(output, $"{n.Where} makes a shape that is not known");
+    }
+
+    private CoupledValue? Folded(GraphScope scope, string name, ValueFact? fact)
+    {
+        if (name.Length == 0 || fact?.Shape is not { } shape || shape.Any(d => d.Value is null))
+            return null;
+        var tensor = new TensorProto { Name = name, DataType = (int)fact.Type };
+        tensor.Dims.AddRange(shape.Select(d => d.Value!.Value));
+        return Constant(scope, name, tensor);
     }
 
     private CoupledValue Constant(GraphScope scope, string name, TensorProto tensor)

@@ -21,7 +21,13 @@ internal static class ConvolutionCoupling
 
     private static void Convolve(CoupledNode n)
     {
-        if (n.Axes(0) is not { Count: > 2 } x || n.Axes(1) is not { Count: > 2 } w || n.Rank(0) != x.Count || n.Has(3) || n.Outputs.Length != 1)
+        if (
+            n.Axes(0) is not { Count: > 2 } x
+            || n.Axes(1) is not { Count: > 2 } w
+            || n.Rank(0) != x.Count
+            || n.Has(3)
+            || n.Outputs.Length != 1
+        )
         {
             n.FreezeAll("has inputs that are not read here");
             return;

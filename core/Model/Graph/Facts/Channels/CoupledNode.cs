@@ -123,7 +123,12 @@ internal sealed class CoupledNode(
     public void FreezeAll(string why)
     {
         for (var i = 0; i < inputs.Count; i++)
+        {
             Freeze(i, why);
+            // A weight is one wherever it stands, and what keeps it is told.
+            for (var a = 0; Axes(i) is { Count: > 1 } axes && a < axes.Count; a++)
+                Use(i, a, ChannelRole.Producer);
+        }
         for (var o = 0; o < Outputs.Length; o++)
             MakeFrozen(o, $"{where} {why}");
     }

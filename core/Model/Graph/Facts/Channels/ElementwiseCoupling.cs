@@ -8,7 +8,9 @@ internal static class ElementwiseCoupling
             .. OperatorFacts
                 .With(ChannelEffect.Elementwise)
                 .Select(f => f.Operator)
-                .Where(o => !o.EndsWith("QuantizeLinear", StringComparison.Ordinal) && !o.EndsWith("DequantizeLinear", StringComparison.Ordinal))
+                .Where(o =>
+                    !o.EndsWith("QuantizeLinear", StringComparison.Ordinal) && !o.EndsWith("DequantizeLinear", StringComparison.Ordinal)
+                )
                 .Select(o => (o, (CouplingRule)Broadcast)),
             ("QuantizeLinear", Quantize),
             ("DequantizeLinear", Quantize),

@@ -167,7 +167,13 @@ internal static class IndexCoupling
             return;
         }
         // One index is a place of the axis that what lies before it moves.
-        if (indices.Count == 0 && n.Shapes.Constants(1) is [var index] && x[along].Size.Value is { } length && index >= -length && index < length)
+        if (
+            indices.Count == 0
+            && n.Shapes.Constants(1) is [var index]
+            && x[along].Size.Value is { } length
+            && index >= -length
+            && index < length
+        )
         {
             var at = index < 0 ? index + length : index;
             var (before, rest) = at > 0 ? n.Split(x[along], at) : (null, x[along]);

@@ -10,6 +10,7 @@ internal sealed record IndexPattern(IndexSet Leaf, long Offset, long Stride, IRe
     /// <summary>All leaves of a set of known length.</summary>
     public static IEnumerable<IndexPattern> Of(IndexSet set)
     {
+        System.Runtime.CompilerServices.RuntimeHelpers.EnsureSufficientExecutionStack();
         set = set.Root;
         if (set.Size.Is(1))
             return [];
@@ -24,7 +25,10 @@ internal sealed record IndexPattern(IndexSet Leaf, long Offset, long Stride, IRe
         foreach (var part in parts)
         {
             foreach (var p in Of(part))
-                yield return p with { Offset = p.Offset + before };
+                yield return p with
+                {
+                    Offset = p.Offset + before,
+                };
             before += part.Size.Value!.Value;
         }
     }

@@ -61,7 +61,8 @@ internal sealed class IndexSet
         if (parts.Count == 1)
             return parts[0].Root;
         var size = parts.Aggregate((Dim?)Dim.Zero, (s, p) => Dim.Add(s, p.Size));
-        return new IndexSet(size!) { Parts = [.. parts] };
+        // Flat, however many Concats follow one another.
+        return new IndexSet(size!) { Parts = [.. parts.SelectMany(p => p.Root.Parts ?? [p.Root])] };
     }
 
     /// <summary>Sets whose indices are combined; null when the size is too long an expression.</summary>
@@ -70,7 +71,9 @@ internal sealed class IndexSet
         var longer = factors.Where(f => !f.Size.Is(1)).ToArray();
         if (longer.Length < 2)
             return longer.Length == 0 ? One : longer[0].Root;
-        return longer.Aggregate((Dim?)Dim.One, (s, f) => Dim.Multiply(s, f.Size)) is { } size ? new IndexSet(size) { Factors = longer } : null;
+        return longer.Aggregate((Dim?)Dim.One, (s, f) => Dim.Multiply(s, f.Size)) is { } size
+            ? new IndexSet(size) { Factors = longer }
+            : null;
     }
 
     /// <summary>Says that none of the indices can be removed; the first reason stays.</summary>
@@ -92,6 +95,5 @@ internal sealed class IndexSet
     internal void Become(IndexSet other) => parent = other;
 
     /// <summary>A leaf of the same kind.</summary>
-    internal IndexSet Like(Dim size) =>
-        size.Is(1) ? One : new IndexSet(size) { Reason = Reason, IsFixed = IsFixed };
+    internal IndexSet Like(Dim size) => size.Is(1) ? One : new IndexSet(size) { Reason = Reason, IsFixed = IsFixed };
 }

@@ -97,7 +97,10 @@ internal static class LayoutCoupling
     private static void Concat(CoupledNode n)
     {
         var rank = n.Axes(0)?.Count ?? 0;
-        if (NodeReading.Axis(n.Node.Int("axis", 1), rank) is not { } along || Enumerable.Range(0, n.Count).Any(i => n.Axes(i)?.Count != rank))
+        if (
+            NodeReading.Axis(n.Node.Int("axis", 1), rank) is not { } along
+            || Enumerable.Range(0, n.Count).Any(i => n.Axes(i)?.Count != rank)
+        )
         {
             n.FreezeAll(UnknownRank);
             return;
@@ -111,7 +114,9 @@ internal static class LayoutCoupling
         }
         var parts = Enumerable.Range(0, n.Count).Select(i => n.Axes(i)![along]).Where(p => !p.Size.Is(0)).ToList();
         var known = parts.Count > 0 && parts.All(p => p.Size.Value > 0) && parts.Sum(p => (decimal)p.Size.Value!.Value) < long.MaxValue / 4;
-        axes[along] = known ? IndexSet.Sum(parts) : n.Made(n.Rank(0) == rank ? n.Length(0, along) : Dim.Symbol("?"), "joins lengths that are not known");
+        axes[along] = known
+            ? IndexSet.Sum(parts)
+            : n.Made(n.Rank(0) == rank ? n.Length(0, along) : Dim.Symbol("?"), "joins lengths that are not known");
         foreach (var p in known ? [] : parts)
             p.Freeze($"{n.Where} joins lengths that are not known");
         n.Make(0, axes, zero);
@@ -182,7 +187,9 @@ internal static class LayoutCoupling
             n.FreezeAll("pads it by a number that is not known");
             return;
         }
-        var zeros = n.Node.Text("mode", "constant") != "constant" || n.Node.Float("value", 0) == 0 && (!n.Has(2) || n.Shapes.Input(2)?.Floats is [0]);
+        var zeros =
+            n.Node.Text("mode", "constant") != "constant"
+            || n.Node.Float("value", 0) == 0 && (!n.Has(2) || n.Shapes.Input(2)?.Floats is [0]);
         var axes = new IndexSet[x.Count];
         for (var a = 0; a < axes.Length; a++)
         {

@@ -104,7 +104,10 @@ internal static class MatrixCoupling
 
     private static void Einsum(CoupledNode n)
     {
-        if (EinsumEquation.Parse(n.Node, n.Count) is not { } equation || Enumerable.Range(0, n.Count).Any(i => n.Axes(i)?.Count != equation.Inputs[i].Length))
+        if (
+            EinsumEquation.Parse(n.Node, n.Count) is not { } equation
+            || Enumerable.Range(0, n.Count).Any(i => n.Axes(i)?.Count != equation.Inputs[i].Length)
+        )
         {
             n.FreezeAll("has an equation that is not read here");
             return;

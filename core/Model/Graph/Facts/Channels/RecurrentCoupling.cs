@@ -17,7 +17,12 @@ internal static class RecurrentCoupling
 
     private static void Run(CoupledNode n, int gates)
     {
-        if (n.Axes(0) is not { Count: 3 } x || n.Axes(1) is not { Count: 3 } w || n.Axes(Recurrence) is not { Count: 3 } r || r[2].Size.Value is null)
+        if (
+            n.Axes(0) is not { Count: 3 } x
+            || n.Axes(1) is not { Count: 3 } w
+            || n.Axes(Recurrence) is not { Count: 3 } r
+            || r[2].Size.Value is null
+        )
         {
             n.FreezeAll("has inputs that are not read here");
             return;
@@ -59,7 +64,8 @@ internal static class RecurrentCoupling
         n.Freeze(0, 1, "goes along it");
         if (n.Node.Attribute("hidden_size") is not null)
             n.Length("hidden_size", unit);
-        var directions = n.Node.Text("direction", "forward") == "bidirectional" ? IndexSet.Fixed(2, $"{n.Where} has two directions") : IndexSet.One;
+        var directions =
+            n.Node.Text("direction", "forward") == "bidirectional" ? IndexSet.Fixed(2, $"{n.Where} has two directions") : IndexSet.One;
         var (steps, batch) = byBatch ? (x[1], x[0]) : (x[0], x[1]);
         bool[] last = [false, false, zero];
         n.Make(0, byBatch ? [batch, steps, directions, unit] : [steps, directions, batch, unit], [false, .. last]);

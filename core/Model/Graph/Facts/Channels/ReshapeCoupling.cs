@@ -91,7 +91,15 @@ internal static class ReshapeCoupling
     }
 
     // From the fastest axis on, whole axes that are the same; what is left between is mixed.
-    private static void Backwards(CoupledNode n, IReadOnlyList<IndexSet> x, List<Dim> lengths, IndexSet[] axes, bool[] zero, int from, int to)
+    private static void Backwards(
+        CoupledNode n,
+        IReadOnlyList<IndexSet> x,
+        List<Dim> lengths,
+        IndexSet[] axes,
+        bool[] zero,
+        int from,
+        int to
+    )
     {
         var (last, end) = (x.Count, lengths.Count);
         while (true)

@@ -24,7 +24,9 @@ internal static class ElementwiseShapes
         [
             .. OperatorFacts
                 .With(ChannelEffect.Elementwise)
-                .Where(f => !f.Operator.EndsWith("QuantizeLinear", StringComparison.Ordinal) && f.Operator is not ("Cast" or "Dropout" or "Where"))
+                .Where(f =>
+                    !f.Operator.EndsWith("QuantizeLinear", StringComparison.Ordinal) && f.Operator is not ("Cast" or "Dropout" or "Where")
+                )
                 .Where(f => !f.Operator.EndsWith("DequantizeLinear", StringComparison.Ordinal))
                 .Select(f => (f.Operator, f.Data == 1 ? (ShapeRule)Unary : Broadcast)),
             ("Cast", n => n.Make(0, (DataType)n.Node.Int("to", 0), n.Dims(0))),

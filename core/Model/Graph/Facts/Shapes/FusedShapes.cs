@@ -24,7 +24,11 @@ internal static class FusedShapes
         if (n.Node.Attribute("qkv_hidden_sizes") is { } sizes)
             n.Make(0, n.Type(0), n.Dims(0) is { Count: 3 } x && sizes.Ints.Count == 3 ? [x[0], x[1], Dim.Of(sizes.Ints[2])] : null);
         else
-            n.Make(0, n.Type(0), n.Dims(0) is { Count: 3 } x && n.Dims(1) is { Count: 2 } w ? [x[0], x[1], Dim.Divide(w[1], Dim.Of(3))] : null);
+            n.Make(
+                0,
+                n.Type(0),
+                n.Dims(0) is { Count: 3 } x && n.Dims(1) is { Count: 2 } w ? [x[0], x[1], Dim.Divide(w[1], Dim.Of(3))] : null
+            );
     }
 
     private static void MultiHead(InferredNode n)

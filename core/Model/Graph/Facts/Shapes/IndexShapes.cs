@@ -108,7 +108,10 @@ internal static class IndexShapes
     {
         var x = n.Dims(0);
         var axis = x is null ? null : NodeReading.Axis(n.Node.Int("axis", -1), x.Count);
-        var count = n.Node.Attribute("k") is { } k ? Dim.Of(k.I) : n.Numbers(1) is [var given] ? given.Value : null;
+        var count =
+            n.Node.Attribute("k") is { } k ? Dim.Of(k.I)
+            : n.Numbers(1) is [var given] ? given.Value
+            : null;
         var shape = axis is null ? null : x!.Select((d, i) => i == axis ? count : d).ToList();
         n.Make(0, n.Type(0), shape);
         n.Make(1, DataType.Int64, shape);

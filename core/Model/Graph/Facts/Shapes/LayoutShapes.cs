@@ -162,7 +162,9 @@ internal static class LayoutShapes
     {
         if (n.Numbers(1) is { } numbers)
             return ElementwiseShapes.Broadcast(n.Dims(0), [.. numbers.Select(v => v.Value?.IsNonNegative == true ? v.Value : null)]);
-        return n.Dims(0) is { } x && n.Dims(1) is [{ Value: >= 0 and < 64 } rank] ? new Dim?[Math.Max(x.Count, (int)rank.Value!.Value)] : null;
+        return n.Dims(0) is { } x && n.Dims(1) is [{ Value: >= 0 and < 64 } rank]
+            ? new Dim?[Math.Max(x.Count, (int)rank.Value!.Value)]
+            : null;
     }
 
     private static IEnumerable<Dim?>? Tile(InferredNode n)

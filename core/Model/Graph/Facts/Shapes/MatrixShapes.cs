@@ -13,7 +13,10 @@ internal static class MatrixShapes
             ("com.microsoft.FusedMatMul", Fused),
             ("com.microsoft.MatMulIntegerToFloat", n => n.Make(0, n.Type(2), Product(n.Dims(0), n.Dims(1)))),
             ("com.microsoft.DynamicQuantizeMatMul", n => n.Make(0, n.Type(0), Product(n.Dims(0), n.Dims(1)))),
-            ("com.microsoft.MatMulNBits", n => n.Make(0, n.Type(0), n.Dims(0) is { Count: > 0 } x ? [.. x.SkipLast(1), Dim.Of(n.Node.Int("N", 0))] : null)),
+            (
+                "com.microsoft.MatMulNBits",
+                n => n.Make(0, n.Type(0), n.Dims(0) is { Count: > 0 } x ? [.. x.SkipLast(1), Dim.Of(n.Node.Int("N", 0))] : null)
+            ),
             ("Gemm", Gemm),
             ("com.microsoft.FusedGemm", Gemm),
             ("Einsum", Einsum),

@@ -50,14 +50,25 @@ internal static class NumberRules
     };
 
     // What keeps the order of a matrix's elements, or moves them in a way that is followed: pads are written as two columns.
-    private static readonly HashSet<string> OfMatrices = ["Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose", "Slice"];
+    private static readonly HashSet<string> OfMatrices =
+    [
+        "Identity",
+        "Cast",
+        "Squeeze",
+        "Unsqueeze",
+        "Reshape",
+        "Flatten",
+        "Transpose",
+        "Slice",
+    ];
 
     /// <summary>Adds the numbers that the node's output holds, where it is a scalar, vector or matrix of whole numbers.</summary>
     public static void Fold(InferredNode node)
     {
         if (node.Outputs is not [{ Numbers: null, Shape.Count: < 3 } made] || !IsWhole(made))
             return;
-        var matrix = made.Shape.Count == 2 || Enumerable.Range(0, node.Count).Any(i => node.Numbers(i) is not null && node.Dims(i)!.Count == 2);
+        var matrix =
+            made.Shape.Count == 2 || Enumerable.Range(0, node.Count).Any(i => node.Numbers(i) is not null && node.Dims(i)!.Count == 2);
         if (matrix && !OfMatrices.Contains(node.Node.OpType))
             return;
         if (!All.TryGetValue(node.Node.Operator(), out var rule) || rule(node) is not { } numbers || numbers.Count > Most)
@@ -67,17 +78,13 @@ internal static class NumberRules
     }
 
     /// <summary>Whether a node's output may hold numbers that depend on lengths.</summary>
-    public static bool IsWhole(ValueFact fact) =>
-        fact.Type is DataType.Int64 or DataType.Int32 or DataType.Bool;
+    public static bool IsWhole(ValueFact fact) => fact.Type is DataType.Int64 or DataType.Int32 or DataType.Bool;
 
     private static List<ShapeNumber>? Shape(InferredNode n)
     {
         if (IndexShapes.Taken(n) is not var (from, to) || n.Scope.Resolve(n.Node.Input[0]) is not { } home)
             return null;
-        return
-        [
-            .. n.Dims(0)!.Select((d, a) => new ShapeNumber(d, [new ValueAxis(home, n.Node.Input[0], a)])).Skip(from).Take(to - from),
-        ];
+        return [.. n.Dims(0)!.Select((d, a) => new ShapeNumber(d, [new ValueAxis(home, n.Node.Input[0], a)])).Skip(from).Take(to - from)];
     }
 
     private static List<ShapeNumber>? Size(InferredNode n)
@@ -194,7 +201,10 @@ internal static class NumberRules
             var (t, x, y) = (test[test.Count == 1 ? 0 : i], a[a.Count == 1 ? 0 : i], b[b.Count == 1 ? 0 : i]);
             if (Joined(t, x, y) is not { } lengths)
                 return null;
-            var value = t.Value?.Value is { } chosen ? (chosen != 0 ? x.Value : y.Value) : x.Value is { } p && p.Equals(y.Value) ? p : null;
+            var value =
+                t.Value?.Value is { } chosen ? (chosen != 0 ? x.Value : y.Value)
+                : x.Value is { } p && p.Equals(y.Value) ? p
+                : null;
             results.Add(new ShapeNumber(value, lengths));
         }
         return results;

@@ -7,7 +7,10 @@ internal static class RecurrentShapes
 
     private static void Run(InferredNode n)
     {
-        var hidden = n.Node.Attribute("hidden_size") is { } h ? Dim.Of(h.I) : n.Dims(2) is { Count: 3 } r ? r[2] : null;
+        var hidden =
+            n.Node.Attribute("hidden_size") is { } h ? Dim.Of(h.I)
+            : n.Dims(2) is { Count: 3 } r ? r[2]
+            : null;
         var directions = Dim.Of(n.Node.Text("direction", "forward") == "bidirectional" ? 2 : 1);
         var (steps, batch) = n.Dims(0) is { Count: 3 } x ? (x[0], x[1]) : (null, null);
         if (n.Node.Int("layout", 0) != 0)

@@ -23,7 +23,9 @@ internal static class ReductionShapes
     /// <summary>The axes that are reduced; null when they are not known. All of them, or none, where the node names none.</summary>
     public static IReadOnlyList<long>? Axes(InferredNode n, int rank)
     {
-        var axes = n.Node.OpType.StartsWith("Arg", StringComparison.Ordinal) ? [n.Node.Int("axis", 0)] : n.Setting("axes", 1, out var given);
+        var axes = n.Node.OpType.StartsWith("Arg", StringComparison.Ordinal)
+            ? [n.Node.Int("axis", 0)]
+            : n.Setting("axes", 1, out var given);
         if (axes is null && n.Node.Has(1))
             return null;
         if (axes is { Count: > 0 })

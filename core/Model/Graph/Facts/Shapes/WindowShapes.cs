@@ -23,13 +23,20 @@ internal static class WindowShapes
     private static IEnumerable<Dim?>? Convolved(InferredNode n, IReadOnlyList<Dim>? x, IReadOnlyList<Dim>? w)
     {
         var rank = x?.Count ?? w?.Count;
-        if (rank is not > 2)
+        if (rank is not > 2 || w is not null && w.Count != rank)
             return null;
         var shape = new Dim?[rank.Value];
         shape[0] = x?[0];
         shape[1] = w?[0];
         for (var i = 0; i < rank - 2; i++)
-            shape[i + 2] = Window(n, i, rank.Value - 2, x?[i + 2], Kernel(n, i) ?? (w is not null && i + 2 < w.Count ? w[i + 2].Value : null), false);
+            shape[i + 2] = Window(
+                n,
+                i,
+                rank.Value - 2,
+                x?[i + 2],
+                Kernel(n, i) ?? (w is not null && i + 2 < w.Count ? w[i + 2].Value : null),
+                false
+            );
         return shape;
     }
 
@@ -39,8 +46,9 @@ internal static class WindowShapes
     {
         var x = n.Dims(0);
         var ceiling = n.Node.Int("ceil_mode", 0) != 0;
-        IEnumerable<Dim?>? shape =
-            x is { Count: > 2 } ? [x[0], x[1], .. Enumerable.Range(0, x.Count - 2).Select(i => Window(n, i, x.Count - 2, x[i + 2], Kernel(n, i), ceiling))] : null;
+        IEnumerable<Dim?>? shape = x is { Count: > 2 }
+            ? [x[0], x[1], .. Enumerable.Range(0, x.Count - 2).Select(i => Window(n, i, x.Count - 2, x[i + 2], Kernel(n, i), ceiling))]
+            : null;
         n.Make(0, n.Type(0), shape);
         n.Make(1, DataType.Int64, shape);
     }
@@ -73,7 +81,7 @@ internal static class WindowShapes
     {
         if (n.Dims(0) is not { Count: > 2 } x)
             return null;
-        var w = n.Dims(1);
+        var w = n.Dims(1) is { } kernel && kernel.Count == x.Count ? kernel : null;
         var groups = n.Node.Int("group", 1);
         var shape = new Dim?[x.Count];
         shape[0] = x[0];
@@ -91,10 +99,7 @@ internal static class WindowShapes
                     + 1
                     - At(n, "pads", i, 0)
                     - At(n, "pads", i + x.Count - 2, 0);
-                shape[i + 2] = Dim.Add(
-                    Dim.Multiply(Dim.Add(x[i + 2], Dim.Of(-1)), Dim.Of(At(n, "strides", i, 1))),
-                    Dim.Of(rest)
-                );
+                shape[i + 2] = Dim.Add(Dim.Multiply(Dim.Add(x[i + 2], Dim.Of(-1)), Dim.Of(At(n, "strides", i, 1))), Dim.Of(rest));
             }
         }
         return shape;
