@@ -88,6 +88,15 @@ internal static class ObservedValues
         return results.Count;
     }
 
+    /// <summary>The float outputs of a run on random inputs.</summary>
+    public static IReadOnlyList<float[]> Run(ModelProto model, IReadOnlyList<(string Name, DataType Type, long[] Shape)> inputs, int seed)
+    {
+        using var options = new SessionOptions { LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL };
+        using var session = new InferenceSession(model.ToByteArray(), options);
+        using var results = session.Run([.. inputs.Select(i => Random(i, seed))]);
+        return [.. results.Where(r => r.ElementType == TensorElementType.Float).Select(r => r.AsTensor<float>().ToArray())];
+    }
+
     private static void Hold(string name, ValueFact fact, DataType? type, long[] shape, Dictionary<string, long> symbols)
     {
         if (type is not null && fact.Type != DataType.Undefined)
