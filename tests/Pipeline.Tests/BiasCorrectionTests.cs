@@ -46,7 +46,10 @@ public class BiasCorrectionTests
         double[] mean = [-1.5, 0, 0.25, 2],
             deviation = [0.5, 1, 2, 0.1];
         var model = OfOpset(13).With(Node("Relu", ["n"], ["r"]), Node("AveragePool", ["r"], ["p"]));
-        var expected = new ExpectedInputs(model.Graph, new Dictionary<string, ChannelDistribution> { ["n"] = new(mean, deviation) });
+        var expected = new ExpectedInputs(
+            new GraphFacts(model),
+            new Dictionary<string, ChannelDistribution> { ["n"] = new(mean, deviation) }
+        );
         for (var c = 0; c < mean.Length; c++)
         {
             var z = mean[c] / deviation[c];
@@ -66,7 +69,7 @@ public class BiasCorrectionTests
                 Node("Add", ["s", "n"], ["y"]),
                 Node("Exp", ["n"], ["e"])
             );
-        var inputs = new ExpectedInputs(model.Graph, new Dictionary<string, ChannelDistribution> { ["n"] = new([0.5], [1]) });
+        var inputs = new ExpectedInputs(new GraphFacts(model), new Dictionary<string, ChannelDistribution> { ["n"] = new([0.5], [1]) });
         var random = new Random(1);
         var drawn = Enumerable
             .Range(0, 400_000)

@@ -8,6 +8,7 @@ public sealed class GraphIndex
     private readonly ILookup<string, NodeProto> consumers;
     private readonly Dictionary<string, NodeProto> producers = new(StringComparer.Ordinal);
     private readonly Dictionary<string, TensorProto> constants = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, TensorProto> initializers = new(StringComparer.Ordinal);
     private readonly HashSet<string> outputs;
 
     /// <summary>Indexes a scope as it is.</summary>
@@ -26,7 +27,7 @@ public sealed class GraphIndex
                 constants.TryAdd(n.Output[0], t);
         }
         foreach (var t in scope.Constants.Reverse())
-            constants[t.Name] = t;
+            constants[t.Name] = initializers[t.Name] = t;
         outputs = scope.Graph?.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal) ?? [];
     }
 
@@ -38,6 +39,9 @@ public sealed class GraphIndex
 
     /// <summary>The initializer, or tensor of a Constant node, of that name; null when there is none.</summary>
     public TensorProto? Constant(string name) => constants.GetValueOrDefault(name);
+
+    /// <summary>The initializer of that name that no caller may override; null when there is none.</summary>
+    public TensorProto? Initializer(string name) => initializers.GetValueOrDefault(name);
 
     /// <summary>Whether a value is an output of the scope's graph.</summary>
     public bool IsOutput(string value) => outputs.Contains(value);

@@ -1,4 +1,3 @@
-using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 
@@ -15,26 +14,7 @@ internal sealed class DepthwisePadding(ModelEdit edit)
 {
     private const int Multiple = 16,
         Fewest = 17;
-    private static readonly HashSet<string> Unary =
-    [
-        "Relu",
-        "Clip",
-        "HardSigmoid",
-        "Sigmoid",
-        "LeakyRelu",
-        "Tanh",
-        "HardSwish",
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "MaxPool",
-        "AveragePool",
-        "GlobalAveragePool",
-        "Squeeze",
-        "Unsqueeze",
-    ];
-
     private readonly GraphScope main = edit.Roots[0];
-    private readonly HashSet<string> constants = edit.Roots[0].Constants.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
 
     /// <summary>Pads wherever everything around a depthwise convolution can be.</summary>
     /// <param name="convolutions">The integer convolutions, each with its number of output channels.</param>
@@ -42,17 +22,14 @@ internal sealed class DepthwisePadding(ModelEdit edit)
     public int Apply(IReadOnlyDictionary<NodeProto, int> convolutions)
     {
         var producers = main.Nodes.SelectMany(n => n.Output.Select(o => (o, n))).ToDictionary(p => p.o, p => p.n, StringComparer.Ordinal);
-        var users = main
-            .Nodes.SelectMany(n => n.Input.Concat(GraphScope.Captures(n)).Distinct().Select(i => (i, n)))
-            .ToLookup(p => p.i, p => p.n, StringComparer.Ordinal);
-        var outputs = main.Graph!.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
+        var facts = new GraphFacts(edit.Model);
         var done = new HashSet<NodeProto>(ReferenceEqualityComparer.Instance);
         using var batch = edit.Batch();
         foreach (var (conv, channels) in convolutions)
         {
             if (channels < Fewest || channels % Multiple == 0 || Groups(conv) != channels || done.Contains(conv))
                 continue;
-            if (Region.Around(conv, channels, producers, users, outputs, constants) is not { } region)
+            if (Region.Around(conv, facts) is not { } region)
                 continue;
             done.UnionWith(region.Depthwise);
             Pad(region, Multiple - channels % Multiple, producers);
@@ -130,79 +107,51 @@ internal sealed class DepthwisePadding(ModelEdit edit)
 
     private static long Groups(NodeProto conv) => conv.Attribute.FirstOrDefault(a => a.Name == "group")?.I ?? 1;
 
-    // The values that have a convolution's channels, and the nodes that make and take them.
+    // The nodes that make and take a convolution's channels, and the values that have them.
     private sealed record Region(List<NodeProto> Depthwise, List<NodeProto> Makers, List<NodeProto> Takers, HashSet<string> Values)
     {
-        public static Region? Around(
-            NodeProto conv,
-            int channels,
-            Dictionary<string, NodeProto> producers,
-            ILookup<string, NodeProto> users,
-            HashSet<string> outputs,
-            HashSet<string> constants
-        )
+        public static Region? Around(NodeProto conv, GraphFacts facts)
         {
-            var region = new Region([], [], [], new HashSet<string>(StringComparer.Ordinal));
-            var open = new Queue<string>();
-            See(conv.Input[0]);
-            while (open.TryDequeue(out var value))
-            {
-                if (
-                    outputs.Contains(value)
-                    || !producers.TryGetValue(value, out var producer)
-                    || !region.Pass(producer, value, made: true, channels, constants, See)
-                )
-                    return null;
-                foreach (var user in users[value])
-                    if (!region.Pass(user, value, made: false, channels, constants, See))
-                        return null;
-            }
-            return region;
-
-            void See(string value)
-            {
-                if (region.Values.Add(value))
-                    open.Enqueue(value);
-            }
+            var main = facts.Roots[0];
+            if (facts.FoldedGroups.Whole(new ValueAxis(main, conv.Output[0], 1)) is not { CanShrink: true } group)
+                return null;
+            // Numbers other than those of groups would have to be told, and channels beside others moved.
+            if (
+                group.Lengths.Any(l => l.Attribute != "group")
+                || group.Values.Any(v => v.Scope != main || facts.FoldedGroups.Whole(v) != group)
+            )
+                return null;
+            if (!group.Uses.All(u => u.Scope == main && CanGrow(u, group.Units)))
+                return null;
+            var nodes = group.Uses.Where(u => u.Role != ChannelRole.Bias).ToLookup(u => Kind(u, group.Units), u => u.Node);
+            return new Region(
+                [.. nodes[Part.Depthwise].Distinct()],
+                [.. nodes[Part.Maker].Distinct()],
+                [.. nodes[Part.Taker].Distinct()],
+                group.Values.Select(v => v.Value).ToHashSet(StringComparer.Ordinal)
+            );
         }
 
-        // Whether a node that makes or takes a value of these channels can do with more of them.
-        private bool Pass(NodeProto node, string value, bool made, int channels, HashSet<string> constants, Action<string> see)
-        {
-            var domain = node.Domain.Length == 0 || node is { Domain: Form.Microsoft, OpType: "QuantizeLinear" or "DequantizeLinear" };
-            if (!domain || node.Output.Count != 1 || !made && node.Input.Skip(1).Contains(value) && node.OpType is not ("Mul" or "Add"))
-                return false;
-            switch (node.OpType)
+        private static bool CanGrow(ChannelUse use, int channels) =>
+            use.Node switch
             {
-                case "Conv" when Groups(node) == channels && channels > 1:
-                    AddOnce(Depthwise, node);
-                    see(node.Input[0]);
-                    see(node.Output[0]);
-                    return true;
-                case "Conv" when Groups(node) == 1:
-                case "Gemm" when node.Attribute.Any(a => a is { Name: "transB", I: 1 }):
-                    AddOnce(made ? Makers : Takers, node);
-                    return true;
-                case "Mul" or "Add":
-                    if (node.Input.Any(constants.Contains))
-                        return false;
-                    foreach (var other in node.Input)
-                        see(other);
-                    see(node.Output[0]);
-                    return true;
-                default:
-                    if (!Unary.Contains(node.OpType))
-                        return false;
-                    see(node.Input[0]);
-                    see(node.Output[0]);
-                    return true;
-            }
+                { OpType: "Conv", Domain: "" } conv => Groups(conv) == 1 || Groups(conv) == channels,
+                { OpType: "Gemm", Domain: "" } gemm => use.Input > 0 && gemm.Attribute.Any(a => a is { Name: "transB", I: 1 }),
+                _ => false,
+            };
+
+        private static Part Kind(ChannelUse use, int channels)
+        {
+            if (use.Node.OpType == "Conv" && Groups(use.Node) == channels && channels > 1)
+                return Part.Depthwise;
+            return use.Role == ChannelRole.Producer ? Part.Maker : Part.Taker;
         }
 
-        private static void AddOnce(List<NodeProto> nodes, NodeProto node)
+        private enum Part
         {
-            if (!nodes.Any(n => ReferenceEquals(n, node)))
-                nodes.Add(node);
+            Depthwise,
+            Maker,
+            Taker,
         }
     }
 }

@@ -27,7 +27,7 @@ internal static class DataFreeBiasCorrection
         IReadOnlyDictionary<string, ChannelDistribution> normalized
     )
     {
-        var inputs = new ExpectedInputs(before.Graph, normalized);
+        var inputs = new ExpectedInputs(new GraphFacts(before), normalized);
         var wanted = values.ToHashSet(StringComparer.Ordinal);
         var layers = before
             .Graph.Node.Where(n => n.Output.Count > 0 && wanted.Contains(n.Output[0]))

@@ -9,19 +9,15 @@ namespace Serverless.Core.Techniques.BiasCorrection;
 /// deviation |γ| (Nagel et al. 2019, "Data-Free Quantization through Weight Equalization and Bias Correction", section
 /// 4.2.1), and what activations make of it is integrated numerically, where the paper has the closed form for Relu.
 /// </summary>
-/// <param name="graph">The main graph.</param>
+/// <param name="facts">Facts of the model.</param>
 /// <param name="normalized">Value → its distribution, where a normalization makes it.</param>
-internal sealed class ExpectedInputs(GraphProto graph, IReadOnlyDictionary<string, ChannelDistribution> normalized)
+internal sealed class ExpectedInputs(GraphFacts facts, IReadOnlyDictionary<string, ChannelDistribution> normalized)
 {
     private const int Deepest = 64,
         Points = 385,
         MostChannels = 1 << 20;
     private const double Reach = 6;
-    private readonly Dictionary<string, NodeProto> producers = graph
-        .Node.SelectMany(n => n.Output.Select(o => (o, n)))
-        .Where(p => p.o.Length > 0)
-        .ToDictionary(p => p.o, p => p.n, StringComparer.Ordinal);
-    private readonly Dictionary<string, TensorProto> constants = graph.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);
+    private readonly GraphIndex index = facts.Main.Index;
     private readonly Dictionary<string, ChannelDistribution?> known = new(StringComparer.Ordinal);
 
     /// <summary>The distribution of a value's channels, or null where it does not follow from normalizations.</summary>
@@ -35,18 +31,15 @@ internal sealed class ExpectedInputs(GraphProto graph, IReadOnlyDictionary<strin
             depth > Deepest
                 ? null
                 : normalized.GetValueOrDefault(value)
-                    ?? (
-                        producers.TryGetValue(value, out var producer) && producer is { Domain: "", Input.Count: > 0 }
-                            ? Made(producer, depth + 1)
-                            : null
-                    );
+                    ?? (index.Producer(value) is { Domain: "", Input.Count: > 0 } producer ? Made(producer, depth + 1) : null);
     }
 
     private ChannelDistribution? Made(NodeProto node, int depth)
     {
         switch (node.OpType)
         {
-            case "Identity" or "Dropout" or "AveragePool" or "Flatten" or "Reshape" or "Squeeze":
+            case "Identity" or "Dropout" or "AveragePool":
+            case var _ when OperatorFacts.Of(node) is { Effect: ChannelEffect.Layout, Data: 1 } && KeepsChannels(node):
                 return Of(node.Input[0], depth);
             case "GlobalAveragePool":
                 return Of(node.Input[0], depth) is { } pooled ? pooled with { Deviation = new double[pooled.Mean.Length] } : null;
@@ -79,6 +72,9 @@ internal sealed class ExpectedInputs(GraphProto graph, IReadOnlyDictionary<strin
         }
     }
 
+    private bool KeepsChannels(NodeProto node) =>
+        facts.Groups.AreSame(new ValueAxis(facts.Roots[0], node.Input[0], 1), new ValueAxis(facts.Roots[0], node.Output[0], 1));
+
     private (ChannelDistribution A, ChannelDistribution B)? Both(NodeProto node, int depth) =>
         node.Input.Count == 2 && Of(node.Input[0], depth) is { } a && Of(node.Input[1], depth) is { } b && a.Mean.Length == b.Mean.Length
             ? (a, b)
@@ -88,8 +84,7 @@ internal sealed class ExpectedInputs(GraphProto graph, IReadOnlyDictionary<strin
     {
         for (var i = 0; i < 2 && node.Input.Count == 2; i++)
             if (
-                producers.TryGetValue(node.Input[1 - i], out var gate)
-                && gate is { OpType: "Sigmoid" or "HardSigmoid", Input.Count: 1 }
+                index.Producer(node.Input[1 - i]) is { OpType: "Sigmoid" or "HardSigmoid", Input.Count: 1 } gate
                 && gate.Input[0] == node.Input[i]
             )
                 return (node.Input[i], Function(gate)!);
@@ -129,7 +124,7 @@ internal sealed class ExpectedInputs(GraphProto graph, IReadOnlyDictionary<strin
 
     private double? Number(string name, double missing) =>
         name.Length == 0 ? missing
-        : constants.GetValueOrDefault(name)
+        : index.Constant(name)
             is { DataType: (int)TensorProto.Types.DataType.Float, DataLocation: not TensorProto.Types.DataLocation.External } t
         && TensorRef.InlineBytes(t) is { Length: 4 } bytes
             ? MemoryMarshal.Read<float>(bytes.Span)

@@ -48,18 +48,6 @@ public sealed record ChannelScaling(
     Weight First
 )
 {
-    private static readonly HashSet<string> Homogeneous =
-    [
-        "Relu",
-        "LeakyRelu",
-        "MaxPool",
-        "AveragePool",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "Identity",
-        "Dropout",
-    ];
-
     /// <summary>Whether a node has to be put in to divide it.</summary>
     public bool NeedsNode => Makers.Count == 0;
 
@@ -76,17 +64,7 @@ public sealed record ChannelScaling(
         var layers = new Dictionary<NodeProto, Weight>(ReferenceEqualityComparer.Instance);
         foreach (var w in weights.Where(w => w.Uses is [{ Direct: true, Input: 1, Op: "Conv" or "MatMul" or "Gemm" } u] && u.Scope == main))
             layers[w.Uses[0].Node] = w;
-        var users = main
-            .Nodes.SelectMany(n => n.Input.Concat(GraphScope.Captures(n)).Select(i => (i, n)))
-            .ToLookup(p => p.i, p => p.n, StringComparer.Ordinal);
-        var graph = new Surroundings(
-            main,
-            layers,
-            users,
-            main.Nodes.SelectMany(n => n.Output.Select(o => (o, n))).ToDictionary(p => p.o, p => p.n, StringComparer.Ordinal),
-            main.Graph!.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal),
-            main.Constants.ToDictionary(t => t.Name, StringComparer.Ordinal)
-        );
+        var graph = new Surroundings(new GraphFacts(model, [main]).Main, layers);
         return
         [
             .. main
@@ -98,31 +76,24 @@ public sealed record ChannelScaling(
         ];
     }
 
-    private sealed record Surroundings(
-        GraphScope Main,
-        Dictionary<NodeProto, Weight> Layers,
-        ILookup<string, NodeProto> Users,
-        Dictionary<string, NodeProto> MakerOf,
-        HashSet<string> Outputs,
-        Dictionary<string, TensorProto> Initializers
-    )
+    private sealed record Surroundings(ScopeFacts Facts, Dictionary<NodeProto, Weight> Layers)
     {
         public ChannelScaling? Find(string value)
         {
             var consumers = new List<ChannelConstant>();
-            foreach (var user in Users[value])
+            foreach (var user in Facts.Index.Consumers(value))
             {
                 if (!Layers.TryGetValue(user, out var w) || user.Input.Count(i => i == value) != 1 || Taken(user, w) is not { } taker)
                     return null;
                 consumers.Add(taker);
             }
             var channels = consumers.Select(t => t.Tensor.Dims[t.Axis]).Distinct().ToList();
-            if (channels.Count != 1 || Outputs.Contains(value))
+            if (channels.Count != 1 || Facts.Index.IsOutput(value))
                 return null;
             var producers = new List<ChannelConstant>();
             // The last axis holds the channels of a matrix product, the second those of a convolution.
-            var convolution = Users[value].All(u => u.OpType == "Conv");
-            if (!convolution && Users[value].Any(u => u.OpType == "Conv"))
+            var convolution = Facts.Index.Consumers(value).All(u => u.OpType == "Conv");
+            if (!convolution && Facts.Index.Consumers(value).Any(u => u.OpType == "Conv"))
                 return null;
             return Made(value, channels[0], convolution, producers) is { } layer
                 ? new ChannelScaling(
@@ -131,7 +102,7 @@ public sealed record ChannelScaling(
                     layer ? [producers[^1], .. producers.SkipLast(1)] : producers,
                     layer,
                     consumers,
-                    Layers[Users[value].First()]
+                    Layers[Facts.Index.Consumers(value).First()]
                 )
                 : null;
         }
@@ -142,9 +113,9 @@ public sealed record ChannelScaling(
         {
             if (!Normalized(value))
                 return null;
-            var products = Users[value]
+            var products = Facts
+                .Index.Consumers(value)
                 .Where(u => u.OpType != "Conv" && Layers.ContainsKey(u) && u.Input.Count(i => i == value) == 1)
-                .Distinct()
                 .ToList();
             var consumers = products.Select(u => Taken(u, Layers[u])).OfType<ChannelConstant>().ToList();
             if (
@@ -157,7 +128,7 @@ public sealed record ChannelScaling(
         }
 
         private bool Normalized(string value) =>
-            MakerOf.GetValueOrDefault(value) switch
+            Facts.Index.Producer(value) switch
             {
                 {
                     OpType: "LayerNormalization"
@@ -169,13 +140,12 @@ public sealed record ChannelScaling(
                 { OpType: "Mul", Domain: "" } n => n.Input.Any(IsVector),
                 { OpType: "Add", Domain: "" } n => n.Input.FirstOrDefault(i => !IsVector(i)) is { } other
                     && n.Input.Any(IsVector)
-                    && MakerOf.GetValueOrDefault(other) is { OpType: "Mul", Domain: "" } m
+                    && Facts.Index.Producer(other) is { OpType: "Mul", Domain: "" } m
                     && m.Input.Any(IsVector),
                 _ => false,
             };
 
-        private bool IsVector(string name) =>
-            Initializers.GetValueOrDefault(name) is { DataType: (int)DataType.Float, Dims.Count: 1 } t && t.Dims[0] > 1;
+        private bool IsVector(string name) => Facts.Stored(name) is { DataType: (int)DataType.Float, Dims.Count: 1 } t && t.Dims[0] > 1;
 
         private static ChannelConstant? Taken(NodeProto node, Weight w) =>
             node.OpType switch
@@ -197,16 +167,12 @@ public sealed record ChannelScaling(
             NodeProto? node;
             while (true)
             {
-                if (
-                    Outputs.Contains(value)
-                    || !MakerOf.TryGetValue(value, out node)
-                    || node.Output[0] != value
-                    || node.Domain is not ("" or "com.microsoft")
-                )
+                node = Facts.Index.Producer(value);
+                if (Facts.Index.IsOutput(value) || node is null || node.Output[0] != value || node.Domain is not ("" or "com.microsoft"))
                     return null;
-                if (Layers.ContainsKey(node) || !Homogeneous.Contains(node.OpType))
+                if (Layers.ContainsKey(node) || OperatorFacts.Of(node) is not { IsChannelwise: true, Homogeneous: true })
                     break;
-                if (!Alone(node.Input[0]))
+                if (Facts.OnlyConsumer(node.Input[0]) is null)
                     return null;
                 value = node.Input[0];
             }
@@ -226,13 +192,13 @@ public sealed record ChannelScaling(
                 return null;
             switch (node.OpType)
             {
-                case "Add" when Initializers.ContainsKey(node.Input[1]) != Initializers.ContainsKey(node.Input[0]):
-                    var other = node.Input[Initializers.ContainsKey(node.Input[1]) ? 0 : 1];
-                    return Alone(other) && Vector(node.Input[other == node.Input[0] ? 1 : 0], channels, producers)
+                case "Add" when IsStored(node.Input[1]) != IsStored(node.Input[0]):
+                    var other = node.Input[IsStored(node.Input[1]) ? 0 : 1];
+                    return Facts.OnlyConsumer(other) is not null && Vector(node.Input[other == node.Input[0] ? 1 : 0], channels, producers)
                         ? Made(other, channels, convolution, producers)
                         : null;
-                case "Mul" when Initializers.ContainsKey(node.Input[1]) != Initializers.ContainsKey(node.Input[0]):
-                    return Vector(node.Input[Initializers.ContainsKey(node.Input[1]) ? 1 : 0], channels, producers) ? false : null;
+                case "Mul" when IsStored(node.Input[1]) != IsStored(node.Input[0]):
+                    return Vector(node.Input[IsStored(node.Input[1]) ? 1 : 0], channels, producers) ? false : null;
                 case "LayerNormalization"
                 or "SimplifiedLayerNormalization" when (node.Attribute.FirstOrDefault(a => a.Name == "axis")?.I ?? -1) == -1:
                     return node.Input.Skip(1).Where(i => i.Length > 0).All(i => Vector(i, channels, producers)) ? false : null;
@@ -241,15 +207,14 @@ public sealed record ChannelScaling(
             }
         }
 
-        private bool Alone(string value) => !Outputs.Contains(value) && Users[value].Take(2).Count() == 1;
+        private bool IsStored(string name) => Facts.Stored(name) is not null;
 
         private bool Vector(string name, long channels, List<ChannelConstant> producers)
         {
             if (
-                !Initializers.TryGetValue(name, out var t)
-                || t is not { DataType: (int)DataType.Float, Dims.Count: 1 }
+                Facts.Stored(name) is not { DataType: (int)DataType.Float, Dims.Count: 1 } t
                 || t.Dims[0] != channels
-                || Users[name].Take(2).Count() != 1
+                || Facts.OnlyConsumer(name) is null
             )
                 return false;
             producers.Add(new ChannelConstant(t, 0));

@@ -1,0 +1,77 @@
+using System.Diagnostics;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
+using Xunit;
+using static Serverless.TestSupport.TestModels;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
+
+namespace Serverless.Core.Tests;
+
+/// <summary>Facts of a graph cost as much as the graph is long: 4,000 layers at most six times what 1,000 do.</summary>
+[Collection("scaling")]
+public class GraphFactsScalingTests
+{
+    private const int Layers = 1_000,
+        Rounds = 3;
+    private const double Most = 6,
+        Least = 40;
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Facts_grow_with_the_layers(bool residual)
+    {
+        var rounds = new List<string>();
+        while (rounds.Count < Rounds)
+        {
+            var (small, large) = (Time(Chain(Layers, residual)), Time(Chain(4 * Layers, residual)));
+            if (large <= Most * Math.Max(Least, small))
+                return;
+            rounds.Add($"{small:0} ms at {Layers}, {large:0} ms at {4 * Layers}");
+        }
+        Assert.Fail(string.Join("; ", rounds));
+    }
+
+    // Twenty constants a layer: a convolution, factors and offsets, a cut and a join.
+    private static ModelProto Chain(int layers, bool residual)
+    {
+        var model = OfOpset(13).Input("x0", DataType.Float, "N", 8, "H", "W");
+        for (var i = 0; i < layers; i++)
+        {
+            model.Weight($"w{i}", 8, 8, 1, 1).Weight($"b{i}", 8).Weight($"v{i}", 8, 8, 1, 1);
+            model.With(Node("Conv", [$"x{i}", $"w{i}", $"b{i}"], [$"c{i}"]));
+            var at = $"c{i}";
+            for (var k = 0; k < 8; k++)
+            {
+                model.Weight($"s{i}_{k}", 8, 1, 1).Weight($"o{i}_{k}", 1, 8, 1, 1);
+                model.With(Node("Mul", [at, $"s{i}_{k}"], [$"m{i}_{k}"]), Node("Add", [$"m{i}_{k}", $"o{i}_{k}"], [$"a{i}_{k}"]));
+                at = $"a{i}_{k}";
+            }
+            model.With(
+                Node("Split", [at], [$"l{i}", $"r{i}"], ModelEdit.Attribute("axis", 1L)),
+                Node("Concat", [$"r{i}", $"l{i}"], [$"t{i}"], ModelEdit.Attribute("axis", 1L)),
+                Node("Conv", [$"t{i}", $"v{i}"], [$"u{i}"]),
+                Node(residual ? "Add" : "Mul", residual && i > 0 ? [$"u{i}", $"x{i}"] : [$"u{i}", $"u{i}"], [$"x{i + 1}"])
+            );
+        }
+        return model.Output($"x{layers}");
+    }
+
+    private static double Time(ModelProto model)
+    {
+        var best = double.MaxValue;
+        for (var i = 0; i < 3; i++)
+        {
+            GC.Collect();
+            using var self = Process.GetCurrentProcess();
+            var before = self.TotalProcessorTime;
+            var facts = new GraphFacts(model);
+            var groups = facts.Groups;
+            Assert.NotEmpty(groups.All);
+            Assert.NotEmpty(groups.All[0].Values);
+            self.Refresh();
+            best = Math.Min(best, (self.TotalProcessorTime - before).TotalMilliseconds);
+        }
+        return best;
+    }
+}
