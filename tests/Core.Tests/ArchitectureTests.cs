@@ -1,5 +1,7 @@
+using System.Text.RegularExpressions;
 using ArchUnitNET.Domain;
 using ArchUnitNET.Loader;
+using Serverless.Core.Techniques;
 using Serverless.Local;
 using Serverless.TestSupport;
 using Xunit;
@@ -52,6 +54,19 @@ public class ArchitectureTests
             .Select(t => t.FullName.Split('/', '+', '<', '`')[0].Split('.')[^1])
             .Distinct()
             .Order(StringComparer.Ordinal);
+        Assert.Empty(wrong);
+    }
+
+    [Fact]
+    public void No_file_of_the_runs_names_a_step_or_a_method()
+    {
+        var names = Technique.All.SelectMany(t => new[] { t.Step, t.Method }).Where(n => n.Length > 0).ToHashSet(StringComparer.Ordinal);
+        var wrong =
+            from file in Directory.EnumerateFiles(Path.Combine(RealModels.Repository, "core", "Runs"), "*.cs", SearchOption.AllDirectories)
+            from literal in Regex.Matches(File.ReadAllText(file), "\"([^\"\n]*)\"").Select(m => m.Groups[1].Value)
+            from word in Regex.Matches(literal, "[A-Za-z0-9]+").Select(m => m.Value)
+            where names.Contains(word)
+            select $"{Path.GetFileName(file)}: {literal}";
         Assert.Empty(wrong);
     }
 
