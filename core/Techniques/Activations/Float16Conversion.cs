@@ -51,65 +51,6 @@ internal sealed class Float16Conversion(ModelEdit edit, Func<string, bool> overf
         "Abs",
     ];
 
-    // Operators whose first output has the type of an input, the first unless said otherwise.
-    private static readonly HashSet<string> SameType =
-    [
-        .. Halves,
-        "Div",
-        "Softmax",
-        "LogSoftmax",
-        "LayerNormalization",
-        "BatchNormalization",
-        "InstanceNormalization",
-        "GroupNormalization",
-        "ReduceMean",
-        "ReduceSum",
-        "ReduceMax",
-        "ReduceMin",
-        "ReduceL1",
-        "ReduceL2",
-        "ReduceProd",
-        "ReduceSumSquare",
-        "ReduceLogSumExp",
-        "Exp",
-        "Log",
-        "Sqrt",
-        "Pow",
-        "Reciprocal",
-        "Erf",
-        "Gelu",
-        "Softplus",
-        "Elu",
-        "Selu",
-        "Floor",
-        "Ceil",
-        "Round",
-        "Sign",
-        "Sin",
-        "Cos",
-        "AveragePool",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "Resize",
-        "Upsample",
-        "CumSum",
-        "TopK",
-        "LRN",
-        "LSTM",
-        "GRU",
-        "RNN",
-        "Einsum",
-        "Dropout",
-        "Tile",
-        "GatherND",
-        "GatherElements",
-        "ScatterND",
-        "DepthToSpace",
-        "SpaceToDepth",
-        "Mean",
-        "Sum",
-    ];
-
     private readonly GraphScope main = edit.Roots[0];
     private readonly Dictionary<string, string> halves = new(StringComparer.Ordinal);
     private readonly HashSet<string> pending = new(StringComparer.Ordinal);
@@ -186,31 +127,16 @@ internal sealed class Float16Conversion(ModelEdit edit, Func<string, bool> overf
     private static NodeProto Cast(string from, string to, DataType type) =>
         ModelEdit.Node("Cast", [from], [to], ModelEdit.Attribute("to", (long)type));
 
-    // Element types as far as they can be told; what cannot stays as it is.
+    // Element types as far as they can be told: by the operators, else as they are declared. Others stay as they are.
     private Dictionary<string, DataType> Types()
     {
-        var types = new Dictionary<string, DataType>(StringComparer.Ordinal);
-        foreach (var t in main.Graph!.Initializer)
-            types[t.Name] = (DataType)t.DataType;
-        foreach (var v in main.Graph.Input.Concat(main.Graph.ValueInfo).Concat(main.Graph.Output))
+        var (facts, types) = (new GraphFacts(edit.Model).Main, new Dictionary<string, DataType>(StringComparer.Ordinal));
+        foreach (var name in main.Nodes.SelectMany(n => n.Input.Concat(n.Output)).Where(n => n.Length > 0).Distinct())
+            if (facts.Type(name) is not DataType.Undefined and var type)
+                types[name] = type;
+        foreach (var v in main.Graph!.Input.Concat(main.Graph.ValueInfo).Concat(main.Graph.Output))
             if (v.Type?.TensorType is { ElemType: > 0 } tensor)
-                types[v.Name] = (DataType)tensor.ElemType;
-        foreach (var node in main.Nodes.Where(n => n.Domain is "" or "com.microsoft"))
-        {
-            DataType? type = node switch
-            {
-                { OpType: "Constant" } => node.Attribute.FirstOrDefault(a => a.Name == "value")?.T is { } t ? (DataType)t.DataType : null,
-                { OpType: "Cast" } => (DataType)(node.Attribute.FirstOrDefault(a => a.Name == "to")?.I ?? 0),
-                { OpType: "Where" } => types.GetValueOrDefault(node.Input[1]),
-                _ when SameType.Contains(node.OpType) && node.Input.Count > 0 => types.GetValueOrDefault(node.Input[0]),
-                _ => null,
-            };
-            if (type is not (null or DataType.Undefined))
-                types.TryAdd(node.Output[0], type.Value);
-            if (node.OpType is "Split" && type is { } each)
-                foreach (var o in node.Output)
-                    types.TryAdd(o, each);
-        }
+                types.TryAdd(v.Name, (DataType)tensor.ElemType);
         return types;
     }
 }

@@ -34,20 +34,6 @@ public readonly record struct CodeScale(float Scale, byte Zero)
 internal sealed class QdqGraph(LoweringWork work, Func<string, ObservedValue?> observed) : Lowering
 {
     private const long AxisSince = 13;
-    private static readonly HashSet<string> IntegerToo =
-    [
-        "Add",
-        "Mul",
-        "MaxPool",
-        "AveragePool",
-        "GlobalAveragePool",
-        "Concat",
-        "Reshape",
-        "Transpose",
-        "Squeeze",
-        "Unsqueeze",
-        "Flatten",
-    ];
     private readonly ModelEdit edit = work.Edit;
     private readonly List<CodedLayer> layers = [];
     private readonly HashSet<string> gated = new(StringComparer.Ordinal);
@@ -198,7 +184,7 @@ internal sealed class QdqGraph(LoweringWork work, Func<string, ObservedValue?> o
         for (var grown = true; grown; )
         {
             grown = false;
-            foreach (var node in order.Where(n => n.Domain.Length == 0 && IntegerToo.Contains(n.OpType) && n.Output.Count == 1))
+            foreach (var node in order.Where(n => OperatorFacts.HasIntegerKernel(n) && n.Output.Count == 1))
             {
                 var value = node.Output[0];
                 if (made.Contains(value) || !taken.Contains(value) || outputs.Contains(value))
