@@ -17,9 +17,6 @@ public sealed record LayerPlan(string Form, int Bits, int Block, long BytesAfter
     /// <summary>Columns of the first of two factors, at most; 0 where the weight does not become a product.</summary>
     public int Rank { get; init; }
 
-    /// <summary>Multiply-accumulates for one row of the input; 0 for one a weight.</summary>
-    public long MultiplyAccumulates { get; init; }
-
     /// <summary>Why the form is not the one that the technique is for, or null.</summary>
     public string? Instead { get; init; }
 

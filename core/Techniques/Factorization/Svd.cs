@@ -130,7 +130,6 @@ public sealed class Svd : LayerTechnique<SvdOptions>
         {
             Shape = new LayerShape(rows, columns, 1),
             Rank = (int)rank,
-            MultiplyAccumulates = rank * (rows + columns),
         };
     }
 
