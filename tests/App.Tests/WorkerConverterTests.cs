@@ -1,5 +1,6 @@
 using System.Reflection;
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using Microsoft.Azure.Functions.Worker;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Options;
@@ -77,13 +78,19 @@ public class WorkerConverterTests
             return $"[{Sample(type.GetElementType()!, depth + 1)}]";
         if (type.IsGenericType)
             return $"[{Sample(type.GetGenericArguments()[0], depth + 1)}]";
+        // Of a record with several kinds, the first.
+        if (type.GetCustomAttributes<JsonDerivedTypeAttribute>().FirstOrDefault() is { } kind)
+            type = kind.DerivedType;
         var fields = type.GetProperties()
-            .Where(p =>
-                p.GetMethod!.GetParameters().Length == 0
-                && p.CanWrite
-                && p.GetCustomAttribute<System.Text.Json.Serialization.JsonIgnoreAttribute>() is null
-            )
+            .Where(p => p.GetMethod!.GetParameters().Length == 0 && p.CanWrite && p.GetCustomAttribute<JsonIgnoreAttribute>() is null)
             .Select(p => $"\"{JsonNamingPolicy.CamelCase.ConvertName(p.Name)}\":{Sample(p.PropertyType, depth + 1)}");
-        return $"{{{string.Join(',', fields)}}}";
+        return $"{{{string.Join(',', fields.Prepend(Discriminator(type)).Where(f => f.Length > 0))}}}";
     }
+
+    private static string Discriminator(Type type) =>
+        type.BaseType is { } parent
+        && parent.GetCustomAttribute<JsonPolymorphicAttribute>() is { TypeDiscriminatorPropertyName: { } name }
+        && parent.GetCustomAttributes<JsonDerivedTypeAttribute>().FirstOrDefault(d => d.DerivedType == type) is { } kind
+            ? $"\"{name}\":\"{kind.TypeDiscriminator}\""
+            : "";
 }
