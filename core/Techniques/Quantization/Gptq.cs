@@ -34,7 +34,7 @@ public sealed record GptqOptions
     [Range(1, 100_000)]
     public int Samples { get; init; } = 128;
 
-    /// <summary>Share of the weights, smallest layers first, that get twice the bits (default 0.05).</summary>
+    /// <summary>Share of the weights, smallest layers first, that get more bits: twice as many up to 8, then 16 (default 0.05).</summary>
     [Range(0.0, 1)]
     public double Protect { get; init; } = 0.05;
 

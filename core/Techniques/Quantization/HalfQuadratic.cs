@@ -25,7 +25,7 @@ public sealed record HalfQuadraticOptions
     [Range(1, 200)]
     public int Iterations { get; init; } = 20;
 
-    /// <summary>Share of the weights, smallest layers first, that get 8 bits instead (default 0.05).</summary>
+    /// <inheritdoc cref="GptqOptions.Protect"/>
     [Range(0.0, 1)]
     public double Protect { get; init; } = 0.05;
 }

@@ -23,8 +23,8 @@ public sealed record RoundToNearestOptions
     public bool Symmetric { get; init; } = true;
 
     /// <summary>
-    /// Share of the weights, smallest layers first, that get twice the bits (default 0.05): the first convolutions and the depthwise ones,
-    /// small and sensitive.
+    /// Share of the weights, smallest layers first, that get more bits: twice as many up to 8, then 16 (default 0.05). They are the
+    /// first convolutions and the depthwise ones, small and sensitive.
     /// </summary>
     [Range(0.0, 1)]
     public double Protect { get; init; } = 0.05;
