@@ -62,7 +62,9 @@ public abstract class Form
 /// <summary>Names of the forms.</summary>
 public static class FormName
 {
-    /// <summary>Symbols and scales decoded by a subgraph that ONNX Runtime folds to a plain weight at load. Any operator, any opset.</summary>
+    /// <summary>
+    /// Symbols and scales decoded by a subgraph that ONNX Runtime folds to a plain weight at load. Any operator, any opset.
+    /// </summary>
     public const string Folded = "Folded";
 
     /// <summary>One <c>com.microsoft.MatMulNBits</c> node in place of a MatMul or Gemm, with int8 arithmetic.</summary>

@@ -1,17 +1,31 @@
 using Serverless.Core.Grids;
 using Serverless.Core.Model;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Forms;
 
 /// <summary>
-/// int8 codes with a scale a channel for integer kernels. The nodes around them depend on the rounding of activations, which the steps behind
+/// int8 codes with a scale a channel for integer kernels. The nodes around them depend on the rounding of activations, which the steps
+/// behind
 /// place; a layer that they leave is decoded at load.
 /// </summary>
 internal abstract class IntegerForm : Form
 {
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Place(ModelEdit edit, Weight weight, EncodedLayer layer, string shard) =>
-        Apply(edit, weight, layer with { Form = FormName.Folded }, shard);
+    /// <summary>
+    /// Decodes a layer at load. Codes lie in the weight's own order, which is that of rows only where these are not columns.
+    /// </summary>
+    public override IReadOnlyList<string> Place(ModelEdit edit, Weight weight, EncodedLayer layer, string shard)
+    {
+        if (layer.Shape.Inner == 1)
+            return Apply(edit, weight, layer with { Form = FormName.Folded }, shard);
+        ModelEdit.RemoveDefinition(weight);
+        var graph = new ConstantSubgraph(edit, weight);
+        var codes = graph.Constant("_q", Tensor(shard, layer.Codes, DataType.Int8, weight.Reference.Dims));
+        var scales = graph.Constant("_s", Tensor(shard, ((AffineGrid)layer.Grid).Scales, layer.Shape.Rows));
+        graph.Add("Mul", [graph.Cast(codes, DataType.Float), scales]);
+        graph.Finish();
+        return [weight.Value];
+    }
 
     /// <summary>Decodes a layer whose codes lie in the order of the stored weight.</summary>
     public override double[] Decode(EncodedLayer layer, ReadOnlySpan<byte> shard)

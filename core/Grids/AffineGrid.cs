@@ -1,7 +1,5 @@
-using System.Runtime.InteropServices;
 using System.Text.Json.Serialization;
 using Serverless.Core.Model;
-using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Grids;
 
@@ -35,7 +33,9 @@ public sealed record AffineGrid(int Bits, int Group, int Groups, bool Symmetric,
     [JsonIgnore]
     public long PaddedAxis => (long)Group * Groups;
 
-    /// <summary>What a symbol means before the zero point is taken off: its own value, less the middle of the range when symmetric.</summary>
+    /// <summary>
+    /// What a symbol means before the zero point is taken off: its own value, less the middle of the range when symmetric.
+    /// </summary>
     /// <param name="symbol">The unsigned symbol.</param>
     public int Level(int symbol)
     {
@@ -47,7 +47,7 @@ public sealed record AffineGrid(int Bits, int Group, int Groups, bool Symmetric,
     /// <inheritdoc/>
     public override double[] Decode(ReadOnlySpan<int> symbols, ReadOnlySpan<byte> shard, LayerShape shape)
     {
-        var (scales, zeros) = (Numbers(Scales, shard), Zeros is { } z ? Numbers(z, shard) : null);
+        var (scales, zeros) = (Scales.Read(shard), Zeros?.Read(shard));
         var weights = new double[shape.Elements];
         for (long row = 0, i = 0; row < shape.Rows; row++)
         for (var k = 0; k < shape.Axis; k++, i++)
@@ -56,16 +56,5 @@ public sealed record AffineGrid(int Bits, int Group, int Groups, bool Symmetric,
             weights[i] = (Level(symbols[(int)(row * PaddedAxis + k)]) - (zeros?[group] ?? 0)) * scales[group];
         }
         return weights;
-    }
-
-    private static double[] Numbers(ShardNumbers numbers, ReadOnlySpan<byte> shard)
-    {
-        var bytes = shard.Slice((int)numbers.Range.Offset, (int)numbers.Range.Length);
-        return (DataType)numbers.DataType switch
-        {
-            DataType.Float => Array.ConvertAll(MemoryMarshal.Cast<byte, float>(bytes).ToArray(), v => (double)v),
-            DataType.Float16 => Array.ConvertAll(MemoryMarshal.Cast<byte, Half>(bytes).ToArray(), v => (double)v),
-            _ => Array.ConvertAll(bytes.ToArray(), v => (double)v),
-        };
     }
 }

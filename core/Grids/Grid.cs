@@ -1,5 +1,7 @@
+using System.Runtime.InteropServices;
 using System.Text.Json.Serialization;
 using Serverless.Core.Model;
+using TensorType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Grids;
 
@@ -13,7 +15,20 @@ public sealed record ShardRange(long Offset, long Length)
 /// <summary>Numbers in a shard.</summary>
 /// <param name="Range">Where they are.</param>
 /// <param name="DataType">ONNX element type.</param>
-public sealed record ShardNumbers(ShardRange Range, int DataType);
+public sealed record ShardNumbers(ShardRange Range, int DataType)
+{
+    /// <summary>Reads them from the bytes of a shard.</summary>
+    public double[] Read(ReadOnlySpan<byte> shard)
+    {
+        var bytes = shard.Slice((int)Range.Offset, (int)Range.Length);
+        return (TensorType)DataType switch
+        {
+            TensorType.Float => Array.ConvertAll(MemoryMarshal.Cast<byte, float>(bytes).ToArray(), v => (double)v),
+            TensorType.Float16 => Array.ConvertAll(MemoryMarshal.Cast<byte, Half>(bytes).ToArray(), v => (double)v),
+            _ => Array.ConvertAll(bytes.ToArray(), v => (double)v),
+        };
+    }
+}
 
 /// <summary>
 /// What the symbols of a layer mean. The floats of the layer follow from symbols and grid alone, however the symbols lie in the file

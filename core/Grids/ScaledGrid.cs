@@ -1,13 +1,14 @@
-using System.Runtime.InteropServices;
 using System.Text.Json.Serialization;
 using Serverless.Core.Model;
-using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Grids;
 
-/// <summary>Another grid's weights, multiplied channel of the input by channel, as AWQ divides what it has scaled before rounding.</summary>
+/// <summary>
+/// Another grid's weights, multiplied channel of the input by channel, as AWQ divides what it has scaled before rounding.
+/// </summary>
 /// <param name="Inner">The other grid.</param>
-/// <param name="Factors">One a channel of the input: FLOAT16 where the weight is decoded at load, FLOAT where a node scales the input.</param>
+/// <param name="Factors">One a channel of the input: FLOAT16 where the weight is decoded at load, FLOAT where a node scales the
+/// input.</param>
 public sealed record ScaledGrid(Grid Inner, ShardNumbers Factors) : Grid
 {
     /// <inheritdoc/>
@@ -26,11 +27,7 @@ public sealed record ScaledGrid(Grid Inner, ShardNumbers Factors) : Grid
     public override double[] Decode(ReadOnlySpan<int> symbols, ReadOnlySpan<byte> shard, LayerShape shape)
     {
         var weights = Inner.Decode(symbols, shard, shape);
-        var bytes = shard.Slice((int)Factors.Range.Offset, (int)Factors.Range.Length);
-        var factors =
-            Factors.DataType == (int)DataType.Float16
-                ? Array.ConvertAll(MemoryMarshal.Cast<byte, Half>(bytes).ToArray(), v => (double)v)
-                : Array.ConvertAll(MemoryMarshal.Cast<byte, float>(bytes).ToArray(), v => (double)v);
+        var factors = Factors.Read(shard);
         // Elements of a convolution's kernel share their channel's.
         var each = shape.Axis / factors.Length;
         for (long i = 0; i < weights.Length; i++)

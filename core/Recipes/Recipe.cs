@@ -83,6 +83,12 @@ public sealed record RecipeStep(string Step, string Method, JsonElement Options)
     /// <summary>The options as the technique's record.</summary>
     internal object Typed => Technique.Options(Options);
 
+    /// <summary>The technique with its options.</summary>
+    internal Setting Setting => new(Technique, Typed);
+
+    /// <summary>Whether it runs the model with its layers coded.</summary>
+    internal bool RunsCoded => Technique is GraphTechnique { RunsCoded: true };
+
     /// <summary>The step of a setting.</summary>
     internal static RecipeStep Of(Setting setting) =>
         new(

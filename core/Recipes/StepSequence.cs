@@ -80,6 +80,11 @@ public static class StepSequence
         return stages;
     }
 
+    /// <summary>Whether attempts are made of the chain at a stage: no other follows.</summary>
+    /// <param name="steps">The steps of a recipe.</param>
+    /// <param name="stage">Steps that were carried out.</param>
+    public static bool IsLast(IReadOnlyList<RecipeStep> steps, int stage) => Stages(steps).Sum(s => s.Steps) == stage;
+
     private static int Place(StepOrder order) =>
         order switch
         {

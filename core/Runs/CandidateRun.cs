@@ -40,7 +40,9 @@ public sealed class CandidateRun : Orchestration<RunRequest, Candidate>
         }
     }
 
-    /// <summary>The request for the same work in another folder: all of it but the compressed layers, which are found by their hash.</summary>
+    /// <summary>
+    /// The request for the same work in another folder: all of it but the compressed layers, which are found by their hash.
+    /// </summary>
     internal static RunRequest Again(IOrchestration host, RunRequest request, DamagedWorkException damage)
     {
         host.Log($"{damage.Message} It is made again.");

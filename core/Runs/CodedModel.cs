@@ -59,13 +59,7 @@ internal sealed class CodedModel(
             .Select(w => (Weight: w, Made: results[w.Name]))
             .ToDictionary(
                 l => l.Weight.Name,
-                l => new CodedLayer(
-                    l.Weight,
-                    l.Made.Stored.Layer,
-                    l.Made.Stored.Shard,
-                    l.Made.Task.Plan!,
-                    new Setting(l.Made.Task.Step!.Technique, l.Made.Task.Step.Typed)
-                ),
+                l => new CodedLayer(l.Weight, l.Made.Stored.Layer, l.Made.Stored.Shard, l.Made.Task.Plan!, l.Made.Task.Step!.Setting),
                 StringComparer.Ordinal
             );
 
@@ -138,20 +132,11 @@ internal sealed class CodedModel(
     private async Task<ReadOnlyMemory<byte>> ReadAsync(TensorProto tensor, CancellationToken cancellation)
     {
         var reference = TensorRef.From(tensor, tensor.Name);
-        if (reference.File is not { } file)
-            return TensorRef.InlineBytes(tensor);
-        var path = ModelWriter.Resolve(state.Index.Folder, file);
-        return await ReadAsync(path, state.ETags.GetValueOrDefault(path), reference.Offset, reference.Length, cancellation);
+        return reference.File is null
+            ? TensorRef.InlineBytes(tensor)
+            : await WeightData.Of(reference, state.Index.Folder, state.ETags).BytesAsync(store, cancellation);
     }
 
     private Task<byte[]> ReadShardAsync(string shard, ShardRange range, CancellationToken cancellation) =>
-        ReadAsync(shard, null, range.Offset, range.Length, cancellation);
-
-    private async Task<byte[]> ReadAsync(string path, string? etag, long offset, long length, CancellationToken cancellation)
-    {
-        await using var reader = await store.OpenAsync(path, etag, cancellation);
-        var bytes = new byte[length];
-        await reader.ReadAsync(offset, bytes, cancellation);
-        return bytes;
-    }
+        new WeightData(shard, null, range.Offset, range.Length, 0).BytesAsync(store, cancellation);
 }

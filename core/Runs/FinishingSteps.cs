@@ -6,7 +6,9 @@ namespace Serverless.Core.Runs;
 /// <summary>Steps on the model behind the last chain, which work on coded layers: part of every attempt.</summary>
 internal static class FinishingSteps
 {
-    /// <summary>Those that the steps of the chain ask for, then those of the recipe; a recipe's own step takes the place of one asked for.</summary>
+    /// <summary>
+    /// Those that the steps of the chain ask for, then those of the recipe; a recipe's own step takes the place of one asked for.
+    /// </summary>
     /// <param name="recipe">The recipe.</param>
     /// <param name="tasks">The planned layers.</param>
     public static IReadOnlyList<RecipeStep> Of(Recipe recipe, IReadOnlyList<LayerTask> tasks)

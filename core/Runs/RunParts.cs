@@ -1,6 +1,5 @@
 using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
-using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Runs;
 
@@ -10,7 +9,7 @@ namespace Serverless.Core.Runs;
 public sealed record RunParts(bool Calibrated, IReadOnlyList<RecipeStep> Finishing)
 {
     /// <summary>Whether steps on the coded model have changed the graph of each attempt.</summary>
-    internal bool IsChanged => Finishing.Any(s => s.Technique is GraphTechnique { RunsCoded: true });
+    internal bool IsChanged => Finishing.Any(s => s.RunsCoded);
 
     /// <summary>Reads a record that a run may have written.</summary>
     /// <param name="store">The store.</param>

@@ -1,12 +1,13 @@
 using Serverless.Core.Recipes;
-using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Runs;
 
 /// <summary>What a candidate's orchestration does with one stage of a recipe.</summary>
 internal static class Stages
 {
-    /// <summary>Plans the chain of layer steps that a state begins with: settings that depend on all layers, or are open, included.</summary>
+    /// <summary>
+    /// Plans the chain of layer steps that a state begins with: settings that depend on all layers, or are open, included.
+    /// </summary>
     /// <param name="host">The orchestration.</param>
     /// <param name="request">The run, at the state.</param>
     /// <param name="bytes">Size of the original.</param>
@@ -71,7 +72,7 @@ internal static class Stages
     {
         for (var i = 0; i < finishing.Count; i++)
         {
-            if (finishing[i].Technique is not GraphTechnique { RunsCoded: true })
+            if (!finishing[i].RunsCoded)
                 continue;
             show(finishing[i].Label);
             await GpuCall.RunAsync<ApplyCodedStep, CodedStepInput, CodedStepDone>(

@@ -86,11 +86,7 @@ public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyD
             return TensorRef.InlineBytes(tensor);
         if (reference.File == Kept)
             return kept.WrittenMemory.Slice((int)reference.Offset, (int)reference.Length);
-        var data = DataOf(reference);
-        await using var reader = await store.OpenAsync(data.Path, data.ETag, cancellation);
-        var bytes = new byte[data.Length];
-        await reader.ReadAsync(data.Offset, bytes, cancellation);
-        return bytes;
+        return await DataOf(reference).BytesAsync(store, cancellation);
     }
 
     /// <summary>Opens a constant of floats for reading in parts.</summary>
@@ -130,11 +126,7 @@ public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyD
     public Task<LocalFolder> MaterializeAsync(CancellationToken cancellation) =>
         store.MaterializeAsync(index.Folder, index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
 
-    private WeightData DataOf(TensorRef reference)
-    {
-        var path = ModelWriter.Resolve(index.Folder, reference.File!);
-        return new WeightData(path, etags.GetValueOrDefault(path), reference.Offset, reference.Length, reference.DataType);
-    }
+    private WeightData DataOf(TensorRef reference) => WeightData.Of(reference, index.Folder, etags);
 }
 
 /// <summary>A step has to run native code on the model, and may not here.</summary>

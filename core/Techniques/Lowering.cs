@@ -45,7 +45,9 @@ public sealed class LoweringWork(ModelEdit edit, IReadOnlyList<Weight> weights, 
         IAsyncEnumerable<(IReadOnlyList<InputView> Views, InputStatistics Statistics)>
     > ObservedAsync { get; init; }
 
-    /// <summary>How many times larger a value may get from the quietest to the loudest samples; infinite where they are real data.</summary>
+    /// <summary>
+    /// How many times larger a value may get from the quietest to the loudest samples; infinite where they are real data.
+    /// </summary>
     public double MostGrowth { get; init; } = double.PositiveInfinity;
 
     /// <summary>Whether the values were observed on synthetic samples.</summary>

@@ -13,6 +13,25 @@ namespace Serverless.Core.Techniques;
 /// <param name="DataType">ONNX element type: FLOAT, DOUBLE, FLOAT16 or BFLOAT16.</param>
 public sealed record WeightData(string Path, string? ETag, long Offset, long Length, int DataType)
 {
+    /// <summary>Where a tensor's bytes are.</summary>
+    /// <param name="reference">The tensor, whose bytes lie in a file.</param>
+    /// <param name="folder">Store folder that file names are relative to.</param>
+    /// <param name="etags">Versions of store paths; a path that is absent is read as it is.</param>
+    public static WeightData Of(TensorRef reference, string folder, IReadOnlyDictionary<string, string> etags)
+    {
+        var path = ModelWriter.Resolve(folder, reference.File!);
+        return new WeightData(path, etags.GetValueOrDefault(path), reference.Offset, reference.Length, reference.DataType);
+    }
+
+    /// <summary>Reads the bytes whole.</summary>
+    public async Task<byte[]> BytesAsync(IArtifactStore store, CancellationToken cancellation)
+    {
+        await using var reader = await store.OpenAsync(Path, ETag, cancellation);
+        var bytes = new byte[Length];
+        await reader.ReadAsync(Offset, bytes, cancellation);
+        return bytes;
+    }
+
     /// <summary>Opens the weight for reading.</summary>
     public async Task<WeightReader> OpenAsync(IArtifactStore store, CancellationToken cancellation) =>
         new(this, await store.OpenAsync(Path, ETag, cancellation));
@@ -32,15 +51,13 @@ public sealed record WeightData(string Path, string? ETag, long Offset, long Len
     )
     {
         var reference = weight.Reference;
-        if (reference.File is not { } file)
+        if (reference.File is null)
         {
             var floats = new float[reference.Elements];
             FloatConversion.ToFloat(TensorRef.InlineBytes(weight.Tensor).Span, reference.DataType, floats);
             return floats.Length - floats.AsSpan().Count(0f);
         }
-        var path = ModelWriter.Resolve(folder, file);
-        var data = new WeightData(path, etags.GetValueOrDefault(path), reference.Offset, reference.Length, reference.DataType);
-        await using var reader = await data.OpenAsync(store, cancellation);
+        await using var reader = await Of(reference, folder, etags).OpenAsync(store, cancellation);
         long nonzero = 0;
         await reader.EachAsync((_, part) => nonzero += part.Length - part.Count(0f), cancellation);
         return nonzero;

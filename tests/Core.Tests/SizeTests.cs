@@ -14,7 +14,9 @@ using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Tests;
 
-/// <summary>A model of 4,000 layers, 16,000 dead nodes or 80,000 initializers takes no more for each than one of a quarter of them.</summary>
+/// <summary>
+/// A model of 4,000 layers, 16,000 dead nodes or 80,000 initializers takes no more for each than one of a quarter of them.
+/// </summary>
 [Collection("scaling")]
 public sealed class SizeTests : IDisposable
 {

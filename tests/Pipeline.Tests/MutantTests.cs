@@ -6,7 +6,8 @@ using Xunit;
 namespace Serverless.Pipeline.Tests;
 
 /// <summary>
-/// 1,000 mutants, 300 of them of real models and 700 of the digits and of a small model with a weight in every kind of place: a result or one
+/// 1,000 mutants, 300 of them of real models and 700 of the digits and of a small model with a weight in every kind of place: a result
+/// or one
 /// sentence. Benchmarks runs 10,000 of real models, all of them through the command line.
 /// </summary>
 public class MutantTests

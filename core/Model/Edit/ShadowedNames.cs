@@ -3,7 +3,8 @@ using Serverless.Core.Model.Schema;
 namespace Serverless.Core.Model;
 
 /// <summary>
-/// Gives constants of inner graphs names of their own where an outer graph has the same (ONNX IR, "Names Within a Graph", forbids that; ONNX
+/// Gives constants of inner graphs names of their own where an outer graph has the same (ONNX IR, "Names Within a Graph", forbids that;
+/// ONNX
 /// Runtime runs it as long as both are initializers).
 /// </summary>
 public static class ShadowedNames

@@ -71,7 +71,7 @@ public sealed class Allocate : Activity<AllocateInput, Planned>, IRunsModels
         var tasks = (await LayerRecords.TasksAsync(store, request.State, 0, cancellation)).ToList();
         var space = await AllocationSpace.ReadAsync(store, request, tasks, recipe, cancellation);
         // The budget is that of the whole recipe.
-        var budget = StepSequence.Stages(recipe.Steps).Sum(s => s.Steps) == request.Stage ? recipe.Budget : null;
+        var budget = StepSequence.IsLast(recipe.Steps, request.Stage) ? recipe.Budget : null;
         // For small errors 1 − cosine is half the squared relative error.
         var byLoss = budget is { MaxSizeRatio: null, MaxAccuracyLoss: { } loss }
             ? space.Candidate(0, Knapsack.Smallest(space.Items, 2 * loss * input.Tighter).Chosen)

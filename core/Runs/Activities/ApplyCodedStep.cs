@@ -26,7 +26,7 @@ public sealed class ApplyCodedStep : Activity<CodedStepInput, CodedStepDone>, IR
     {
         var (store, request) = (context.Store, input.Request);
         var step = input.Finishing[input.Index];
-        var changed = input.Finishing.Take(input.Index).Any(s => s.Technique is GraphTechnique { RunsCoded: true });
+        var changed = input.Finishing.Take(input.Index).Any(s => s.RunsCoded);
         var coded = await CodedModel.ReadAsync(store, request, input.Attempt, changed, cancellation);
         var state = coded.State;
         var target = RunPaths.Coded(request.State, input.Attempt);

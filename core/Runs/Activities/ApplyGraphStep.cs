@@ -12,7 +12,8 @@ public sealed record GraphStepInput(RunRequest Request, bool Observed) : IPlacea
 }
 
 /// <summary>How far a graph step is.</summary>
-/// <param name="Done">Whether it was applied; else it has to be called again: observed, where it asks for that, and where models may run.</param>
+/// <param name="Done">Whether it was applied; else it has to be called again: observed, where it asks for that, and where models may
+/// run.</param>
 /// <param name="Observations">Values that it wants to have observed first.</param>
 public sealed record GraphStepDone(bool Done, int Observations);
 

@@ -56,11 +56,11 @@ public sealed class Plan : Activity<StateInput, Planned>
         var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunPaths.Files(request.Work), cancellation);
         var weights = Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal);
         var planned = LayerTasks.Of(model, recipe, request.Stage, StorePath.Parent(request.Model));
-        var finishing = IsLast(recipe, request.Stage) ? FinishingSteps.Of(recipe, planned) : [];
+        var finishing = StepSequence.IsLast(recipe.Steps, request.Stage) ? FinishingSteps.Of(recipe, planned) : [];
         var needs = finishing.Select(s => Needs(s, model, planned, weights)).ToList();
         var (tasks, observations) = Observations(planned, needs, weights, request.State);
         var open = tasks.Any(t => t.Choices.Count > 0);
-        var runs = finishing.Any(s => s.Technique is GraphTechnique { RunsCoded: true });
+        var runs = finishing.Any(s => s.RunsCoded);
         var calibrates = observations.Count > 0 || open || runs;
         if (calibrates)
             await store.WriteJsonAsync(
@@ -88,9 +88,6 @@ public sealed class Plan : Activity<StateInput, Planned>
         };
     }
 
-    // Whether attempts are made of the chain at a stage: no other follows.
-    private static bool IsLast(Recipe recipe, int stage) => StepSequence.Stages(recipe.Steps).Sum(s => s.Steps) == stage;
-
     private static GraphNeeds Needs(
         RecipeStep step,
         Model.Schema.ModelProto model,
@@ -98,9 +95,7 @@ public sealed class Plan : Activity<StateInput, Planned>
         IReadOnlyDictionary<string, Weight> weights
     )
     {
-        var layers = tasks
-            .Where(t => t.Step is not null)
-            .Select(t => new PlannedLayer(weights[t.Name], t.Plan!, new Setting(t.Step!.Technique, t.Step.Typed)));
+        var layers = tasks.Where(t => t.Step is not null).Select(t => new PlannedLayer(weights[t.Name], t.Plan!, t.Step!.Setting));
         return ((GraphTechnique)step.Technique).Needs(model, [.. layers], step.Typed);
     }
 

@@ -4,7 +4,9 @@ using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Runs;
 
-/// <summary>Settles the options of steps that depend on the weights of all layers together, from what <see cref="SurveyWeights"/> read.</summary>
+/// <summary>
+/// Settles the options of steps that depend on the weights of all layers together, from what <see cref="SurveyWeights"/> read.
+/// </summary>
 public sealed class SettleOptions : Activity<StateInput, Planned>
 {
     /// <inheritdoc/>

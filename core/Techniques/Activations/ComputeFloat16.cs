@@ -1,4 +1,5 @@
 using Serverless.Core.Grids;
+using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using Serverless.Core.Statistics;
 using Serverless.Core.Techniques.Quantization;
@@ -6,13 +7,10 @@ using Serverless.Core.Techniques.Quantization;
 namespace Serverless.Core.Techniques.Activations;
 
 /// <summary>Operators around layers stored in float16 compute in float16 too (<see cref="Float16Conversion"/>).</summary>
-public sealed class ComputeFloat16 : GraphTechnique<NoOptions>
+public sealed class ComputeFloat16 : ActivationTechnique
 {
     // Half of the largest: a sample that was not observed may be larger.
     private const float NearLargest = 32752;
-
-    /// <inheritdoc/>
-    public override string Step => "activations";
 
     /// <inheritdoc/>
     public override string Method => "float16";
@@ -21,26 +19,12 @@ public sealed class ComputeFloat16 : GraphTechnique<NoOptions>
     public override string About => "Operators compute in float16 where no value comes near its largest number.";
 
     /// <inheritdoc/>
-    public override bool InRecipes => false;
-
-    /// <inheritdoc/>
-    public override StepOrder Order => StepOrder.Last;
-
-    /// <inheritdoc/>
     protected override GraphNeeds Needs(ModelProto model, IReadOnlyList<PlannedLayer> layers, NoOptions options) =>
-        new(
-            [
-                .. layers
-                    .Where(l => Computes(l.Setting) && l.Weight.Scope is { Parent: null, Function: null })
-                    .SelectMany(l =>
-                        l.Weight.Uses.Where(u => u.Scope == l.Weight.Scope && u.Op is "Conv" or "ConvTranspose" or "MatMul" or "Gemm")
-                    )
-                    .SelectMany(u => new[] { u.Node.Input[0], u.Node.Output[0] })
-                    .Distinct()
-                    .Select(v => new InputView(v, 0, null)),
-            ],
-            StatisticKinds.Range | StatisticKinds.Histogram,
-            0
+        Distributions(
+            layers
+                .Where(l => Computes(l.Setting) && l.Weight.Scope is { Parent: null, Function: null })
+                .SelectMany(l => l.Weight.Uses.Where(u => u.Scope == l.Weight.Scope && IsProduct(u)))
+                .SelectMany(u => new[] { u.Node.Input[0], u.Node.Output[0] })
         );
 
     /// <inheritdoc/>
@@ -54,7 +38,7 @@ public sealed class ComputeFloat16 : GraphTechnique<NoOptions>
         var others = work
             .Weights.Where(w => !(work.Coded.TryGetValue(w.Name, out var l) && Computes(l)) && !work.TooSmall.Contains(w.Name))
             .SelectMany(w => w.Uses)
-            .Where(u => u.Op is "Conv" or "ConvTranspose" or "MatMul" or "Gemm")
+            .Where(IsProduct)
             .SelectMany(u => u.Node.Output)
             .ToHashSet(StringComparer.Ordinal);
         return new Float16Conversion(
@@ -62,6 +46,8 @@ public sealed class ComputeFloat16 : GraphTechnique<NoOptions>
             v => others.Contains(v) || scales.TryGetValue(v, out var s) && s.Scale.Scale * byte.MaxValue > NearLargest
         );
     }
+
+    private static bool IsProduct(WeightUse use) => use.Op is "Conv" or "ConvTranspose" or "MatMul" or "Gemm";
 
     private static bool Computes(Setting setting) => setting.Options is HalfPrecisionOptions { Compute: true };
 

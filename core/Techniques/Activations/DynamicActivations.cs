@@ -1,22 +1,13 @@
 namespace Serverless.Core.Techniques.Activations;
 
 /// <summary>uint8 activations whose range is taken from each input as it comes (ONNX Runtime ContribOperators.md).</summary>
-public sealed class DynamicActivations : GraphTechnique<NoOptions>
+public sealed class DynamicActivations : ActivationTechnique
 {
-    /// <inheritdoc/>
-    public override string Step => "activations";
-
     /// <inheritdoc/>
     public override string Method => "dynamic";
 
     /// <inheritdoc/>
     public override string About => "Activations rounded to 8 bits as they come (ONNX Runtime, dynamic quantization).";
-
-    /// <inheritdoc/>
-    public override bool InRecipes => false;
-
-    /// <inheritdoc/>
-    public override StepOrder Order => StepOrder.Last;
 
     /// <inheritdoc/>
     protected override Task<Lowering?> LowerAsync(LoweringWork work, NoOptions options, CancellationToken cancellation) =>

@@ -139,7 +139,7 @@ internal sealed class QdqGraph(LoweringWork work, Func<string, ObservedValue?> o
             else
             {
                 floats.TryAdd(weight.Name, "its bias is not a constant that 32 bits hold");
-                Floats(weight, layer, shard);
+                Form.Apply(edit, weight, layer, shard);
             }
         }
         weights.Dispose();
@@ -167,7 +167,7 @@ internal sealed class QdqGraph(LoweringWork work, Func<string, ObservedValue?> o
         // Biases in float; with fresh scopes, since other layers' edits are known to theirs alone.
         new ModelEdit(edit.Model).DropDead(cancellation);
         foreach (var (name, why) in floats)
-            work.Notes[name] = new LayerNote(nameof(FormName.Folded), $"weights only: {why}");
+            work.Notes[name] = new LayerNote(FormName.Folded, $"weights only: {why}");
         if (work.Synthetic && floats.Count < layers.Count)
             work.Warnings.Add("Ranges of activations come from synthetic inputs: drop a data.npz with real ones.");
     }
@@ -219,27 +219,6 @@ internal sealed class QdqGraph(LoweringWork work, Func<string, ObservedValue?> o
         ModelEdit.InsertFirst(
             main,
             [ModelEdit.Node(prefix + "DequantizeLinear", [codes, scales, zeros], [weight.Value], ModelEdit.Attribute("axis", axis))]
-        );
-    }
-
-    // Codes lie in the weight's own order, which is that of rows only where these are not columns.
-    private void Floats(Weight weight, EncodedLayer layer, string shard)
-    {
-        if (layer.Shape.Inner == 1)
-        {
-            Form.Apply(edit, weight, layer with { Form = FormName.Folded }, shard);
-            return;
-        }
-        ModelEdit.RemoveDefinition(weight);
-        var codes = edit.AddConstant(main, weight.Value + "_q", Form.Tensor(shard, layer.Codes, DataType.Int8, weight.Reference.Dims));
-        var scales = edit.AddConstant(main, weight.Value + "_s", Form.Tensor(shard, ((AffineGrid)layer.Grid).Scales, layer.Shape.Rows));
-        var floats = edit.FreshName(weight.Value + "_d");
-        ModelEdit.InsertFirst(
-            main,
-            [
-                ModelEdit.Node("Cast", [codes], [floats], ModelEdit.Attribute("to", (long)DataType.Float)),
-                ModelEdit.Node("Mul", [floats, scales], [weight.Value]),
-            ]
         );
     }
 

@@ -1,21 +1,14 @@
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
-using Serverless.Core.Statistics;
 
 namespace Serverless.Core.Techniques.Activations;
-
-/// <summary>Options of a step that takes everything from the plans of the layers before it.</summary>
-public sealed record NoOptions;
 
 /// <summary>
 /// uint8 activations with observed ranges around layers whose weights are int8, in the QDQ format that ONNX Runtime makes integer kernels
 /// of (Jacob et al. 2018, section 3). Takes the layers whose plan says how their activations are rounded.
 /// </summary>
-public sealed class QuantizeActivations : GraphTechnique<NoOptions>
+public sealed class QuantizeActivations : ActivationTechnique
 {
-    /// <inheritdoc/>
-    public override string Step => "activations";
-
     /// <inheritdoc/>
     public override string Method => "static";
 
@@ -23,24 +16,8 @@ public sealed class QuantizeActivations : GraphTechnique<NoOptions>
     public override string About => "Activations rounded to 8 bits in observed ranges (Jacob et al. 2018).";
 
     /// <inheritdoc/>
-    public override bool InRecipes => false;
-
-    /// <inheritdoc/>
-    public override StepOrder Order => StepOrder.Last;
-
-    /// <inheritdoc/>
     protected override GraphNeeds Needs(ModelProto model, IReadOnlyList<PlannedLayer> layers, NoOptions options) =>
-        new(
-            [
-                .. layers
-                    .Where(l => l.Plan.Activation is not null)
-                    .SelectMany(l => Values(l.Weight))
-                    .Distinct()
-                    .Select(v => new InputView(v, 0, null)),
-            ],
-            StatisticKinds.Range | StatisticKinds.Histogram,
-            0
-        );
+        Distributions(layers.Where(l => l.Plan.Activation is not null).SelectMany(l => Values(l.Weight)));
 
     /// <inheritdoc/>
     protected override async Task<Lowering?> LowerAsync(LoweringWork work, NoOptions options, CancellationToken cancellation)
@@ -56,6 +33,5 @@ public sealed class QuantizeActivations : GraphTechnique<NoOptions>
         return new QdqGraph(work, v => scales.TryGetValue(v, out var s) ? s : null);
     }
 
-    private static IEnumerable<string> Values(Weight weight) =>
-        weight.Uses.SelectMany(u => new[] { u.Node.Input[0], QdqGraph.Output(u) }).Distinct();
+    private static IEnumerable<string> Values(Weight weight) => weight.Uses.SelectMany(u => new[] { u.Node.Input[0], QdqGraph.Output(u) });
 }

@@ -31,7 +31,8 @@ public sealed record BiasesCorrected(int Layers, int Samples, string? Skipped);
 
 /// <summary>
 /// Bias correction (Nagel et al. 2019). With data, empirical (appendix D): layer by layer from the input on
-/// (<see cref="StagedRun"/>), the mean of each channel of the layer's output in the coded model, the biases before it corrected, is compared
+/// (<see cref="StagedRun"/>), the mean of each channel of the layer's output in the coded model, the biases before it corrected, is
+/// compared
 /// with that in the original, and the bias takes up the difference. So it mends the shift that clipping and rounding cause, of weights and
 /// activations alike. Without data, analytic (section 4.2; <see cref="DataFreeBiasCorrection"/>).
 /// </summary>

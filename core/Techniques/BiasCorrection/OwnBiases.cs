@@ -11,7 +11,8 @@ internal static class OwnBiases
     /// <summary>Changes the graph.</summary>
     /// <param name="model">The graph.</param>
     /// <param name="coded">Coded layers by the name of their weight.</param>
-    /// <param name="shifts">Value of a layer → what to add to its bias; layers without are left. Null for every layer, with nothing added.</param>
+    /// <param name="shifts">Value of a layer → what to add to its bias; layers without are left. Null for every layer, with nothing
+    /// added.</param>
     /// <param name="read">Reads a small constant.</param>
     /// <param name="cancellation">Cancels the reading.</param>
     /// <returns>Value of a layer → the name of its bias.</returns>

@@ -32,7 +32,9 @@ public sealed record BinaryOptions
     /// </summary>
     public BinaryStorage Store { get; init; } = BinaryStorage.Small;
 
-    /// <summary>Share of the weights, smallest layers first, that get the next order, or 4 bits behind order 1 and 4 (default 0.05).</summary>
+    /// <summary>
+    /// Share of the weights, smallest layers first, that get the next order, or 4 bits behind order 1 and 4 (default 0.05).
+    /// </summary>
     [Range(0.0, 1)]
     public double Protect { get; init; } = 0.05;
 }

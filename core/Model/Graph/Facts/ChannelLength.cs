@@ -2,7 +2,9 @@ using Serverless.Core.Model.Schema;
 
 namespace Serverless.Core.Model;
 
-/// <summary>A number of the graph that is the length of an axis, or of the part of it before an index: it changes when units are removed.</summary>
+/// <summary>
+/// A number of the graph that is the length of an axis, or of the part of it before an index: it changes when units are removed.
+/// </summary>
 public sealed class ChannelLength
 {
     private readonly ChannelGroups groups;
@@ -25,7 +27,9 @@ public sealed class ChannelLength
     /// <summary>The node that takes the number.</summary>
     public NodeProto Node { get; }
 
-    /// <summary>The attribute that holds it; null where an input does. A Split without lengths cuts evenly, and has to be told them.</summary>
+    /// <summary>
+    /// The attribute that holds it; null where an input does. A Split without lengths cuts evenly, and has to be told them.
+    /// </summary>
     public string? Attribute { get; }
 
     /// <summary>The input that holds it; −1 where an attribute does.</summary>

@@ -4,7 +4,8 @@ using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 namespace Serverless.Core.Model;
 
 /// <summary>
-/// What is known of a model's graph without running it: who makes and takes each value, types and shapes, and groups of coupled channels. Of the
+/// What is known of a model's graph without running it: who makes and takes each value, types and shapes, and groups of coupled
+/// channels. Of the
 /// model as it is: after an edit, ask anew.
 /// </summary>
 public sealed class GraphFacts
@@ -40,7 +41,8 @@ public sealed class GraphFacts
     public ChannelGroups Groups => groups.Value;
 
     /// <summary>
-    /// The groups where whatever is computed of constants alone counts as a constant, as it does once a runtime has folded it; members of that kind hold no bytes.
+    /// The groups where whatever is computed of constants alone counts as a constant, as it does once a runtime has folded it; members
+    /// of that kind hold no bytes.
     /// For rewrites that put nodes behind what decodes a weight.
     /// </summary>
     public ChannelGroups FoldedGroups => folded.Value;

@@ -2,7 +2,9 @@ using Serverless.Core.Model.Schema;
 
 namespace Serverless.Core.Model;
 
-/// <summary>The operators that are known here, and what they do to channels (ONNX operator schemas; ONNX Runtime, "Contrib operators").</summary>
+/// <summary>
+/// The operators that are known here, and what they do to channels (ONNX operator schemas; ONNX Runtime, "Contrib operators").
+/// </summary>
 public static class OperatorFacts
 {
     private const int Many = int.MaxValue;
@@ -32,7 +34,10 @@ public static class OperatorFacts
     /// <summary>Of a node's operator; null when it is not known here.</summary>
     public static OperatorFact? Of(NodeProto node) => Of(node.Operator());
 
-    /// <summary>Whether a node that is no product is computed in integers where it stands between integer kernels (ONNX Runtime, "Quantize ONNX models").</summary>
+    /// <summary>
+    /// Whether a node that is no product is computed in integers where it stands between integer kernels (ONNX Runtime, "Quantize ONNX
+    /// models").
+    /// </summary>
     public static bool HasIntegerKernel(NodeProto node) => Integer.Contains(node.Operator());
 
     /// <summary>Operators of an effect.</summary>

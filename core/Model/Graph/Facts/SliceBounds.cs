@@ -51,7 +51,9 @@ internal sealed record SliceBounds(int Axis, Dim? Start, Dim? End, long? Step, i
         return null;
     }
 
-    /// <summary>The first index and the one behind the last, of an axis of a known length (numpy's rules); null when they are not known.</summary>
+    /// <summary>
+    /// The first index and the one behind the last, of an axis of a known length (numpy's rules); null when they are not known.
+    /// </summary>
     public (long From, long To)? Range(Dim of)
     {
         if (of.Value is not { } length || Step is not (not null and not 0) || Start?.Value is not { } start || End?.Value is not { } end)

@@ -10,7 +10,9 @@ public sealed record ValueFact(DataType Type, IReadOnlyList<Dim>? Shape)
     /// <summary>Of a value that nothing is known of.</summary>
     public static ValueFact Unknown { get; } = new(DataType.Undefined, null);
 
-    /// <summary>The whole numbers that it holds, as shapes and indices do, where they are known: in order, of a scalar, vector or matrix.</summary>
+    /// <summary>
+    /// The whole numbers that it holds, as shapes and indices do, where they are known: in order, of a scalar, vector or matrix.
+    /// </summary>
     public IReadOnlyList<ShapeNumber>? Numbers { get; internal init; }
 
     /// <summary>The floats that it holds, where they are few and stored in the model, as scales of Resize are.</summary>

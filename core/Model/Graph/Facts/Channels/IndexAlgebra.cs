@@ -2,7 +2,9 @@ using System.Runtime.CompilerServices;
 
 namespace Serverless.Core.Model;
 
-/// <summary>Makes sets of indices one, and cuts them: each structure is refined as far as both need, or, where they do not fit, frozen.</summary>
+/// <summary>
+/// Makes sets of indices one, and cuts them: each structure is refined as far as both need, or, where they do not fit, frozen.
+/// </summary>
 internal static class IndexAlgebra
 {
     private const string Mixed = "a Reshape, Split or Concat cuts it where another does not";

@@ -1,6 +1,8 @@
 namespace Serverless.Core.Model;
 
-/// <summary>Where the units of a leaf lie on an axis: unit u at Offset + u·Stride, and at all combinations of further steps from there.</summary>
+/// <summary>
+/// Where the units of a leaf lie on an axis: unit u at Offset + u·Stride, and at all combinations of further steps from there.
+/// </summary>
 /// <param name="Leaf">The leaf.</param>
 /// <param name="Offset">Index of the first unit.</param>
 /// <param name="Stride">Distance of two units.</param>

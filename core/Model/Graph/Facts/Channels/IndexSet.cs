@@ -1,7 +1,8 @@
 namespace Serverless.Core.Model;
 
 /// <summary>
-/// The indices of an axis. Those that always go together with others are one set (union-find; Galler and Fischer 1964). A set is a leaf, whose
+/// The indices of an axis. Those that always go together with others are one set (union-find; Galler and Fischer 1964). A set is a leaf,
+/// whose
 /// indices are taken one by one; parts that follow one another, as Concat makes them; or factors, the last of which moves fastest, as
 /// Reshape makes them. Leaves take such a structure once it is known.
 /// </summary>

@@ -1,7 +1,8 @@
 namespace Serverless.Core.Model;
 
 /// <summary>
-/// Indices of recurrent layers: a hidden unit is a row of each gate in the weights, biases and peepholes, a column of the recurrence, and an
+/// Indices of recurrent layers: a hidden unit is a row of each gate in the weights, biases and peepholes, a column of the recurrence,
+/// and an
 /// element of states and outputs, in all directions.
 /// </summary>
 internal static class RecurrentCoupling

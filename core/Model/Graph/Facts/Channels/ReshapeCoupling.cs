@@ -1,6 +1,8 @@
 namespace Serverless.Core.Model;
 
-/// <summary>Indices of a Reshape: read from the slowest axis on, each axis of the output is a part of one of the input's, or several of them.</summary>
+/// <summary>
+/// Indices of a Reshape: read from the slowest axis on, each axis of the output is a part of one of the input's, or several of them.
+/// </summary>
 internal static class ReshapeCoupling
 {
     public static void Reshape(CoupledNode n)

@@ -3,7 +3,8 @@ using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 namespace Serverless.Core.Model;
 
 /// <summary>
-/// Computes the whole numbers that shapes are made of: what Shape takes, with Gather, Slice, Concat and arithmetic behind it. Each number keeps the
+/// Computes the whole numbers that shapes are made of: what Shape takes, with Gather, Slice, Concat and arithmetic behind it. Each
+/// number keeps the
 /// axes whose lengths it depends on.
 /// </summary>
 internal static class NumberRules
