@@ -21,15 +21,27 @@ internal static class TestFolders
         Kept = Path.GetTempPath();
         if (Environment.GetEnvironmentVariable("TMPDIR") is not null || !Directory.Exists(Memory))
             return;
-        // What a killed run left.
         foreach (var old in Directory.GetDirectories(Memory, Prefix + "*"))
             if (!Directory.Exists($"/proc/{Path.GetFileName(old)[Prefix.Length..]}"))
-                Directory.Delete(old, recursive: true);
+                DeleteLeftover(old);
         if (new DriveInfo(Memory).AvailableFreeSpace < Least)
             return;
         var own = Directory.CreateDirectory(Path.Combine(Memory, Prefix + Environment.ProcessId)).FullName;
         Environment.SetEnvironmentVariable("TMPDIR", own);
         AtExit(own);
+    }
+
+    /// <summary>
+    /// Deletes what a killed run left. Test processes start together: another may be deleting it too, and a process that the killed run
+    /// started (a host, Azurite) may still write there. Whatever stays is for the next run.
+    /// </summary>
+    private static void DeleteLeftover(string folder)
+    {
+        try
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+        catch (IOException) { }
     }
 
     /// <summary>Deletes a folder when the process ends.</summary>
