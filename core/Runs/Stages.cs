@@ -6,7 +6,7 @@ namespace Serverless.Core.Runs;
 internal static class Stages
 {
     /// <summary>
-    /// Plans the chain of layer steps that a state begins with: settings that depend on all layers, or are open, included.
+    /// Plans the chain of layer steps that a state begins with: settings that depend on several layers, or are open, included.
     /// </summary>
     /// <param name="host">The orchestration.</param>
     /// <param name="request">The run, at the state.</param>
@@ -106,7 +106,7 @@ internal static class Stages
             await host.CallAsync<ClearWork, ClearInput, Cleared>(new ClearInput(RunPaths.StatisticsParts(request.State)));
     }
 
-    // Options that depend on the weights of all layers together.
+    // Options that depend on the weights of several layers.
     private static async Task<Planned> SurveyAsync(IOrchestration host, RunRequest request, Planned planned)
     {
         host.SetStatus(RunStatus.Of("Survey", 1, planned));

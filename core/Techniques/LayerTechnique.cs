@@ -35,20 +35,25 @@ public abstract class LayerTechnique : Technique
     /// <summary>Why it does nothing with a weight, for the report, or null.</summary>
     public virtual string? WhyNot(Weight weight, LayerShape shape, object options) => null;
 
-    /// <summary>Whether its options depend on the weights of all layers together (<see cref="SurveyAsync"/>).</summary>
-    public virtual bool Surveys(object options) => false;
+    /// <summary>
+    /// What its options are settled for at once (default: each weight alone). Other than that, weights are read
+    /// (<see cref="SurveyAsync"/>) before anything is compressed, and <see cref="Allocate"/> settles the options.
+    /// </summary>
+    public virtual UnitKind Units(object options) => UnitKind.Weight;
 
     /// <summary>Reads from a layer's weights, before anything is compressed, what <see cref="Allocate"/> has to know of them.</summary>
     /// <param name="weight">The weight.</param>
+    /// <param name="dims">Its dimensions.</param>
     /// <param name="options">The technique's options.</param>
     /// <param name="cancellation">Cancels the reading.</param>
-    public virtual Task<WeightSurvey> SurveyAsync(WeightReader weight, object options, CancellationToken cancellation) =>
+    public virtual Task<WeightSurvey> SurveyAsync(WeightReader weight, long[] dims, object options, CancellationToken cancellation) =>
         throw new NotSupportedException($"{Step} {Method} surveys no weights.");
 
-    /// <summary>The options of each layer, from what was read of all.</summary>
-    /// <param name="surveys">One a layer.</param>
-    /// <param name="options">The technique's options, the same for these layers.</param>
-    public virtual object Allocate(IReadOnlyList<WeightSurvey> surveys, object options) => options;
+    /// <summary>Settles the options of a unit's layers. Units of coupled channels come in the order of the file.</summary>
+    /// <param name="unit">The layers, with what was read of them.</param>
+    /// <param name="options">Options of each member: the technique's own, or as an earlier unit left them.</param>
+    /// <returns>Options of each member; they may not ask for units again.</returns>
+    public virtual IReadOnlyList<object> Allocate(LayerUnit unit, IReadOnlyList<object> options) => options;
 
     /// <summary>What it would do with a weight.</summary>
     /// <param name="weight">The weight.</param>

@@ -38,14 +38,19 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique
     public sealed override string? WhyNot(Weight weight, LayerShape shape, object options) => WhyNot(weight, shape, (TOptions)options);
 
     /// <inheritdoc/>
-    public sealed override bool Surveys(object options) => Surveys((TOptions)options);
+    public sealed override UnitKind Units(object options) => Units((TOptions)options);
 
     /// <inheritdoc/>
-    public sealed override Task<WeightSurvey> SurveyAsync(WeightReader weight, object options, CancellationToken cancellation) =>
-        SurveyAsync(weight, (TOptions)options, cancellation);
+    public sealed override Task<WeightSurvey> SurveyAsync(
+        WeightReader weight,
+        long[] dims,
+        object options,
+        CancellationToken cancellation
+    ) => SurveyAsync(weight, dims, (TOptions)options, cancellation);
 
     /// <inheritdoc/>
-    public sealed override object Allocate(IReadOnlyList<WeightSurvey> surveys, object options) => Allocate(surveys, (TOptions)options);
+    public sealed override IReadOnlyList<object> Allocate(LayerUnit unit, IReadOnlyList<object> options) =>
+        [.. Allocate(unit, [.. options.Cast<TOptions>()]).Cast<object>()];
 
     /// <inheritdoc/>
     public sealed override LayerPlan Plan(Weight weight, LayerShape shape, Store store, object options) =>
@@ -83,15 +88,15 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique
     /// <inheritdoc cref="LayerTechnique.WhyNot"/>
     protected virtual string? WhyNot(Weight weight, LayerShape shape, TOptions options) => null;
 
-    /// <inheritdoc cref="LayerTechnique.Surveys"/>
-    protected virtual bool Surveys(TOptions options) => false;
+    /// <inheritdoc cref="LayerTechnique.Units"/>
+    protected virtual UnitKind Units(TOptions options) => UnitKind.Weight;
 
     /// <inheritdoc cref="LayerTechnique.SurveyAsync"/>
-    protected virtual Task<WeightSurvey> SurveyAsync(WeightReader weight, TOptions options, CancellationToken cancellation) =>
+    protected virtual Task<WeightSurvey> SurveyAsync(WeightReader weight, long[] dims, TOptions options, CancellationToken cancellation) =>
         throw new NotSupportedException($"{Step} {Method} surveys no weights.");
 
     /// <inheritdoc cref="LayerTechnique.Allocate"/>
-    protected virtual TOptions Allocate(IReadOnlyList<WeightSurvey> surveys, TOptions options) => options;
+    protected virtual IReadOnlyList<TOptions> Allocate(LayerUnit unit, IReadOnlyList<TOptions> options) => options;
 
     /// <inheritdoc cref="LayerTechnique.Plan"/>
     protected abstract LayerPlan Plan(Weight weight, LayerShape shape, Store store, TOptions options);

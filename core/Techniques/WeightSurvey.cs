@@ -2,11 +2,37 @@ using System.Runtime.InteropServices;
 
 namespace Serverless.Core.Techniques;
 
-/// <summary>A layer's weights by magnitude.</summary>
+/// <summary>What is read of a layer's weights before options are settled.</summary>
 /// <param name="Elements">Weights in all.</param>
 /// <param name="Magnitudes">Upper 16 bits of |w| as a float → weights that have them.</param>
 public sealed record WeightSurvey(long Elements, IReadOnlyDictionary<int, long> Magnitudes)
 {
+    /// <summary>The squares of the weights, added up for each index of each axis; null where they were not asked for.</summary>
+    public IReadOnlyList<IReadOnlyList<double>>? Energies { get; init; }
+
+    /// <summary>Adds up the squares of a layer's weights along each axis.</summary>
+    /// <param name="weight">The weight.</param>
+    /// <param name="dims">Its dimensions.</param>
+    /// <param name="cancellation">Cancels the reading.</param>
+    public static async Task<WeightSurvey> OfChannelsAsync(WeightReader weight, long[] dims, CancellationToken cancellation)
+    {
+        var energies = dims.Select(d => new double[d]).ToArray();
+        await weight.EachAsync(
+            (first, part) =>
+            {
+                for (var i = 0; i < part.Length; i++)
+                {
+                    var square = (double)part[i] * part[i];
+                    var at = first + i;
+                    for (var axis = dims.Length - 1; axis >= 0; at /= dims[axis--])
+                        energies[axis][at % dims[axis]] += square;
+                }
+            },
+            cancellation
+        );
+        return new WeightSurvey(weight.Elements, new Dictionary<int, long>()) { Energies = energies };
+    }
+
     /// <summary>Counts the weights of a layer.</summary>
     public static async Task<WeightSurvey> OfAsync(WeightReader weight, CancellationToken cancellation)
     {

@@ -73,6 +73,45 @@ public class ForeignTechniqueTests
         Assert.True(done.Report.Layers.Max(l => l.Error) < 0.2);
     }
 
+    // x → Conv a (8 channels) → Relu → + Conv b of x → Conv c: a and b make the same 8 channels, c takes them.
+    [Fact]
+    public async Task A_unit_of_coupled_channels_is_decided_on_at_once()
+    {
+        using var folder = new Folder();
+        var model = OfOpset(17)
+            .Input("x", DataType.Float, 1, 4, 6, 6)
+            .Weight("a", 8, 4, 3, 3)
+            .Weight("b", 8, 4, 3, 3)
+            .Weight("c", 5, 8, 1, 1)
+            .With(
+                Node("Conv", ["x", "a"], ["u"]),
+                Node("Conv", ["x", "b"], ["v"]),
+                Node("Relu", ["u"], ["w"]),
+                Node("Add", ["w", "v"], ["s"]),
+                Node("Conv", ["s", "c"], ["y"])
+            )
+            .Output("y");
+        var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- weaken: {channels: 3}\n");
+        Assert.All(done.Report.Layers, l => Assert.Equal(["weaken"], l.Steps));
+        var (a, b, c) = (Random("a", 8, 4, 3, 3), Random("b", 8, 4, 3, 3), Random("c", 5, 8, 1, 1));
+        var weakest = Enumerable
+            .Range(0, 8)
+            .OrderBy(i =>
+                Energy(a[(i * 36)..((i + 1) * 36)]) + Energy(b[(i * 36)..((i + 1) * 36)]) + Energy([.. c.Where((_, j) => j % 8 == i)])
+            )
+            .Take(3)
+            .ToHashSet();
+        var graph = ModelProto.Parser.ParseFrom(File.ReadAllBytes(done.File)).Graph;
+        Assert.Equal(a.Select((v, i) => weakest.Contains(i / 36) ? 0 : v), Values(graph, "a"));
+        Assert.Equal(b.Select((v, i) => weakest.Contains(i / 36) ? 0 : v), Values(graph, "b"));
+        Assert.Equal(c.Select((v, i) => weakest.Contains(i % 8) ? 0 : v), Values(graph, "c"));
+
+        static double Energy(float[] values) => values.Sum(v => (double)v * v);
+    }
+
+    private static float[] Values(GraphProto graph, string name) =>
+        MemoryMarshal.Cast<byte, float>(graph.Initializer.Single(t => t.Name == name).RawData.Span).ToArray();
+
     private static float[] Stored(Compressed done) =>
         MemoryMarshal
             .Cast<byte, float>(ModelProto.Parser.ParseFrom(File.ReadAllBytes(done.File)).Graph.Initializer.Single().RawData.Span)
@@ -122,6 +161,81 @@ public class ForeignTechniqueTests
             await shard.WriteAsync(MemoryMarshal.AsBytes(clipped.AsSpan()).ToArray(), cancellation);
             var nonzero = clipped.Count(v => v != 0);
             return EncodedLayer.OfFloats(FormName.Dense, work.Shape, (int)DataType.Float, values.Length * 4L, 0, nonzero);
+        }
+    }
+
+    /// <summary>Options of <see cref="Weaken"/>.</summary>
+    public sealed record WeakenOptions
+    {
+        /// <summary>Channels of a group that become zero (default 1).</summary>
+        [Range(1, 1000)]
+        public int Channels { get; init; } = 1;
+
+        /// <summary>What becomes zero, once it was found.</summary>
+        [System.ComponentModel.Browsable(false)]
+        public IReadOnlyList<Slices> Zero { get; init; } = [];
+    }
+
+    /// <summary>Slices of a weight.</summary>
+    /// <param name="Indices">Along the axis.</param>
+    /// <param name="Length">Of the axis.</param>
+    /// <param name="Inner">Elements behind it.</param>
+    public sealed record Slices(IReadOnlyList<long> Indices, long Length, long Inner);
+
+    /// <summary>Sets the channels of least energy to zero, wherever they are made or taken.</summary>
+    public sealed class Weaken : LayerTechnique<WeakenOptions>
+    {
+        public override string Step => "weaken";
+
+        public override string About => "Channels become zero.";
+
+        public override bool LeavesDense => true;
+
+        protected override UnitKind Units(WeakenOptions options) => UnitKind.Channels;
+
+        protected override Task<WeightSurvey> SurveyAsync(
+            WeightReader weight,
+            long[] dims,
+            WeakenOptions options,
+            CancellationToken cancellation
+        ) => WeightSurvey.OfChannelsAsync(weight, dims, cancellation);
+
+        protected override IReadOnlyList<WeakenOptions> Allocate(LayerUnit unit, IReadOnlyList<WeakenOptions> options)
+        {
+            Assert.True(unit.IsWhole);
+            var weakest = Enumerable
+                .Range(0, unit.Channels)
+                .OrderBy(c => unit.Members.Sum(m => m.Axes.Sum(a => m.Energy(a, c))))
+                .Take(options[0].Channels)
+                .ToList();
+            return [.. unit.Members.Zip(options, (m, o) => o with { Zero = [.. o.Zero, .. m.Axes.Select(a => Of(m, a))] })];
+
+            Slices Of(UnitMember member, ChannelMember axis)
+            {
+                var lengths = member.Survey.Energies!.Select(e => (long)e.Count).ToList();
+                var inner = lengths.Skip(axis.Axis + 1).Aggregate(1L, (n, d) => n * d);
+                return new Slices([.. weakest.SelectMany(axis.Indices)], lengths[axis.Axis], inner);
+            }
+        }
+
+        protected override LayerPlan Plan(Weight weight, LayerShape shape, Store store, WeakenOptions options) =>
+            new(FormName.Dense, 32, 1, weight.Reference.Length, 1 << 20);
+
+        protected override async Task<EncodedLayer> CompressAsync(
+            LayerWork work,
+            WeakenOptions options,
+            Stream shard,
+            CancellationToken cancellation
+        )
+        {
+            var values = new float[work.Weight.Elements];
+            await work.Weight.ReadAsync(0, values, cancellation);
+            foreach (var (indices, length, inner) in options.Zero)
+                for (var i = 0; i < values.Length; i++)
+                    if (indices.Contains(i / inner % length))
+                        values[i] = 0;
+            await shard.WriteAsync(MemoryMarshal.AsBytes(values.AsSpan()).ToArray(), cancellation);
+            return EncodedLayer.OfFloats(FormName.Dense, work.Shape, (int)DataType.Float, values.Length * 4L, 0, values.Count(v => v != 0));
         }
     }
 

@@ -7,8 +7,7 @@ namespace Serverless.Pipeline.Tests;
 
 /// <summary>
 /// 1,000 mutants, 300 of them of real models and 700 of the digits and of a small model with a weight in every kind of place: a result
-/// or one
-/// sentence. Benchmarks runs 10,000 of real models, all of them through the command line.
+/// or one sentence. Benchmarks runs 10,000 of real models, all of them through the command line.
 /// </summary>
 public class MutantTests
 {
@@ -16,8 +15,8 @@ public class MutantTests
         Large = 300,
         Small = 700,
         Damaged = 80,
-        OneLargeInThisIsAProcess = 20,
-        OneSmallInThisIsAProcess = 25,
+        OneLargeInThisIsAProcess = 75,
+        OneSmallInThisIsAProcess = 100,
         OneInThisIsTimed = 3;
 
     [Fact]

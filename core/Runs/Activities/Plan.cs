@@ -37,7 +37,7 @@ public sealed record Planned(int Layers, int All, long Bytes, StepPlacement Plac
     /// <summary>Whether integer kernels compute layers that could stay float.</summary>
     public bool Integers { get; init; }
 
-    /// <summary>Whether options of steps depend on the weights of all layers together.</summary>
+    /// <summary>Whether options of steps depend on the weights of several layers.</summary>
     public bool Surveys { get; init; }
 
     /// <summary>Whether settings of layers are to be chosen.</summary>
@@ -84,7 +84,7 @@ public sealed class Plan : Activity<StateInput, Planned>
             Finishing = finishing,
             Calibrates = calibrates,
             Integers = integers,
-            Surveys = tasks.Any(t => t.Chain.Any(p => p.Step.Layer.Surveys(p.Step.Typed))),
+            Surveys = tasks.Any(t => t.Chain.Any(p => p.Step.Layer.Units(p.Step.Typed) != UnitKind.Weight)),
         };
     }
 

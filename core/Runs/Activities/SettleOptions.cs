@@ -5,7 +5,7 @@ using Serverless.Core.Techniques;
 namespace Serverless.Core.Runs;
 
 /// <summary>
-/// Settles the options of steps that depend on the weights of all layers together, from what <see cref="SurveyWeights"/> read.
+/// Settles the options of steps that depend on the weights of several layers, from what <see cref="SurveyWeights"/> read.
 /// </summary>
 public sealed class SettleOptions : Activity<StateInput, Planned>
 {
@@ -26,14 +26,17 @@ public sealed class SettleOptions : Activity<StateInput, Planned>
             );
             open.AddRange(surveys.SelectMany((of, i) => of.Select((s, position) => (from + i, position, s))).Where(s => s.s is not null)!);
         }
+        var facts = new GraphFacts(graph);
         // Layers whose options a rule changes are a group of their own.
         foreach (var group in open.GroupBy(o => (o.Position, Step(o).Step, Step(o).Method, Options: Step(o).Options.GetRawText())))
         {
             var step = Step(group.First());
-            var settled = new Setting(step.Layer, step.Layer.Allocate([.. group.Select(o => o.Survey)], step.Typed));
-            foreach (var (task, position, _) in group)
+            var layers = group.Select(o => (weights[tasks[o.Task].Name], o.Survey)).ToList();
+            var settled = LayerUnit.Settle(step.Layer, step.Typed, layers, facts);
+            foreach (var ((task, position, _), options) in group.Zip(settled))
             {
-                var planned = LayerTasks.WithOptions(tasks[task], weights[tasks[task].Name], settled, step.Placement);
+                var setting = new Setting(step.Layer, options);
+                var planned = LayerTasks.WithOptions(tasks[task], weights[tasks[task].Name], setting, step.Placement);
                 chains[task][position] = new PlannedStep(planned.Step!, planned.Plan!);
             }
         }

@@ -12,7 +12,7 @@ public sealed record SurveyInput(RunRequest Request, int From, int Count);
 /// <summary>How many layers were surveyed.</summary>
 public sealed record WeightsSurveyed(int Layers);
 
-/// <summary>Reads from the weights of some layers what steps have to know of all layers together.</summary>
+/// <summary>Reads from the weights of some layers what steps have to know before their options are settled.</summary>
 public sealed class SurveyWeights : Activity<SurveyInput, WeightsSurveyed>
 {
     /// <summary>Layers that one activity reads.</summary>
@@ -29,7 +29,11 @@ public sealed class SurveyWeights : Activity<SurveyInput, WeightsSurveyed>
             await using var weight = await task.Data.OpenAsync(store, cancellation);
             var ofSteps = new List<WeightSurvey?>();
             foreach (var (step, _) in task.Chain)
-                ofSteps.Add(step.Layer.Surveys(step.Typed) ? await step.Layer.SurveyAsync(weight, step.Typed, cancellation) : null);
+                ofSteps.Add(
+                    step.Layer.Units(step.Typed) == UnitKind.Weight
+                        ? null
+                        : await step.Layer.SurveyAsync(weight, task.Dims, step.Typed, cancellation)
+                );
             surveys.Add(ofSteps);
         }
         await store.WriteJsonAsync(RunPaths.Surveys(state, input.From), surveys, cancellation);

@@ -81,22 +81,22 @@ public sealed class Magnitude : LayerTechnique<MagnitudeOptions>
     }
 
     /// <inheritdoc/>
-    protected override bool Surveys(MagnitudeOptions options) => options is { Scope: PruneScope.Global, Threshold: null };
+    protected override UnitKind Units(MagnitudeOptions options) =>
+        options is { Scope: PruneScope.Global, Threshold: null } ? UnitKind.Layers : UnitKind.Weight;
 
     /// <inheritdoc/>
-    protected override Task<WeightSurvey> SurveyAsync(WeightReader weight, MagnitudeOptions options, CancellationToken cancellation) =>
-        WeightSurvey.OfAsync(weight, cancellation);
+    protected override Task<WeightSurvey> SurveyAsync(
+        WeightReader weight,
+        long[] dims,
+        MagnitudeOptions options,
+        CancellationToken cancellation
+    ) => WeightSurvey.OfAsync(weight, cancellation);
 
     /// <inheritdoc/>
-    protected override MagnitudeOptions Allocate(IReadOnlyList<WeightSurvey> surveys, MagnitudeOptions options)
+    protected override IReadOnlyList<MagnitudeOptions> Allocate(LayerUnit unit, IReadOnlyList<MagnitudeOptions> options)
     {
-        var pruned = (long)(options.Sparsity * surveys.Sum(s => s.Elements));
-        if (pruned == 0)
-            return options with { Threshold = 0 };
-        var (bucket, below, inside) = WeightSurvey.Find(surveys, pruned - 1);
-        // As if the weights of the bucket lay evenly in it: it is as wide as a 128th of its place.
-        var within = (uint)Math.Round((double)(pruned - below) / inside * 0x1_0000);
-        return options with { Threshold = BitConverter.UInt32BitsToSingle(((uint)bucket << 16) + within) };
+        var threshold = Threshold([.. unit.Members.Select(m => m.Survey)], options[0].Sparsity);
+        return [.. options.Select(o => o with { Threshold = threshold })];
     }
 
     /// <inheritdoc/>
@@ -147,6 +147,17 @@ public sealed class Magnitude : LayerTechnique<MagnitudeOptions>
                     nonzero++;
             }
         }
+    }
+
+    private static float Threshold(IReadOnlyList<WeightSurvey> surveys, double sparsity)
+    {
+        var pruned = (long)(sparsity * surveys.Sum(s => s.Elements));
+        if (pruned == 0)
+            return 0;
+        var (bucket, below, inside) = WeightSurvey.Find(surveys, pruned - 1);
+        // As if the weights of the bucket lay evenly in it: it is as wide as a 128th of its place.
+        var within = (uint)Math.Round((double)(pruned - below) / inside * 0x1_0000);
+        return BitConverter.UInt32BitsToSingle(((uint)bucket << 16) + within);
     }
 
     // Weights below a magnitude become zero, and as many of those at it as the sparsity asks for, in the order of the weight.
