@@ -1,6 +1,6 @@
 using Serverless.Core.Model;
 
-namespace Serverless.Core.Techniques.Quantization;
+namespace Serverless.Core.Techniques;
 
 /// <summary>Reads some rows of a weight turned around: element (column, row) at <c>column · rows + row</c>.</summary>
 internal static class WeightTile
