@@ -1,3 +1,4 @@
+using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 
 namespace Serverless.Core.Evaluation;
@@ -13,38 +14,26 @@ internal sealed record FinalScore(string Value, long? Softmax);
 /// </summary>
 internal static class FinalScores
 {
-    private static readonly HashSet<string> Layout = ["Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Cast"];
     private const int MostSteps = 8;
 
     /// <summary>What is before the Softmax, LogSoftmax or Sigmoid that makes each output; the output itself where there is none.</summary>
     public static IReadOnlyList<FinalScore> Of(ModelProto model)
     {
-        var producers = new Dictionary<string, NodeProto>(StringComparer.Ordinal);
-        foreach (var node in model.Graph.Node)
-        foreach (var output in node.Output)
-            producers[output] = node;
-        var opset = model.OpsetImport.LastOrDefault(o => o.Domain is "" or "ai.onnx")?.Version ?? 1;
+        var main = new GraphFacts(model).Main.Scope;
         return [.. model.Graph.Output.Select(o => Before(o.Name)).Distinct()];
 
         FinalScore Before(string output)
         {
             var name = output;
-            for (
-                var steps = 0;
-                steps < MostSteps
-                    && producers.TryGetValue(name, out var producer)
-                    && producer.Domain.Length == 0
-                    && producer.Input.Count > 0;
-                steps++
-            )
+            for (var steps = 0; steps < MostSteps && main.Index.Producer(name) is { Domain: "", Input.Count: > 0 } producer; steps++)
             {
                 name = producer.Input[0];
-                if (Layout.Contains(producer.OpType))
+                if (producer.OpType == "Cast" || OperatorKinds.IsRearrangement(producer))
                     continue;
                 if (producer.OpType == "Sigmoid")
                     return new FinalScore(name, null);
                 if (producer.OpType is "Softmax" or "LogSoftmax")
-                    return new FinalScore(name, producer.Attribute.FirstOrDefault(a => a.Name == "axis")?.I ?? (opset < 13 ? 1 : -1));
+                    return new FinalScore(name, producer.Attribute.FirstOrDefault(a => a.Name == "axis")?.I ?? (main.Opset < 13 ? 1 : -1));
                 break;
             }
             return new FinalScore(output, null);

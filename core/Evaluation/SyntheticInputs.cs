@@ -198,7 +198,7 @@ public static class SyntheticInputs
         foreach (var node in model.Graph.Node)
         {
             if (
-                node.OpType is "Cast" or "Identity" or "Reshape" or "Unsqueeze" or "Squeeze"
+                (node.OpType == "Cast" || OperatorKinds.IsRearrangement(node))
                 && node.Input.Count > 0
                 && names.Contains(node.Input[0])
                 && node.Output.Count > 0

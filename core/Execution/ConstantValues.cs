@@ -15,10 +15,7 @@ internal static class ConstantValues
     /// <param name="names">Names of values of the main graph.</param>
     public static IReadOnlyDictionary<string, float[]> Read(ModelProto model, string folder, IEnumerable<string> names)
     {
-        var producers = model
-            .Graph.Node.SelectMany(n => n.Output.Select(o => (o, n)))
-            .Where(p => p.o.Length > 0)
-            .ToDictionary(p => p.o, p => p.n, StringComparer.Ordinal);
+        var index = new GraphFacts(model).Main.Index;
         var initializers = model.Graph.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);
         var part = new ModelProto
         {
@@ -60,7 +57,7 @@ internal static class ConstantValues
                 constants.Add(name);
                 return true;
             }
-            if (!producers.TryGetValue(name, out var producer) || GraphScope.Subgraphs(producer).Any())
+            if (index.Producer(name) is not { } producer || GraphScope.Subgraphs(producer).Any())
                 return false;
             return !through.Add(producer) || producer.Input.All(i => Follows(i, through, constants));
         }

@@ -78,8 +78,7 @@ internal sealed class LayerStages
         }
     }
 
-    private static bool IsRandom(NodeProto node) =>
-        node.OpType.StartsWith("Random", StringComparison.Ordinal) || node.OpType is "Bernoulli" or "Multinomial" or "Dropout";
+    private static bool IsRandom(NodeProto node) => node.OpType == "Dropout" || OperatorKinds.IsRandom(node);
 
     // Places in the order, stage by stage. Whatever can run without the next layer does, so that what follows a layer is in
     // one stage with it.

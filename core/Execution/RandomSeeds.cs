@@ -9,16 +9,6 @@ namespace Serverless.Core.Execution;
 /// </summary>
 internal static class RandomSeeds
 {
-    private static readonly HashSet<string> Operators =
-    [
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
-        "Multinomial",
-        "Bernoulli",
-    ];
-
     /// <summary>A copy of the model whose random operators have seeds; null for a model without any.</summary>
     public static ModelProto? Fix(ModelProto model)
     {
@@ -41,9 +31,5 @@ internal static class RandomSeeds
     }
 
     private static IEnumerable<NodeProto> Random(ModelProto model) =>
-        GraphScope
-            .Of(model)
-            .SelectMany(r => r.All())
-            .SelectMany(s => s.Nodes)
-            .Where(n => n.Domain.Length == 0 && Operators.Contains(n.OpType));
+        GraphScope.Of(model).SelectMany(r => r.All()).SelectMany(s => s.Nodes).Where(OperatorKinds.IsRandom);
 }

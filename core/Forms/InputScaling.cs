@@ -26,11 +26,7 @@ internal static class InputScaling
 
     private static bool Fold(ModelEdit edit, GraphScope scope, string value, string factors)
     {
-        if (
-            scope.Index.Consumers(value).Take(2).Count() != 1
-            || scope.Index.IsOutput(value)
-            || scope.Index.Producer(value) is not { } producer
-        )
+        if (scope.Index.OnlyConsumer(value) is null || scope.Index.Producer(value) is not { } producer)
             return false;
         switch (producer)
         {

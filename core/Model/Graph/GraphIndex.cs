@@ -5,7 +5,7 @@ namespace Serverless.Core.Model;
 /// <summary>Who makes and who takes each value of a scope, and its constants: found once instead of by a search a question.</summary>
 public sealed class GraphIndex
 {
-    private readonly ILookup<string, NodeProto> consumers;
+    private readonly ILookup<string, Consumer> consumers;
     private readonly Dictionary<string, NodeProto> producers = new(StringComparer.Ordinal);
     private readonly Dictionary<string, TensorProto> constants = new(StringComparer.Ordinal);
     private readonly Dictionary<string, TensorProto> initializers = new(StringComparer.Ordinal);
@@ -16,13 +16,16 @@ public sealed class GraphIndex
     {
         consumers = scope
             .All()
-            .SelectMany(s => s.Nodes)
-            .SelectMany(n => n.Input.Concat(GraphScope.Captures(n)).Where(i => i.Length > 0).Distinct().Select(i => (Value: i, Node: n)))
-            .ToLookup(u => u.Value, u => u.Node, StringComparer.Ordinal);
+            .SelectMany(s => s.Nodes.Select(n => new Consumer(n, s == scope)))
+            .SelectMany(c =>
+                c.Node.Input.Concat(GraphScope.Captures(c.Node)).Where(i => i.Length > 0).Distinct().Select(i => (Value: i, Consumer: c))
+            )
+            .ToLookup(u => u.Value, u => u.Consumer, StringComparer.Ordinal);
         foreach (var n in scope.Nodes)
         {
             foreach (var o in n.Output)
-                producers.TryAdd(o, n);
+                if (o.Length > 0)
+                    producers.TryAdd(o, n);
             if (n is { OpType: "Constant", Output.Count: > 0, Attribute.Count: > 0 } && n.Attribute[0].T is { } t)
                 constants.TryAdd(n.Output[0], t);
         }
@@ -32,7 +35,25 @@ public sealed class GraphIndex
     }
 
     /// <summary>Nodes of the scope and those inside it that take a value, once each, outermost scopes first.</summary>
-    public IEnumerable<NodeProto> Consumers(string value) => consumers[value];
+    public IEnumerable<NodeProto> Consumers(string value) => consumers[value].Select(c => c.Node);
+
+    /// <summary>Nodes of the scope alone that take a value, or that hold a subgraph which does, once each.</summary>
+    public IEnumerable<NodeProto> OwnConsumers(string value) => consumers[value].Where(c => c.Own).Select(c => c.Node);
+
+    /// <summary>The node of the scope that alone takes a value, once; null where others do, or the graph puts it out.</summary>
+    public NodeProto? OnlyConsumer(string value)
+    {
+        if (IsOutput(value))
+            return null;
+        NodeProto? only = null;
+        foreach (var (node, own) in consumers[value])
+        {
+            if (only is not null || !own)
+                return null;
+            only = node;
+        }
+        return only?.Input.Count(i => i == value) == 1 ? only : null;
+    }
 
     /// <summary>The node of the scope that makes a value, or null.</summary>
     public NodeProto? Producer(string value) => producers.GetValueOrDefault(value);
@@ -45,4 +66,6 @@ public sealed class GraphIndex
 
     /// <summary>Whether a value is an output of the scope's graph.</summary>
     public bool IsOutput(string value) => outputs.Contains(value);
+
+    private readonly record struct Consumer(NodeProto Node, bool Own);
 }

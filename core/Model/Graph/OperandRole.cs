@@ -6,7 +6,6 @@ namespace Serverless.Core.Model;
 internal static class OperandRole
 {
     private static readonly HashSet<string> Convolutions = ["Conv", "ConvTranspose", "DeformConv", "FusedConv", "NhwcFusedConv"];
-    private static readonly HashSet<string> Recurrent = ["LSTM", "GRU", "RNN"];
 
     // Numbers that are computed with one by one: masks, positions, tables, factors.
     private static readonly HashSet<string> Elementwise =
@@ -79,7 +78,7 @@ internal static class OperandRole
         var name = node.OpType;
         if (Convolutions.Contains(name))
             return input == 1 ? null : Small(input == 2 ? "a bias" : "no kernel", name);
-        if (Recurrent.Contains(name))
+        if (OperatorFacts.Of(name)?.Effect == ChannelEffect.Recurrent)
             return input is 1 or 2 ? null : Small("a bias or first state", name);
         if (name is "Gemm" or "FusedGemm")
             return input < 2 ? null : Small("a bias", name);

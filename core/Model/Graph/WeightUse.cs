@@ -9,20 +9,6 @@ namespace Serverless.Core.Model;
 /// <param name="Through">The Transposes, Reshapes and the like that lie between.</param>
 public sealed record WeightUse(GraphScope Scope, NodeProto Node, int Input, IReadOnlyList<NodeProto> Through)
 {
-    private static readonly HashSet<string> Layout =
-    [
-        "Identity",
-        "Transpose",
-        "Reshape",
-        "Squeeze",
-        "Unsqueeze",
-        "Flatten",
-        "Cast",
-        "Slice",
-        "Split",
-        "Concat",
-    ];
-
     /// <summary>Whether nothing lies between.</summary>
     public bool Direct => Through.Count == 0;
 
@@ -42,7 +28,8 @@ public sealed record WeightUse(GraphScope Scope, NodeProto Node, int Input, IRea
     private const string Microsoft = "com.microsoft";
 
     internal static bool IsLayout(NodeProto node, int input) =>
-        Domain(node).Length == 0 && (input == 0 || node.OpType == "Concat") && Layout.Contains(node.OpType);
+        node.Operator() is "Concat"
+        || input == 0 && (node.Operator() is "Cast" or "Slice" or "Split" || OperatorKinds.IsRearrangement(node));
 
     internal static string Domain(NodeProto node) => node.Domain is "ai.onnx" ? "" : node.Domain;
 }

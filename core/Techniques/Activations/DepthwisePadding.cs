@@ -16,12 +16,14 @@ internal sealed class DepthwisePadding(ModelEdit edit)
         Fewest = 17;
     private readonly GraphScope main = edit.Roots[0];
 
+    // Nodes that were put in, which the index does not know.
+    private readonly Dictionary<string, NodeProto> added = new(StringComparer.Ordinal);
+
     /// <summary>Pads wherever everything around a depthwise convolution can be.</summary>
     /// <param name="convolutions">The integer convolutions, each with its number of output channels.</param>
     /// <returns>How many depthwise convolutions were padded.</returns>
     public int Apply(IReadOnlyDictionary<NodeProto, int> convolutions)
     {
-        var producers = main.Nodes.SelectMany(n => n.Output.Select(o => (o, n))).ToDictionary(p => p.o, p => p.n, StringComparer.Ordinal);
         var facts = new GraphFacts(edit.Model);
         var done = new HashSet<NodeProto>(ReferenceEqualityComparer.Instance);
         using var batch = edit.Batch();
@@ -32,44 +34,45 @@ internal sealed class DepthwisePadding(ModelEdit edit)
             if (Region.Around(conv, facts) is not { } region)
                 continue;
             done.UnionWith(region.Depthwise);
-            Pad(region, Multiple - channels % Multiple, producers);
+            Pad(region, Multiple - channels % Multiple);
         }
         return done.Count;
     }
 
-    private void Pad(Region region, int by, Dictionary<string, NodeProto> producers)
+    private void Pad(Region region, int by)
     {
         foreach (var conv in region.Depthwise)
         {
             conv.Attribute.First(a => a.Name == "group").I += by;
-            Rows(conv, by, producers);
+            Rows(conv, by);
         }
         foreach (var node in region.Makers)
-            Rows(node, by, producers);
+            Rows(node, by);
         foreach (var node in region.Takers)
-            node.Input[1] = Padded(node.Input[1], node.OpType == "Gemm" ? 2 : 4, 1, by, producers);
+            node.Input[1] = Padded(node.Input[1], node.OpType == "Gemm" ? 2 : 4, 1, by);
         for (var i = main.Graph!.ValueInfo.Count - 1; i >= 0; i--)
             if (region.Values.Contains(main.Graph.ValueInfo[i].Name))
                 main.Graph.ValueInfo.RemoveAt(i);
     }
 
-    private void Rows(NodeProto node, int by, Dictionary<string, NodeProto> producers)
+    private void Rows(NodeProto node, int by)
     {
-        node.Input[1] = Padded(node.Input[1], node.OpType == "Gemm" ? 2 : 4, 0, by, producers);
+        node.Input[1] = Padded(node.Input[1], node.OpType == "Gemm" ? 2 : 4, 0, by);
         // A bias has the scale of the products: that of the input times the weight's, which is 1 for what is added.
-        var scale = producers.GetValueOrDefault(node.Input[0]) is { OpType: "DequantizeLinear" } input ? input.Input[1] : One();
+        var scale = Producer(node.Input[0]) is { OpType: "DequantizeLinear" } input ? input.Input[1] : One();
         if (node.Input.Count > 2 && node.Input[2].Length > 0)
-            node.Input[2] = Padded(node.Input[2], 1, 0, by, producers, scale);
+            node.Input[2] = Padded(node.Input[2], 1, 0, by, scale);
     }
 
     // Codes are padded in front of the operator that decodes them, which integer kernels want next to themselves.
-    private string Padded(string value, int rank, int axis, int by, Dictionary<string, NodeProto> producers, string? scale = null)
+    private string Padded(string value, int rank, int axis, int by, string? scale = null)
     {
         var nodes = new List<NodeProto>();
-        if (producers.GetValueOrDefault(value) is not { OpType: "DequantizeLinear" } decode)
+        if (Producer(value) is not { OpType: "DequantizeLinear" } decode)
         {
             var padded = Add(value, rank, axis, "");
             Insert(value);
+            added[padded] = nodes[^1];
             return padded;
         }
         var copy = decode.Clone();
@@ -82,7 +85,7 @@ internal sealed class DepthwisePadding(ModelEdit edit)
         }
         nodes.Add(copy);
         Insert(value);
-        producers[copy.Output[0]] = copy;
+        added[copy.Output[0]] = copy;
         return copy.Output[0];
 
         string Add(string input, int of, int at, string with)
@@ -96,12 +99,10 @@ internal sealed class DepthwisePadding(ModelEdit edit)
             return output;
         }
 
-        void Insert(string after)
-        {
-            producers.TryGetValue(after, out var producer);
-            ModelEdit.InsertAfter(main, producer, nodes);
-        }
+        void Insert(string after) => ModelEdit.InsertAfter(main, Producer(after), nodes);
     }
+
+    private NodeProto? Producer(string value) => added.GetValueOrDefault(value) ?? main.Index.Producer(value);
 
     private string One() => edit.Share(main, "one", ModelEdit.Tensor([1f]));
 

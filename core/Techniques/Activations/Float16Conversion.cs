@@ -111,7 +111,7 @@ internal sealed class Float16Conversion(ModelEdit edit, Func<string, bool> overf
             _ when node.Input[input].Length == 0 => DataType.Undefined,
             ("Where", 1 or 2) or ("Pad", 0 or 2) => DataType.Float,
             ("Where" or "Pad", _) => DataType.Undefined,
-            ("Reshape" or "Squeeze" or "Unsqueeze" or "Slice" or "Split" or "Gather" or "Expand", > 0) => DataType.Undefined,
+            (_, > 0) when OperatorFacts.Of(node) is { Effect: ChannelEffect.Layout, Data: 1 } => DataType.Undefined,
             _ => DataType.Float,
         };
 

@@ -39,8 +39,7 @@ internal static class QdqExclusions
                 );
         }
         // Rounding what the model puts out saves nothing, and without it the convolution is no integer kernel.
-        var outputs = main.Graph!.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
-        foreach (var w in weights.Where(w => w.Uses.All(u => u.Op == "Conv" && outputs.Contains(QdqGraph.Output(u)))))
+        foreach (var w in weights.Where(w => w.Uses.All(u => u.Op == "Conv" && main.Index.IsOutput(QdqGraph.Output(u)))))
             floats.TryAdd(w.Name, "its output is the model's");
         var order = new Dictionary<object, int>(ReferenceEqualityComparer.Instance);
         for (var i = 0; i < main.Nodes.Count; i++)

@@ -10,67 +10,45 @@ namespace Serverless.Core.Techniques.Activations;
 public static class SqueezeExciteGemm
 {
     private const long AxesAsInput = 13;
-    private static readonly HashSet<string> Elementwise =
-    [
-        "Relu",
-        "HardSigmoid",
-        "Sigmoid",
-        "Clip",
-        "LeakyRelu",
-        "Tanh",
-        "HardSwish",
-        "Elu",
-    ];
 
     /// <summary>Rewrites every GlobalAveragePool of two spatial axes that feeds nothing but 1 × 1 convolutions.</summary>
     /// <param name="edit">The edit.</param>
     /// <returns>How many convolutions became Gemm.</returns>
     public static int Apply(ModelEdit edit)
     {
-        var rewritten = 0;
+        var products = 0;
         using var batch = edit.Batch();
         foreach (var scope in edit.Roots[0].All())
         {
-            var producers = new Dictionary<string, NodeProto>(StringComparer.Ordinal);
-            foreach (var n in scope.Nodes)
-            foreach (var o in n.Output)
-                producers.TryAdd(o, n);
-            var outputs = scope.Graph!.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
-            var users = scope
-                .Nodes.SelectMany(n => n.Input.Concat(GraphScope.Captures(n)).Distinct().Select(i => (i, n)))
-                .ToLookup(p => p.i, p => p.n, StringComparer.Ordinal);
+            var index = scope.Index;
+            var rewritten = new Dictionary<string, NodeProto>(StringComparer.Ordinal);
             foreach (var pool in scope.Nodes.Where(n => n is { OpType: "GlobalAveragePool", Domain: "" }).ToList())
             {
-                if (outputs.Contains(pool.Output[0]) || !users[pool.Output[0]].Any() || !users[pool.Output[0]].All(IsProduct))
+                var pooled = pool.Output[0];
+                if (index.IsOutput(pooled) || !index.OwnConsumers(pooled).Any() || !index.OwnConsumers(pooled).All(IsProduct))
                     continue;
-                var square = edit.FreshName(pool.Output[0] + "_s");
-                producers[pool.Output[0]] = Axes("Squeeze", edit, scope, square, pool.Output[0]);
-                ModelEdit.Replace(scope, pool, [ModelEdit.Node("GlobalAveragePool", [pool.Input[0]], [square]), producers[pool.Output[0]]]);
-                rewritten += Flatten(edit, scope, pool.Output[0], producers, users, outputs);
+                var square = edit.FreshName(pooled + "_s");
+                rewritten[pooled] = Axes("Squeeze", edit, scope, square, pooled);
+                ModelEdit.Replace(scope, pool, [ModelEdit.Node("GlobalAveragePool", [pool.Input[0]], [square]), rewritten[pooled]]);
+                products += Flatten(edit, scope, pooled, rewritten);
             }
         }
-        return rewritten;
+        return products;
     }
 
-    private static int Flatten(
-        ModelEdit edit,
-        GraphScope scope,
-        string pooled,
-        Dictionary<string, NodeProto> producers,
-        ILookup<string, NodeProto> users,
-        HashSet<string> outputs
-    )
+    // The index is that of the graph before the rewrite; nodes that took the place of others are in the dictionary.
+    private static int Flatten(ModelEdit edit, GraphScope scope, string pooled, Dictionary<string, NodeProto> rewritten)
     {
-        var rewritten = 0;
+        var (count, index) = (0, scope.Index);
         var flat = new Queue<string>([pooled]);
         while (flat.TryDequeue(out var value))
         {
             var products = new List<NodeProto>();
-            foreach (var node in users[value])
+            foreach (var node in index.OwnConsumers(value))
             {
                 if (!IsProduct(node))
                 {
-                    if (node.Domain.Length == 0 && Elementwise.Contains(node.OpType))
+                    if (OperatorKinds.IsFunction(node))
                         flat.Enqueue(node.Output[0]);
                     continue;
                 }
@@ -78,7 +56,7 @@ public static class SqueezeExciteGemm
                 var bias = node.Input.Count > 2 && node.Input[2].Length > 0 ? new[] { node.Input[2] } : [];
                 var shape = ModelEdit.Node("Reshape", [node.Input[1], edit.Int64s(scope, 0, -1)], [matrix]);
                 products.Add(
-                    producers[node.Output[0]] = ModelEdit.Node(
+                    rewritten[node.Output[0]] = ModelEdit.Node(
                         "Gemm",
                         [value, matrix, .. bias],
                         [node.Output[0]],
@@ -86,23 +64,23 @@ public static class SqueezeExciteGemm
                     )
                 );
                 ModelEdit.Replace(scope, node, [shape, products[^1]]);
-                rewritten++;
+                count++;
                 flat.Enqueue(node.Output[0]);
             }
-            var others = users[value].Where(n => !IsProduct(n) && !(n.Domain.Length == 0 && Elementwise.Contains(n.OpType))).ToList();
-            if (others.Count == 0 && !outputs.Contains(value))
+            var others = index.OwnConsumers(value).Where(n => !IsProduct(n) && !OperatorKinds.IsFunction(n)).ToList();
+            if (others.Count == 0 && !index.IsOutput(value))
                 continue;
             // What else reads the value wants its two axes of length one, under the value's own name where that is an output.
-            var producer = producers[value];
+            var producer = rewritten.GetValueOrDefault(value) ?? index.Producer(value)!;
             var vector = edit.FreshName(value + "_v");
             producer.Output[producer.Output.IndexOf(value)] = vector;
-            foreach (var n in users[value].Except(others, ReferenceEqualityComparer.Instance).Cast<NodeProto>())
+            foreach (var n in index.OwnConsumers(value).Except(others, ReferenceEqualityComparer.Instance).Cast<NodeProto>())
                 Rename(n, value, vector);
             foreach (var n in products)
                 n.Input[0] = vector;
             ModelEdit.Replace(scope, producer, [producer, Axes("Unsqueeze", edit, scope, vector, value)]);
         }
-        return rewritten;
+        return count;
     }
 
     private static void Rename(NodeProto node, string from, string to)

@@ -84,7 +84,8 @@ internal sealed class ExpectedInputs(GraphFacts facts, IReadOnlyDictionary<strin
     {
         for (var i = 0; i < 2 && node.Input.Count == 2; i++)
             if (
-                index.Producer(node.Input[1 - i]) is { OpType: "Sigmoid" or "HardSigmoid", Input.Count: 1 } gate
+                index.Producer(node.Input[1 - i]) is { Input.Count: 1 } gate
+                && OperatorKinds.IsGate(gate)
                 && gate.Input[0] == node.Input[i]
             )
                 return (node.Input[i], Function(gate)!);

@@ -187,7 +187,7 @@ public sealed class StaticInteger : Quantizer<StaticIntegerOptions>
             if (!fits)
                 return $"there is no integer kernel for {u.Op} here";
         }
-        if (weight.Uses.All(u => u.Op == "Conv" && QdqGraph.SeesOneVector(u)))
+        if (weight.Uses.All(u => u.Op == "Conv" && PooledVector.Is(u.Scope.Index, u.Node.Input[0])))
             return "it sees one vector a sample, too little work for an integer kernel to pay";
         // With instructions for products of 8-bit numbers it depends on more than the shape: the result is timed.
         if (options.OnlyIfFaster && Settled(options.ReduceRange) == ReduceRange.Yes && weight.Uses.All(u => IsNarrow(weight, u)))

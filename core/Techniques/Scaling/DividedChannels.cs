@@ -16,16 +16,13 @@ internal sealed class DividedChannels
 {
     private const string Field = "rescaling";
     private readonly GraphWork work;
-    private readonly Dictionary<string, NodeProto> convolutions = new(StringComparer.Ordinal);
+    private readonly GraphIndex index;
 
     /// <summary>Of a model.</summary>
     public DividedChannels(GraphWork work)
     {
         (this.work, Constants, Values) = (work, new ScaledConstants(work), ChannelScaling.Of(work.Model));
-        // The first convolution with each weight.
-        foreach (var n in work.Model.Graph.Node)
-            if (n is { OpType: "Conv", Input.Count: > 1 })
-                convolutions.TryAdd(n.Input[1], n);
+        index = new GraphFacts(work.Model).Main.Index;
     }
 
     /// <summary>The model's constants as they are to be.</summary>
@@ -41,13 +38,16 @@ internal sealed class DividedChannels
             Constants.Multiply(producer, c => 1 / by[c]);
         if (
             value.FromLayer
-            && convolutions.GetValueOrDefault(value.Makers[0].Tensor.Name) is { } conv
+            && Convolution(value.Makers[0].Tensor.Name) is { } conv
             && work.Normalized.TryGetValue(conv.Output[0], out var made)
         )
             work.Normalized[conv.Output[0]] = made.DividedBy(by);
         foreach (var taker in value.Takers)
             Constants.Multiply(taker, c => by[c]);
     }
+
+    private NodeProto? Convolution(string weight) =>
+        index.OwnConsumers(weight).FirstOrDefault(n => n is { OpType: "Conv", Input.Count: > 1 } && n.Input[1] == weight);
 
     /// <summary>Writes the constants, and the figures for the report; to those of a step before, these are added.</summary>
     /// <param name="looked">Values that were divided, or looked at and left.</param>

@@ -119,8 +119,8 @@ public sealed class Smooth : GraphTechnique<SmoothingOptions>
         if (inserted.Count == 0)
             return;
         var edit = new ModelEdit(model);
-        var byInput = edit.Roots[0].Nodes.Where(n => n.Input.Count > 1).ToLookup(n => n.Input[0], StringComparer.Ordinal);
         using var batch = edit.Batch();
+        var index = edit.Roots[0].Index;
         foreach (var (value, scales) in inserted)
         {
             var by = edit.AddConstant(
@@ -130,7 +130,10 @@ public sealed class Smooth : GraphTechnique<SmoothingOptions>
             );
             var divided = edit.FreshName(value.Value + "_d");
             var consumers = value.Takers.Select(t => t.Tensor.Name).ToHashSet(StringComparer.Ordinal);
-            var products = byInput[value.Value].Where(n => consumers.Contains(n.Input[1])).ToList();
+            var products = index
+                .OwnConsumers(value.Value)
+                .Where(n => n.Input.Count > 1 && n.Input[0] == value.Value && consumers.Contains(n.Input[1]))
+                .ToList();
             foreach (var p in products)
                 p.Input[0] = divided;
             ModelEdit.Replace(edit.Roots[0], products[0], [ModelEdit.Node("Mul", [value.Value, by], [divided]), products[0]]);

@@ -58,12 +58,6 @@ public static class ConstantExpressions
         "Expand",
         "Tile",
         "Dropout",
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
-        "Multinomial",
-        "Bernoulli",
         "SequenceConstruct",
         "SequenceEmpty",
         "SequenceAt",
@@ -106,7 +100,7 @@ public static class ConstantExpressions
         var sharing = new Dictionary<string, Group>(StringComparer.Ordinal);
         foreach (var node in order.Select(i => scope.Nodes[i]))
         {
-            if (node.Domain is not ("" or "ai.onnx") || Never.Contains(node.OpType))
+            if (node.Domain is not ("" or "ai.onnx") || Never.Contains(node.OpType) || OperatorKinds.IsRandom(node))
                 continue;
             if (WideningCasts.Is(node, IsHalf) || GraphScope.Subgraphs(node).Any())
                 continue;

@@ -33,12 +33,10 @@ public static class ConvFolding
         using var batch = edit.Batch();
         foreach (var scope in edit.Roots[0].All())
         {
-            var uses = CountUses(scope);
-            var initializers = scope.Constants.ToDictionary(t => t.Name, StringComparer.Ordinal);
-            var consumers = scope.Nodes.SelectMany(n => n.Input.Select(i => (i, n))).ToLookup(p => p.i, p => p.n, StringComparer.Ordinal);
+            var index = scope.Index;
             foreach (var conv in scope.Nodes.Where(n => n is { OpType: "Conv", Domain: "", Output.Count: 1 }).ToList())
             {
-                if (Parameter(conv.Input[1]) is not { } weight || weight.Dims.Count < 3 || uses[weight.Name] != 1)
+                if (Parameter(conv.Input[1]) is not { } weight || weight.Dims.Count < 3 || index.OnlyConsumer(weight.Name) is null)
                     continue;
                 var channels = weight.Dims[0];
                 TensorProto? bias = null;
@@ -53,8 +51,7 @@ public static class ConvFolding
                 var folded = 0;
                 ChannelDistribution? distribution = null;
                 while (
-                    uses.GetValueOrDefault(conv.Output[0]) == 1
-                    && consumers[conv.Output[0]].FirstOrDefault() is { } next
+                    index.OnlyConsumer(conv.Output[0]) is { } next
                     && await AffineAsync(next, conv.Output[0], channels, weight.Dims.Count, Parameter, read, cancellation)
                         is var (f, o, behind)
                 )
@@ -99,7 +96,7 @@ public static class ConvFolding
                 )
                     normalized[norm.Output[0]] = distribution;
 
-            TensorProto? Parameter(string name) => initializers.GetValueOrDefault(name) is { DataType: (int)DataType.Float } t ? t : null;
+            TensorProto? Parameter(string name) => index.Initializer(name) is { DataType: (int)DataType.Float } t ? t : null;
         }
         return normalized;
     }
@@ -159,15 +156,6 @@ public static class ConvFolding
             "Add" => (ones, values, null),
             _ => (ones, [.. values.Select(x => -x)], null),
         };
-    }
-
-    private static Dictionary<string, int> CountUses(GraphScope scope)
-    {
-        var counts = new Dictionary<string, int>(StringComparer.Ordinal);
-        foreach (var inner in scope.All())
-        foreach (var name in inner.Nodes.SelectMany(n => n.Input).Concat(inner.Graph!.Output.Select(o => o.Name)))
-            counts[name] = counts.GetValueOrDefault(name) + 1;
-        return counts;
     }
 
     private static float[] Floats(ReadOnlyMemory<byte> bytes)

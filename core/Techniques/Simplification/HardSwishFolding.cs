@@ -22,11 +22,7 @@ public static class HardSwishFolding
         using var batch = edit.Batch();
         foreach (var scope in edit.Roots[0].All())
         {
-            var initializers = scope.Constants.ToDictionary(t => t.Name, StringComparer.Ordinal);
-            var outputs = scope.Graph!.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
-            var users = scope
-                .Nodes.SelectMany(n => n.Input.Concat(GraphScope.Captures(n)).Select(i => (i, n)))
-                .ToLookup(p => p.i, p => p.n, StringComparer.Ordinal);
+            var index = scope.Index;
             foreach (var add in scope.Nodes.Where(n => n is { OpType: "Add", Domain: "", Input.Count: 2 }).ToList())
             {
                 var x =
@@ -65,15 +61,10 @@ public static class HardSwishFolding
                 folded++;
             }
 
-            NodeProto? Only(NodeProto node)
-            {
-                var found = users[node.Output[0]].Take(2).ToList();
-                return found.Count == 1 && !outputs.Contains(node.Output[0]) ? found[0] : null;
-            }
+            NodeProto? Only(NodeProto node) => index.OnlyConsumer(node.Output[0]);
 
             float? Number(string name) =>
-                initializers.GetValueOrDefault(name)
-                    is { DataType: (int)DataType.Float, DataLocation: not TensorProto.Types.DataLocation.External } t
+                index.Initializer(name) is { DataType: (int)DataType.Float, DataLocation: not TensorProto.Types.DataLocation.External } t
                 && t.Dims.All(d => d == 1)
                 && TensorRef.InlineBytes(t) is { Length: 4 } bytes
                     ? MemoryMarshal.Read<float>(bytes.Span)

@@ -10,8 +10,6 @@ namespace Serverless.Core.Techniques.Simplification;
 /// </summary>
 public static class WideningCasts
 {
-    private static readonly HashSet<string> Layouts = ["Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"];
-
     /// <summary>Whether a tensor is stored as float16 or bfloat16.</summary>
     internal static bool IsHalf(TensorProto tensor) => (DataType)tensor.DataType is DataType.Float16 or DataType.Bfloat16;
 
@@ -33,11 +31,14 @@ public static class WideningCasts
             var casts = scope.Nodes.Where(n => Is(n, halves.Contains)).ToList();
             if (casts.Count == 0)
                 continue;
-            var own = scope.Nodes.ToHashSet<object>(ReferenceEqualityComparer.Instance);
             var moved = false;
             foreach (var cast in casts)
             {
-                while (Only(scope, own, cast.Output[0]) is { } next && next.Input[0] == cast.Output[0])
+                while (
+                    scope.Index.OnlyConsumer(cast.Output[0]) is { } next
+                    && OperatorKinds.IsRearrangement(next)
+                    && next.Input[0] == cast.Output[0]
+                )
                 {
                     var (stored, between, last) = (cast.Input[0], cast.Output[0], next.Output[0]);
                     (next.Input[0], next.Output[0]) = (stored, between);
@@ -49,14 +50,6 @@ public static class WideningCasts
             if (moved)
                 Sort(scope);
         }
-    }
-
-    private static NodeProto? Only(GraphScope scope, HashSet<object> own, string value)
-    {
-        var users = scope.Index.Consumers(value).Take(2).ToList();
-        if (users.Count != 1 || scope.Index.IsOutput(value) || !own.Contains(users[0]))
-            return null;
-        return users[0].Domain.Length == 0 && Layouts.Contains(users[0].OpType) ? users[0] : null;
     }
 
     private static void Sort(GraphScope scope)

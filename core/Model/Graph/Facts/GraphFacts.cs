@@ -90,17 +90,5 @@ public sealed class ScopeFacts
     public TensorProto? Stored(string name) => Index.Initializer(name);
 
     /// <summary>The one node that takes a value, once and at one input alone; null where others do, or the graph puts it out.</summary>
-    public NodeProto? OnlyConsumer(string value)
-    {
-        if (Index.IsOutput(value))
-            return null;
-        NodeProto? only = null;
-        foreach (var node in Index.Consumers(value))
-        {
-            if (only is not null)
-                return null;
-            only = node;
-        }
-        return only?.Input.Count(i => i == value) == 1 ? only : null;
-    }
+    public NodeProto? OnlyConsumer(string value) => Index.OnlyConsumer(value);
 }

@@ -10,22 +10,6 @@ public static class OperatorFacts
     private const int Many = int.MaxValue;
     private const string Microsoft = "com.microsoft.";
 
-    // What ONNX Runtime computes of 8-bit codes between DequantizeLinear and QuantizeLinear, besides products.
-    private static readonly HashSet<string> Integer =
-    [
-        "Add",
-        "Mul",
-        "MaxPool",
-        "AveragePool",
-        "GlobalAveragePool",
-        "Concat",
-        "Reshape",
-        "Transpose",
-        "Squeeze",
-        "Unsqueeze",
-        "Flatten",
-    ];
-
     private static readonly Dictionary<string, OperatorFact> All = Table().ToDictionary(f => f.Operator, StringComparer.Ordinal);
 
     /// <summary>Of an operator, written <c>MatMul</c> or <c>com.microsoft.FusedMatMul</c>; null when it is not known here.</summary>
@@ -33,12 +17,6 @@ public static class OperatorFacts
 
     /// <summary>Of a node's operator; null when it is not known here.</summary>
     public static OperatorFact? Of(NodeProto node) => Of(node.Operator());
-
-    /// <summary>
-    /// Whether a node that is no product is computed in integers where it stands between integer kernels (ONNX Runtime, "Quantize ONNX
-    /// models").
-    /// </summary>
-    public static bool HasIntegerKernel(NodeProto node) => Integer.Contains(node.Operator());
 
     /// <summary>Operators of an effect.</summary>
     internal static IEnumerable<OperatorFact> With(ChannelEffect effect) => All.Values.Where(f => f.Effect == effect);
