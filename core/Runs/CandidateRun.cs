@@ -95,8 +95,8 @@ public sealed class CandidateRun : Orchestration<RunRequest, Candidate>
                 );
                 continue;
             }
-            var met = budget.Meets(inspected.Bytes, made);
-            var bestMet = best is not null && budget.Meets(inspected.Bytes, best);
+            var met = budget.Meets(inspected, made);
+            var bestMet = best is not null && budget.Meets(inspected, best);
             var differs = best is null || best.Assembled.Bytes != made.Assembled.Bytes;
             var again = planned.Open && attempt < MostChoices && differs ? ChooseAgain(budget, inspected.Bytes, made) : null;
             // Of two that keep the loss, the smaller; else the nearer.
