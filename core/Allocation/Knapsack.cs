@@ -3,14 +3,22 @@ namespace Serverless.Core.Allocation;
 /// <summary>One way to store an item.</summary>
 /// <param name="Bytes">What it takes.</param>
 /// <param name="Loss">What it costs.</param>
-public readonly record struct KnapsackChoice(long Bytes, double Loss);
+public readonly record struct KnapsackChoice(long Bytes, double Loss)
+{
+    /// <summary>Another cost, as multiply-accumulates are.</summary>
+    public long Cost { get; init; }
+}
 
 /// <summary>A choice for each item.</summary>
 /// <param name="Chosen">Index of each item's choice.</param>
 /// <param name="Bytes">Bytes together.</param>
 /// <param name="Loss">Loss together.</param>
 /// <param name="LowerBound">No choice within the budget loses less than this.</param>
-public sealed record KnapsackSolution(int[] Chosen, long Bytes, double Loss, double LowerBound);
+public sealed record KnapsackSolution(int[] Chosen, long Bytes, double Loss, double LowerBound)
+{
+    /// <summary>The other cost together.</summary>
+    public long Cost { get; init; }
+}
 
 /// <summary>
 /// The multiple-choice knapsack: one choice an item, least loss within a budget of bytes (Kellerer, Pferschy and Pisinger
@@ -67,15 +75,18 @@ public static class Knapsack
     }
 
     /// <summary>Finds the fewest bytes that lose no more than a limit.</summary>
+    /// <param name="items">The choices of each item; at least one each.</param>
+    /// <param name="limit">Loss together at most.</param>
+    /// <param name="cost">The other cost together at most, which the cheapest choices keep; null for any.</param>
     /// <returns>The choices, or those of least loss when the limit cannot be kept.</returns>
-    public static KnapsackSolution Smallest(IReadOnlyList<IReadOnlyList<KnapsackChoice>> items, double limit)
+    public static KnapsackSolution Smallest(IReadOnlyList<IReadOnlyList<KnapsackChoice>> items, double limit, long? cost = null)
     {
         var (low, high) = (items.Sum(c => c.Min(x => x.Bytes)), items.Sum(c => c.Max(x => x.Bytes)));
-        var best = Least(items, high)!;
+        var best = JointKnapsack.Least(items, high, cost)!;
         while (high - low > Math.Max(1, high / 2000))
         {
             var middle = low + (high - low) / 2;
-            var solution = Least(items, middle);
+            var solution = JointKnapsack.Least(items, middle, cost);
             if (solution is not null && solution.Loss <= limit)
                 (best, high) = (solution, middle);
             else
@@ -132,6 +143,6 @@ public static class Knapsack
     {
         var picked = chosen.Select((c, i) => items[i][c]).ToList();
         var loss = picked.Sum(c => c.Loss);
-        return new KnapsackSolution(chosen, picked.Sum(c => c.Bytes), loss, Math.Min(bound, loss));
+        return new KnapsackSolution(chosen, picked.Sum(c => c.Bytes), loss, Math.Min(bound, loss)) { Cost = picked.Sum(c => c.Cost) };
     }
 }

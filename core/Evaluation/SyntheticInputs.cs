@@ -59,6 +59,14 @@ public static class SyntheticInputs
         return specs.Any(s => Loudness(s) > 1) ? LoudFeature * LoudFeature : double.PositiveInfinity;
     }
 
+    /// <summary>Shapes of the inputs that are made up first, by name.</summary>
+    /// <param name="specs">The model's inputs.</param>
+    public static IReadOnlyDictionary<string, long[]> Shapes(IReadOnlyList<InputSpec> specs)
+    {
+        var sizes = new Dictionary<string, long>(StringComparer.Ordinal);
+        return specs.ToDictionary(s => s.Name, s => Shape(s, 0, sizes), StringComparer.Ordinal);
+    }
+
     /// <summary>Makes the inputs of one run.</summary>
     /// <param name="model">The model, for how inputs are used.</param>
     /// <param name="specs">Its inputs.</param>

@@ -1,5 +1,6 @@
 using System.ComponentModel.DataAnnotations;
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using Serverless.Core.Forms;
 using Serverless.Core.Techniques;
 
@@ -102,7 +103,12 @@ public sealed record RecipeStep(string Step, string Method, JsonElement Options)
 /// <param name="MaxAccuracyLoss">Largest loss, a fraction: of accuracy when the data has labels, of top-1 agreement when it has none, of
 /// cosine on synthetic inputs.</param>
 /// <param name="MaxSizeRatio">Largest size after over size before.</param>
-public sealed record RecipeBudget(double? MaxAccuracyLoss, double? MaxSizeRatio);
+public sealed record RecipeBudget(double? MaxAccuracyLoss, double? MaxSizeRatio)
+{
+    /// <summary>Largest multiply-accumulates with stored weights after over those before, in a run of one sample.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? MaxMacRatio { get; init; }
+}
 
 /// <summary>A rule for the layers whose weight or node name matches.</summary>
 /// <param name="Match">A glob: <c>*</c> any characters, <c>?</c> one.</param>

@@ -156,8 +156,8 @@ public static class RecipeReader
         if (node is null)
             return null;
         if (node is not YamlMappingNode map)
-            throw new RecipeException(node, "'budget' takes {maxAccuracyLoss, maxSizeRatio}");
-        string[] known = ["maxAccuracyLoss", "maxSizeRatio"];
+            throw new RecipeException(node, "'budget' takes {maxAccuracyLoss, maxSizeRatio, maxMacRatio}");
+        string[] known = ["maxAccuracyLoss", "maxSizeRatio", "maxMacRatio"];
         foreach (var k in map.Children.Keys)
         {
             // {maxAccuracyLoss: 0,01} is a map of two keys.
@@ -166,7 +166,7 @@ public static class RecipeReader
             if (!known.Contains(Key(k)))
                 throw RecipeException.Unknown(k, Key(k), known);
         }
-        return new RecipeBudget(Fraction("maxAccuracyLoss"), Fraction("maxSizeRatio"));
+        return new RecipeBudget(Fraction("maxAccuracyLoss"), Fraction("maxSizeRatio")) { MaxMacRatio = Fraction("maxMacRatio") };
 
         double? Fraction(string key)
         {

@@ -85,6 +85,12 @@ public static class StepSequence
     /// <param name="stage">Steps that were carried out.</param>
     public static bool IsLast(IReadOnlyList<RecipeStep> steps, int stage) => Stages(steps).Sum(s => s.Steps) == stage;
 
+    /// <summary>Whether no step on layers follows the chain at a stage.</summary>
+    /// <param name="steps">The steps of a recipe.</param>
+    /// <param name="stage">Steps that were carried out.</param>
+    public static bool LayersEndWithin(IReadOnlyList<RecipeStep> steps, int stage) =>
+        !steps.Skip(stage + Chain(steps, stage).Count).Any(s => s.Technique is LayerTechnique);
+
     private static int Place(StepOrder order) =>
         order switch
         {

@@ -84,6 +84,10 @@ internal static class HtmlFigures
         var size = budget.MaxSizeRatio is { } ratio
             ? $", size ratio {ReportText.Number(report.Size.Ratio, "0.###")} of at most {ReportText.Number(ratio, "G")}"
             : "";
-        return $"Budget: {HtmlText.Escape(budget.Measure)} loss {loss}{most}{size}, {ReportText.Count(report.Attempts, "attempt")}.";
+        var macs =
+            budget.MaxMacRatio is { } cost && report.MultiplyAccumulates is { } counted
+                ? $", ratio of multiply-accumulates {ReportText.Number(counted.Ratio, "0.###")} of at most {ReportText.Number(cost, "G")}"
+                : "";
+        return $"Budget: {HtmlText.Escape(budget.Measure)} loss {loss}{most}{size}{macs}, {ReportText.Count(report.Attempts, "attempt")}.";
     }
 }

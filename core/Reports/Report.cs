@@ -23,6 +23,9 @@ public sealed record Report(
     /// <summary>Layers whose weights and options were those of an earlier run, and were taken from it.</summary>
     public int LayersReused => Layers.Count(l => l.Reused);
 
+    /// <summary>Multiply-accumulates with stored weights, or null in reports that were written before they were counted.</summary>
+    public ReportMultiplyAccumulates? MultiplyAccumulates { get; init; }
+
     /// <summary>Store folder of the result whose recipe this run took, or null.</summary>
     public string? Predecessor { get; init; }
 
@@ -69,6 +72,11 @@ public sealed record ReportPoint(double SizeRatio, double RelativeError);
 
 /// <summary>Bytes, external data included; ratio = after / before.</summary>
 public sealed record ReportSize(long Before, long After, double Ratio);
+
+/// <summary>
+/// Multiply-accumulates with stored weights of a run of one sample: the first of the data, or of made-up size; ratio = after / before.
+/// </summary>
+public sealed record ReportMultiplyAccumulates(long Before, long After, double Ratio);
 
 /// <summary>Weights of the model; nonzero counts decoded weights.</summary>
 public sealed record ReportParameters(long Before, long After, long Nonzero);
@@ -127,7 +135,11 @@ public sealed record ReportLatency(double BeforeMs, double AfterMs, double Ratio
 /// <summary>
 /// The budget and how the result stands to it; measure says what loss is about, which is null where it could not be told.
 /// </summary>
-public sealed record ReportBudget(double? MaxAccuracyLoss, double? MaxSizeRatio, string Measure, double? Loss, bool Met);
+public sealed record ReportBudget(double? MaxAccuracyLoss, double? MaxSizeRatio, string Measure, double? Loss, bool Met)
+{
+    /// <summary>Largest ratio of multiply-accumulates, or null.</summary>
+    public double? MaxMacRatio { get; init; }
+}
 
 /// <summary>What became of one weight. Error is relative (Frobenius); note says why it was left alone.</summary>
 public sealed record ReportLayer(

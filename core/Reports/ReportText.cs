@@ -62,6 +62,8 @@ public static class ReportText
             );
         if (budget.MaxSizeRatio is { } largest && report.Size.Ratio > largest)
             missed.Add($"size ratio {Number(report.Size.Ratio, "0.####")}, where {Number(largest, "0.####")} is allowed");
+        if (budget.MaxMacRatio is { } macs && report.MultiplyAccumulates is { } counted && counted.Ratio > macs)
+            missed.Add($"ratio of multiply-accumulates {Number(counted.Ratio, "0.####")}, where {Number(macs, "0.####")} is allowed");
         return $"Over the recipe's budget ({string.Join("; ", missed)}): this is the best attempt.";
     }
 

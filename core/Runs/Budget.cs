@@ -6,14 +6,18 @@ namespace Serverless.Core.Runs;
 /// <param name="RetrainHours">Hours to wait for retrained weights when the loss stays larger; 0 for none.</param>
 public sealed record Budget(double? MaxAccuracyLoss, double? MaxSizeRatio, double RetrainHours)
 {
+    /// <summary>Largest ratio of multiply-accumulates, or null.</summary>
+    public double? MaxMacRatio { get; init; }
+
     /// <summary>Whether an attempt loses too much: more than the budget, or numbers that the original has and it has not.</summary>
     public bool OverLoss(Attempt attempt) => Lost(attempt) > (MaxAccuracyLoss ?? double.MaxValue);
 
     /// <summary>Whether an attempt is within the budget. One whose loss cannot be told is not.</summary>
-    public bool Meets(long bytesBefore, Attempt attempt) =>
+    public bool Meets(Inspected before, Attempt attempt) =>
         !OverLoss(attempt)
         && (MaxAccuracyLoss is null || attempt.Evaluated.Figures.Loss.Loss is not null)
-        && !(MaxSizeRatio is { } ratio && attempt.Assembled.Bytes > ratio * bytesBefore);
+        && !(MaxSizeRatio is { } ratio && attempt.Assembled.Bytes > ratio * before.Bytes)
+        && !(MaxMacRatio is { } macs && attempt.Assembled.MultiplyAccumulates > macs * before.MultiplyAccumulates);
 
     /// <summary>What an attempt loses: infinitely much where its outputs are no numbers any more; 0 where it cannot be told.</summary>
     public static double Lost(Attempt attempt) =>

@@ -4,7 +4,8 @@ namespace Serverless.Core.Runs;
 
 /// <summary>
 /// The best attempt at a recipe, with its figures; nothing is published. Inspect → stages of the recipe → attempts: CompressLayer × N →
-/// steps on the coded model → Reassemble → Evaluate, and back to gentler settings while the loss is over the budget.
+/// steps on the coded model → Reassemble → Evaluate, and back to gentler settings while the loss is over the budget, then back to fewer
+/// of them while it holds (<see cref="Climb"/>).
 /// </summary>
 public sealed class CandidateRun : Orchestration<RunRequest, Candidate>
 {
@@ -65,6 +66,7 @@ public sealed class CandidateRun : Orchestration<RunRequest, Candidate>
         var budget = inspected.Budget;
         var parts = new RunParts(planned.Calibrates, planned.Finishing);
         var (excess, tighter) = (0L, 1.0);
+        Climb? climb = null;
         Attempt? best = null;
         var bestDone = new LayersDone(0, 0, 0);
         for (var attempt = 0; ; attempt++)
@@ -89,17 +91,16 @@ public sealed class CandidateRun : Orchestration<RunRequest, Candidate>
             if (planned.Integers && evaluated.Figures.Latency is { RatioLow: > SlowerThan } latency && attempt + 1 < Replan.MostAttempts)
             {
                 planned = await host.CallAsync<Replan, ReplanInput, Planned>(
-                    new ReplanInput(request, attempt, assembled.Bytes, null) { Slower = latency.Ratio }
+                    new ReplanInput(request, attempt + 1, Climb.From(made), null) { Slower = latency.Ratio }
                 );
                 continue;
             }
-            var met = budget.Meets(inspected.Bytes, made);
-            var bestMet = best is not null && budget.Meets(inspected.Bytes, best);
+            var met = budget.Meets(inspected, made);
+            var bestMet = best is not null && budget.Meets(inspected, best);
             var differs = best is null || best.Assembled.Bytes != made.Assembled.Bytes;
             var again = planned.Open && attempt < MostChoices && differs ? ChooseAgain(budget, inspected.Bytes, made) : null;
-            // Of two that keep the loss, where that is all there is to keep, the smaller; else the nearer.
-            var smallest = met && planned.Open && budget is { MaxAccuracyLoss: not null, MaxSizeRatio: null };
-            if (best is null || (met && !bestMet) || (met == bestMet && Nearer(made, best, smallest)))
+            // Of two that keep the loss, the smaller; else the nearer.
+            if (best is null || (met && !bestMet) || (met == bestMet && Nearer(made, best, met && budget.MaxAccuracyLoss is not null)))
                 (best, bestDone) = (made, done);
             if (attempt + 1 == Replan.MostAttempts)
                 break;
@@ -111,12 +112,13 @@ public sealed class CandidateRun : Orchestration<RunRequest, Candidate>
                 );
                 continue;
             }
-            if (met || bestMet && planned.Open)
+            if (climb is null && (met || (bestMet && planned.Open)))
                 break;
-            if (!budget.OverLoss(made))
+            if (!met && !budget.OverLoss(made))
                 break;
+            climb = climb?.After(made, planned.Moves, met) ?? Climb.From(made);
             long? largest = budget.MaxSizeRatio is { } ratio ? (long)(ratio * inspected.Bytes) : null;
-            var next = await host.CallAsync<Replan, ReplanInput, Planned>(new ReplanInput(request, attempt, assembled.Bytes, largest));
+            var next = await host.CallAsync<Replan, ReplanInput, Planned>(new ReplanInput(request, attempt + 1, climb, largest));
             if (next.Layers == 0)
                 break;
             planned = next;

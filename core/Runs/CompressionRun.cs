@@ -80,7 +80,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
         for (var repeats = 0; ; repeats++)
         {
             var (best, bytes) = (trial.Best, trial.Inspected.Bytes);
-            var status = trial.Budget.Meets(bytes, best) ? RunResult.Succeeded : RunResult.OverBudget;
+            var status = trial.Budget.Meets(trial.Inspected, best) ? RunResult.Succeeded : RunResult.OverBudget;
             host.SetStatus(RunStatus.Of("Publish", best.Number + 1, trial.Planned, trial.Done));
             try
             {

@@ -9,7 +9,11 @@ namespace Serverless.Core.Runs;
 /// <param name="Steps">Every step that it goes through, as reports name them.</param>
 /// <param name="Rank">Rank of the product that it is a factor of, at most; or null.</param>
 /// <param name="BytesBefore">Bytes of the original that it stands for.</param>
-public sealed record ForecastLayer(LayerTask Task, IReadOnlyList<string> Steps, int? Rank, long BytesBefore);
+public sealed record ForecastLayer(LayerTask Task, IReadOnlyList<string> Steps, int? Rank, long BytesBefore)
+{
+    /// <summary>Multiply-accumulates with the layer afterwards, of a run of one sample.</summary>
+    public long MultiplyAccumulates { get; init; }
+}
 
 /// <summary>
 /// The plan that a run would follow: steps on the graph are applied, and layers that a step makes of others are put in without
@@ -20,6 +24,9 @@ public sealed record ForecastLayer(LayerTask Task, IReadOnlyList<string> Steps, 
 /// <param name="NotApplied">Steps that were not applied, because they observe values of a run of the model.</param>
 public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList<string> Unmatched, IReadOnlyList<string> NotApplied)
 {
+    /// <summary>Multiply-accumulates of the original.</summary>
+    public long MultiplyAccumulates { get; init; }
+
     /// <summary>Finds the plan.</summary>
     /// <param name="host">Runs the activities.</param>
     /// <param name="store">Where the drop is, and work goes.</param>
@@ -52,13 +59,21 @@ public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList
         }
         var last = await ModelState.ReadAsync(store, request, cancellation);
         var tasks = LayerTasks.Of(last.Index.Model, recipe, request.Stage, last.Index.Folder);
+        var cost = await RunCost.ReadAsync(store, request.Work, cancellation);
+        var macs = cost.Of(last.Index.Model);
         var layers = tasks.Select(t =>
         {
             var origin = last.Facts.Origins.GetValueOrDefault(t.Name);
             string[] steps = [.. origin?.Steps ?? [], .. t.Chain.Select(p => p.Step.Label)];
-            return new ForecastLayer(t, steps, origin?.Rank, origin?.BytesBefore ?? t.Data.Length);
+            return new ForecastLayer(t, steps, origin?.Rank, origin?.BytesBefore ?? t.Data.Length)
+            {
+                MultiplyAccumulates = RunCost.After(macs.GetValueOrDefault(t.Name), t.Shape.Elements, t.Chain),
+            };
         });
-        return new Forecast([.. layers], LayerTasks.Unmatched(recipe, [.. tasks.Select(t => (t.Name, t.Node))]), notApplied);
+        return new Forecast([.. layers], LayerTasks.Unmatched(recipe, [.. tasks.Select(t => (t.Name, t.Node))]), notApplied)
+        {
+            MultiplyAccumulates = cost.MultiplyAccumulates,
+        };
     }
 
     private static async Task<bool> IsAppliedAsync(IOrchestration host, RunRequest request)

@@ -192,6 +192,9 @@ public static class RunPaths
     /// <summary>The versions of the files that this run reads.</summary>
     public static string Files(string work) => $"{work}/files.json";
 
+    /// <summary>What a run of the original takes.</summary>
+    public static string RunCost(string work) => $"{work}/cost.json";
+
     /// <summary>Writes a snapshot.</summary>
     public static Task WriteSnapshotAsync(IArtifactStore store, string work, IEnumerable<Artifact> parts, CancellationToken cancellation) =>
         store.WriteJsonAsync(Snapshot(work), parts.ToDictionary(p => p.Path, p => p.ETag), cancellation);

@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using Serverless.Core.Model;
 using Serverless.Core.Statistics;
 
@@ -16,6 +17,13 @@ public sealed record LayerPlan(string Form, int Bits, int Block, long BytesAfter
 
     /// <summary>Columns of the first of two factors, at most; 0 where the weight does not become a product.</summary>
     public int Rank { get; init; }
+
+    /// <summary>
+    /// Multiply-accumulates of one position afterwards, as a product of rank r takes r·(rows + columns); null where they stay those of the
+    /// layer: one an element.
+    /// </summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public long? MultiplyAccumulates { get; init; }
 
     /// <summary>Why the form is not the one that the technique is for, or null.</summary>
     public string? Instead { get; init; }

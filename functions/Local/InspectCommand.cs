@@ -27,10 +27,13 @@ internal static class InspectCommand
         string? Form,
         long BytesBefore,
         long? BytesAfter,
+        long MultiplyAccumulates,
         string? Reason
     );
 
     private sealed record Amount(string Type, string Place, int Tensors, long Bytes);
+
+    private sealed record Cost(long Before, long After);
 
     private sealed record Inspection(
         string Model,
@@ -42,6 +45,7 @@ internal static class InspectCommand
         IReadOnlyDictionary<string, int> Ops,
         IReadOnlyList<Amount> Weights,
         IReadOnlyList<Layer> Layers,
+        Cost MultiplyAccumulates,
         IReadOnlyList<string> Unmatched,
         IReadOnlyList<string> NotApplied
     );
@@ -97,6 +101,7 @@ internal static class InspectCommand
                 f.Task.Plan?.Form.ToString(),
                 f.BytesBefore,
                 f.Task.Plan?.BytesAfter ?? (f.Steps.Count > 0 ? f.Task.Data.Length : null),
+                f.MultiplyAccumulates,
                 f.Steps.Count > 0 ? null : f.Task.SkipReason
             ))
             .ToList();
@@ -127,6 +132,7 @@ internal static class InspectCommand
             ops,
             amounts,
             layers,
+            new Cost(forecast.MultiplyAccumulates, layers.Sum(l => l.MultiplyAccumulates)),
             forecast.Unmatched,
             forecast.NotApplied
         );
@@ -173,6 +179,9 @@ internal static class InspectCommand
             $"[bold]{Printable.Line(i.Model)}[/]: {ByteCount.Text(i.Bytes)}, IR {i.IrVersion}, opset {i.Opsets.GetValueOrDefault("ai.onnx")}, {i.Ops.Values.Sum()} nodes, {i.Functions} functions, from {(i.Producer.Length > 0 ? Printable.Line(i.Producer) : "an unnamed exporter")}"
         );
         console.MarkupLineInterpolated($"Operators: {string.Join(", ", i.Ops.Select(o => $"{Printable.Line(o.Key)} {o.Value}"))}");
+        console.MarkupLineInterpolated(
+            $"Multiply-accumulates with weights, of a run of one sample: {i.MultiplyAccumulates.Before:N0}, {i.MultiplyAccumulates.After:N0} after"
+        );
         var amounts = new Table().AddColumns("Weights", "Where", "Tensors", "Bytes");
         foreach (var a in i.Weights)
             amounts.AddRow(Shown(a.Type), Shown(a.Place), a.Tensors.ToString(), ByteCount.Text(a.Bytes));

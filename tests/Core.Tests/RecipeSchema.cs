@@ -65,7 +65,14 @@ internal static class RecipeSchema
                     ["minItems"] = 1,
                     ["items"] = new JsonObject { ["oneOf"] = steps },
                 },
-                ["budget"] = Object(new JsonObject { ["maxAccuracyLoss"] = fraction.DeepClone(), ["maxSizeRatio"] = fraction }),
+                ["budget"] = Object(
+                    new JsonObject
+                    {
+                        ["maxAccuracyLoss"] = fraction.DeepClone(),
+                        ["maxSizeRatio"] = fraction.DeepClone(),
+                        ["maxMacRatio"] = fraction,
+                    }
+                ),
                 ["store"] = new JsonObject
                 {
                     ["enum"] = new JsonArray("balanced", "small", "fast"),

@@ -4,6 +4,7 @@ using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using Serverless.Core.Numerics;
 using Serverless.Core.Recipes;
+using Serverless.Core.Reports;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
@@ -46,6 +47,40 @@ public class SvdTests
         Assert.True(shared.Report.Size.Ratio <= layer.Report.Size.Ratio);
         Assert.True(shared.Report.Fidelity.RelativeError < 0.7 * layer.Report.Fidelity.RelativeError, $"{shared.Report.Fidelity}");
         Assert.True(shared.Report.Notes.ContainsKey("allocation"));
+    }
+
+    [Fact]
+    public async Task A_budget_of_multiply_accumulates_is_kept_by_ranks_that_lose_less_than_one_ratio()
+    {
+        using var folder = new Folder();
+        var (model, data) = (Path.Combine(RealModels.Digits, "digits.onnx"), Path.Combine(RealModels.Digits, "data.npz"));
+        var recipe = "version: 1\nbudget: {maxMacRatio: 0.6}\nsteps:\n- factorize: {scope: global}\n";
+        var shared = await Compressed.RunAsync(folder, model, recipe, data);
+        var before = Count(model);
+        var counted = Assert.IsType<ReportMultiplyAccumulates>(shared.Report.MultiplyAccumulates);
+        Assert.Equal(before, counted.Before);
+        Assert.Equal(Count(shared.File), counted.After);
+        Assert.InRange((double)counted.After / before, 0.55, 0.6);
+        Assert.True(shared.Report.Budget!.Met);
+        // One ratio for all layers takes as many, and one share of the energy more.
+        var ratio = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- factorize: {ratio: 0.6}\n", data);
+        var energy = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- factorize: {energy: 0.7}\n", data);
+        foreach (var other in new[] { ratio, energy })
+        {
+            Assert.True(Count(other.File) >= 0.99 * counted.After, $"{Count(other.File)} {counted.After}");
+            Assert.True(
+                shared.Report.Fidelity.RelativeError < other.Report.Fidelity.RelativeError,
+                $"{shared.Report.Fidelity} {other.Report.Fidelity}"
+            );
+        }
+
+        // A sample is one row: each Gemm takes as many as its matrix has elements.
+        static long Count(string file)
+        {
+            var graph = ModelProto.Parser.ParseFrom(File.ReadAllBytes(file)).Graph;
+            var sizes = graph.Initializer.ToDictionary(t => t.Name, t => t.Dims.Aggregate(1L, (a, b) => a * b));
+            return graph.Node.Where(n => n.OpType == "Gemm").Sum(n => sizes[n.Input[1]]);
+        }
     }
 
     [Theory]

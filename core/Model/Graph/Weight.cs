@@ -43,9 +43,13 @@ public sealed record Weight(
     }
 
     /// <summary>All float tensors of a model with at least one element, in the order of the file.</summary>
-    public static IReadOnlyList<Weight> Of(ModelProto model)
+    public static IReadOnlyList<Weight> Of(ModelProto model) => Of(model, GraphScope.Of(model));
+
+    /// <summary>The same of a model whose scopes are at hand.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="roots">The main graph's scope, then those of functions.</param>
+    internal static IReadOnlyList<Weight> Of(ModelProto model, IReadOnlyList<GraphScope> roots)
     {
-        var roots = GraphScope.Of(model);
         var scopes = roots.SelectMany(r => r.All()).ToList();
         var finder = new UseFinder(model, scopes);
         var found = new List<Weight>();

@@ -52,7 +52,8 @@ public sealed record AllocationChoice(
 /// <summary>
 /// Chooses the settings of each layer: least predicted loss within maxSizeRatio, else fewest bytes within maxAccuracyLoss, else
 /// least loss in the bytes of the reference throughout, as 4 bits are; the last for a chain that others follow, too
-/// (<see cref="Knapsack"/>). Losses of layers add up as squared errors do, which
+/// (<see cref="Knapsack"/>). Where choices differ in multiply-accumulates, every chain keeps maxMacRatio beside these
+/// (<see cref="JointKnapsack"/>), and the reference limits no bytes. Losses of layers add up as squared errors do, which
 /// holds less the larger they are; so the same is solved with no layer below 3 bits, 4 bits and so on, as far as the
 /// bytes reach, one level throughout is put beside them, and from there the best on the model itself is searched (<see
 /// cref="AllocationSearch"/>).
@@ -70,15 +71,15 @@ public sealed class Allocate : Activity<AllocateInput, Planned>, IRunsModels
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
         var tasks = (await LayerRecords.TasksAsync(store, request.State, 0, cancellation)).ToList();
         var space = await AllocationSpace.ReadAsync(store, request, tasks, recipe, cancellation);
-        // The budget is that of the whole recipe.
-        var budget = StepSequence.IsLast(recipe.Steps, request.Stage) ? recipe.Budget : null;
+        // The budget of size and loss is that of the whole recipe: the last steps on layers keep it.
+        var budget = StepSequence.LayersEndWithin(recipe.Steps, request.Stage) ? recipe.Budget : null;
         // For small errors 1 − cosine is half the squared relative error.
         var byLoss = budget is { MaxSizeRatio: null, MaxAccuracyLoss: { } loss }
-            ? space.Candidate(0, Knapsack.Smallest(space.Items, 2 * loss * input.Tighter).Chosen)
+            ? space.Candidate(0, Knapsack.Smallest(space.Items, 2 * loss * input.Tighter, space.MostMacs).Chosen)
             : null;
         var target = budget?.MaxSizeRatio is { } ratio
             ? (long)(ratio * input.BytesBefore) - input.Excess
-            : byLoss?.Bytes ?? space.ReferenceBytes;
+            : byLoss?.Bytes ?? (space.MostMacs is null ? space.ReferenceBytes : space.LargestBytes);
         IReadOnlyList<AllocationCandidate> found = byLoss is null ? space.Fit(target) : [byLoss];
         var tried = await TryAsync(store, request, space, found, target, cancellation);
         var best = tried.Count > 0 ? tried[0].Candidate : found[0];
@@ -93,7 +94,7 @@ public sealed class Allocate : Activity<AllocateInput, Planned>, IRunsModels
                         .Select(s => new AllocationPoint((double)(around + s.Bytes) / input.BytesBefore, Math.Sqrt(s.Loss))),
                 ],
                 Point(best),
-                Math.Sqrt(Math.Max(0, Knapsack.Least(space.Items, best.Bytes - around)!.LowerBound)),
+                Math.Sqrt(Math.Max(0, JointKnapsack.Least(space.Items, best.Bytes - around, space.MostMacs)?.LowerBound ?? 0)),
                 space.Measured,
                 [.. tried.Select(t => new AllocationTried(t.Candidate.LeastLevel, Point(t.Candidate), Math.Sqrt(t.Loss.Outputs)))]
             ),

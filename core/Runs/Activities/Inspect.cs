@@ -16,7 +16,11 @@ public sealed record InspectInput(RunRequest Request);
 /// <param name="Parameters">Weights in it.</param>
 /// <param name="Stages">Stages of the recipe in front of the attempts.</param>
 /// <param name="Budget">The budget of the recipe, for the orchestration to decide by.</param>
-public sealed record Inspected(long Bytes, long Parameters, IReadOnlyList<RunStage> Stages, Budget Budget);
+public sealed record Inspected(long Bytes, long Parameters, IReadOnlyList<RunStage> Stages, Budget Budget)
+{
+    /// <summary>Multiply-accumulates with stored weights of a run of one sample.</summary>
+    public long MultiplyAccumulates { get; init; }
+}
 
 /// <summary>
 /// Reads the model without its weights and keeps it in the store as the first state of the run, beside the versions of the files
@@ -39,8 +43,13 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
             if (wanted.TryGetValue(path, out var w) && w != etag)
                 throw Changed(path);
         await VerifyChecksumsAsync(store, index, cancellation);
+        RunCost cost;
         using (var samples = await Evaluate.OpenDataAsync(store, request, index, versions, cancellation))
+        {
             samples?.Check(cancellation);
+            cost = RunCost.Of(index, samples, cancellation);
+        }
+        await store.WriteJsonAsync(RunPaths.RunCost(request.Work), cost, cancellation);
         var recipe = await TakeRecipeAsync(store, request, request.Recipe is { } r ? wanted.GetValueOrDefault(r) : null, cancellation);
         await store.WriteJsonAsync(RunPaths.Files(request.Work), versions, cancellation);
         await store.WriteJsonAsync(RunPaths.ModelFiles(request.Work), index.Files, cancellation);
@@ -50,7 +59,13 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
             Weight.Of(index.Model).Sum(w => w.Reference.Elements),
             StepSequence.Stages(recipe.Steps),
             new Budget(recipe.Budget?.MaxAccuracyLoss, recipe.Budget?.MaxSizeRatio, recipe.Retrain.Wait)
-        );
+            {
+                MaxMacRatio = recipe.Budget?.MaxMacRatio,
+            }
+        )
+        {
+            MultiplyAccumulates = cost.MultiplyAccumulates,
+        };
     }
 
     internal static BadInputException Changed(string path) =>

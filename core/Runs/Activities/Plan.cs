@@ -42,6 +42,9 @@ public sealed record Planned(int Layers, int All, long Bytes, StepPlacement Plac
 
     /// <summary>Whether settings of layers are to be chosen.</summary>
     public bool Open { get; init; }
+
+    /// <summary>Moves of layers to gentler settings since the base of the search (<see cref="Climb"/>).</summary>
+    public int Moves { get; init; }
 }
 
 /// <summary>Decides, weight by weight, which step applies and in which storage form, and why not where none does.</summary>

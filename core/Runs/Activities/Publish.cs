@@ -175,7 +175,7 @@ public sealed class Publish : Activity<PublishInput, Published>
                     RatioHigh = l.RatioHigh,
                     Conclusive = l.Conclusive,
                 },
-            input.Budget is { MaxAccuracyLoss: null, MaxSizeRatio: null }
+            input.Budget is { MaxAccuracyLoss: null, MaxSizeRatio: null, MaxMacRatio: null }
                 ? null
                 : new ReportBudget(
                     input.Budget.MaxAccuracyLoss,
@@ -183,7 +183,10 @@ public sealed class Publish : Activity<PublishInput, Published>
                     measure,
                     loss,
                     input.Status == RunResult.Succeeded
-                ),
+                )
+                {
+                    MaxMacRatio = input.Budget.MaxMacRatio,
+                },
             layers,
             best.Number + 1,
             Math.Max(0, (DateTime.UtcNow - input.Started).TotalSeconds),
@@ -191,6 +194,11 @@ public sealed class Publish : Activity<PublishInput, Published>
         )
         {
             Predecessor = request.Predecessor,
+            MultiplyAccumulates = new ReportMultiplyAccumulates(
+                input.Inspected.MultiplyAccumulates,
+                best.Assembled.MultiplyAccumulates,
+                (double)best.Assembled.MultiplyAccumulates / Math.Max(1, input.Inspected.MultiplyAccumulates)
+            ),
         };
     }
 

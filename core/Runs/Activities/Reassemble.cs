@@ -16,7 +16,11 @@ public sealed record ReassembleInput(RunRequest Request, int Attempt, RunParts P
 /// <param name="Bytes">Its size, external data included.</param>
 /// <param name="Parameters">Weights of the model.</param>
 /// <param name="Nonzero">Those that are not zero after decoding.</param>
-public sealed record Reassembled(long Bytes, long Parameters, long Nonzero);
+public sealed record Reassembled(long Bytes, long Parameters, long Nonzero)
+{
+    /// <summary>Multiply-accumulates with stored weights of a run of one sample.</summary>
+    public long MultiplyAccumulates { get; init; }
+}
 
 /// <summary>Puts the coded layers into the graph and streams the model out.</summary>
 public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
@@ -29,6 +33,8 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
         var coded = await CodedModel.ReadAsync(store, request, input.Attempt, input.Parts.IsChanged, cancellation);
         var model = coded.State.Index.Model;
         var (parameters, nonzero) = await coded.CountAsync(Weight.Of(model), cancellation);
+        var cost = await RunCost.ReadAsync(store, request.Work, cancellation);
+        var macs = cost.Of(model).Values.Sum();
         var lowered = await coded.LowerAsync(model, input.Parts.Finishing, input.Parts.Calibrated, cancellation);
         var facts = coded.State.Facts with { LayerNotes = lowered.Notes, Warnings = lowered.Warnings };
         await store.WriteJsonAsync(RunPaths.Lowered(request.State, input.Attempt), facts, cancellation);
@@ -42,7 +48,7 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
             ModelWriter.ProtobufLimit,
             cancellation
         );
-        return new Reassembled(bytes, parameters, nonzero);
+        return new Reassembled(bytes, parameters, nonzero) { MultiplyAccumulates = macs };
     }
 
     /// <summary>Lets the steps of a recipe finish a model with its layers in place.</summary>

@@ -26,7 +26,13 @@ internal sealed class AllocationSpace
     private readonly IReadOnlyList<LayerSensitivity> measured;
     private readonly Lazy<long> referenceBytes;
 
-    private AllocationSpace(ModelProto graph, Recipe recipe, IReadOnlyList<LayerTask> tasks, IReadOnlyList<LayerSensitivity> measured)
+    private AllocationSpace(
+        ModelProto graph,
+        Recipe recipe,
+        IReadOnlyList<LayerTask> tasks,
+        IReadOnlyList<LayerSensitivity> measured,
+        RunCost cost
+    )
     {
         (this.graph, this.recipe, this.measured) = (graph, recipe, measured);
         Open = [.. tasks.Where(t => t.Choices.Count > 0)];
@@ -36,6 +42,8 @@ internal sealed class AllocationSpace
         referenceBytes = new Lazy<long>(() => Weigh(Reference));
         var reference = Reference.Select((c, i) => measured[i].Losses[c]).ToList();
         ScoreScale = reference.Sum(l => l.Scores) is > 0 and var scores ? reference.Sum(l => l.Outputs) / scores : 0;
+        var macs = cost.Of(graph);
+        long Macs(LayerTask task, IEnumerable<PlannedStep> chain) => RunCost.After(macs[task.Name], task.Shape.Elements, chain);
         Items =
         [
             .. measured.Select(
@@ -47,11 +55,29 @@ internal sealed class AllocationSpace
                                     m.Made.Count == 0 ? Open[i].Data.Length : Open[i].Choices[c].Last.Plan.BytesAfter,
                                     l.Together(ScoreScale)
                                 )
+                                {
+                                    Cost = Macs(Open[i], m.Made.Count == 0 ? [] : Open[i].Choices[c].Chain),
+                                }
                         )
                         .ToList()
             ),
         ];
+        // A chain whose choices all cost the same has nothing to choose by cost.
+        if (recipe.Budget?.MaxMacRatio is { } ratio && Items.Any(i => i.Any(c => c.Cost != i[0].Cost)))
+            MostMacs = Math.Max(
+                Items.Sum(i => i.Min(c => c.Cost)),
+                (long)(ratio * cost.MultiplyAccumulates) - tasks.Where(t => t.Choices.Count == 0).Sum(t => Macs(t, t.Chain))
+            );
     }
+
+    /// <summary>
+    /// Multiply-accumulates of the layers together at most: the recipe's, or the fewest that there are where that is more; null where they
+    /// are not limited.
+    /// </summary>
+    public long? MostMacs { get; }
+
+    /// <summary>Bytes of the model at the gentlest settings.</summary>
+    public long LargestBytes => Weigh([.. Open.Select(t => t.Choices.Count - 1)]);
 
     /// <summary>The layers.</summary>
     public IReadOnlyList<LayerTask> Open { get; }
@@ -91,7 +117,8 @@ internal sealed class AllocationSpace
                     cancellation
                 )
             );
-        return new AllocationSpace(await ModelState.GraphAsync(store, request, cancellation), recipe, tasks, measured);
+        var cost = await RunCost.ReadAsync(store, request.Work, cancellation);
+        return new AllocationSpace(await ModelState.GraphAsync(store, request, cancellation), recipe, tasks, measured, cost);
     }
 
     /// <summary>The encodings of a choice; layers that cannot be compressed are left out.</summary>
@@ -146,7 +173,9 @@ internal sealed class AllocationSpace
                 found.Add(s);
         // One level throughout, the gentlest that fits.
         if (
-            Levels.Select(level => Candidate(level, [.. Open.Select(t => From(t, level))])).LastOrDefault(u => u.Bytes <= target) is
+            Levels
+                .Select(level => Candidate(level, [.. Open.Select(t => From(t, level))]))
+                .LastOrDefault(u => u.Bytes <= target && KeepsMacs(u)) is
             { } uniform
         )
             found.Add(uniform);
@@ -180,7 +209,8 @@ internal sealed class AllocationSpace
         var (fits, exceeds) = (smallest - 1, long.MaxValue);
         for (var i = 0; i < MostFits; i++)
         {
-            var found = Knapsack.Least(items, room, weights is null ? Knapsack.Steps : DrawnSteps)!;
+            if (JointKnapsack.Least(items, room, MostMacs, weights is null ? Knapsack.Steps : DrawnSteps) is not { } found)
+                break;
             var candidate = Candidate(leastLevel, [.. found.Chosen.Select((c, layer) => c + from[layer])]);
             var off = candidate.Bytes - target;
             if (off <= 0 && found.Loss < least)
@@ -197,6 +227,9 @@ internal sealed class AllocationSpace
         }
         return best;
     }
+
+    private bool KeepsMacs(AllocationCandidate candidate) =>
+        MostMacs is not { } most || candidate.Chosen.Select((c, i) => Items[i][c].Cost).Sum() <= most;
 
     private static int From(LayerTask task, double level) =>
         Math.Min(task.Choices.TakeWhile(c => c.Level < level).Count(), task.Choices.Count - 1);

@@ -130,6 +130,7 @@ public sealed class Svd : LayerTechnique<SvdOptions>
         {
             Shape = new LayerShape(rows, columns, 1),
             Rank = (int)rank,
+            MultiplyAccumulates = rank * (rows + columns),
         };
     }
 

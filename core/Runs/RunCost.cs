@@ -1,0 +1,53 @@
+using Serverless.Core.Evaluation;
+using Serverless.Core.Execution;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
+using Serverless.Core.Storage;
+
+namespace Serverless.Core.Runs;
+
+/// <summary>What a run of the original on one sample takes.</summary>
+/// <param name="Inputs">
+/// Shapes that it is counted at: those of the first sample of the data, or of the first synthetic one; none where the model can be given no
+/// inputs.
+/// </param>
+/// <param name="MultiplyAccumulates">Multiply-accumulates with stored weights.</param>
+public sealed record RunCost(IReadOnlyDictionary<string, long[]> Inputs, long MultiplyAccumulates)
+{
+    /// <summary>Counts.</summary>
+    /// <param name="index">The original.</param>
+    /// <param name="data">Its samples, or null.</param>
+    /// <param name="cancellation">Cancels the reading.</param>
+    internal static RunCost Of(ModelIndex index, NpzData? data, CancellationToken cancellation)
+    {
+        var first = data?.Read(0, cancellation).FirstOrDefault();
+        IReadOnlyDictionary<string, long[]> inputs =
+            first?.Inputs.ToDictionary(i => i.Key, i => i.Value.Shape, StringComparer.Ordinal)
+            ?? (InputSpec.WhyNone(index.Model) is null ? SyntheticInputs.Shapes(InputSpec.Of(index.Model, index.Path)) : null)
+            ?? new Dictionary<string, long[]>();
+        return new RunCost(inputs, Total(index.Model, inputs));
+    }
+
+    /// <summary>The cost of a run's original.</summary>
+    /// <param name="store">The store.</param>
+    /// <param name="work">The run's work folder.</param>
+    /// <param name="cancellation">Cancels the reading.</param>
+    internal static Task<RunCost> ReadAsync(IArtifactStore store, string work, CancellationToken cancellation) =>
+        store.ReadJsonAsync<RunCost>(RunPaths.RunCost(work), cancellation);
+
+    /// <summary>Multiply-accumulates by weight, at the same shapes.</summary>
+    /// <param name="model">A state of the model.</param>
+    public IReadOnlyDictionary<string, long> Of(ModelProto model) => Model.MultiplyAccumulates.Of(model, Inputs);
+
+    /// <summary>Multiply-accumulates of a layer once its chain is applied.</summary>
+    /// <param name="before">Those of the layer.</param>
+    /// <param name="elements">Its weights.</param>
+    /// <param name="chain">The steps of the chain.</param>
+    internal static long After(long before, long elements, IEnumerable<PlannedStep> chain) =>
+        chain.Select(p => p.Plan.MultiplyAccumulates).LastOrDefault(m => m is not null) is { } each
+            ? (long)((Int128)before * each / Math.Max(1, elements))
+            : before;
+
+    private static long Total(ModelProto model, IReadOnlyDictionary<string, long[]> inputs) =>
+        Model.MultiplyAccumulates.Of(model, inputs).Values.Sum();
+}

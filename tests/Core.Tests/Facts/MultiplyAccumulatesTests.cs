@@ -1,0 +1,98 @@
+using Microsoft.ML.OnnxRuntime;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
+using Serverless.TestSupport;
+using Xunit;
+using static Serverless.TestSupport.TestModels;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
+
+namespace Serverless.Core.Tests;
+
+/// <summary>Multiply-accumulates by weight, against counts by hand and against the shapes that ONNX Runtime makes.</summary>
+public class MultiplyAccumulatesTests
+{
+    [Fact]
+    public void Each_operator_counts_its_positions()
+    {
+        var model = OfOpset(17)
+            .Input("x", DataType.Float, 1, 3, 9, 9)
+            .Input("t", DataType.Float, 1, 5, 16)
+            .Input("i", DataType.Int64, 1, 7)
+            .Weight("conv", 4, 3, 3, 3)
+            .Weight("depthwise", 4, 1, 3, 3)
+            .Weight("deconv", 4, 2, 2, 2)
+            .Weight("matmul", 16, 8)
+            .Weight("gemm", 8, 5)
+            .Weight("w", 1, 24, 16)
+            .Weight("r", 1, 24, 6)
+            .Weight("table", 100, 16)
+            .Weight("scale", 1, 16)
+            .With(
+                Node("Conv", ["x", "conv"], ["a"], ModelEdit.Attribute("strides", 2L, 2L)),
+                Node("Conv", ["a", "depthwise"], ["b"], ModelEdit.Attribute("group", 4L), ModelEdit.Attribute("pads", 1L, 1L, 1L, 1L)),
+                Node("ConvTranspose", ["b", "deconv"], ["y1"]),
+                Node("Mul", ["t", "scale"], ["s"]),
+                Node("MatMul", ["s", "matmul"], ["m"]),
+                Node("Gemm", ["g", "gemm"], ["y2"], ModelEdit.Attribute("transA", 0L)),
+                Node("LSTM", ["t", "w", "r"], ["y3"], ModelEdit.Attribute("hidden_size", 6L)),
+                Node("Gather", ["table", "i"], ["y4"])
+            );
+        model.Graph.Node.Insert(5, Node("Flatten", ["m"], ["f"], ModelEdit.Attribute("axis", 2L)));
+        model.Graph.Node.Insert(6, Node("Identity", ["f"], ["g"]));
+        var counted = MultiplyAccumulates.Of(model.Output("y1"), new Dictionary<string, long[]>());
+        Assert.Equal(4 * 4 * 108, counted["conv"]);
+        Assert.Equal(4 * 4 * 36, counted["depthwise"]);
+        Assert.Equal(4 * 4 * 32, counted["deconv"]);
+        Assert.Equal(5 * 128, counted["matmul"]);
+        Assert.Equal(5 * 40, counted["gemm"]);
+        Assert.Equal(5 * 24 * 16, counted["w"]);
+        Assert.Equal(5 * 24 * 6, counted["r"]);
+        Assert.Equal(0, counted["table"]);
+        Assert.Equal(0, counted["scale"]);
+    }
+
+    [Fact]
+    public void An_axis_of_unknown_length_is_one_position_unless_it_is_given()
+    {
+        var model = OfOpset(17)
+            .Input("x", DataType.Float, 1, -1, 16)
+            .Weight("w", 16, 8)
+            .With(Node("MatMul", ["x", "w"], ["y"]))
+            .Output("y");
+        Assert.Equal(128, MultiplyAccumulates.Of(model, new Dictionary<string, long[]>())["w"]);
+        Assert.Equal(640, MultiplyAccumulates.Of(model, new Dictionary<string, long[]> { ["x"] = [1, 5, 16] })["w"]);
+    }
+
+    [Theory]
+    [InlineData("ch_ppocr_mobile_v2.0_cls_infer")]
+    public void A_real_model_counts_as_its_values_are_shaped_in_a_run(string name)
+    {
+        var model = ModelProto.Parser.ParseFrom(File.ReadAllBytes(RealModels.File(name)));
+        long[] shape = [1, 3, 48, 192];
+        var input = model.Graph.Input[0].Name;
+        var sizes = model
+            .Graph.Initializer.Select(t => (t.Name, Dims: t.Dims.ToArray()))
+            .Concat(model.Graph.Node.Where(n => n.OpType == "Constant").Select(n => (n.Output[0], n.Attribute[0].T?.Dims.ToArray() ?? [])))
+            .ToDictionary(t => t.Item1, t => t.Item2);
+        var products = model.Graph.Node.Where(n => n.OpType is "Conv" or "MatMul" && sizes.ContainsKey(n.Input[1])).ToList();
+        var tapped = model.Clone();
+        tapped.Graph.Output.Clear();
+        foreach (var node in products)
+            tapped.Graph.Output.Add(new ValueInfoProto { Name = node.Output[0] });
+        using var session = new InferenceSession(Google.Protobuf.MessageExtensions.ToByteArray(tapped));
+        using var zeros = OrtValue.CreateTensorValueFromMemory(new float[shape.Aggregate(1L, (a, b) => a * b)], shape);
+        using var options = new RunOptions();
+        using var values = session.Run(options, [input], [zeros], session.OutputNames);
+        long expected = 0;
+        foreach (var node in products)
+        {
+            var at = session.OutputNames.ToList().IndexOf(node.Output[0]);
+            var dims = sizes[node.Input[1]];
+            var elements = dims.Aggregate(1L, (a, b) => a * b);
+            expected += values[at].GetTensorTypeAndShape().ElementCount * (node.OpType == "Conv" ? elements / dims[0] : dims[^2]);
+        }
+        var counted = MultiplyAccumulates.Of(model, new Dictionary<string, long[]> { [input] = shape });
+        Assert.True(expected > 1_000_000, $"{expected}");
+        Assert.Equal(expected, counted.Values.Sum());
+    }
+}
