@@ -49,5 +49,5 @@ public sealed record RunCost(IReadOnlyDictionary<string, long[]> Inputs, long Mu
             : before;
 
     private static long Total(ModelProto model, IReadOnlyDictionary<string, long[]> inputs) =>
-        Model.MultiplyAccumulates.Of(model, inputs).Values.Sum();
+        Model.MultiplyAccumulates.Total(Model.MultiplyAccumulates.Of(model, inputs).Values);
 }

@@ -132,7 +132,7 @@ internal static class InspectCommand
             ops,
             amounts,
             layers,
-            new Cost(forecast.MultiplyAccumulates, layers.Sum(l => l.MultiplyAccumulates)),
+            new Cost(forecast.MultiplyAccumulates, Core.Model.MultiplyAccumulates.Total(layers.Select(l => l.MultiplyAccumulates))),
             forecast.Unmatched,
             forecast.NotApplied
         );

@@ -34,7 +34,7 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
         var model = coded.State.Index.Model;
         var (parameters, nonzero) = await coded.CountAsync(Weight.Of(model), cancellation);
         var cost = await RunCost.ReadAsync(store, request.Work, cancellation);
-        var macs = cost.Of(model).Values.Sum();
+        var macs = MultiplyAccumulates.Total(cost.Of(model).Values);
         var lowered = await coded.LowerAsync(model, input.Parts.Finishing, input.Parts.Calibrated, cancellation);
         var facts = coded.State.Facts with { LayerNotes = lowered.Notes, Warnings = lowered.Warnings };
         await store.WriteJsonAsync(RunPaths.Lowered(request.State, input.Attempt), facts, cancellation);

@@ -66,7 +66,8 @@ internal sealed class AllocationSpace
         if (recipe.Budget?.MaxMacRatio is { } ratio && Items.Any(i => i.Any(c => c.Cost != i[0].Cost)))
             MostMacs = Math.Max(
                 Items.Sum(i => i.Min(c => c.Cost)),
-                (long)(ratio * cost.MultiplyAccumulates) - tasks.Where(t => t.Choices.Count == 0).Sum(t => Macs(t, t.Chain))
+                (long)(ratio * cost.MultiplyAccumulates)
+                    - MultiplyAccumulates.Total(tasks.Where(t => t.Choices.Count == 0).Select(t => Macs(t, t.Chain)))
             );
     }
 
@@ -229,7 +230,7 @@ internal sealed class AllocationSpace
     }
 
     private bool KeepsMacs(AllocationCandidate candidate) =>
-        MostMacs is not { } most || candidate.Chosen.Select((c, i) => Items[i][c].Cost).Sum() <= most;
+        MostMacs is not { } most || MultiplyAccumulates.Total(candidate.Chosen.Select((c, i) => Items[i][c].Cost)) <= most;
 
     private static int From(LayerTask task, double level) =>
         Math.Min(task.Choices.TakeWhile(c => c.Level < level).Count(), task.Choices.Count - 1);

@@ -21,13 +21,16 @@ public static class MultiplyAccumulates
                 type.Shape = new TensorShapeProto { Dim = { shape.Select(d => new TensorShapeProto.Types.Dimension { DimValue = d }) } };
         var roots = GraphScope.Of(sized);
         var facts = new GraphFacts(sized, roots);
-        return Weight.Of(sized, roots).ToDictionary(w => w.Name, w => w.Uses.Sum(u => Of(w, u, facts)), StringComparer.Ordinal);
+        return Weight.Of(sized, roots).ToDictionary(w => w.Name, w => Total(w.Uses.Select(u => Of(w, u, facts))), StringComparer.Ordinal);
     }
+
+    /// <summary>Adds counts; those of a model whose shapes are absurd end at the largest number.</summary>
+    public static long Total(IEnumerable<long> counts) => counts.Aggregate(0L, (a, b) => (long)Int128.Min((Int128)a + b, long.MaxValue));
 
     private static long Of(Weight weight, WeightUse use, GraphFacts facts)
     {
         var (node, scope) = (use.Node, facts.In(use.Scope));
-        var (operand, output) = (Lengths(scope, node.Input[use.Input]), Lengths(scope, node.Output[0]));
+        var (operand, output) = (Lengths(scope, node.Input[use.Input]), node.Output.Count == 0 ? null : Lengths(scope, node.Output[0]));
         var reduced = (use.Op.Split('.')[^1], use.Input) switch
         {
             ("MatMul" or "FusedMatMul", 1) => From(operand, Math.Max(0, (operand?.Length ?? 0) - 2)),
