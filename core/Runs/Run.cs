@@ -88,6 +88,12 @@ public sealed record LayerTask(
     /// <summary>The observation of its input, or null.</summary>
     public int? Observation { get; init; }
 
+    /// <summary>
+    /// Which statistics of the observation are those of its input: 0 for the observed value's, k for those of the k-th output
+    /// (<see cref="Runs.Observation.Outputs"/>).
+    /// </summary>
+    public int ObservedOutput { get; init; }
+
     /// <summary>Store folder of the state whose values were observed, or null.</summary>
     public string? State { get; init; }
 

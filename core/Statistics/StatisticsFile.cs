@@ -35,6 +35,22 @@ public static class StatisticsFile
         await observer.WriteGramsAsync(stream, cancellation);
     }
 
+    /// <summary>Writes statistics whose Gram matrices can be read.</summary>
+    public static async Task WriteAsync(Stream stream, InputStatistics statistics, CancellationToken cancellation)
+    {
+        await WriteHeaderAsync(stream, statistics, cancellation);
+        for (var g = 0; g < statistics.GramGroups; g++)
+        {
+            var gram = await statistics.ReadGramAsync!(g, cancellation);
+            var row = new byte[statistics.GramAxis * 8];
+            for (var i = 0; i < statistics.GramAxis; i++)
+            {
+                MemoryMarshal.AsBytes(gram.AsSpan(i * statistics.GramAxis, statistics.GramAxis)).CopyTo(row);
+                await stream.WriteAsync(row, cancellation);
+            }
+        }
+    }
+
     /// <summary>Opens statistics; the Gram matrices are read when asked for, while <paramref name="reader"/> is open.</summary>
     public static async Task<InputStatistics> ReadAsync(ArtifactReader reader, CancellationToken cancellation)
     {
@@ -53,8 +69,15 @@ public static class StatisticsFile
     /// <summary>Merges the parts of consecutive samples.</summary>
     /// <param name="parts">The parts, in the order of their samples.</param>
     /// <param name="stream">Where the whole goes.</param>
+    /// <param name="gram">Receives the Gram matrix of the first group, where it is wanted; else empty.</param>
     /// <param name="cancellation">Cancels the work.</param>
-    public static async Task MergeAsync(IReadOnlyList<ArtifactReader> parts, Stream stream, CancellationToken cancellation)
+    /// <returns>The whole, Gram matrices aside.</returns>
+    public static async Task<InputStatistics> MergeAsync(
+        IReadOnlyList<ArtifactReader> parts,
+        Stream stream,
+        Memory<double> gram,
+        CancellationToken cancellation
+    )
     {
         var headers = new List<(Header Header, long Start)>();
         foreach (var part in parts)
@@ -78,8 +101,11 @@ public static class StatisticsFile
             }
             for (var i = 0; i < count; i++)
                 sum[i] += lost[i];
+            if (at < gram.Length)
+                sum.AsSpan(0, (int)Math.Min(count, gram.Length - at)).CopyTo(gram.Span[(int)at..]);
             await stream.WriteAsync(MemoryMarshal.AsBytes(sum.AsSpan(0, count)).ToArray(), cancellation);
         }
+        return whole;
     }
 
     /// <summary>Joins the statistics of consecutive samples, Gram matrices aside.</summary>

@@ -49,14 +49,20 @@ public sealed class StatisticsSet : IAsyncDisposable
         }
     }
 
-    /// <summary>Opens the statistics of one observation alone.</summary>
+    /// <summary>Opens the statistics of one view of an observation alone.</summary>
     /// <exception cref="DamagedWorkException">They are not there.</exception>
-    public static async Task<ArtifactReader> OpenAsync(IArtifactStore store, string path, int observation, CancellationToken cancellation)
+    public static async Task<ArtifactReader> OpenAsync(
+        IArtifactStore store,
+        string path,
+        int observation,
+        int view,
+        CancellationToken cancellation
+    )
     {
         var set = await OpenAsync(store, path, cancellation);
         try
         {
-            return set.Of(observation, 0, owns: true);
+            return set.Of(observation, view, owns: true);
         }
         catch
         {

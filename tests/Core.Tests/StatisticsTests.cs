@@ -41,10 +41,10 @@ public class StatisticsTests
             }
             var parts = new List<ArtifactReader>();
             foreach (var shard in new[] { 0, 1, 2 })
-                parts.Add(await StatisticsSet.OpenAsync(folder.Store, $"drop/{shard}", 7, CancellationToken.None));
+                parts.Add(await StatisticsSet.OpenAsync(folder.Store, $"drop/{shard}", 7, 0, CancellationToken.None));
             await folder.Store.WriteAsync(
                 $"drop/whole-{order[0]}",
-                (stream, token) => StatisticsFile.MergeAsync(parts, stream, token),
+                (stream, token) => StatisticsFile.MergeAsync(parts, stream, Memory<double>.Empty, token),
                 CancellationToken.None
             );
             foreach (var part in parts)

@@ -1,7 +1,5 @@
-using System.Text.Json;
 using Serverless.Core.Model;
 using Serverless.Core.Recipes;
-using Serverless.Core.Statistics;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
 
@@ -55,13 +53,16 @@ public sealed class Plan : Activity<StateInput, Planned>
     {
         var (store, request) = (context.Store, input.Request);
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
-        var model = await ModelState.GraphAsync(store, request, cancellation);
-        var etags = await store.ReadJsonAsync<Dictionary<string, string>>(RunPaths.Files(request.Work), cancellation);
+        var ((_, model, _), etags, facts) = await ModelState.ReadAsync(store, request, cancellation);
         var weights = Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal);
-        var planned = LayerTasks.Of(model, recipe, request.Stage, StorePath.Parent(request.Model));
+        var planned = LayerTasks
+            .Of(model, recipe, request.Stage, StorePath.Parent(request.Model))
+            .Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path) } })
+            .ToList();
         var finishing = StepSequence.IsLast(recipe.Steps, request.Stage) ? FinishingSteps.Of(recipe, planned) : [];
         var needs = finishing.Select(s => Needs(s, model, planned, weights)).ToList();
-        var (tasks, observations) = Observations(planned, needs, weights, request.State);
+        var factors = weights.Values.Where(w => facts.Origins.GetValueOrDefault(w.Name)?.Rank is not null);
+        var (tasks, observations) = LayerObservations.Of(planned, needs, weights, factors, request.State);
         var open = tasks.Any(t => t.Choices.Count > 0);
         var runs = finishing.Any(s => s.RunsCoded);
         var calibrates = observations.Count > 0 || open || runs;
@@ -71,13 +72,7 @@ public sealed class Plan : Activity<StateInput, Planned>
                 new CalibrationPlan(observations, Samples(tasks, open, needs), 0, 0, ""),
                 cancellation
             );
-        var hash = await LayerRecords.WriteTasksAsync(
-            store,
-            request.State,
-            0,
-            [.. tasks.Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path) } })],
-            cancellation
-        );
+        var hash = await LayerRecords.WriteTasksAsync(store, request.State, 0, tasks, cancellation);
         var integers = tasks.Any(t => t.Step is { } s && s.Layer.InFloat(weights[t.Name], t.Shape, t.Store, s.Typed, 1) is not null);
         return LayerTasks.Summary(tasks) with
         {
@@ -100,47 +95,6 @@ public sealed class Plan : Activity<StateInput, Planned>
     {
         var layers = tasks.Where(t => t.Step is not null).Select(t => new PlannedLayer(weights[t.Name], t.Plan!, t.Step!.Setting));
         return ((GraphTechnique)step.Technique).Needs(model, [.. layers], step.Typed);
-    }
-
-    // Layers that share an input share an observation of it.
-    private static (List<LayerTask> Tasks, List<Observation> Observations) Observations(
-        IReadOnlyList<LayerTask> tasks,
-        IReadOnlyList<GraphNeeds> needs,
-        IReadOnlyDictionary<string, Weight> weights,
-        string state
-    )
-    {
-        var found = new Dictionary<string, Observation>(StringComparer.Ordinal);
-        var planned = new List<LayerTask>();
-        foreach (var need in needs)
-        foreach (var view in need.Views)
-            Observe([view], need.Wanted);
-        foreach (var task in tasks)
-        {
-            var wanted = task.Chain.Aggregate(StatisticKinds.None, (all, p) => all | p.Step.Layer.Needs(p.Step.Typed));
-            if (wanted == StatisticKinds.None)
-            {
-                planned.Add(task);
-                continue;
-            }
-            var (views, why) = InputView.Of(weights[task.Name], task.Shape);
-            if (why is not null)
-            {
-                planned.Add(task with { NotObserved = why });
-                continue;
-            }
-            planned.Add(task with { Observation = Observe(views, wanted), State = state });
-        }
-        return (planned, [.. found.Values.OrderBy(o => o.Index)]);
-
-        int Observe(IReadOnlyList<InputView> views, StatisticKinds wanted)
-        {
-            var key = JsonSerializer.Serialize(views, Json.Options);
-            if (!found.TryGetValue(key, out var observation))
-                observation = new Observation(found.Count, views, StatisticKinds.None);
-            found[key] = observation with { Wanted = observation.Wanted | wanted };
-            return observation.Index;
-        }
     }
 
     // As many as whoever wants most: a step, or the comparison of settings.

@@ -3,6 +3,7 @@ using Serverless.Core.Execution;
 using Serverless.Core.Model;
 using Serverless.Core.Statistics;
 using Serverless.Core.Storage;
+using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Runs;
 
@@ -10,7 +11,16 @@ namespace Serverless.Core.Runs;
 /// <param name="Index">Position among the observations.</param>
 /// <param name="Views">The values it is; several when a weight has several uses.</param>
 /// <param name="Wanted">What is kept of them.</param>
-public sealed record Observation(int Index, IReadOnlyList<InputView> Views, StatisticKinds Wanted);
+public sealed record Observation(int Index, IReadOnlyList<InputView> Views, StatisticKinds Wanted)
+{
+    /// <summary>Layers of this input whose outputs' Gram matrices are wanted too; they follow from its own (<see cref="LinearOutputs"/>).</summary>
+    public IReadOnlyList<LinearLayer> Outputs { get; init; } = [];
+}
+
+/// <summary>A layer that multiplies by its weight and does nothing else.</summary>
+/// <param name="Weight">Where the weight is.</param>
+/// <param name="Shape">How it is viewed.</param>
+public sealed record LinearLayer(WeightData Weight, LayerShape Shape);
 
 /// <summary>What is observed, and on which samples.</summary>
 /// <param name="Observations">The observations.</param>

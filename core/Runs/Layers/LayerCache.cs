@@ -33,7 +33,7 @@ internal static class LayerCache
         var (store, clock) = (context.Store, Stopwatch.StartNew());
         await using var weight = await task.Data.OpenAsync(store, cancellation);
         await using var statistics = task.Observation is { } o
-            ? await StatisticsSet.OpenAsync(store, RunPaths.Statistics(task.State!, o), o, cancellation)
+            ? await StatisticsSet.OpenAsync(store, RunPaths.Statistics(task.State!, o), o, task.ObservedOutput, cancellation)
             : null;
         var shard = $"{shards}/{await KeyAsync(weight, task, statistics, cancellation)}.bin";
         if (await FindAsync(context, shard, cancellation) is { } found)
