@@ -76,6 +76,25 @@ public class MagnitudeTests
     }
 
     [Fact]
+    public async Task A_threshold_for_the_model_holds_where_widths_are_chosen_too()
+    {
+        using var folder = new Folder();
+        var file = Path.Combine(RealModels.Digits, "digits.onnx");
+        async Task<IReadOnlyList<double>> Sparsities(string bits)
+        {
+            var recipe =
+                $"version: 1\nsteps:\n- prune: {{sparsity: 0.3, scope: global}}\n- quantize: {{method: rtn, bits: {bits}, protect: 0}}\n";
+            var done = await Compressed.RunAsync(folder, file, bits == "mixed" ? recipe.Replace(", protect: 0", "") : recipe);
+            return [.. done.Report.Layers.Where(l => l.Steps.Count == 2).OrderBy(l => l.Name).Select(l => l.Sparsity)];
+        }
+        var (mixed, eight) = (await Sparsities("mixed"), await Sparsities("8"));
+        Assert.True(eight.Max() - eight.Min() > 0.1, string.Join(' ', eight));
+        // Fewer bits round more weights to zero.
+        Assert.All(mixed.Zip(eight), p => Assert.InRange(p.First, p.Second - 0.01, p.Second + 0.2));
+        Assert.True(mixed.Max() - mixed.Min() > 0.1, string.Join(' ', mixed));
+    }
+
+    [Fact]
     public async Task A_second_pruning_goes_on_from_the_first()
     {
         using var folder = new Folder();

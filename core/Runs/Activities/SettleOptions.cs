@@ -27,6 +27,7 @@ public sealed class SettleOptions : Activity<StateInput, Planned>
             open.AddRange(surveys.SelectMany((of, i) => of.Select((s, position) => (from + i, position, s))).Where(s => s.s is not null)!);
         }
         var facts = new GraphFacts(graph);
+        var settledSteps = new HashSet<(int Task, int Position)>();
         // Layers whose options a rule changes are a group of their own.
         foreach (var group in open.GroupBy(o => (o.Position, Step(o).Step, Step(o).Method, Options: Step(o).Options.GetRawText())))
         {
@@ -38,16 +39,31 @@ public sealed class SettleOptions : Activity<StateInput, Planned>
                 var setting = new Setting(step.Layer, options);
                 var planned = LayerTasks.WithOptions(tasks[task], weights[tasks[task].Name], setting, step.Placement);
                 chains[task][position] = new PlannedStep(planned.Step!, planned.Plan!);
+                settledSteps.Add((task, position));
             }
         }
-        IReadOnlyList<LayerTask> allocated =
-        [
-            .. tasks.Select(
-                (t, i) =>
-                    chains[i] is [.. var earlier, var last] ? t with { Earlier = [.. earlier], Step = last.Step, Plan = last.Plan } : t
-            ),
-        ];
+        IReadOnlyList<LayerTask> allocated = [.. tasks.Select(Settled)];
         return input.Planned! with { Tasks = await LayerRecords.WriteTasksAsync(store, request.State, 0, allocated, cancellation) };
+
+        // The steps stand in every chain that may be chosen for the layer, too.
+        LayerTask Settled(LayerTask task, int i) =>
+            chains[i] is not [.. var earlier, var last]
+                ? task
+                : task with
+                {
+                    Earlier = [.. earlier],
+                    Step = last.Step,
+                    Plan = last.Plan,
+                    Choices =
+                    [
+                        .. task.Choices.Select(c =>
+                            c with
+                            {
+                                Chain = [.. c.Chain.Select((p, at) => settledSteps.Contains((i, at)) ? chains[i][at] : p)],
+                            }
+                        ),
+                    ],
+                };
 
         Recipes.RecipeStep Step((int Task, int Position, WeightSurvey Survey) o) => chains[o.Task][o.Position].Step;
     }
