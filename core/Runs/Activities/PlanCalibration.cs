@@ -13,7 +13,9 @@ namespace Serverless.Core.Runs;
 /// <param name="Wanted">What is kept of them.</param>
 public sealed record Observation(int Index, IReadOnlyList<InputView> Views, StatisticKinds Wanted)
 {
-    /// <summary>Layers of this input whose outputs' Gram matrices are wanted too; they follow from its own (<see cref="LinearOutputs"/>).</summary>
+    /// <summary>
+    /// Layers of this input whose outputs' Gram matrices are wanted too; they follow from its own (<see cref="LinearOutputs"/>).
+    /// </summary>
     public IReadOnlyList<LinearLayer> Outputs { get; init; } = [];
 }
 

@@ -2,7 +2,9 @@ using Serverless.Core.Model;
 
 namespace Serverless.Core.Techniques.Activations;
 
-/// <summary>Values that are one vector a sample, behind a global pool, as in the gates of squeeze-and-excitation (Hu et al. 2018).</summary>
+/// <summary>
+/// Values that are one vector a sample, behind a global pool, as in the gates of squeeze-and-excitation (Hu et al. 2018).
+/// </summary>
 internal static class PooledVector
 {
     private const int MostSteps = 8;

@@ -2,7 +2,6 @@ using System.ComponentModel;
 using System.ComponentModel.DataAnnotations;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
-using Serverless.Core.Numerics;
 
 namespace Serverless.Core.Techniques.Pruning;
 
@@ -38,17 +37,10 @@ public sealed record MagnitudeOptions
 
 /// <summary>
 /// Magnitude pruning (Han et al. 2015, "Learning both Weights and Connections for Efficient Neural Networks", section 3; global as in
-/// Blalock et
-/// al. 2020, "What is the State of Neural Network Pruning?", section 2.3): the weights of least magnitude become zero, and later steps keep
-/// them zero.
+/// Blalock et al. 2020, "What is the State of Neural Network Pruning?", section 2.3): the weights of least magnitude become zero.
 /// </summary>
-public sealed class Magnitude : LayerTechnique<MagnitudeOptions>
+public sealed class Magnitude : Pruning<MagnitudeOptions>
 {
-    private const double Least = 0.01;
-
-    /// <inheritdoc/>
-    public override string Step => "prune";
-
     /// <inheritdoc/>
     public override string Method => "magnitude";
 
@@ -59,26 +51,15 @@ public sealed class Magnitude : LayerTechnique<MagnitudeOptions>
     public override bool IsDefault => true;
 
     /// <inheritdoc/>
-    public override bool Repeats => true;
+    protected override double Sparsity(MagnitudeOptions options) => options.Sparsity;
 
     /// <inheritdoc/>
-    public override bool LeavesDense => true;
-
-    /// <inheritdoc/>
-    public override string? WhyNotOn(ModelTraits before) =>
-        before.HasFlag(ModelTraits.Coded) ? "'prune' sets weights to zero before they are rounded: put it in front of 'quantize'" : null;
-
-    /// <inheritdoc/>
-    public override ModelTraits Leaves(ModelTraits before) => before | ModelTraits.Masked;
-
-    /// <inheritdoc/>
-    protected override Ladder Ladder(MagnitudeOptions options)
-    {
-        var rungs = new List<MagnitudeOptions> { options };
-        while (rungs[^1].Sparsity >= 2 * Least)
-            rungs.Add(rungs[^1] with { Sparsity = rungs[^1].Sparsity / 2, Threshold = rungs[^1].Threshold / 2 });
-        return Techniques.Ladder.From(rungs.Select(o => new Setting(this, o)));
-    }
+    protected override MagnitudeOptions Halved(MagnitudeOptions options) =>
+        options with
+        {
+            Sparsity = options.Sparsity / 2,
+            Threshold = options.Threshold / 2,
+        };
 
     /// <inheritdoc/>
     protected override UnitKind Units(MagnitudeOptions options) =>
@@ -115,38 +96,20 @@ public sealed class Magnitude : LayerTechnique<MagnitudeOptions>
         var (least, ties) = options.Threshold is { } threshold
             ? (BitConverter.SingleToUInt32Bits(threshold), 0L)
             : await ThresholdAsync(weight, (long)(options.Sparsity * weight.Elements), cancellation);
-        var floats = new float[WeightReader.Whole / 2];
-        var size = DataTypes.Bits(weight.DataType) / 8;
-        var (error, squares, nonzero) = (0.0, 0.0, 0L);
-        await weight.ScanAsync(
-            async (bytes, token) =>
+        return await WriteAsync(
+            work,
+            (_, values) =>
             {
-                Prune(bytes.Span);
-                await shard.WriteAsync(bytes, token);
+                for (var i = 0; i < values.Length; i++)
+                    if (
+                        (BitConverter.SingleToUInt32Bits(values[i]) & 0x7fff_ffff) is var bits
+                        && (bits < least || bits == least && ties-- > 0)
+                    )
+                        values[i] = 0;
             },
+            shard,
             cancellation
         );
-        var relative = squares == 0 ? 0 : Math.Sqrt(error / squares);
-        return EncodedLayer.OfFloats(FormName.Dense, work.Shape, weight.DataType, weight.Elements * size, relative, nonzero);
-
-        void Prune(Span<byte> bytes)
-        {
-            var values = floats.AsSpan(0, bytes.Length / size);
-            FloatConversion.ToFloat(bytes, weight.DataType, values);
-            for (var i = 0; i < values.Length; i++)
-            {
-                var bits = BitConverter.SingleToUInt32Bits(values[i]) & 0x7fff_ffff;
-                var square = (double)values[i] * values[i];
-                squares += square;
-                if (bits < least || bits == least && ties-- > 0)
-                {
-                    error += square;
-                    bytes.Slice(i * size, size).Clear();
-                }
-                else if (bits > 0)
-                    nonzero++;
-            }
-        }
     }
 
     private static float Threshold(IReadOnlyList<WeightSurvey> surveys, double sparsity)

@@ -1,7 +1,6 @@
 using System.ComponentModel.DataAnnotations;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
-using Serverless.Core.Numerics;
 using Serverless.Core.Statistics;
 
 namespace Serverless.Core.Techniques.Pruning;
@@ -23,13 +22,8 @@ public sealed record WandaOptions
 /// each row, the weights that make one output, those of least |w|·‖x‖₂ become zero, ‖x‖₂ being the norm of what the weight is
 /// multiplied with over all samples (eq. 1). A layer whose input is not known is pruned by magnitude.
 /// </summary>
-public sealed class Wanda : LayerTechnique<WandaOptions>
+public sealed class Wanda : Pruning<WandaOptions>
 {
-    private const double Least = 0.01;
-
-    /// <inheritdoc/>
-    public override string Step => "prune";
-
     /// <inheritdoc/>
     public override string Method => "wanda";
 
@@ -37,31 +31,16 @@ public sealed class Wanda : LayerTechnique<WandaOptions>
     public override string About => "Of each row the weights of least |w|·‖x‖ become zero, calibrated (Sun et al. 2024, Wanda).";
 
     /// <inheritdoc/>
-    public override bool Repeats => true;
+    protected override double Sparsity(WandaOptions options) => options.Sparsity;
 
     /// <inheritdoc/>
-    public override bool LeavesDense => true;
-
-    /// <inheritdoc/>
-    public override string? WhyNotOn(ModelTraits before) => new Magnitude().WhyNotOn(before);
-
-    /// <inheritdoc/>
-    public override ModelTraits Leaves(ModelTraits before) => before | ModelTraits.Masked;
+    protected override WandaOptions Halved(WandaOptions options) => options with { Sparsity = options.Sparsity / 2 };
 
     /// <inheritdoc/>
     protected override StatisticKinds Needs(WandaOptions options) => StatisticKinds.Gram;
 
     /// <inheritdoc/>
     protected override int Samples(WandaOptions options) => options.Samples;
-
-    /// <inheritdoc/>
-    protected override Ladder Ladder(WandaOptions options)
-    {
-        var rungs = new List<WandaOptions> { options };
-        while (rungs[^1].Sparsity >= 2 * Least)
-            rungs.Add(rungs[^1] with { Sparsity = rungs[^1].Sparsity / 2 });
-        return Techniques.Ladder.From(rungs.Select(o => new Setting(this, o)));
-    }
 
     /// <inheritdoc/>
     protected override LayerPlan Plan(Weight weight, LayerShape shape, Store store, WandaOptions options) =>
@@ -86,43 +65,26 @@ public sealed class Wanda : LayerTechnique<WandaOptions>
             {
                 Fallback = $"pruned by magnitude: {why}",
             };
-        var (weight, shape) = (work.Weight, work.Shape);
+        var shape = work.Shape;
         var norms = await NormsAsync(work.Input!, cancellation);
         var perGroup = shape.Rows / norms.Length;
         var (limits, ties) = await LimitsAsync(work, norms, (int)(options.Sparsity * shape.Axis), cancellation);
-        var size = DataTypes.Bits(weight.DataType) / 8;
-        var floats = new float[WeightReader.Whole / 2];
-        var (at, error, squares, nonzero) = (0L, 0.0, 0.0, 0L);
-        await weight.ScanAsync(
-            async (bytes, token) =>
+        return await WriteAsync(
+            work,
+            (first, values) =>
             {
-                Prune(bytes.Span);
-                await shard.WriteAsync(bytes, token);
+                for (var i = 0; i < values.Length; i++)
+                {
+                    var at = first + i;
+                    var (row, k) = shape.Inner == 1 ? (at / shape.Axis, at % shape.Axis) : (at % shape.Inner, at / shape.Inner);
+                    var score = Score(values[i], norms[row / perGroup][k]);
+                    if (score < limits[row] || score == limits[row] && ties[row]-- > 0)
+                        values[i] = 0;
+                }
             },
+            shard,
             cancellation
         );
-        var relative = squares == 0 ? 0 : Math.Sqrt(error / squares);
-        return EncodedLayer.OfFloats(FormName.Dense, shape, weight.DataType, weight.Elements * size, relative, nonzero);
-
-        void Prune(Span<byte> bytes)
-        {
-            var values = floats.AsSpan(0, bytes.Length / size);
-            FloatConversion.ToFloat(bytes, weight.DataType, values);
-            for (var i = 0; i < values.Length; i++, at++)
-            {
-                var (row, k) = shape.Inner == 1 ? (at / shape.Axis, at % shape.Axis) : (at % shape.Inner, at / shape.Inner);
-                var square = (double)values[i] * values[i];
-                squares += square;
-                var score = Score(values[i], norms[row / perGroup][k]);
-                if (score < limits[row] || score == limits[row] && ties[row]-- > 0)
-                {
-                    error += square;
-                    bytes.Slice(i * size, size).Clear();
-                }
-                else if (square > 0)
-                    nonzero++;
-            }
-        }
     }
 
     private static double Score(double value, double norm) => Math.Abs(value) * norm;

@@ -11,7 +11,9 @@ public static class MultiplyAccumulates
 {
     /// <summary>Counts by weight.</summary>
     /// <param name="model">The model, indexed.</param>
-    /// <param name="inputs">Shape of each input. An axis whose length follows from neither these nor the model counts as one position.</param>
+    /// <param name="inputs">
+    /// Shape of each input. An axis whose length follows from neither these nor the model counts as one position.
+    /// </param>
     /// <returns>Multiply-accumulates by the weight's name.</returns>
     public static IReadOnlyDictionary<string, long> Of(ModelProto model, IReadOnlyDictionary<string, long[]> inputs)
     {
