@@ -54,17 +54,21 @@ public sealed class CandidateRun : Orchestration<RunRequest, Candidate>
     {
         host.SetStatus(RunStatus.Of("Inspect", 1, null));
         var inspected = await host.CallAsync<Inspect, InspectInput, Inspected>(new InspectInput(request));
+        var calibrated = new List<int>();
         foreach (var stage in inspected.Stages)
         {
-            if (stage.Layers)
-                await Stages.ChainAsync(host, request, stage, inspected.Bytes);
-            else
-                await Stages.ApplyAsync(host, request, stage.Placement);
+            var seen = stage.Layers
+                ? await Stages.ChainAsync(host, request, stage, inspected.Bytes)
+                : await Stages.ApplyAsync(host, request, stage.Placement);
+            if (seen)
+                calibrated.Add(request.Stage);
             request = request with { Stage = request.Stage + stage.Steps };
         }
         var planned = await Stages.PlanAsync(host, request, inspected.Bytes);
         var budget = inspected.Budget;
-        var parts = new RunParts(planned.Calibrates, planned.Finishing);
+        if (planned.Calibrates)
+            calibrated.Add(request.Stage);
+        var parts = new RunParts(calibrated, planned.Finishing);
         var (excess, tighter) = (0L, 1.0);
         Climb? climb = null;
         Attempt? best = null;
@@ -107,8 +111,10 @@ public sealed class CandidateRun : Orchestration<RunRequest, Candidate>
             if (again is var (more, factor))
             {
                 (excess, tighter) = (excess + more, tighter * factor);
-                planned = await host.CallAsync<Allocate, AllocateInput, Planned>(
-                    new AllocateInput(request, attempt + 1, inspected.Bytes, excess, tighter)
+                planned = planned.With(
+                    await host.CallAsync<Allocate, AllocateInput, Planned>(
+                        new AllocateInput(request, attempt + 1, inspected.Bytes, excess, tighter)
+                    )
                 );
                 continue;
             }

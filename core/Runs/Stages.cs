@@ -23,7 +23,8 @@ internal static class Stages
     }
 
     /// <summary>Layer steps whose results the model takes on, before the next step looks at it.</summary>
-    public static async Task ChainAsync(IOrchestration host, RunRequest request, RunStage stage, long bytes)
+    /// <returns>Whether they saw samples.</returns>
+    public static async Task<bool> ChainAsync(IOrchestration host, RunRequest request, RunStage stage, long bytes)
     {
         var planned = await PlanAsync(host, request, bytes);
         await CompressLayers.RunAsync(
@@ -32,10 +33,12 @@ internal static class Stages
             planned.Bytes
         );
         await host.CallAsync<MergeLayers, MergeLayersInput, LayersMerged>(new MergeLayersInput(request, stage.Steps, planned.Open));
+        return planned.Calibrates;
     }
 
     /// <summary>A step on the model as a whole: looked at, observed where it asks for that, and applied where models may run.</summary>
-    public static async Task ApplyAsync(IOrchestration host, RunRequest request, StepPlacement placement)
+    /// <returns>Whether it saw samples.</returns>
+    public static async Task<bool> ApplyAsync(IOrchestration host, RunRequest request, StepPlacement placement)
     {
         var step = new GraphStepInput(request, false);
         var tried = await host.CallAsync<ApplyGraphStep, GraphStepInput, GraphStepDone>(step);
@@ -45,15 +48,15 @@ internal static class Stages
             step = step with { Observed = true };
             tried = await host.CallAsync<ApplyGraphStep, GraphStepInput, GraphStepDone>(step);
         }
-        if (tried.Done)
-            return;
-        await GpuCall.RunAsync<ApplyModelStep, GraphStepInput, GraphStepDone>(
-            host,
-            request.Work,
-            $"step-{request.Stage + 1}",
-            step,
-            placement
-        );
+        if (!tried.Done)
+            await GpuCall.RunAsync<ApplyModelStep, GraphStepInput, GraphStepDone>(
+                host,
+                request.Work,
+                $"step-{request.Stage + 1}",
+                step,
+                placement
+            );
+        return step.Observed;
     }
 
     /// <summary>Steps on the coded model that run it.</summary>
@@ -131,6 +134,6 @@ internal static class Stages
                     host.CallAsync<MeasureLayers, MeasureInput, LayersMeasured>(new MeasureInput(request, some[0], some.Length))
                 )
         );
-        return await host.CallAsync<Allocate, AllocateInput, Planned>(new AllocateInput(request, 0, bytes, 0, 1));
+        return planned.With(await host.CallAsync<Allocate, AllocateInput, Planned>(new AllocateInput(request, 0, bytes, 0, 1)));
     }
 }

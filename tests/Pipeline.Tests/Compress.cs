@@ -3,9 +3,13 @@ using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
 using Serverless.Core;
+using Serverless.Core.Evaluation;
+using Serverless.Core.Execution;
+using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using Serverless.Core.Reports;
 using Serverless.Core.Runs;
+using Serverless.Core.Storage;
 using Serverless.Local;
 using Serverless.TestSupport;
 
@@ -85,6 +89,26 @@ internal sealed record Compressed(RunResult Result, Report Report, string File)
             Json.Options
         )!;
         return new Compressed(result.Run, report, Path.Combine(output, "model.onnx"));
+    }
+
+    /// <summary>Relative error of a result against its original, on the samples that another run held out.</summary>
+    /// <param name="original">The original.</param>
+    /// <param name="data">The samples; null for made-up ones.</param>
+    /// <param name="seen">Samples that the other run saw, at the start of the data.</param>
+    public async Task<double> ErrorAsync(string original, string? data, int seen)
+    {
+        var (before, after) = (await IndexAsync(original), await IndexAsync(File));
+        using var file = data is null ? null : System.IO.File.OpenRead(data);
+        using var samples = file is null ? null : new NpzData(file, data!, InputSpec.Of(before.Model, original));
+        var (from, to) = (Path.GetDirectoryName(original)!, Path.GetDirectoryName(File)!);
+        var made = Comparison.Compare(from, before, to, after, samples, seen, TimeSpan.FromMinutes(2), latency: false, default);
+        return made.RelativeError!.Value;
+    }
+
+    private static Task<ModelIndex> IndexAsync(string file)
+    {
+        var store = new FolderStore(new Dictionary<string, string> { ["m"] = Path.GetDirectoryName(file)! });
+        return ModelIndexer.IndexAsync(store, $"m/{Path.GetFileName(file)}", default);
     }
 
     private static string Hash(string file)

@@ -91,6 +91,6 @@ public class HostileInputTests
                 );
             await new RecordLayers().RunAsync(new RecordInput(request.Work, 0, results), context, default);
         }
-        await new Reassemble().RunAsync(new ReassembleInput(request, 0, new RunParts(false, [])), context, default);
+        await new Reassemble().RunAsync(new ReassembleInput(request, 0, new RunParts([], [])), context, default);
     }
 }

@@ -43,12 +43,7 @@ public sealed class Evaluate : Activity<EvaluateInput, Evaluated>, IRunsModels
             cancellation
         );
         using var data = await OpenDataAsync(store, request, before, versions, cancellation);
-        var seen = await RunParts.ReadAsync<CalibrationPlan>(
-            store,
-            RunPaths.Calibration(request.State),
-            input.Parts?.Calibrated,
-            cancellation
-        );
+        var seen = await RunParts.SeenAsync(store, request, input.Parts, cancellation);
         var skip = data is not null && seen is { HeldOut: > 0 } ? seen.Runs : 0;
         var options = (await Inspect.RecipeOf(store, request, cancellation)).Evaluate;
         var time = TimeSpan.FromMinutes(ComparingShare * options.Timeout);

@@ -41,6 +41,17 @@ public sealed record Planned(int Layers, int All, long Bytes, StepPlacement Plac
     /// <summary>Whether settings of layers are to be chosen.</summary>
     public bool Open { get; init; }
 
+    /// <summary>This plan with settings of layers chosen: what steps need and what follows the chain stay.</summary>
+    /// <param name="chosen">The plan with the settings.</param>
+    public Planned With(Planned chosen) =>
+        chosen with
+        {
+            Observations = Observations,
+            Finishing = Finishing,
+            Calibrates = Calibrates,
+            Integers = Integers,
+        };
+
     /// <summary>Moves of layers to gentler settings since the base of the search (<see cref="Climb"/>).</summary>
     public int Moves { get; init; }
 }

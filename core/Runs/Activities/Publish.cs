@@ -52,12 +52,7 @@ public sealed class Publish : Activity<PublishInput, Published>
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
         var yaml = RecipeWriter.Write(recipe);
         var (work, attempt, parts) = (request.Work, input.Best.Number, input.Parts);
-        var calibration = await RunParts.ReadAsync<CalibrationPlan>(
-            store,
-            RunPaths.Calibration(request.State),
-            parts?.Calibrated,
-            cancellation
-        );
+        var calibration = await RunParts.SeenAsync(store, request, parts, cancellation);
         var facts = await store.ReadJsonAsync<StateFacts>(RunPaths.Lowered(request.State, attempt), cancellation);
         var widths = await RunParts.ReadAsync<AllocationChoice>(store, RunPaths.Allocation(request.State, attempt), null, cancellation);
         var tasks = await LayerRecords.TasksAsync(store, request.State, attempt, cancellation);

@@ -35,7 +35,7 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
         var (parameters, nonzero) = await coded.CountAsync(Weight.Of(model), cancellation);
         var cost = await RunCost.ReadAsync(store, request.Work, cancellation);
         var macs = MultiplyAccumulates.Total(cost.Of(model).Values);
-        var lowered = await coded.LowerAsync(model, input.Parts.Finishing, input.Parts.Calibrated, cancellation);
+        var lowered = await coded.LowerAsync(model, input.Parts.Finishing, input.Parts.Calibrated.Contains(request.Stage), cancellation);
         var facts = coded.State.Facts with { LayerNotes = lowered.Notes, Warnings = lowered.Warnings };
         await store.WriteJsonAsync(RunPaths.Lowered(request.State, input.Attempt), facts, cancellation);
         Finish(model, recipe);
