@@ -59,12 +59,23 @@ public static class SyntheticInputs
         return specs.Any(s => Loudness(s) > 1) ? LoudFeature * LoudFeature : double.PositiveInfinity;
     }
 
-    /// <summary>Shapes of the inputs that are made up first, by name.</summary>
-    /// <param name="specs">The model's inputs.</param>
-    public static IReadOnlyDictionary<string, long[]> Shapes(IReadOnlyList<InputSpec> specs)
+    /// <summary>What is known of the inputs that are made up first, by name.</summary>
+    /// <param name="model">The model, for how inputs are used.</param>
+    /// <param name="specs">Its inputs.</param>
+    public static IReadOnlyDictionary<string, KnownInput> Known(ModelProto model, IReadOnlyList<InputSpec> specs)
     {
         var sizes = new Dictionary<string, long>(StringComparer.Ordinal);
-        return specs.ToDictionary(s => s.Name, s => Shape(s, 0, sizes), StringComparer.Ordinal);
+        return specs.ToDictionary(
+            s => s.Name,
+            s =>
+            {
+                var shape = Shape(s, 0, sizes);
+                return KnownInput.IsDecisive(shape) && ElementTypes.IsWhole(s.Type)
+                    ? Fill(model, s, shape, (int)TensorRef.Count(shape)!.Value, 0).Known
+                    : new KnownInput(shape);
+            },
+            StringComparer.Ordinal
+        );
     }
 
     /// <summary>Makes the inputs of one run.</summary>

@@ -21,6 +21,9 @@ internal static class ElementTypes
     public static bool IsFloat(TensorElementType type) =>
         type is TensorElementType.Float or TensorElementType.Double or TensorElementType.Float16 or TensorElementType.BFloat16;
 
+    /// <summary>Whether the type holds whole numbers or truth values.</summary>
+    public static bool IsWhole(TensorElementType type) => Size(type) > 0 && !IsFloat(type);
+
     /// <summary>Element <paramref name="i"/> as a double.</summary>
     public static double Get(ReadOnlySpan<byte> bytes, TensorElementType type, int i) =>
         type switch

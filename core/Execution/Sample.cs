@@ -1,5 +1,6 @@
 using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
+using Serverless.Core.Model;
 
 namespace Serverless.Core.Execution;
 
@@ -11,6 +12,15 @@ public sealed record TensorValue(TensorElementType Type, long[] Shape, byte[] By
 {
     /// <summary>Number of elements.</summary>
     public long Elements => Shape.Aggregate(1L, (a, b) => a * b);
+
+    /// <summary>What a graph may know of the value: its shape, and numbers that decide on branches or lengths.</summary>
+    internal KnownInput Known =>
+        new(
+            Shape,
+            KnownInput.IsDecisive(Shape) && ElementTypes.IsWhole(Type)
+                ? [.. Enumerable.Range(0, (int)Elements).Select(i => (long)ElementTypes.Get(Bytes, Type, i))]
+                : null
+        );
 
     /// <summary>A copy of the tensor in ONNX Runtime's memory.</summary>
     public OrtValue ToOrt()

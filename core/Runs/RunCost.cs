@@ -8,11 +8,11 @@ namespace Serverless.Core.Runs;
 
 /// <summary>What a run of the original on one sample takes.</summary>
 /// <param name="Inputs">
-/// Shapes that it is counted at: those of the first sample of the data, or of the first synthetic one; none where the model can be given no
-/// inputs.
+/// Inputs that it is counted at: those of the first sample of the data, or of the first synthetic one; none where the model can be given
+/// no inputs.
 /// </param>
 /// <param name="MultiplyAccumulates">Multiply-accumulates with stored weights.</param>
-public sealed record RunCost(IReadOnlyDictionary<string, long[]> Inputs, long MultiplyAccumulates)
+public sealed record RunCost(IReadOnlyDictionary<string, KnownInput> Inputs, long MultiplyAccumulates)
 {
     /// <summary>Counts.</summary>
     /// <param name="index">The original.</param>
@@ -21,10 +21,10 @@ public sealed record RunCost(IReadOnlyDictionary<string, long[]> Inputs, long Mu
     internal static RunCost Of(ModelIndex index, NpzData? data, CancellationToken cancellation)
     {
         var first = data?.Read(0, cancellation).FirstOrDefault();
-        IReadOnlyDictionary<string, long[]> inputs =
-            first?.Inputs.ToDictionary(i => i.Key, i => i.Value.Shape, StringComparer.Ordinal)
-            ?? (InputSpec.WhyNone(index.Model) is null ? SyntheticInputs.Shapes(InputSpec.Of(index.Model, index.Path)) : null)
-            ?? new Dictionary<string, long[]>();
+        IReadOnlyDictionary<string, KnownInput> inputs =
+            first?.Inputs.ToDictionary(i => i.Key, i => i.Value.Known, StringComparer.Ordinal)
+            ?? (InputSpec.WhyNone(index.Model) is null ? SyntheticInputs.Known(index.Model, InputSpec.Of(index.Model, index.Path)) : null)
+            ?? new Dictionary<string, KnownInput>();
         return new RunCost(inputs, Total(index.Model, inputs));
     }
 
@@ -48,6 +48,6 @@ public sealed record RunCost(IReadOnlyDictionary<string, long[]> Inputs, long Mu
             ? (long)((Int128)before * each / Math.Max(1, elements))
             : before;
 
-    private static long Total(ModelProto model, IReadOnlyDictionary<string, long[]> inputs) =>
+    private static long Total(ModelProto model, IReadOnlyDictionary<string, KnownInput> inputs) =>
         Model.MultiplyAccumulates.Total(Model.MultiplyAccumulates.Of(model, inputs).Values);
 }

@@ -39,7 +39,7 @@ public class MultiplyAccumulatesTests
             );
         model.Graph.Node.Insert(5, Node("Flatten", ["m"], ["f"], ModelEdit.Attribute("axis", 2L)));
         model.Graph.Node.Insert(6, Node("Identity", ["f"], ["g"]));
-        var counted = MultiplyAccumulates.Of(model.Output("y1"), new Dictionary<string, long[]>());
+        var counted = MultiplyAccumulates.Of(model.Output("y1"), new Dictionary<string, KnownInput>());
         Assert.Equal(4 * 4 * 108, counted["conv"]);
         Assert.Equal(4 * 4 * 36, counted["depthwise"]);
         Assert.Equal(4 * 4 * 32, counted["deconv"]);
@@ -59,8 +59,64 @@ public class MultiplyAccumulatesTests
             .Weight("w", 16, 8)
             .With(Node("MatMul", ["x", "w"], ["y"]))
             .Output("y");
-        Assert.Equal(128, MultiplyAccumulates.Of(model, new Dictionary<string, long[]>())["w"]);
-        Assert.Equal(640, MultiplyAccumulates.Of(model, new Dictionary<string, long[]> { ["x"] = [1, 5, 16] })["w"]);
+        Assert.Equal(128, MultiplyAccumulates.Of(model, new Dictionary<string, KnownInput>())["w"]);
+        Assert.Equal(640, MultiplyAccumulates.Of(model, new Dictionary<string, KnownInput> { ["x"] = new([1, 5, 16]) })["w"]);
+    }
+
+    // A condition that follows from an input decides on the branch; else the dearer one counts. Rounds that follow are counted.
+    [Fact]
+    public void Of_two_branches_one_is_counted_and_of_a_loop_its_rounds()
+    {
+        GraphProto Body(string weight, long columns) =>
+            OfOpset(17).Weight(weight, 16, (int)columns).With(Node("MatMul", ["x", weight], [weight + "y"])).Output(weight + "y").Graph;
+        var loop = OfOpset(17)
+            .Input("n", DataType.Int64)
+            .Input("on", DataType.Bool)
+            .Weight("looped", 16, 2)
+            .With(Node("MatMul", ["x", "looped"], ["ly"]), Node("Identity", ["on"], ["still"]))
+            .Output("still")
+            .Output("ly")
+            .Graph;
+        var model = OfOpset(17)
+            .Input("x", DataType.Float, 5, 16)
+            .Input("rate", DataType.Int64)
+            .Input("rounds", DataType.Int64)
+            .Initializer(Tensor("sixteen", DataType.Int64, BitConverter.GetBytes(16L)))
+            .With(
+                Node("Equal", ["rate", "sixteen"], ["is"]),
+                Node("If", ["is"], ["y"], Subgraph("then_branch", Body("small", 4)), Subgraph("else_branch", Body("large", 8))),
+                Node("Loop", ["rounds", ""], ["l"], Subgraph("body", loop))
+            )
+            .Output("y");
+        Assert.Equal((0, 640, 160), Count([]));
+        Assert.Equal((320, 0, 480), Count(new() { ["rate"] = new([], [16]), ["rounds"] = new([], [3]) }));
+        Assert.Equal((0, 640, 0), Count(new() { ["rate"] = new([], [8]), ["rounds"] = new([], [0]) }));
+
+        (long, long, long) Count(Dictionary<string, KnownInput> known)
+        {
+            var counted = MultiplyAccumulates.Of(model, known);
+            return (counted["small"], counted["large"], counted["looped"]);
+        }
+    }
+
+    [Theory]
+    [InlineData("silero_vad_v5")]
+    [InlineData("silero_vad_v6")]
+    public void Of_a_model_for_two_sampling_rates_the_half_that_runs_is_counted(string name)
+    {
+        var model = ModelProto.Parser.ParseFrom(File.ReadAllBytes(RealModels.File(name)));
+        var known = new Dictionary<string, KnownInput>
+        {
+            ["input"] = new([1, 512]),
+            ["state"] = new([2, 1, 128]),
+            ["sr"] = new([], [16000]),
+        };
+        // The filters of 512 samples padded by 64, four convolutions, the cell's two matrices and the last sum.
+        const long Cell = 2 * 512 * 128;
+        Assert.Equal(
+            258 * 256 * 3 + 128 * 129 * 3 * 3 + 64 * 128 * 3 * 2 + 64 * 64 * 3 + 128 * 64 * 3 + Cell + 128,
+            MultiplyAccumulates.Of(model, known).Values.Sum()
+        );
     }
 
     [Theory]
@@ -91,7 +147,7 @@ public class MultiplyAccumulatesTests
             var elements = dims.Aggregate(1L, (a, b) => a * b);
             expected += values[at].GetTensorTypeAndShape().ElementCount * (node.OpType == "Conv" ? elements / dims[0] : dims[^2]);
         }
-        var counted = MultiplyAccumulates.Of(model, new Dictionary<string, long[]> { [input] = shape });
+        var counted = MultiplyAccumulates.Of(model, new Dictionary<string, KnownInput> { [input] = new(shape) });
         Assert.True(expected > 1_000_000, $"{expected}");
         Assert.Equal(expected, counted.Values.Sum());
     }

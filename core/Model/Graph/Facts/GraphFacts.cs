@@ -86,6 +86,14 @@ public sealed class ScopeFacts
     /// <summary>Its axes; null when their number is not known.</summary>
     public IReadOnlyList<Dim>? Shape(string value) => find(value).Shape;
 
+    /// <summary>Whole numbers that a value holds in every run; null where they are not known.</summary>
+    public IReadOnlyList<long>? Constants(string value) => find(value).Constants;
+
+    /// <summary>The branch of an If that every run takes; null where that is not known.</summary>
+    /// <param name="node">A node of this scope.</param>
+    public GraphScope? Taken(NodeProto node) =>
+        ShapeInference.Taken(node, Scope.Children.Where(c => ReferenceEquals(c.Owner, node)), Constants(node.Input[0]));
+
     /// <summary>The initializer of that name, of the scope itself, that no caller may override; null where there is none.</summary>
     public TensorProto? Stored(string name) => Index.Initializer(name);
 

@@ -12,22 +12,32 @@ public static class MultiplyAccumulates
     /// <summary>Counts by weight.</summary>
     /// <param name="model">The model, indexed.</param>
     /// <param name="inputs">
-    /// Shape of each input. An axis whose length follows from neither these nor the model counts as one position.
+    /// What is known of each input. An axis whose length follows from neither these nor the model counts as one position; of an If whose
+    /// condition does not follow, the branch that takes more is counted.
     /// </param>
     /// <returns>Multiply-accumulates by the weight's name.</returns>
-    public static IReadOnlyDictionary<string, long> Of(ModelProto model, IReadOnlyDictionary<string, long[]> inputs)
+    public static IReadOnlyDictionary<string, long> Of(ModelProto model, IReadOnlyDictionary<string, KnownInput> inputs)
     {
         var sized = model.Clone();
-        foreach (var input in sized.Graph.Input)
-            if (inputs.TryGetValue(input.Name, out var shape) && input.Type?.TensorType is { } type)
-                type.Shape = new TensorShapeProto { Dim = { shape.Select(d => new TensorShapeProto.Types.Dimension { DimValue = d }) } };
+        foreach (var input in sized.Graph.Input.ToList())
+            if (inputs.TryGetValue(input.Name, out var known) && input.Type?.TensorType is { } type)
+                known.Give(sized.Graph, input, type);
         var roots = GraphScope.Of(sized);
         var facts = new GraphFacts(sized, roots);
-        return Weight.Of(sized, roots).ToDictionary(w => w.Name, w => Total(w.Uses.Select(u => Of(w, u, facts))), StringComparer.Ordinal);
+        var uses = Weight
+            .Of(sized, roots)
+            .Select(w => (w.Name, Uses: Operands(w).Select(u => (u.Scope, Count: Of(w, u, facts))).ToList()))
+            .ToList();
+        var runs = new ScopeRuns(facts, uses.SelectMany(w => w.Uses).ToLookup(u => u.Scope, u => u.Count));
+        return uses.ToDictionary(w => w.Name, w => Total(w.Uses.Select(u => Times(u.Count, runs.Of(u.Scope)))), StringComparer.Ordinal);
     }
 
     /// <summary>Adds counts; those of a model whose shapes are absurd end at the largest number.</summary>
     public static long Total(IEnumerable<long> counts) => counts.Aggregate(0L, (a, b) => (long)Int128.Min((Int128)a + b, long.MaxValue));
+
+    // One joined from several slices of the weight is one operand.
+    private static IEnumerable<WeightUse> Operands(Weight weight) =>
+        weight.Uses.GroupBy<WeightUse, object>(u => u.Node, ReferenceEqualityComparer.Instance).SelectMany(g => g.DistinctBy(u => u.Input));
 
     private static long Of(Weight weight, WeightUse use, GraphFacts facts)
     {
@@ -45,20 +55,26 @@ public static class MultiplyAccumulates
             _ => null,
         };
         if (reduced is { } length && output is not null)
-            return Times(Product(output), length);
+            return Share(Times(Product(output), length));
         return (use.Op.Split('.')[^1], use.Input) switch
         {
             // Each element of the input, or vector of it, meets the whole weight once.
             ("ConvTranspose", 1) => Applied(1),
-            ("LSTM" or "GRU" or "RNN", 1 or 2) => Applied(2),
-            ("Attention" or "QAttention", 1) => Applied(2),
+            ("LSTM" or "GRU" or "RNN", 1 or 2) => Applied(2, 3),
+            ("Attention" or "QAttention", 1) => Applied(2, 3),
             ("MatMul" or "FusedMatMul" or "Gemm" or "FusedGemm", 0 or 1) or ("Conv" or "FusedConv" or "DeformConv", 1) or ("Einsum", _) =>
                 weight.Reference.Elements,
             _ => 0,
         };
 
-        long Applied(int axis) =>
-            Lengths(scope, node.Input[0]) is { } x && x.Length > axis && x[axis] > 0
+        // Of an operand joined from several weights.
+        long Share(long count) =>
+            Product(operand!) is var elements && elements > weight.Reference.Elements
+                ? (long)((Int128)count * weight.Reference.Elements / elements)
+                : count;
+
+        long Applied(int axis, int? rank = null) =>
+            Lengths(scope, node.Input[0]) is { } x && x.Length > axis && x.Length == (rank ?? x.Length) && x[axis] > 0
                 ? Times(Product(x) / x[axis], weight.Reference.Elements)
                 : weight.Reference.Elements;
     }
@@ -71,5 +87,5 @@ public static class MultiplyAccumulates
 
     private static long Product(long[] lengths) => lengths.Aggregate(1L, Times);
 
-    private static long Times(long a, long b) => (long)Int128.Min((Int128)a * b, long.MaxValue / 1024);
+    internal static long Times(long a, long b) => (long)Int128.Min((Int128)a * b, long.MaxValue / 1024);
 }

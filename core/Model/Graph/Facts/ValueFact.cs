@@ -15,6 +15,24 @@ public sealed record ValueFact(DataType Type, IReadOnlyList<Dim>? Shape)
     /// </summary>
     public IReadOnlyList<ShapeNumber>? Numbers { get; internal init; }
 
+    /// <summary>The whole numbers that it holds, where each is the same in every run.</summary>
+    public IReadOnlyList<long>? Constants
+    {
+        get
+        {
+            if (Numbers is null)
+                return null;
+            var values = new long[Numbers.Count];
+            for (var n = 0; n < values.Length; n++)
+            {
+                if (Numbers[n].Value?.Value is not { } value)
+                    return null;
+                values[n] = value;
+            }
+            return values;
+        }
+    }
+
     /// <summary>The floats that it holds, where they are few and stored in the model, as scales of Resize are.</summary>
     internal IReadOnlyList<float>? Floats { get; init; }
 

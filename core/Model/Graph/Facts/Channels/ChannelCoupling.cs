@@ -125,7 +125,7 @@ internal sealed class ChannelCoupling
             Run(body);
         if (node.Operator() == "If" && bodies.Count == 2)
         {
-            var taken = ShapeInference.Taken(node, bodies, coupled.Shapes);
+            var taken = ShapeInference.Taken(node, bodies, coupled.Shapes.Constants(0));
             for (var o = 0; o < node.Output.Count; o++)
                 if (taken is null)
                     Either(coupled, o, Result(bodies[0], o), Result(bodies[1], o));

@@ -40,19 +40,7 @@ internal sealed class InferredNode(GraphScope scope, NodeProto node, IReadOnlyLi
     public IReadOnlyList<ShapeNumber>? Numbers(int i) => Input(i)?.Numbers;
 
     /// <summary>Whole numbers that an input holds, where each is the same in every run.</summary>
-    public IReadOnlyList<long>? Constants(int i)
-    {
-        if (Numbers(i) is not { } numbers)
-            return null;
-        var values = new long[numbers.Count];
-        for (var n = 0; n < values.Length; n++)
-        {
-            if (numbers[n].Value?.Value is not { } value)
-                return null;
-            values[n] = value;
-        }
-        return values;
-    }
+    public IReadOnlyList<long>? Constants(int i) => Input(i)?.Constants;
 
     /// <summary>Numbers of an attribute, or of the input that took its place in a later version.</summary>
     /// <param name="attribute">Name of the attribute.</param>

@@ -118,7 +118,7 @@ internal sealed class ShapeInference(ModelProto model)
         else if (node.Operator() == "If" && bodies.Count == 2)
         {
             for (var o = 0; o < inferred.Outputs.Length; o++)
-                inferred.Outputs[o] = Taken(node, bodies, inferred) is { } taken
+                inferred.Outputs[o] = Taken(node, bodies, inferred.Constants(0)) is { } taken
                     ? Result(taken, o)
                     : Either(Result(bodies[0], o), Result(bodies[1], o));
         }
@@ -126,11 +126,11 @@ internal sealed class ShapeInference(ModelProto model)
     }
 
     /// <summary>The branch of an If that every run takes; null where that is not known.</summary>
-    public static GraphScope? Taken(NodeProto node, IEnumerable<GraphScope> bodies, InferredNode inferred)
+    public static GraphScope? Taken(NodeProto node, IEnumerable<GraphScope> bodies, IReadOnlyList<long>? condition)
     {
-        if (inferred.Constants(0) is not [var condition])
+        if (condition is not [var value])
             return null;
-        var branch = node.Attribute(condition != 0 ? "then_branch" : "else_branch")?.G;
+        var branch = node.Attribute(value != 0 ? "then_branch" : "else_branch")?.G;
         return bodies.FirstOrDefault(b => ReferenceEquals(b.Graph, branch));
     }
 
