@@ -43,7 +43,11 @@ public sealed record CodeRequest(int Bits, int? Group, int ZeroBytes)
 /// <param name="Bytes">Bytes of codes, scales, zero points and nodes.</param>
 /// <param name="Time">Time of a run over that of float, as measured for such shapes (core/docs/storage-forms.md).</param>
 /// <param name="Pays">Whether it is the balanced choice.</param>
-public sealed record FormOffer(CodeForm Form, LayerShape Shape, int Bits, int Block, long Bytes, double Time, bool Pays);
+public sealed record FormOffer(CodeForm Form, LayerShape Shape, int Bits, int Block, long Bytes, double Time, bool Pays)
+{
+    /// <summary>The nodes' part of the bytes.</summary>
+    public long NodeBytes { get; init; }
+}
 
 /// <summary>A form for codes of an affine grid, which are many forms' to store.</summary>
 public abstract class CodeForm : Form
@@ -102,7 +106,7 @@ public abstract class KernelForm : CodeForm
         var codes = Numerics.BitPacking.PlaneBytes(count * block, request.KernelBits) * request.Terms;
         var bytes = codes + count * (4L * request.Terms + request.ZeroBytes) + Node;
         var pays = Pays(shape, request);
-        return new FormOffer(this, shape, request.KernelBits, block, bytes, Time(pays), pays);
+        return new FormOffer(this, shape, request.KernelBits, block, bytes, Time(pays), pays) { NodeBytes = Node };
     }
 
     /// <inheritdoc/>

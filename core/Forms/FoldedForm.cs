@@ -36,7 +36,7 @@ internal sealed class FoldedForm : CodeForm
         var nodes = request.Bits >= 8 ? WholeNodes : PackedNodes + (parts - 1) * PlaneNodes;
         var codes = BitPacking.PlaneBytes(count * block, request.Bits) * request.Terms;
         var bytes = codes + count * (scaleBytes * request.Terms + request.ZeroBytes) + nodes;
-        return new FormOffer(this, shape, request.Bits, block, bytes, 1, true);
+        return new FormOffer(this, shape, request.Bits, block, bytes, 1, true) { NodeBytes = nodes };
     }
 
     /// <inheritdoc/>

@@ -57,6 +57,22 @@ internal static class OptionBinder
         RecipeException Wrong(string allowed) => new(node, $"'{key}: {text}' is not allowed; it takes {allowed}");
     }
 
+    /// <summary>Options as a recipe has them: with the words for numbers that have one.</summary>
+    /// <param name="options">Options by key.</param>
+    /// <param name="type">Their record.</param>
+    public static JsonObject Worded(JsonObject options, Type type)
+    {
+        foreach (var (key, property) in Of(type))
+            if (
+                property.GetCustomAttribute<WordAttribute>() is { } word
+                && options[key] is JsonValue value
+                && value.TryGetValue(out int number)
+                && number == word.Value
+            )
+                options[key] = word.Text;
+        return options;
+    }
+
     /// <summary>Binds a map onto an options record; absent keys keep its defaults.</summary>
     public static JsonObject Bind(YamlMappingNode? map, Type type, IReadOnlyCollection<string> alsoKnown)
     {

@@ -25,7 +25,7 @@ public static class RecipeWriter
             root.Add("evaluate", Flow(Json(recipe.Evaluate)));
         root.Add("steps", new YamlSequenceNode(recipe.Steps.Select(s => new YamlMappingNode { { s.Step, Flow(Options(s)) } })));
         if (recipe.Layers.Count > 0)
-            root.Add("layers", new YamlSequenceNode(recipe.Layers.Select(Rule)));
+            root.Add("layers", new YamlSequenceNode(recipe.Layers.Select(r => Rule(r, recipe.Steps))));
 
         using var yaml = new StringWriter { NewLine = "\n" };
         if (recipe.Preset is { } preset)
@@ -42,7 +42,7 @@ public static class RecipeWriter
         if (step.Placement.Device != StepDevice.Cpu)
             Add(Json(step.Placement));
         Add(JsonObject.Create(step.Options)!);
-        return options;
+        return OptionBinder.Worded(options, step.Technique.OptionsType);
 
         void Add(JsonObject more)
         {
@@ -51,7 +51,7 @@ public static class RecipeWriter
         }
     }
 
-    private static YamlMappingNode Rule(LayerRule rule)
+    private static YamlMappingNode Rule(LayerRule rule, IReadOnlyList<RecipeStep> steps)
     {
         var written = new YamlMappingNode { Style = MappingStyle.Flow };
         // The emitter leaves a name that begins or ends in a tab without quotes.
@@ -59,7 +59,11 @@ public static class RecipeWriter
         if (rule.Skip)
             written.Add("skip", "true");
         foreach (var (step, options) in rule.Overrides)
-            written.Add(step, Flow(JsonObject.Create(options)!));
+        {
+            var overrides = JsonObject.Create(options)!;
+            var named = steps.FirstOrDefault(s => s.Step == step);
+            written.Add(step, Flow(named is null ? overrides : OptionBinder.Worded(overrides, named.Technique.OptionsType)));
+        }
         return written;
     }
 

@@ -1,6 +1,7 @@
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Storage;
+using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Runs;
 
@@ -11,8 +12,33 @@ namespace Serverless.Core.Runs;
 /// <param name="BytesBefore">Bytes of the original that it stands for.</param>
 public sealed record ForecastLayer(LayerTask Task, IReadOnlyList<string> Steps, int? Rank, long BytesBefore)
 {
-    /// <summary>Multiply-accumulates with the layer afterwards, of a run of one sample.</summary>
-    public long MultiplyAccumulates { get; init; }
+    /// <summary>Multiply-accumulates with the layer afterwards, of a run of one sample; null where the run chooses.</summary>
+    public long? MultiplyAccumulates { get; init; }
+
+    /// <summary>Whether it is a factor of a product whose rank the run chooses.</summary>
+    public bool OfOpenRank { get; init; }
+
+    /// <summary>Whether the run chooses settings of the layer, by samples and the budget.</summary>
+    public bool ChosenByRun => Task.Choices.Count > 0 || OfOpenRank;
+
+    /// <summary>A figure of the plan; null where there is none, or choices of the run differ in it.</summary>
+    /// <param name="of">Takes it from a plan.</param>
+    public T? Settled<T>(Func<LayerPlan, T> of)
+        where T : struct => Plans.Select(of).Distinct().ToList() is [var one] ? one : null;
+
+    /// <summary>Bytes of its values afterwards; null where nothing is done, or the run chooses.</summary>
+    public long? BytesAfter =>
+        OfOpenRank || Steps.Count == 0 ? null
+        : Plans.Count == 0 ? Task.Data.Length
+        : Settled(p => p.ValueBytes);
+
+    /// <summary>The form; null where the layer stays as it is, or the run chooses.</summary>
+    public string? Form => Plans.Select(p => p.Form).Distinct().ToList() is [var one] ? one : null;
+
+    private IReadOnlyList<LayerPlan> Plans =>
+        Task.Choices.Count > 0 ? [.. Task.Choices.Select(c => c.Last.Plan)]
+        : Task.Plan is { } plan ? [plan]
+        : [];
 }
 
 /// <summary>
@@ -43,6 +69,7 @@ public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList
         var inspected = await host.CallAsync<Inspect, InspectInput, Inspected>(new InspectInput(request));
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
         var notApplied = new List<string>();
+        var open = new HashSet<string>(StringComparer.Ordinal);
         foreach (var stage in inspected.Stages)
         {
             var next = request with { Stage = request.Stage + stage.Steps };
@@ -50,7 +77,7 @@ public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList
             {
                 var state = await ModelState.ReadAsync(store, request, cancellation);
                 if (stage.Layers)
-                    PutFactors(state, LayerTasks.Of(state.Index.Model, recipe, request.Stage, state.Index.Folder));
+                    PutFactors(state, LayerTasks.Of(state.Index.Model, recipe, request.Stage, state.Index.Folder), open);
                 else
                     notApplied.Add(recipe.Steps[request.Stage].Label);
                 await state.WriteAsync(store, next, cancellation);
@@ -65,9 +92,18 @@ public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList
         {
             var origin = last.Facts.Origins.GetValueOrDefault(t.Name);
             string[] steps = [.. origin?.Steps ?? [], .. t.Chain.Select(p => p.Step.Label)];
-            return new ForecastLayer(t, steps, origin?.Rank, origin?.BytesBefore ?? t.Data.Length)
+            var chains =
+                t.Choices.Count > 0
+                    ? t.Choices.Select(c => c.Chain)
+                    :
+                    [
+                        [.. t.Chain],
+                    ];
+            var after = chains.Select(c => RunCost.After(macs.GetValueOrDefault(t.Name), t.Shape.Elements, c)).Distinct().ToList();
+            return new ForecastLayer(t, steps, open.Contains(t.Name) ? null : origin?.Rank, origin?.BytesBefore ?? t.Data.Length)
             {
-                MultiplyAccumulates = RunCost.After(macs.GetValueOrDefault(t.Name), t.Shape.Elements, t.Chain),
+                OfOpenRank = open.Contains(t.Name),
+                MultiplyAccumulates = after is [var one] && !open.Contains(t.Name) ? one : null,
             };
         });
         return new Forecast([.. layers], LayerTasks.Unmatched(recipe, [.. tasks.Select(t => (t.Name, t.Node))]), notApplied)
@@ -86,7 +122,7 @@ public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList
     }
 
     // A product of the rank that is planned, its factors at a place that is never read.
-    private static void PutFactors(ModelState state, IReadOnlyList<LayerTask> tasks)
+    private static void PutFactors(ModelState state, IReadOnlyList<LayerTask> tasks, HashSet<string> open)
     {
         var edit = new ModelEdit(state.Index.Model);
         var weights = Weight.Of(state.Index.Model).ToDictionary(w => w.Name, StringComparer.Ordinal);
@@ -106,6 +142,8 @@ public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList
                     "work/none"
                 );
             LayerOrigin.Note(state.Facts.Origins, task, values, rank, 0, task.Shape.Elements);
+            if (task.Choices.Count > 0 || open.Contains(task.Name))
+                open.UnionWith(values);
         }
     }
 }

@@ -12,6 +12,14 @@ namespace Serverless.Core.Techniques;
 /// <param name="WorkingBytes">Memory that compressing it needs.</param>
 public sealed record LayerPlan(string Form, int Bits, int Block, long BytesAfter, long WorkingBytes)
 {
+    /// <summary>The graph nodes' part of <see cref="BytesAfter"/>.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
+    public long NodeBytes { get; init; }
+
+    /// <summary>Bytes that the values will take, as reports count them.</summary>
+    [JsonIgnore]
+    public long ValueBytes => BytesAfter - NodeBytes;
+
     /// <summary>How the weight is viewed, where the technique wants another view than the layer's; else null.</summary>
     public LayerShape? Shape { get; init; }
 

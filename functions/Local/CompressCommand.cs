@@ -50,13 +50,16 @@ internal static class CompressCommand
                     {
                         Force = parsed.GetValue(force),
                     };
-                    var result = await RunDisplay.RunAsync(
-                        display => RunDrop.RunAsync(drop, options, display.Show, display.Say, cancellation),
-                        parsed.GetValue(verbose)
-                    );
-                    ResultTable.Print(drop, result);
-                    StandardStreams.TellIfLost($"the result is in {result.Run.Output}");
-                    return result.ExitCode;
+                    return await drop.RunAsync(async () =>
+                    {
+                        var result = await RunDisplay.RunAsync(
+                            display => RunDrop.RunAsync(drop, options, display.Show, display.Say, cancellation),
+                            parsed.GetValue(verbose)
+                        );
+                        ResultTable.Print(drop, result);
+                        StandardStreams.TellIfLost($"the result is in {result.Run.Output}");
+                        return result.ExitCode;
+                    });
                 })
         );
         return command;

@@ -1,3 +1,4 @@
+using System.Text.RegularExpressions;
 using Serverless.Core;
 using Serverless.Core.Model;
 using Serverless.Core.Storage;
@@ -21,7 +22,36 @@ internal sealed record Drop(
 )
 {
     private const string Student = "student.onnx",
-        ModelEnd = ".onnx";
+        ModelEnd = ".onnx",
+        Folder = "drop/";
+
+    // The store's names of the files, and of the folder at the beginning of a sentence, with the user's.
+    private IReadOnlyDictionary<string, string> Given { get; init; } = new Dictionary<string, string>();
+
+    /// <summary>A sentence about the drop with paths as the user gave them.</summary>
+    /// <param name="sentence">It begins with a store path, or has one of the recipe, the data or the model elsewhere.</param>
+    public string Shown(string sentence)
+    {
+        if (Given.Count == 0)
+            return sentence;
+        var files = Given.Keys.Where(k => k != Folder).Select(Regex.Escape);
+        return Regex.Replace(sentence, $@"(?<![\w./\\-])(?:{string.Join('|', files)})(?![\w/\\-])|^{Folder}", m => Given[m.Value]);
+    }
+
+    /// <summary>Does work on the drop; what it refuses is named as the user named it.</summary>
+    /// <param name="work">The work.</param>
+    /// <exception cref="BadInputException">The drop is wrong.</exception>
+    public async Task<int> RunAsync(Func<Task<int>> work)
+    {
+        try
+        {
+            return await work();
+        }
+        catch (BadInputException e) when (Shown(e.Message) is var shown && shown != e.Message)
+        {
+            throw new BadInputException(shown, e);
+        }
+    }
 
     /// <summary>Finds what a path means: an <c>.onnx</c> file, or a folder that holds one.</summary>
     /// <param name="path">The file or folder. A link is what the user means who names it; what it holds stays inside.</param>
@@ -81,7 +111,7 @@ internal sealed record Drop(
                     $"{path}: the folder holds {(models.Count == 0 ? "no" : "more than one")} .onnx file; "
                         + $"a drop holds exactly one (beside {Student})."
                 );
-            return (new Found(Path.GetFileName(full), $"drop/{models[0]}", full), full);
+            return (new Found(Path.GetFileName(full), $"{Folder}{models[0]}", full, path), full);
         }
         if (found.Kind == FileKind.Absent && path.Contains('\uFFFD'))
             throw new BadInputException($"{path}: the name is not UTF-8; rename it.");
@@ -97,7 +127,15 @@ internal sealed record Drop(
                     ? $"{path}: a link to what is no .onnx file; copy the model, or its folder, in place of the link."
                     : $"{path}: not an .onnx file; give an ONNX model, or a folder that holds one."
             );
-        return (new Found(Path.GetFileNameWithoutExtension(full), $"drop/{Path.GetFileName(full)}", Path.GetDirectoryName(full)!), null);
+        return (
+            new Found(
+                Path.GetFileNameWithoutExtension(full),
+                $"{Folder}{Path.GetFileName(full)}",
+                Path.GetDirectoryName(full)!,
+                Path.GetDirectoryName(path)!
+            ),
+            null
+        );
     }
 
     private static List<string> ModelsIn(string path, string full)
@@ -139,11 +177,11 @@ internal sealed record Drop(
     private static bool IsThere(string folder, string file) =>
         FileIdentity.Of(Path.Combine(folder, file), follow: false).Kind != FileKind.Absent;
 
-    private sealed class Found(string name, string model, string root)
+    private sealed class Found(string name, string model, string root, string given)
     {
         private readonly Dictionary<string, string> containers = new() { ["drop"] = root },
-            extra = [];
-        private readonly List<string> named = [];
+            extra = [],
+            named = [];
 
         public string Model => model;
 
@@ -153,7 +191,7 @@ internal sealed record Drop(
             if (named is null)
             {
                 if (folder is not null && IsThere(folder, file))
-                    extra[kind] = $"drop/{file}";
+                    extra[kind] = $"{Folder}{file}";
                 return;
             }
             var found = FileIdentity.Of(named);
@@ -168,7 +206,7 @@ internal sealed record Drop(
                 );
             containers[kind] = Path.GetDirectoryName(Path.GetFullPath(named))!;
             extra[kind] = $"{kind}/{Path.GetFileName(named)}";
-            this.named.Add(extra[kind]);
+            this.named[extra[kind]] = named;
         }
 
         public Drop Made(IEnumerable<string> followed) =>
@@ -177,7 +215,14 @@ internal sealed record Drop(
                 model,
                 extra.GetValueOrDefault("recipe"),
                 extra.GetValueOrDefault("data"),
-                new StoreSpec(containers) { Followed = [.. followed, .. named] }
-            );
+                new StoreSpec(containers) { Followed = [.. followed, .. named.Keys] }
+            )
+            {
+                Given = new Dictionary<string, string>(named)
+                {
+                    [model] = Path.Combine(given, StorePath.Name(model)),
+                    [Folder] = given.Length == 0 || Path.EndsInDirectorySeparator(given) ? given : $"{given}/",
+                },
+            };
     }
 }

@@ -27,13 +27,16 @@ internal static class InspectCommand
         string? Form,
         long BytesBefore,
         long? BytesAfter,
-        long MultiplyAccumulates,
+        long? MultiplyAccumulates,
+        bool ChosenByRun,
         string? Reason
     );
 
+    private const string Chosen = "open";
+
     private sealed record Amount(string Type, string Place, int Tensors, long Bytes);
 
-    private sealed record Cost(long Before, long After);
+    private sealed record Cost(long Before, long? After);
 
     private sealed record Inspection(
         string Model,
@@ -69,12 +72,15 @@ internal static class InspectCommand
                 Outcome.OfAsync(async () =>
                 {
                     var drop = Drop.Of(parsed.GetValue(model)!, parsed.GetValue(recipe), null);
-                    var inspection = await InspectAsync(drop, cancellation);
-                    if (parsed.GetValue(json))
-                        Console.WriteLine(JsonSerializer.Serialize(inspection, Json.Indented));
-                    else
-                        Print(inspection);
-                    return ExitCode.Done;
+                    return await drop.RunAsync(async () =>
+                    {
+                        var inspection = await InspectAsync(drop, cancellation);
+                        if (parsed.GetValue(json))
+                            Console.WriteLine(JsonSerializer.Serialize(inspection, Json.Indented));
+                        else
+                            Print(inspection);
+                        return ExitCode.Done;
+                    });
                 })
         );
         return command;
@@ -95,13 +101,14 @@ internal static class InspectCommand
                 f.Task.Data.Length,
                 f.Steps.Count > 0,
                 f.Steps,
-                f.Task.Plan?.Bits ?? (f.Steps.Count > 0 ? DataTypes.Bits(f.Task.Data.DataType) : null),
-                f.Task.Plan?.Block,
+                f.Task.Plan is null && f.Steps.Count > 0 ? DataTypes.Bits(f.Task.Data.DataType) : f.Settled(p => p.Bits),
+                f.Settled(p => p.Block),
                 f.Rank,
-                f.Task.Plan?.Form.ToString(),
+                f.Form,
                 f.BytesBefore,
-                f.Task.Plan?.BytesAfter ?? (f.Steps.Count > 0 ? f.Task.Data.Length : null),
+                f.BytesAfter,
                 f.MultiplyAccumulates,
+                f.ChosenByRun,
                 f.Steps.Count > 0 ? null : f.Task.SkipReason
             ))
             .ToList();
@@ -132,7 +139,12 @@ internal static class InspectCommand
             ops,
             amounts,
             layers,
-            new Cost(forecast.MultiplyAccumulates, Core.Model.MultiplyAccumulates.Total(layers.Select(l => l.MultiplyAccumulates))),
+            new Cost(
+                forecast.MultiplyAccumulates,
+                layers.Any(l => l.MultiplyAccumulates is null)
+                    ? null
+                    : Core.Model.MultiplyAccumulates.Total(layers.Select(l => l.MultiplyAccumulates!.Value))
+            ),
             forecast.Unmatched,
             forecast.NotApplied
         );
@@ -180,7 +192,7 @@ internal static class InspectCommand
         );
         console.MarkupLineInterpolated($"Operators: {string.Join(", ", i.Ops.Select(o => $"{Printable.Line(o.Key)} {o.Value}"))}");
         console.MarkupLineInterpolated(
-            $"Multiply-accumulates with weights, of a run of one sample: {i.MultiplyAccumulates.Before:N0}, {i.MultiplyAccumulates.After:N0} after"
+            $"Multiply-accumulates with weights, of a run of one sample: {i.MultiplyAccumulates.Before:N0}, {(i.MultiplyAccumulates.After is { } macs ? $"{macs:N0} after" : "fewer after; the run chooses how many")}"
         );
         var amounts = new Table().AddColumns("Weights", "Where", "Tensors", "Bytes");
         foreach (var a in i.Weights)
@@ -193,13 +205,15 @@ internal static class InspectCommand
                 Shown(l.Op),
                 string.Join('×', l.Shape),
                 Shown(string.Join(", ", l.Steps)),
-                l.Bits.ToString()!,
-                l.Group.ToString()!,
-                l.Form ?? "Dense",
+                l.Bits?.ToString() ?? Chosen,
+                l.Group?.ToString() ?? (l.ChosenByRun ? Chosen : ""),
+                l.Form ?? (l.ChosenByRun ? Chosen : "Dense"),
                 ByteCount.Text(l.BytesBefore),
-                ByteCount.Text(l.BytesAfter!.Value)
+                l.BytesAfter is { } after ? ByteCount.Text(after) : Chosen
             );
         console.Write(layers);
+        if (i.Layers.Any(l => l.ChosenByRun))
+            console.WriteLine($"{Chosen}: the run chooses, by its samples and the budget; ranks are at most those of the shapes shown.");
         var rest = new Table().AddColumns("Left alone", "Tensors", "Bytes");
         foreach (
             var g in i.Layers.Where(l => !l.Compressed).GroupBy(l => l.Reason!.Split(':')[0]).OrderByDescending(g => g.Sum(l => l.Bytes))

@@ -50,10 +50,14 @@ public class RecipeTests
             - {match: "*/head \"x\"*", skip: true}
             - {match: "*a*", bits: 8}
             - {match: "*b*", quantize: {group: 64}}
+            - {match: "*c*", quantize: {bits: mixed}}
             - {match: "two\nlines: #", skip: true}
             """;
         var recipe = RecipeReader.Read(Yaml, "r");
-        var again = RecipeReader.Read(RecipeWriter.Write(recipe), "r");
+        var written = RecipeWriter.Write(recipe);
+        var again = RecipeReader.Read(written, "r");
+        Assert.Contains("group: channel", written, StringComparison.Ordinal);
+        Assert.Contains("quantize: {bits: mixed}", written, StringComparison.Ordinal);
         Assert.Equal(JsonSerializer.Serialize(recipe, Json.Options), JsonSerializer.Serialize(again, Json.Options));
         Assert.Equal(["simplify", "equalize", "smooth", "quantize", "correctBias"], recipe.Steps.Select(s => s.Step));
         Assert.Equal(

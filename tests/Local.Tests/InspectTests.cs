@@ -35,7 +35,7 @@ public class InspectTests
         using var planned = JsonDocument.Parse(plan.Output);
         using var report = JsonDocument.Parse(await File.ReadAllTextAsync(Path.Combine(folder.Path, "out", "report.json")));
         Assert.Equal(Described(report, "shape"), Described(planned, "shape"));
-        Assert.Contains("fc2.weight/1 [51,256] factorize: svd, prune: magnitude, quantize: rtn 4 51", Described(planned, "shape"));
+        Assert.Contains("fc2.weight/1 [51,256] factorize: svd, prune: magnitude, quantize: rtn 4 51 7344", Described(planned, "shape"));
 
         static string[] Described(JsonDocument document, string shape) =>
             [
@@ -45,9 +45,49 @@ public class InspectTests
                     .Where(l => l.GetProperty("steps").GetArrayLength() > 0)
                     .Select(l =>
                         $"{l.GetProperty("name")} {l.GetProperty(shape).GetRawText().ReplaceLineEndings("").Replace(" ", "", StringComparison.Ordinal)} "
-                        + $"{string.Join(", ", l.GetProperty("steps").EnumerateArray())} {l.GetProperty("bits")} {l.GetProperty("rank")}"
+                        + $"{string.Join(", ", l.GetProperty("steps").EnumerateArray())} {l.GetProperty("bits")} {l.GetProperty("rank")} {l.GetProperty("bytesAfter")}"
                     )
                     .Order(StringComparer.Ordinal),
             ];
+    }
+
+    [Theory]
+    [InlineData("quantize: {bits: mixed}", "fc1.weight", 234_752)]
+    [InlineData("factorize: {scope: global, ratio: 0.5}", "fc1.weight/1", null)]
+    public async Task Inspect_leaves_out_figures_that_the_run_chooses(string step, string layer, int? macs)
+    {
+        using var folder = new Folder();
+        var recipe = folder.Write("r.yaml", System.Text.Encoding.UTF8.GetBytes($"version: 1\nsteps:\n- {step}\n"));
+        var plan = await CommandLine.RunAsync(folder.Path, "inspect", RealModels.Digits, "--recipe", recipe, "--json");
+        Assert.True(plan.ExitCode == 0, plan.Error);
+        using var json = JsonDocument.Parse(plan.Output);
+        var open = json.RootElement.GetProperty("layers").EnumerateArray().Single(l => l.GetProperty("name").GetString() == layer);
+        Assert.True(open.GetProperty("chosenByRun").GetBoolean());
+        Assert.Equal(JsonValueKind.Null, open.GetProperty("bytesAfter").ValueKind);
+        Assert.Equal(JsonValueKind.Null, open.GetProperty("rank").ValueKind);
+        var after = json.RootElement.GetProperty("multiplyAccumulates").GetProperty("after");
+        Assert.Equal(macs, after.ValueKind == JsonValueKind.Null ? null : after.GetInt32());
+    }
+
+    [Fact]
+    public async Task What_is_refused_is_named_as_it_was_given()
+    {
+        using var folder = new Folder();
+        folder.Write("drop/recipe.yaml", "version: 1\nsteps:\n- quantize: {bits: 99}\n"u8.ToArray());
+        folder.Write("models/m.onnx", File.ReadAllBytes(Path.Combine(RealModels.Digits, "digits.onnx")));
+        folder.Write("models/broken.onnx", [8, 7, 58, 200, 1, 10]);
+        await Refused("drop/recipe.yaml, line 3: ", "models/m.onnx", "--recipe", "drop/recipe.yaml");
+        await Refused("models/../drop/recipe.yaml, line 3: ", "models/m.onnx", "--recipe", "models/../drop/recipe.yaml");
+        await Refused("models/broken.onnx: ", "models/broken.onnx");
+        Directory.CreateDirectory(Path.Combine(folder.Path, "whole"));
+        File.Move(Path.Combine(folder.Path, "models", "broken.onnx"), Path.Combine(folder.Path, "whole", "broken.onnx"));
+        await Refused("whole/broken.onnx: ", "whole");
+
+        async Task Refused(string begins, params string[] arguments)
+        {
+            var done = await CommandLine.RunAsync(folder.Path, ["inspect", .. arguments]);
+            Assert.Equal(2, done.ExitCode);
+            Assert.StartsWith(begins, done.Error, StringComparison.Ordinal);
+        }
     }
 }

@@ -35,7 +35,7 @@ internal static class GentlerMoves
         while (waiting.TryDequeue(out var layer, out _))
         {
             var next = Gentler(layer.Task, weights[layer.Task.Name]);
-            var after = next.Plan?.BytesAfter ?? next.Data.Length;
+            var after = next.Plan?.ValueBytes ?? next.Data.Length;
             var grown = bytes - layer.Bytes + after;
             if (grown > largest || (next.Step is null && left == 1))
                 continue;

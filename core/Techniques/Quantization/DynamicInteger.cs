@@ -58,7 +58,10 @@ public sealed class DynamicInteger : Quantizer<DynamicIntegerOptions>
                 checked((int)Math.Min(int.MaxValue, shape.Axis)),
                 shape.Elements + shape.Rows * 4 + Nodes,
                 shape.Rows * 4 + (4 << 20)
-            );
+            )
+            {
+                NodeBytes = Nodes,
+            };
 
     /// <inheritdoc/>
     protected override async Task<EncodedLayer> CompressAsync(
