@@ -83,6 +83,7 @@ public static class MatrixProduct
             model.Graph.Input.Add(Info(name));
         model.Graph.Output.Add(Info("y"));
         using var options = new SessionOptions { LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL, EnableCpuMemArena = false };
+        options.AddSessionConfigEntry("session.intra_op.allow_spinning", "0");
         return new InferenceSession(model.ToByteArray(), options);
     }
 

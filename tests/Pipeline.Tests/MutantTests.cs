@@ -17,7 +17,7 @@ public class MutantTests
         Damaged = 80,
         OneLargeInThisIsAProcess = 75,
         OneSmallInThisIsAProcess = 100,
-        OneInThisIsTimed = 3;
+        OneInThisIsTimed = 25;
 
     [Fact]
     public async Task Mutants_of_real_models_are_compressed_or_refused_in_a_sentence()
