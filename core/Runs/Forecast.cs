@@ -23,8 +23,7 @@ public sealed record ForecastLayer(LayerTask Task, IReadOnlyList<string> Steps, 
 
     /// <summary>A figure of the plan; null where there is none, or choices of the run differ in it.</summary>
     /// <param name="of">Takes it from a plan.</param>
-    public T? Settled<T>(Func<LayerPlan, T> of)
-        where T : struct => Plans.Select(of).Distinct().ToList() is [var one] ? one : null;
+    public long? Settled(Func<LayerPlan, long> of) => Plans.Select(of).Distinct().ToList() is [var one] ? one : null;
 
     /// <summary>Bytes of its values afterwards; null where nothing is done, or the run chooses.</summary>
     public long? BytesAfter =>

@@ -42,10 +42,10 @@ internal static class UnitRemoval
             .ToDictionary(n => n.Lengths[0], n => facts.In(n.Lengths[0].Scope).Of(n.Lengths[0].Node.Input[n.Lengths[0].Input]));
         var cuts = units
             .SelectMany(u => u.Key.Members.SelectMany(m => u.Value.SelectMany(m.Indices).Select(i => (m.Tensor, m.Axis, Index: i))))
-            .GroupBy(c => (c.Tensor, c.Axis))
+            .GroupBy<(TensorProto Tensor, int Axis, long Index), object>(c => c.Tensor, ReferenceEqualityComparer.Instance)
             .ToList();
-        foreach (var cut in cuts)
-            Cut(cut.Key.Tensor, cut.Key.Axis, cut.Select(c => c.Index).ToHashSet());
+        foreach (var cut in cuts.SelectMany(c => c.GroupBy(x => x.Axis)))
+            Cut(cut.First().Tensor, cut.Key, cut.Select(c => c.Index).ToHashSet());
         var added = 0;
         foreach (var (lengths, now) in numbers)
         {
