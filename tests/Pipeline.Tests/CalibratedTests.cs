@@ -19,7 +19,7 @@ public class CalibratedTests
     {
         using var folder = new Folder();
         Assert.SkipWhen(TextLines.Fonts.Count == 0, "There are no TrueType fonts here to render text lines with.");
-        var data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 1, count: 64);
+        var data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 1, count: 32);
         var rtn = await Compressed.RunAsync(
             folder,
             RealModels.File(Recogniser),
@@ -29,11 +29,11 @@ public class CalibratedTests
         var gptq = await Compressed.RunAsync(
             folder,
             RealModels.File(Recogniser),
-            $"version: 1\nsteps:\n- quantize: {{method: gptq, bits: {bits}, symmetric: false, samples: 32}}\n",
+            $"version: 1\nsteps:\n- quantize: {{method: gptq, bits: {bits}, symmetric: false, samples: 16}}\n",
             data
         );
-        Assert.Equal(32, gptq.Report.Fidelity.Samples);
-        Assert.Equal(new Serverless.Core.Reports.ReportCalibration("data", 32, true), gptq.Report.Calibration);
+        Assert.Equal(16, gptq.Report.Fidelity.Samples);
+        Assert.Equal(new Serverless.Core.Reports.ReportCalibration("data", 16, true), gptq.Report.Calibration);
         Assert.InRange((double)gptq.Report.Size.After / rtn.Report.Size.After, 0.99, 1.01);
         Assert.True(
             gptq.Report.Fidelity.RelativeError < most * rtn.Report.Fidelity.RelativeError,
@@ -46,7 +46,7 @@ public class CalibratedTests
     {
         using var folder = new Folder();
         Assert.SkipWhen(TextLines.Fonts.Count == 0, "There are no TrueType fonts here to render text lines with.");
-        var data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 1, count: 96);
+        var data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 1, count: 48);
         var rtn = await Compressed.RunAsync(
             folder,
             RealModels.File(Recogniser),
@@ -56,7 +56,7 @@ public class CalibratedTests
         var awq = await Compressed.RunAsync(
             folder,
             RealModels.File(Recogniser),
-            "version: 1\nsteps:\n- quantize: {method: awq, bits: 4, samples: 48}\n",
+            "version: 1\nsteps:\n- quantize: {method: awq, bits: 4, samples: 24}\n",
             data
         );
         Assert.InRange((double)awq.Report.Size.After / rtn.Report.Size.After, 0.99, 1.02);

@@ -10,9 +10,9 @@ public class MixedWidthTests
     private const int Samples = 400;
 
     [Theory]
-    // Minutes of measuring: -explicit on.
+    // Measured for long: -explicit on.
     [InlineData("ch_PP-OCRv4_rec_infer", "gptq, samples: 16", 3, Explicit = true)]
-    [InlineData("ch_PP-OCRv4_det_infer", "rtn", 4)]
+    [InlineData("ch_PP-OCRv4_det_infer", "rtn", 4, Explicit = true)]
     [InlineData("ch_ppocr_mobile_v2.0_cls_infer", "rtn", 3)]
     [InlineData("ch_ppocr_mobile_v2.0_cls_infer", "rtn", 4)]
     [InlineData("silero_vad_v5", "hqq", 4)]
