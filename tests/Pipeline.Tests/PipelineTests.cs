@@ -30,6 +30,21 @@ public class PipelineTests
         Assert.All(searched.Report.Layers, l => Assert.True(l.Error <= errors[l.Name] * 1.001, l.Name));
     }
 
+    public static TheoryData<string> Names => [.. RealModels.Ocr, .. RealModels.Vad];
+
+    [Theory]
+    [MemberData(nameof(Names))]
+    public async Task Four_bits_are_small_and_near_and_folded_on_real_models(string name)
+    {
+        using var folder = new Folder();
+        var done = await Compressed.RunAsync(folder, RealModels.File(name), "version: 1\npreset: int4\n");
+        Assert.Equal("succeeded", done.Report.Status);
+        Assert.InRange(done.Report.Size.Ratio, 0, 0.20);
+        Assert.Equal(new FileInfo(done.File).Length, done.Report.Size.After);
+        Assert.InRange(done.Report.Fidelity.Cosine!.Value, 0.85, 1);
+        Assert.DoesNotContain("DequantizeLinear", TestModels.OptimizedOperators(done.File).Keys);
+    }
+
     [Fact]
     public async Task More_bits_for_the_smallest_layers_beat_finer_groups_at_equal_size_on_a_real_model()
     {
