@@ -19,7 +19,7 @@ public class CalibratedTests
     {
         using var folder = new Folder();
         Assert.SkipWhen(TextLines.Fonts.Count == 0, "There are no TrueType fonts here to render text lines with.");
-        var data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 1, count: 32);
+        var data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 1, count: 32, width: 160);
         var rtn = await Compressed.RunAsync(
             folder,
             RealModels.File(Recogniser),
@@ -46,7 +46,7 @@ public class CalibratedTests
     {
         using var folder = new Folder();
         Assert.SkipWhen(TextLines.Fonts.Count == 0, "There are no TrueType fonts here to render text lines with.");
-        var data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 1, count: 48);
+        var data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 1, count: 48, width: 160);
         var rtn = await Compressed.RunAsync(
             folder,
             RealModels.File(Recogniser),
