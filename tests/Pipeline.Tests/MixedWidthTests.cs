@@ -28,10 +28,10 @@ public class MixedWidthTests
             Assert.SkipWhen(TextLines.Fonts.Count == 0, "There are no TrueType fonts here to render text lines with.");
             // Of a picture there is one direction, of a line many characters, of a page many pixels: that many are needed to tell.
             var (count, width, height) =
-                name.Contains("cls", StringComparison.Ordinal) ? (96, 192, 48)
+                name.Contains("cls", StringComparison.Ordinal) ? (128, 192, 48)
                 : name.Contains("rec", StringComparison.Ordinal) ? (48, 320, 48)
                 : (24, 320, 96);
-            data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 1, count, width, height, turned: count == 96);
+            data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 1, count, width, height, turned: count == 128);
         }
         var file = name == "digits" ? Path.Combine(RealModels.Digits, "digits.onnx") : RealModels.File(name);
         if (name == "digits")
