@@ -65,7 +65,7 @@ public class WideRunTests(Azurite azurite, ITestOutputHelper output) : IClassFix
     {
         using var folder = new Folder();
         using var logs = new CountedLogs();
-        await using var run = await WideRun.DropAsync(azurite, folder, "quantize: {bits: 4}", new CountedCalls(), logs);
+        await using var run = await WideRun.DropAsync(azurite, folder, "quantize: {bits: 4}", new CountedCalls(), logs, Layers / 2);
         await run.StartAsync();
         await run.UntilAsync(s => s is { Stage: "Compress", LayersDone: > 20 });
         var clock = System.Diagnostics.Stopwatch.StartNew();
@@ -95,11 +95,18 @@ public class WideRunTests(Azurite azurite, ITestOutputHelper output) : IClassFix
     {
         public string Recipe => recipe;
 
-        public static async Task<WideRun> DropAsync(Azurite azurite, Folder folder, string step, CountedCalls calls, ILoggerFactory logs)
+        public static async Task<WideRun> DropAsync(
+            Azurite azurite,
+            Folder folder,
+            string step,
+            CountedCalls calls,
+            ILoggerFactory logs,
+            int layers = Layers
+        )
         {
             var store = azurite.Store(o => o.AddPolicy(calls, HttpPipelinePosition.PerRetry), new NetworkOptions { Logs = logs });
             await store.EnsureContainersAsync(["drop", "work", "compressed", "failed"], None);
-            var model = folder.Write("wide/wide.onnx", Chain());
+            var model = folder.Write("wide/wide.onnx", Chain(layers));
             var recipe = folder.Write("wide/recipe.yaml", System.Text.Encoding.UTF8.GetBytes($"version: 1\nsteps:\n- {step}\n"));
             var name = $"wide-{Guid.NewGuid():N}"[..12];
             foreach (var path in new[] { recipe, model })
@@ -153,12 +160,12 @@ public class WideRunTests(Azurite azurite, ITestOutputHelper output) : IClassFix
 
         private async Task<RunView> ViewAsync() => (await Runs.FindAsync(engine.Client, drop.RunId, None))!;
 
-        private static ModelProto Chain()
+        private static ModelProto Chain(int layers)
         {
             var model = TestModels.OfOpset(17).Input("x0", TensorProto.Types.DataType.Float, 2, 64);
-            for (var i = 0; i < Layers; i++)
+            for (var i = 0; i < layers; i++)
                 model.Weight($"w{i}", 64, 64).With(TestModels.Node("MatMul", [$"x{i}", $"w{i}"], [$"x{i + 1}"]));
-            return model.Output($"x{Layers}");
+            return model.Output($"x{layers}");
         }
     }
 }
