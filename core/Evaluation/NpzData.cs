@@ -42,7 +42,8 @@ public sealed class NpzData : IDisposable
                 var array =
                     Open(spec.Name)
                     ?? throw new BadInputException(
-                        $"{path}: has no array '{spec.Name}'; save one for each input of the model ({string.Join(", ", inputs.Select(i => i.Name))})."
+                        $"{path}: has no array '{spec.Name}'; save one for each input of the model "
+                            + $"({string.Join(", ", inputs.Select(i => i.Name))})."
                     );
                 CheckType(spec, array);
                 arrays.Add((spec, array));
@@ -59,7 +60,8 @@ public sealed class NpzData : IDisposable
         foreach (var a in arrays.Select(a => a.Array).Append(labels).OfType<NpyArray>())
             if (a.Shape[0] != Count)
                 throw new BadInputException(
-                    $"{path}, array '{a.Name}': {a.Shape[0]} samples where '{arrays[0].Spec.Name}' has {Count}; the first axis of every array is the sample."
+                    $"{path}, array '{a.Name}': {a.Shape[0]} samples where '{arrays[0].Spec.Name}' has {Count}; the "
+                        + "first axis of every array is the sample."
                 );
         if (Count == 0)
             throw new BadInputException($"{path}: holds no samples; the first axis of every array is the sample.");
@@ -175,7 +177,8 @@ public sealed class NpzData : IDisposable
         var agrees = extra is 0 or 1 && array.Shape.Skip(1).Zip(dims).All(p => p.Second is null || p.First == p.Second);
         if (!agrees)
             throw new BadInputException(
-                $"{path}, array '{spec.Name}': has shape [{string.Join(',', array.Shape)}] where the model takes [{string.Join(',', spec.Dims.Select(d => d?.ToString(CultureInfo.InvariantCulture) ?? "?"))}] a run; put the samples along the first axis."
+                $"{path}, array '{spec.Name}': has shape [{string.Join(',', array.Shape)}] where the model takes "
+                    + $"[{string.Join(',', spec.Dims.Select(d => d?.ToString(CultureInfo.InvariantCulture) ?? "?"))}] a run; put the samples along the first axis."
             );
     }
 

@@ -99,7 +99,8 @@ public static class SyntheticInputs
             var count = TensorRef.Count(shape);
             if (count is null or > LargestInput)
                 throw new BadInputException(
-                    $"{path}: the input '{spec.Name}' takes [{string.Join(',', shape)}], too large to make up; drop a data.npz beside the model."
+                    $"{path}: the input '{spec.Name}' takes [{string.Join(',', shape)}], too large to make up; drop a "
+                        + "data.npz beside the model."
                 );
             values[spec.Name] = Fill(model, spec, shape, (int)count, seed);
         }

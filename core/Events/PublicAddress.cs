@@ -64,7 +64,8 @@ public static class PublicAddress
         var addresses = (await Dns.GetHostAddressesAsync(context.DnsEndPoint.Host, cancellation)).Where(Is).ToArray();
         if (addresses.Length == 0)
             throw new BadInputException(
-                $"{context.DnsEndPoint.Host}: a webhook may not go to a private network; set SERVERLESS_WEBHOOKS_PRIVATE=true where it should."
+                $"{context.DnsEndPoint.Host}: a webhook may not go to a private network; set "
+                    + "SERVERLESS_WEBHOOKS_PRIVATE=true where it should."
             );
         var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
         try

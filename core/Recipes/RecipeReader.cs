@@ -37,7 +37,8 @@ public static class RecipeReader
         catch (YamlException e)
         {
             throw new BadInputException(
-                $"{file}, line {e.Start.Line}: not valid YAML: {e.Message.Split('\n')[0].TrimEnd('.')}; check the indentation and brackets there.",
+                $"{file}, line {e.Start.Line}: not valid YAML: {e.Message.Split('\n')[0].TrimEnd('.')}; check the "
+                    + "indentation and brackets there.",
                 e
             );
         }

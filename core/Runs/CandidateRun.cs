@@ -132,7 +132,8 @@ public sealed class CandidateRun : Orchestration<RunRequest, Candidate>
         return best.Evaluated.Figures.NonFinite == 0
             ? new Candidate(request, inspected, planned, best, parts, bestDone)
             : throw new BadInputException(
-                $"{request.Model}: an output is not finite after compression and was before, however gently it is compressed; skip the layers in front of it."
+                $"{request.Model}: an output is not finite after compression and was before, however gently it is "
+                    + "compressed; skip the layers in front of it."
             );
     }
 

@@ -27,13 +27,15 @@ public static class ReportWarnings
         var found = new List<string>();
         if (unmatched.Count > 0)
             found.Add(
-                $"No layer matches {string.Join(", ", unmatched.Select(m => $"'{m}'"))} under 'layers' in the recipe; 'inspect' lists the names."
+                $"No layer matches {string.Join(", ", unmatched.Select(m => $"'{m}'"))} under 'layers' in the recipe; "
+                    + "'inspect' lists the names."
             );
         if (figures.NotCompared is { } why)
             found.Add($"The result was loaded but not compared with the original: {why}.");
         if (!figures.IsRepeatable)
             found.Add(
-                $"The original differs from itself by {Number(figures.RepeatError)} when it is run again: the figures do not tell what compression changed."
+                $"The original differs from itself by {Number(figures.RepeatError)} when it is run again: the figures "
+                    + "do not tell what compression changed."
             );
         if (report.Budget is { MaxAccuracyLoss: not null, Loss: null })
             found.Add("Whether the loss is within the budget could not be told.");
@@ -41,7 +43,8 @@ public static class ReportWarnings
         {
             found.Add(
                 $"The output '{o.Name}' has another shape in {o.ChangedShapes} of {figures.Samples} samples "
-                    + $"({o.ElementsBefore:N0} elements before, {o.ElementsAfter:N0} after); elements without a counterpart are compared with zero."
+                    + $"({o.ElementsBefore:N0} elements before, {o.ElementsAfter:N0} after); elements without a "
+                    + "counterpart are compared with zero."
             );
         }
         var silent = figures
@@ -52,15 +55,18 @@ public static class ReportWarnings
             found.Add($"Not compared, as the original puts out no finite numbers other than zero there: {string.Join(", ", silent)}.");
         if (figures.LabelsOutside > 0)
             found.Add(
-                $"{figures.LabelsOutside:N0} of {figures.Labelled:N0} labels are no classes of the first output: check 'labels' in data.npz."
+                $"{figures.LabelsOutside:N0} of {figures.Labelled:N0} labels are no classes of the first output: "
+                    + "check 'labels' in data.npz."
             );
         if (figures.ZeroInputs.Count > 0)
             found.Add(
-                $"The data is zero in every sample compared ({string.Join(", ", figures.ZeroInputs.Select(n => $"'{n}'"))}): check how data.npz was written."
+                "The data is zero in every sample compared "
+                    + $"({string.Join(", ", figures.ZeroInputs.Select(n => $"'{n}'"))}): check how data.npz was written."
             );
         if (figures.Cosine < LowCosine && figures.IsRepeatable)
             found.Add(
-                $"The outputs are far from the original's (cosine {Number(figures.Cosine)}): use more bits, another method, or data to calibrate on."
+                $"The outputs are far from the original's (cosine {Number(figures.Cosine)}): use more bits, another "
+                    + "method, or data to calibrate on."
             );
         found.AddRange(steps);
         if (report.Latency is { Conclusive: true, Ratio: > Slower } latency)

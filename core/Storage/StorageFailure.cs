@@ -49,7 +49,8 @@ public static class StorageFailure
             return $"the account does not let this machine in ({code}); "
                 + "check its key or what its shared access signature allows, and its firewall";
         return e.Status is 401 or 403
-            ? $"the account refuses the sign-in ({e.Status} {code}); check the account's name and key, or the identity, and this machine's clock"
+            ? $"the account refuses the sign-in ({e.Status} {code}); check the account's name and key, or the "
+                + "identity, and this machine's clock"
             : null;
     }
 

@@ -187,12 +187,14 @@ internal static class InspectCommand
         var console = AnsiConsole.Console;
         if (Console.IsOutputRedirected)
             console.Profile.Width = 200;
-        console.MarkupLineInterpolated(
-            $"[bold]{Printable.Line(i.Model)}[/]: {ByteCount.Text(i.Bytes)}, IR {i.IrVersion}, opset {i.Opsets.GetValueOrDefault("ai.onnx")}, {i.Ops.Values.Sum()} nodes, {i.Functions} functions, from {(i.Producer.Length > 0 ? Printable.Line(i.Producer) : "an unnamed exporter")}"
-        );
+        var (opset, nodes) = (i.Opsets.GetValueOrDefault("ai.onnx"), i.Ops.Values.Sum());
+        var producer = i.Producer.Length > 0 ? Printable.Line(i.Producer) : "an unnamed exporter";
+        console.MarkupInterpolated($"[bold]{Printable.Line(i.Model)}[/]: {ByteCount.Text(i.Bytes)}, IR {i.IrVersion}, opset {opset}, ");
+        console.MarkupLineInterpolated($"{nodes} nodes, {i.Functions} functions, from {producer}");
         console.MarkupLineInterpolated($"Operators: {string.Join(", ", i.Ops.Select(o => $"{Printable.Line(o.Key)} {o.Value}"))}");
+        var macs = i.MultiplyAccumulates.After is { } after ? $"{after:N0} after" : "fewer after; the run chooses how many";
         console.MarkupLineInterpolated(
-            $"Multiply-accumulates with weights, of a run of one sample: {i.MultiplyAccumulates.Before:N0}, {(i.MultiplyAccumulates.After is { } macs ? $"{macs:N0} after" : "fewer after; the run chooses how many")}"
+            $"Multiply-accumulates with weights, of a run of one sample: {i.MultiplyAccumulates.Before:N0}, {macs}"
         );
         var amounts = new Table().AddColumns("Weights", "Where", "Tensors", "Bytes");
         foreach (var a in i.Weights)
@@ -209,7 +211,7 @@ internal static class InspectCommand
                 l.Group?.ToString() ?? (l.ChosenByRun ? Chosen : ""),
                 l.Form ?? (l.ChosenByRun ? Chosen : "Dense"),
                 ByteCount.Text(l.BytesBefore),
-                l.BytesAfter is { } after ? ByteCount.Text(after) : Chosen
+                l.BytesAfter is { } bytes ? ByteCount.Text(bytes) : Chosen
             );
         console.Write(layers);
         if (i.Layers.Any(l => l.ChosenByRun))

@@ -54,7 +54,8 @@ internal static class RunFolders
         )
             throw new BadInputException(
                 $"--out {output}: 'watch' takes what appears in {above} for a drop; "
-                    + $"give a folder elsewhere, or in {Path.Combine(IsWatched(above) ? above : Path.GetDirectoryName(above)!, "compressed", "NAME")}."
+                    + "give a folder elsewhere, or in "
+                    + $"{Path.Combine(IsWatched(above) ? above : Path.GetDirectoryName(above)!, "compressed", "NAME")}."
             );
         if (!Directory.Exists(output))
             return;

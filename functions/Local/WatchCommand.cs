@@ -11,14 +11,16 @@ internal static class WatchCommand
         var folder = new Argument<string>("folder")
         {
             Description =
-                "Drop models into FOLDER or FOLDER/drop; results appear in FOLDER/compressed/NAME/RUN, failures in FOLDER/failed/NAME/RUN. With --storage: where journals are kept.",
+                "Drop models into FOLDER or FOLDER/drop; results appear in FOLDER/compressed/NAME/RUN, failures in "
+                + "FOLDER/failed/NAME/RUN. With --storage: where journals are kept.",
         };
         var recipe = new Option<string?>("--recipe") { Description = "The recipe for drops without one." };
         var memory = new Option<string?>("--memory") { Description = MemorySize.About };
         var storage = new Option<string?>("--storage")
         {
             Description =
-                "Account URL (signed in by DefaultAzureCredential) or connection string of blob storage: its containers drop, work, compressed and failed are used in place of folders.",
+                "Account URL (signed in by DefaultAzureCredential) or connection string of blob storage: its "
+                + "containers drop, work, compressed and failed are used in place of folders.",
         };
         var parallel = new Option<int?>("--parallel");
         parallel.Description = "Drops compressed beside each other (default: as many as there are cores, at most 4).";

@@ -119,7 +119,8 @@ public sealed record ModelIndex(string Path, ModelProto Model, IReadOnlyDictiona
             // Each tensor is read and written on its own: a short file must not stand for any number of long ones.
             if ((named[file] = named.GetValueOrDefault(file) + reference.Length) > Math.Max(MostShared, artifact.Length * MostShares))
                 throw new BadInputException(
-                    $"{path}: its tensors name more than {named[file] >> 20} MB of '{file}', which holds {artifact.Length >> 20} MB; save the model again so that tensors share no bytes."
+                    $"{path}: its tensors name more than {named[file] >> 20} MB of '{file}', which holds "
+                        + $"{artifact.Length >> 20} MB; save the model again so that tensors share no bytes."
                 );
         }
         GraphCheck.Check(path, model, cancellation);

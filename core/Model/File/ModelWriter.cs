@@ -133,7 +133,8 @@ public static class ModelWriter
         );
         if (writer.Length > ProtobufLimit)
             throw new BadInputException(
-                $"{folder}: {writer.Length >> 20} MB of weights sit in functions or sparse tensors, where ONNX allows no external data; inline the functions first."
+                $"{folder}: {writer.Length >> 20} MB of weights sit in functions or sparse tensors, where ONNX allows "
+                    + "no external data; inline the functions first."
             );
         var artifact = await store.WriteAsync(StorePath.Combine(target, ModelName), writer.WriteAsync, cancellation);
         return artifact.Length;

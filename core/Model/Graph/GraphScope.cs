@@ -221,8 +221,8 @@ public sealed class GraphScope
                 var inner = a.G is null ? a.Graphs.ToList() : [a.G, .. a.Graphs];
                 for (var g = 0; g < inner.Count; g++)
                 {
-                    var step =
-                        $"{(node.HasName && node.Name.Length > 0 ? node.Name : $"{node.OpType}_{i}")}/{a.Name}{(inner.Count > 1 ? $"[{g}]" : "")}";
+                    var name = node.HasName && node.Name.Length > 0 ? node.Name : $"{node.OpType}_{i}";
+                    var step = $"{name}/{a.Name}{(inner.Count > 1 ? $"[{g}]" : "")}";
                     scope.Children.Add(Build(path.Length == 0 ? step : $"{path}/{step}", scope, inner[g], null, node));
                 }
             }

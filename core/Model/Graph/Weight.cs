@@ -82,7 +82,8 @@ public sealed record Weight(
                 why ??= WhyVector(uses);
             if (overridable)
                 why =
-                    "a caller may override it: it is an input of the model; '- simplify: {initializerInputs: constant}' makes it a constant";
+                    "a caller may override it: it is an input of the model; '- simplify: "
+                    + "{initializerInputs: constant}' makes it a constant";
             var name = value;
             if (!names.Add(value))
             {

@@ -107,7 +107,8 @@ public static class Intake
             || StorePath.WhyUnsafe(path) is not null
         )
             throw new BadInputException(
-                $"'model' must be a blob in the container '{StoredDrop.Retrained}'; upload the retrained model there and name it as {StoredDrop.Retrained}/NAME.onnx."
+                $"'model' must be a blob in the container '{StoredDrop.Retrained}'; upload the retrained model there "
+                    + $"and name it as {StoredDrop.Retrained}/NAME.onnx."
             );
         if (await store.FindAsync(path, cancellation) is null)
             throw new BadInputException($"{path}: there is no such blob; upload the retrained model first.");

@@ -82,7 +82,8 @@ public sealed class ModelProcess(StoreSpec spec, MemoryGate room)
                     + "check it with onnx.checker and export it again."
             ),
             > FirstSignal and var code => new ModelKilledException(
-                $"{model}: the process that runs the model was ended twice by signal {code - FirstSignal}; the same command goes on from here."
+                $"{model}: the process that runs the model was ended twice by signal {code - FirstSignal}; the same "
+                    + "command goes on from here."
             ),
             _ => new InvalidOperationException(
                 ended.Error.Length > 0 ? ended.Error : $"The process that runs the model ended with {ended.ExitCode}."

@@ -95,7 +95,8 @@ public static partial class ModelProcessChild
                 OutOfMemoryException => new ModelAnswer(
                     null,
                     ModelFailure.Limit,
-                    $"{model}: running the model took more memory than there is; allow more with --memory, or drop a data.npz with smaller inputs."
+                    $"{model}: running the model took more memory than there is; allow more with --memory, or drop a "
+                        + "data.npz with smaller inputs."
                 ),
                 _ when Retries.MayPass(e) => new ModelAnswer(null, ModelFailure.Transient, e.Message),
                 _ => new ModelAnswer(null, ModelFailure.Failed, $"{e.GetType().Name}: {e.Message}"),
