@@ -66,7 +66,7 @@ internal sealed class ProductForm : Form
             before.Input.AddRange([old.Input[0], first]);
             before.Output[0] = between;
             if (old.Name.Length > 0)
-                before.Name = $"{old.Name}/1";
+                before.Name = edit.FreshNodeName($"{old.Name}/1");
             (after.Input[0], after.Input[1]) = (between, second);
             Split(use.Op, before, after);
             ModelEdit.Replace(use.Scope, old, [before, after]);

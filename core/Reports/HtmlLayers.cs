@@ -54,6 +54,14 @@ internal static class HtmlLayers
             .Append("<td class=\"n\">")
             .Append(l.Note is null ? ReportText.Error(l.Error) : "")
             .Append("<td>")
-            .Append(HtmlText.Escape(l.Note ?? l.Fallback ?? ""))
+            .Append(
+                HtmlText.Escape(
+                    l.Note
+                        ?? string.Join(
+                            "; ",
+                            [.. l.Fallback is { } f ? [f] : Array.Empty<string>(), .. l.NotApplied.Select(n => n.ToString())]
+                        )
+                )
+            )
             .Append("</tr>");
 }

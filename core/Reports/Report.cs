@@ -141,6 +141,15 @@ public sealed record ReportBudget(double? MaxAccuracyLoss, double? MaxSizeRatio,
     public double? MaxMacRatio { get; init; }
 }
 
+/// <summary>A step that did nothing with a layer.</summary>
+/// <param name="Step">The step and its method.</param>
+/// <param name="Reason">Why.</param>
+public sealed record ReportNotApplied(string Step, string Reason)
+{
+    /// <inheritdoc/>
+    public override string ToString() => $"{Step}: {Reason}";
+}
+
 /// <summary>What became of one weight. Error is relative (Frobenius); note says why it was left alone.</summary>
 public sealed record ReportLayer(
     string Name,
@@ -163,4 +172,7 @@ public sealed record ReportLayer(
 {
     /// <summary>Why the method asked for was not used on this layer and what was in its place, or null.</summary>
     public string? Fallback { get; init; }
+
+    /// <summary>Steps that did nothing with the layer, each with the reason.</summary>
+    public IReadOnlyList<ReportNotApplied> NotApplied { get; init; } = [];
 }

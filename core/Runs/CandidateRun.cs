@@ -72,6 +72,7 @@ public sealed class CandidateRun : Orchestration<RunRequest, Candidate>
         var (excess, tighter) = (0L, 1.0);
         Climb? climb = null;
         Attempt? best = null;
+        var attempts = 0;
         var bestDone = new LayersDone(0, 0, 0);
         for (var attempt = 0; ; attempt++)
         {
@@ -92,6 +93,7 @@ public sealed class CandidateRun : Orchestration<RunRequest, Candidate>
             host.SetStatus(RunStatus.Of("Evaluate", attempt + 1, planned, done));
             var evaluated = await host.CallAsync<Evaluate, EvaluateInput, Evaluated>(new EvaluateInput(request, attempt) { Parts = parts });
             var made = new Attempt(attempt, assembled, evaluated);
+            attempts = attempt + 1;
             if (planned.Integers && evaluated.Figures.Latency is { RatioLow: > SlowerThan } latency && attempt + 1 < Replan.MostAttempts)
             {
                 planned = await host.CallAsync<Replan, ReplanInput, Planned>(
@@ -130,7 +132,7 @@ public sealed class CandidateRun : Orchestration<RunRequest, Candidate>
             planned = next;
         }
         return best.Evaluated.Figures.NonFinite == 0
-            ? new Candidate(request, inspected, planned, best, parts, bestDone)
+            ? new Candidate(request, inspected, planned, best, parts, bestDone) { Attempts = attempts }
             : throw new BadInputException(
                 $"{request.Model}: an output is not finite after compression and was before, however gently it is "
                     + "compressed; skip the layers in front of it."
@@ -167,6 +169,9 @@ public sealed class CandidateRun : Orchestration<RunRequest, Candidate>
 /// <param name="Done">The layers that the attempt compressed.</param>
 public sealed record Candidate(RunRequest Request, Inspected Inspected, Planned Planned, Attempt Best, RunParts Parts, LayersDone Done)
 {
+    /// <summary>Attempts that were made.</summary>
+    public int Attempts { get; init; }
+
     /// <summary>The budget of the recipe.</summary>
     public Budget Budget => Inspected.Budget;
 }

@@ -85,7 +85,11 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
             try
             {
                 await host.CallAsync<Publish, PublishInput, Published>(
-                    new PublishInput(host.Id, trial.Request, status, started, trial.Inspected, trial.Budget, best) { Parts = trial.Parts }
+                    new PublishInput(host.Id, trial.Request, status, started, trial.Inspected, trial.Budget, best)
+                    {
+                        Parts = trial.Parts,
+                        Attempts = trial.Attempts,
+                    }
                 );
                 var figures = best.Evaluated.Figures;
                 return new RunResult(status, trial.Request.Output, bytes, best.Assembled.Bytes, figures.Cosine, figures.Loss.Loss);

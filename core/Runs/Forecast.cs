@@ -15,7 +15,13 @@ public sealed record ForecastLayer(LayerTask Task, IReadOnlyList<string> Steps, 
     /// <summary>Multiply-accumulates with the layer afterwards, of a run of one sample; null where the run chooses.</summary>
     public long? MultiplyAccumulates { get; init; }
 
-    /// <summary>Whether it is a factor of a product whose rank the run chooses.</summary>
+    /// <summary>Steps that do nothing with the layer, each with the reason.</summary>
+    public IReadOnlyList<NotAppliedStep> NotApplied { get; init; } = [];
+
+    /// <summary>Why the last chain does nothing with it, or null.</summary>
+    public string? Reason { get; init; }
+
+    /// <summary>Whether it is a factor of a product whose rank the run chooses, or finds in the weights.</summary>
     public bool OfOpenRank { get; init; }
 
     /// <summary>Whether the run chooses settings of the layer, by samples and the budget.</summary>
@@ -23,7 +29,10 @@ public sealed record ForecastLayer(LayerTask Task, IReadOnlyList<string> Steps, 
 
     /// <summary>A figure of the plan; null where there is none, or choices of the run differ in it.</summary>
     /// <param name="of">Takes it from a plan.</param>
-    public long? Settled(Func<LayerPlan, long> of) => Plans.Select(of).Distinct().ToList() is [var one] ? one : null;
+    public long? Settled(Func<LayerPlan, long> of) =>
+        OfOpenRank ? null
+        : Plans.Select(of).Distinct().ToList() is [var one] ? one
+        : null;
 
     /// <summary>Bytes of its values afterwards; null where nothing is done, or the run chooses.</summary>
     public long? BytesAfter =>
@@ -32,7 +41,10 @@ public sealed record ForecastLayer(LayerTask Task, IReadOnlyList<string> Steps, 
         : Settled(p => p.ValueBytes);
 
     /// <summary>The form; null where the layer stays as it is, or the run chooses.</summary>
-    public string? Form => Plans.Select(p => p.Form).Distinct().ToList() is [var one] ? one : null;
+    public string? Form =>
+        OfOpenRank ? null
+        : Plans.Select(p => p.Form).Distinct().ToList() is [var one] ? one
+        : null;
 
     private IReadOnlyList<LayerPlan> Plans =>
         Task.Choices.Count > 0 ? [.. Task.Choices.Select(c => c.Last.Plan)]
@@ -46,11 +58,14 @@ public sealed record ForecastLayer(LayerTask Task, IReadOnlyList<string> Steps, 
 /// </summary>
 /// <param name="Layers">The layers, in the order of the plan.</param>
 /// <param name="Unmatched">Rules of the recipe that match no layer.</param>
-/// <param name="NotApplied">Steps that were not applied, because they observe values of a run of the model.</param>
+/// <param name="NotApplied">Steps that were not applied, because they observe values of a run of the model, or read factors that the run computes.</param>
 public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList<string> Unmatched, IReadOnlyList<string> NotApplied)
 {
     /// <summary>Multiply-accumulates of the original.</summary>
     public long MultiplyAccumulates { get; init; }
+
+    /// <summary>Multiply-accumulates afterwards that belong to no layer.</summary>
+    public long OfComputed { get; init; }
 
     /// <summary>Finds the plan.</summary>
     /// <param name="host">Runs the activities.</param>
@@ -69,14 +84,16 @@ public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList
         var recipe = await Inspect.RecipeOf(store, request, cancellation);
         var notApplied = new List<string>();
         var open = new HashSet<string>(StringComparer.Ordinal);
+        var factored = false;
         foreach (var stage in inspected.Stages)
         {
             var next = request with { Stage = request.Stage + stage.Steps };
-            if (stage.Layers || !await IsAppliedAsync(host, request))
+            // Of factors the run computes the values.
+            if (stage.Layers || factored || !await IsAppliedAsync(host, request))
             {
                 var state = await ModelState.ReadAsync(store, request, cancellation);
                 if (stage.Layers)
-                    PutFactors(state, LayerTasks.Of(state.Index.Model, recipe, request.Stage, state.Index.Folder), open);
+                    factored |= PutFactors(state, LayerTasks.Of(state.Index.Model, recipe, request.Stage, state.Index.Folder), open);
                 else
                     notApplied.Add(recipe.Steps[request.Stage].Label);
                 await state.WriteAsync(store, next, cancellation);
@@ -102,12 +119,19 @@ public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList
             return new ForecastLayer(t, steps, open.Contains(t.Name) ? null : origin?.Rank, origin?.BytesBefore ?? t.Data.Length)
             {
                 OfOpenRank = open.Contains(t.Name),
+                NotApplied = last.Facts.AllNotApplied(t),
+                Reason = last.Facts.Reason(t),
                 MultiplyAccumulates = after is [var one] && !open.Contains(t.Name) ? one : null,
             };
         });
-        return new Forecast([.. layers], LayerTasks.Unmatched(recipe, [.. tasks.Select(t => (t.Name, t.Node))]), notApplied)
+        return new Forecast(
+            [.. layers],
+            LayerTasks.Unmatched(recipe, [.. tasks.Select(t => (t.Name, t.Node)), .. last.Facts.ReplacedNames]),
+            notApplied
+        )
         {
             MultiplyAccumulates = cost.MultiplyAccumulates,
+            OfComputed = macs[Model.MultiplyAccumulates.Computed],
         };
     }
 
@@ -121,7 +145,7 @@ public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList
     }
 
     // A product of the rank that is planned, its factors at a place that is never read.
-    private static void PutFactors(ModelState state, IReadOnlyList<LayerTask> tasks, HashSet<string> open)
+    private static bool PutFactors(ModelState state, IReadOnlyList<LayerTask> tasks, HashSet<string> open)
     {
         var edit = new ModelEdit(state.Index.Model);
         var weights = Weight.Of(state.Index.Model).ToDictionary(w => w.Name, StringComparer.Ordinal);
@@ -141,8 +165,12 @@ public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList
                     "work/none"
                 );
             LayerOrigin.Note(state.Facts.Origins, task, values, rank, 0, task.Shape.Elements);
-            if (task.Choices.Count > 0 || open.Contains(task.Name))
+            state.Facts.Note(task, values);
+            if (task.Choices.Count > 0 || task.Plan.IsMost || open.Contains(task.Name))
                 open.UnionWith(values);
         }
+        foreach (var task in tasks.Where(t => t.Step is null))
+            state.Facts.Note(task, []);
+        return tasks.Any(t => t.Plan?.Form == FormName.Product);
     }
 }

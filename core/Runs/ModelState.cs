@@ -65,9 +65,44 @@ internal sealed record StateFacts(
     /// <summary>What became of layers otherwise than planned when they were put into the graph, by the name of their weight.</summary>
     public Dictionary<string, LayerNote> LayerNotes { get; init; } = [];
 
+    /// <summary>Steps of earlier chains that did nothing with a weight, with the reason, by the weight's name.</summary>
+    public Dictionary<string, IReadOnlyList<NotAppliedStep>> NotApplied { get; init; } = [];
+
+    /// <summary>Layers of earlier chains that others took the place of.</summary>
+    public List<ReplacedLayer> Replaced { get; init; } = [];
+
+    /// <summary>Their names, as rules match them.</summary>
+    internal IEnumerable<(string Name, string? Node)> ReplacedNames => Replaced.Select(r => (r.Name, r.Node));
+
+    /// <summary>Steps of all chains that do nothing with a layer of the last one.</summary>
+    public IReadOnlyList<NotAppliedStep> AllNotApplied(LayerTask task) =>
+        [.. NotApplied.GetValueOrDefault(task.Name, []), .. task.NotApplied];
+
+    /// <summary>Why nothing is done with a layer of the last chain, or null.</summary>
+    public string? Reason(LayerTask task) =>
+        task.SkipReason == LayerTasks.NoStep && AllNotApplied(task) is [var first, ..] ? first.Reason : task.SkipReason;
+
+    /// <summary>Notes of each layer of a chain: the steps that did nothing with it, and the values that took its place.</summary>
+    /// <param name="task">The layer.</param>
+    /// <param name="values">Names of the values; none where it stays.</param>
+    public void Note(LayerTask task, IReadOnlyList<string> values)
+    {
+        NotApplied.Remove(task.Name, out var before);
+        IReadOnlyList<NotAppliedStep> all = [.. before ?? [], .. task.NotApplied];
+        foreach (var name in all.Count == 0 ? [] : values.DefaultIfEmpty(task.Name))
+            NotApplied[name] = all;
+        if (values.Count > 1)
+            Replaced.Add(new ReplacedLayer(task.Name, task.Node));
+    }
+
     /// <summary>Sentences that whoever uses the result should read first.</summary>
     public List<string> Warnings { get; init; } = [];
 }
+
+/// <summary>A layer that others took the place of.</summary>
+/// <param name="Name">The weight.</param>
+/// <param name="Node">The first node that used it, or null.</param>
+internal sealed record ReplacedLayer(string Name, string? Node);
 
 /// <summary>What earlier steps did with a weight.</summary>
 /// <param name="Steps">The steps, as the report names them.</param>

@@ -100,9 +100,17 @@ public sealed record LayerTask(
     /// <summary>Chains to choose from, the strongest first; empty when nothing is to be chosen.</summary>
     public IReadOnlyList<LayerChoice> Choices { get; init; } = [];
 
+    /// <summary>Steps of the chain that do nothing with the layer, each with the reason; those that its rules skip are not among them.</summary>
+    public IReadOnlyList<NotAppliedStep> NotApplied { get; init; } = [];
+
     /// <summary>Why its input is not observed although the technique wants it, or null.</summary>
     public string? NotObserved { get; init; }
 }
+
+/// <summary>A step that does nothing with a layer.</summary>
+/// <param name="Step">The step, as reports name it.</param>
+/// <param name="Reason">Why.</param>
+public sealed record NotAppliedStep(string Step, string Reason);
 
 /// <summary>A step for a layer.</summary>
 /// <param name="Step">The technique and options.</param>

@@ -23,6 +23,10 @@ public sealed record LayerPlan(string Form, int Bits, int Block, long BytesAfter
     /// <summary>How the weight is viewed, where the technique wants another view than the layer's; else null.</summary>
     public LayerShape? Shape { get; init; }
 
+    /// <summary>Whether the rank follows from the weights, and is at most that of the plan.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
+    public bool IsMost { get; init; }
+
     /// <summary>Columns of the first of two factors, at most; 0 where the weight does not become a product.</summary>
     public int Rank { get; init; }
 

@@ -16,7 +16,7 @@ internal static class InspectCommand
         string Name,
         string? Node,
         string Op,
-        long[] Shape,
+        long[]? Shape,
         string Type,
         long Bytes,
         bool Compressed,
@@ -29,7 +29,8 @@ internal static class InspectCommand
         long? BytesAfter,
         long? MultiplyAccumulates,
         bool ChosenByRun,
-        string? Reason
+        string? Reason,
+        IReadOnlyList<NotAppliedStep> NotApplied
     );
 
     private const string Chosen = "open";
@@ -96,12 +97,14 @@ internal static class InspectCommand
                 f.Task.Name,
                 f.Task.Node,
                 f.Task.Op,
-                f.Task.Dims,
+                f.OfOpenRank ? null : f.Task.Dims,
                 DataTypes.Name(f.Task.Data.DataType),
                 f.Task.Data.Length,
                 f.Steps.Count > 0,
                 f.Steps,
-                f.Task.Plan is null && f.Steps.Count > 0 ? DataTypes.Bits(f.Task.Data.DataType) : (int?)f.Settled(p => p.Bits),
+                f is { Task.Plan: null, OfOpenRank: false } && f.Steps.Count > 0
+                    ? DataTypes.Bits(f.Task.Data.DataType)
+                    : (int?)f.Settled(p => p.Bits),
                 (int?)f.Settled(p => p.Block),
                 f.Rank,
                 f.Form,
@@ -109,7 +112,8 @@ internal static class InspectCommand
                 f.BytesAfter,
                 f.MultiplyAccumulates,
                 f.ChosenByRun,
-                f.Steps.Count > 0 ? null : f.Task.SkipReason
+                f.Steps.Count > 0 ? null : f.Reason,
+                f.NotApplied
             ))
             .ToList();
         var ops = GraphScope
@@ -143,7 +147,7 @@ internal static class InspectCommand
                 forecast.MultiplyAccumulates,
                 layers.Any(l => l.MultiplyAccumulates is null)
                     ? null
-                    : Core.Model.MultiplyAccumulates.Total(layers.Select(l => l.MultiplyAccumulates!.Value))
+                    : Core.Model.MultiplyAccumulates.Total(layers.Select(l => l.MultiplyAccumulates!.Value).Append(forecast.OfComputed))
             ),
             forecast.Unmatched,
             forecast.NotApplied
@@ -168,7 +172,7 @@ internal static class InspectCommand
                 Environment.ProcessorCount,
                 cancellation
             );
-            var request = new RunRequest(drop.Name, drop.Model, drop.Recipe, null, "work/inspect", "work/inspect/layers", "work/none");
+            var request = new RunRequest(drop.Name, drop.Model, drop.Recipe, drop.Data, "work/inspect", "work/inspect/layers", "work/none");
             return await Forecast.OfAsync(host, store, request, cancellation);
         }
         finally
@@ -205,7 +209,7 @@ internal static class InspectCommand
             layers.AddRow(
                 Shown(l.Name),
                 Shown(l.Op),
-                string.Join('×', l.Shape),
+                l.Shape is null ? Chosen : string.Join('×', l.Shape),
                 Shown(string.Join(", ", l.Steps)),
                 l.Bits?.ToString() ?? Chosen,
                 l.Group?.ToString() ?? (l.ChosenByRun ? Chosen : ""),
@@ -215,15 +219,21 @@ internal static class InspectCommand
             );
         console.Write(layers);
         if (i.Layers.Any(l => l.ChosenByRun))
-            console.WriteLine($"{Chosen}: the run chooses, by its samples and the budget; ranks are at most those of the shapes shown.");
+            console.WriteLine($"{Chosen}: the run chooses, by its samples and the budget, or finds in the weights.");
         var rest = new Table().AddColumns("Left alone", "Tensors", "Bytes");
         foreach (
             var g in i.Layers.Where(l => !l.Compressed).GroupBy(l => l.Reason!.Split(':')[0]).OrderByDescending(g => g.Sum(l => l.Bytes))
         )
             rest.AddRow(Shown(g.Key), g.Count().ToString(), ByteCount.Text(g.Sum(l => l.Bytes)));
         console.Write(rest);
+        foreach (var l in i.Layers.Where(l => l.Compressed && l.NotApplied.Count > 0))
+            console.MarkupLineInterpolated(
+                $"Not for {Printable.Line(l.Name)}: {Printable.Line(string.Join("; ", l.NotApplied.Select(n => $"{n.Step}: {n.Reason}")))}."
+            );
         if (i.NotApplied.Count > 0)
-            console.MarkupLineInterpolated($"Not applied here, as they observe the model: {string.Join(", ", i.NotApplied)}.");
+            console.MarkupLineInterpolated(
+                $"Not applied here, as they observe the model or read factors: {string.Join(", ", i.NotApplied)}."
+            );
         foreach (var match in i.Unmatched)
             console.MarkupLineInterpolated($"Warning: no layer matches '{Printable.Line(match)}' under 'layers' in the recipe.");
     }

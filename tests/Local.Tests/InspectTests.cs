@@ -54,6 +54,7 @@ public class InspectTests
     [Theory]
     [InlineData("quantize: {bits: mixed}", "fc1.weight", 234_752)]
     [InlineData("factorize: {scope: global, ratio: 0.5}", "fc1.weight/1", null)]
+    [InlineData("factorize: {energy: 0.9}\n- equalize: {}", "fc1.weight/1", null)]
     public async Task Inspect_leaves_out_figures_that_the_run_chooses(string step, string layer, int? macs)
     {
         using var folder = new Folder();

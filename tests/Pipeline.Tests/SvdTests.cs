@@ -203,4 +203,34 @@ public class SvdTests
         var s = Matrix<double>.Build.DenseOfDiagonalArray([.. Enumerable.Range(0, terms).Select(k => Math.Pow(0.5, k))]);
         return (u * s * v.Transpose()).ToRowMajorArray();
     }
+
+    // Names that a factor would take are taken: as of a model that was factorized before.
+    [Fact]
+    public async Task Factors_find_names_of_their_own()
+    {
+        using var folder = new Folder();
+        var model = ModelProto.Parser.ParseFrom(File.ReadAllBytes(Path.Combine(RealModels.Digits, "digits.onnx")));
+        var gemms = model.Graph.Node.Where(n => n.OpType == "Gemm").ToList();
+        (gemms[0].Name, gemms[1].Name, gemms[2].Name) = ("a/1", "a", "b");
+        var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- factorize: {ratio: 0.5}\n");
+        Assert.Equal(6, done.Report.Layers.Count(l => l.Rank is not null));
+    }
+
+    [Fact]
+    public async Task A_step_that_does_nothing_with_a_layer_is_told_with_the_reason_and_a_rule_for_a_factorized_layer_is_used()
+    {
+        using var folder = new Folder();
+        var done = await Compressed.RunAsync(
+            folder,
+            Path.Combine(RealModels.Digits, "digits.onnx"),
+            "version: 1\nsteps:\n- factorize: {ratio: 0.6}\n- prune: {}\n- quantize: {bits: 4}\nlayers:\n"
+                + "- {match: fc1.weight, factorize: {rank: 8}}\n- {match: fc2.weight, factorize: {rank: 4}}\n"
+        );
+        var layers = done.Report.Layers.ToDictionary(l => l.Name);
+        Assert.Equal(8, layers["fc1.weight/1"].Rank);
+        var small = Assert.Single(layers["fc3.weight/2"].NotApplied);
+        Assert.Equal("quantize: rtn", small.Step);
+        Assert.Contains("too small to gain", small.Reason, StringComparison.Ordinal);
+        Assert.DoesNotContain(done.Report.Warnings, w => w.Contains("No layer matches", StringComparison.Ordinal));
+    }
 }

@@ -12,6 +12,7 @@ public sealed class ModelEdit
 {
     private readonly HashSet<string> names = new(StringComparer.Ordinal);
     private readonly Dictionary<string, string> shared = new(StringComparer.Ordinal);
+    private HashSet<string>? nodeNames;
     private int counter;
 
     /// <summary>Starts an edit of <paramref name="model"/>, which is changed in place.</summary>
@@ -58,6 +59,16 @@ public sealed class ModelEdit
     {
         var name = hint;
         while (!names.Add(name))
+            name = $"{hint}_{++counter}";
+        return name;
+    }
+
+    /// <summary>A node name like <paramref name="hint"/> that no node has yet.</summary>
+    public string FreshNodeName(string hint)
+    {
+        nodeNames ??= [.. Roots.SelectMany(r => r.All()).SelectMany(s => s.Nodes).Select(n => n.Name)];
+        var name = hint;
+        while (!nodeNames.Add(name))
             name = $"{hint}_{++counter}";
         return name;
     }

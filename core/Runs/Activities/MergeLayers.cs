@@ -26,14 +26,17 @@ public sealed class MergeLayers : Activity<MergeLayersInput, LayersMerged>
         var results = await LayerRecords.ResultsAsync(store, request.State, 0, tasks, cancellation);
         var edit = new ModelEdit(state.Index.Model);
         var weights = Weight.Of(state.Index.Model).ToDictionary(w => w.Name, StringComparer.Ordinal);
+        var values = new Dictionary<string, IReadOnlyList<string>>(StringComparer.Ordinal);
         var made = results.Where(r => r.Stored is not null).ToList();
         using (edit.Batch(made.Select(r => ModelEdit.Outermost(weights[r.Figures.Name].Scope)).Distinct()))
             foreach (var result in made)
             {
                 var (weight, task, layer) = (weights[result.Figures.Name], tasks[result.Figures.Index], result.Stored!.Layer);
-                var values = Form.Apply(edit, weight, layer, result.Stored.Shard);
-                LayerOrigin.Note(state.Facts.Origins, task, values, layer.Rank, layer.RelativeError, layer.Nonzero);
+                values[task.Name] = Form.Apply(edit, weight, layer, result.Stored.Shard);
+                LayerOrigin.Note(state.Facts.Origins, task, values[task.Name], layer.Rank, layer.RelativeError, layer.Nonzero);
             }
+        foreach (var task in tasks)
+            state.Facts.Note(task, values.GetValueOrDefault(task.Name, []));
         if (input.Allocated)
             state.Facts.Notes["allocation"] = JsonSerializer.SerializeToElement(
                 (await store.ReadJsonAsync<AllocationChoice>(RunPaths.Allocation(request.State, 0), cancellation)).Figures,

@@ -27,6 +27,9 @@ public sealed record PublishInput(
     Attempt Best
 )
 {
+    /// <summary>Attempts that were made.</summary>
+    public int Attempts { get; init; } = Best.Number + 1;
+
     /// <summary>What the run has written; null where that is not known.</summary>
     public RunParts? Parts { get; init; }
 }
@@ -71,7 +74,7 @@ public sealed class Publish : Activity<PublishInput, Published>
             Warnings = ReportWarnings.Of(
                 report,
                 input.Best.Evaluated.Figures,
-                LayerTasks.Unmatched(recipe, [.. report.Layers.Select(l => (l.Name, l.Node))]),
+                LayerTasks.Unmatched(recipe, [.. report.Layers.Select(l => (l.Name, l.Node)), .. facts.ReplacedNames]),
                 [.. facts.Warnings, .. tasks.Select(t => t.Plan?.Warning).OfType<string>().Distinct()]
             ),
         };
@@ -183,7 +186,7 @@ public sealed class Publish : Activity<PublishInput, Published>
                     MaxMacRatio = input.Budget.MaxMacRatio,
                 },
             layers,
-            best.Number + 1,
+            input.Attempts,
             Math.Max(0, (DateTime.UtcNow - input.Started).TotalSeconds),
             Math.Max(peakTogether, Math.Max(self.PeakWorkingSet64, best.Evaluated.PeakBytes))
         )
@@ -234,10 +237,11 @@ public sealed class Publish : Activity<PublishInput, Published>
             note?.Form ?? layer?.Form,
             layer?.Grid.GroupSize,
             layer is not null && result!.Figures.Reused,
-            layer is null && origin is null ? task.SkipReason ?? result?.Figures.Note : null
+            layer is null && origin is null ? facts.Reason(task) ?? result?.Figures.Note : null
         )
         {
             Fallback = note?.Fallback ?? layer?.Fallback,
+            NotApplied = [.. facts.AllNotApplied(task).Select(n => new ReportNotApplied(n.Step, n.Reason))],
         };
     }
 }

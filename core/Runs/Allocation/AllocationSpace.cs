@@ -67,7 +67,9 @@ internal sealed class AllocationSpace
             MostMacs = Math.Max(
                 Items.Sum(i => i.Min(c => c.Cost)),
                 (long)(ratio * cost.MultiplyAccumulates)
-                    - MultiplyAccumulates.Total(tasks.Where(t => t.Choices.Count == 0).Select(t => Macs(t, t.Chain)))
+                    - MultiplyAccumulates.Total(
+                        tasks.Where(t => t.Choices.Count == 0).Select(t => Macs(t, t.Chain)).Append(macs[MultiplyAccumulates.Computed])
+                    )
             );
     }
 

@@ -58,6 +58,9 @@ public static class LayerTasks
     // One byte holds the index of a choice.
     private const int MostChoices = 256;
 
+    /// <summary>The reason where no chain is left.</summary>
+    internal const string NoStep = "no step of the recipe applies";
+
     /// <summary>How the reason begins why a weight stays that compressing would not make smaller.</summary>
     internal const string TooSmall = "too small";
 
@@ -125,10 +128,11 @@ public static class LayerTasks
         if (rules.LastOrDefault()?.Skip == true)
             return task with { SkipReason = $"skipped by the recipe ('{rules[^1].Match}')" };
         if (chain.Count == 0)
-            return task with { SkipReason = "no step of the recipe applies" };
+            return task with { SkipReason = NoStep };
         // Each step that applies, with its settings where they are open: the chains are all combinations.
         IReadOnlyList<LayerChoice> chains = [new([], 1, 1)];
-        var (open, why) = (false, (string?)null);
+        var open = false;
+        var notApplied = new List<NotAppliedStep>();
         foreach (var step in chain)
         {
             var ladder = step.Layer.Ladder(OptionsOf(step, rules));
@@ -137,7 +141,7 @@ public static class LayerTasks
             var made = planned.Where(p => p.Task.Step is not null).ToList();
             if (made.Count == 0)
             {
-                why ??= planned[0].Task.SkipReason;
+                notApplied.Add(new NotAppliedStep(step.Label, planned[0].Task.SkipReason!));
                 continue;
             }
             open |= ladder.IsOpen;
@@ -154,13 +158,13 @@ public static class LayerTasks
             ];
         }
         if (chains[0].Chain.Count == 0)
-            return task with { SkipReason = why };
+            return task with { SkipReason = notApplied[0].Reason, NotApplied = notApplied };
         if (chains.Count > MostChoices)
             throw new BadInputException(
                 $"{task.Name}: {chains.Count} combinations of settings are open; give all steps but one of the chain a setting."
             );
         chains = [.. chains.OrderBy(c => c.Level)];
-        return chains[^1].Of(task) with { SkipReason = null, Choices = open ? chains : [] };
+        return chains[^1].Of(task) with { SkipReason = null, Choices = open ? chains : [], NotApplied = notApplied };
     }
 
     private static object OptionsOf(RecipeStep step, IReadOnlyList<LayerRule> rules) =>

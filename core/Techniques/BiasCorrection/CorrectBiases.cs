@@ -86,7 +86,7 @@ public sealed class CorrectBiases : GraphTechnique<BiasCorrectionOptions>
         var copy = work.Model.Clone();
         var own = await OwnBiases.GiveAsync(copy, work.Coded, null, work.ReadAsync, cancellation);
         if (own.Count == 0)
-            return Skip("no layer was compressed that takes a bias");
+            return Skip("the last chain compressed no layer that takes a bias");
         if (!runs.IsData && work.Normalized.Count == 0)
             return Skip("the drop has no data, and the model no batch normalizations to tell what layers get to see");
         var coded = await runs.LowerAsync(copy, cancellation);

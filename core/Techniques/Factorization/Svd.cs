@@ -52,7 +52,24 @@ public sealed class Svd : LayerTechnique<SvdOptions>
     private const double DefaultRatio = 0.5;
 
     // Of the ratio given; the last is next to lossless where the ratio is a half.
-    private static readonly double[] Shares = [0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1, 1.125, 1.25, 1.5, 1.75, 1.95];
+    private static readonly double[] Shares =
+    [
+        1.0 / 64,
+        1.0 / 16,
+        0.125,
+        0.25,
+        0.375,
+        0.5,
+        0.625,
+        0.75,
+        0.875,
+        1,
+        1.125,
+        1.25,
+        1.5,
+        1.75,
+        1.95,
+    ];
 
     /// <inheritdoc/>
     public override string Step => "factorize";
@@ -130,6 +147,7 @@ public sealed class Svd : LayerTechnique<SvdOptions>
         {
             Shape = new LayerShape(rows, columns, 1),
             Rank = (int)rank,
+            IsMost = options.Energy is not null,
             MultiplyAccumulates = rank * (rows + columns),
         };
     }

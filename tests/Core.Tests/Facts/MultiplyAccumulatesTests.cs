@@ -99,6 +99,29 @@ public class MultiplyAccumulatesTests
         }
     }
 
+    // Weights that nodes compute of constants: normalized, and decoded from codes.
+    [Fact]
+    public void Operands_computed_of_constants_count_like_weights()
+    {
+        var model = OfOpset(17)
+            .Input("x", DataType.Float, 5, 16)
+            .Weight("v", 16, 8)
+            .Weight("g", 1, 8)
+            .Initializer(Tensor("codes", DataType.Int8, new byte[8 * 4], 8, 4))
+            .Initializer(Tensor("scale", [0.5f]))
+            .With(
+                Node("ReduceL2", ["v"], ["n"], ModelEdit.Attribute("axes", 0L)),
+                Node("Div", ["v", "n"], ["u"]),
+                Node("Mul", ["u", "g"], ["w"]),
+                Node("MatMul", ["x", "w"], ["h"]),
+                Node("DequantizeLinear", ["codes", "scale"], ["d"]),
+                Node("MatMul", ["h", "d"], ["y"])
+            )
+            .Output("y");
+        var counted = MultiplyAccumulates.Of(model, new Dictionary<string, KnownInput>());
+        Assert.Equal(5 * 16 * 8 + 5 * 8 * 4, counted.Values.Sum());
+    }
+
     [Theory]
     [InlineData("silero_vad_v5")]
     [InlineData("silero_vad_v6")]
