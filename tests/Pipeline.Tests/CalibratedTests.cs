@@ -12,7 +12,8 @@ public class CalibratedTests
     private static readonly string Recogniser = RealModels.Ocr[1];
 
     [Theory]
-    [InlineData(4, 0.4)]
+    // On demand: -explicit on.
+    [InlineData(4, 0.4, Explicit = true)]
     [InlineData(3, 0.4)]
     [InlineData(2, 0.9)]
     public async Task Gptq_is_nearer_than_rounding_to_nearest_at_the_same_size(int bits, double most)
