@@ -17,7 +17,7 @@ public class DurableRunTests
     [Theory]
     [InlineData("digits", "version: 1\npreset: int8\n")]
     [InlineData("ch_PP-OCRv4_rec_infer", "version: 1\npreset: int4\n")]
-    [InlineData("silero_vad_v5", "version: 1\npreset: int8\n")]
+    [InlineData("silero_vad_v5", "version: 1\npreset: int8\n", Explicit = true)]
     public async Task A_real_model_gives_the_bytes_of_the_local_host(string name, string recipe)
     {
         using var folder = new Folder();

@@ -31,7 +31,7 @@ public class WideRunTests(Azurite azurite, ITestOutputHelper output) : IClassFix
     private static readonly CancellationToken None = CancellationToken.None;
 
     [Theory]
-    [InlineData("quantize: {bits: 8}")]
+    [InlineData("quantize: {bits: 8}", Explicit = true)]
     [InlineData("quantize: {method: static, onlyIfFaster: false}")]
     public async Task It_has_the_bytes_of_the_local_host_in_few_storage_calls_and_log_lines_and_its_status_is_right_at_every_moment(
         string step
