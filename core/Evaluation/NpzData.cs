@@ -178,7 +178,8 @@ public sealed class NpzData : IDisposable
         if (!agrees)
             throw new BadInputException(
                 $"{path}, array '{spec.Name}': has shape [{string.Join(',', array.Shape)}] where the model takes "
-                    + $"[{string.Join(',', spec.Dims.Select(d => d?.ToString(CultureInfo.InvariantCulture) ?? "?"))}] a run; put the samples along the first axis."
+                    + $"[{string.Join(',', spec.Dims.Select(d => d?.ToString(CultureInfo.InvariantCulture) ?? "?"))}] "
+                    + "a run; put the samples along the first axis."
             );
     }
 

@@ -26,7 +26,8 @@ internal static class HtmlMethods
     }
 
     private static string Choice(ReportWidths widths) =>
-        $"Predicted relative error, against the model that the chain began with, {ReportText.Percent(widths.Chosen.RelativeError)} at size ratio "
+        "Predicted relative error, against the model that the chain began with, "
+        + $"{ReportText.Percent(widths.Chosen.RelativeError)} at size ratio "
         + $"{widths.Chosen.SizeRatio.ToString("0.000", CultureInfo.InvariantCulture)}; no choice of that size is predicted below "
         + $"{ReportText.Percent(widths.LowerBound)}. Measured on the outputs for {widths.LayersMeasured} layers."
         + (

@@ -58,7 +58,9 @@ public sealed record ForecastLayer(LayerTask Task, IReadOnlyList<string> Steps, 
 /// </summary>
 /// <param name="Layers">The layers, in the order of the plan.</param>
 /// <param name="Unmatched">Rules of the recipe that match no layer.</param>
-/// <param name="NotApplied">Steps that were not applied, because they observe values of a run of the model, or read factors that the run computes.</param>
+/// <param name="NotApplied">
+/// Steps that were not applied, because they observe values of a run of the model, or read factors that the run computes.
+/// </param>
 public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList<string> Unmatched, IReadOnlyList<string> NotApplied)
 {
     /// <summary>Multiply-accumulates of the original.</summary>
@@ -108,6 +110,7 @@ public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList
         {
             var origin = last.Facts.Origins.GetValueOrDefault(t.Name);
             string[] steps = [.. origin?.Steps ?? [], .. t.Chain.Select(p => p.Step.Label)];
+            var isOpen = open.Contains(t.Name);
             var chains =
                 t.Choices.Count > 0
                     ? t.Choices.Select(c => c.Chain)
@@ -116,12 +119,12 @@ public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList
                         [.. t.Chain],
                     ];
             var after = chains.Select(c => RunCost.After(macs.GetValueOrDefault(t.Name), t.Shape.Elements, c)).Distinct().ToList();
-            return new ForecastLayer(t, steps, open.Contains(t.Name) ? null : origin?.Rank, origin?.BytesBefore ?? t.Data.Length)
+            return new ForecastLayer(t, steps, isOpen ? null : origin?.Rank, origin?.BytesBefore ?? t.Data.Length)
             {
-                OfOpenRank = open.Contains(t.Name),
+                OfOpenRank = isOpen,
                 NotApplied = last.Facts.AllNotApplied(t),
                 Reason = last.Facts.Reason(t),
-                MultiplyAccumulates = after is [var one] && !open.Contains(t.Name) ? one : null,
+                MultiplyAccumulates = after is [var one] && !isOpen ? one : null,
             };
         });
         return new Forecast(

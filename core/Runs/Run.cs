@@ -100,7 +100,7 @@ public sealed record LayerTask(
     /// <summary>Chains to choose from, the strongest first; empty when nothing is to be chosen.</summary>
     public IReadOnlyList<LayerChoice> Choices { get; init; } = [];
 
-    /// <summary>Steps of the chain that do nothing with the layer, each with the reason; those that its rules skip are not among them.</summary>
+    /// <summary>Steps of the chain that do nothing with the layer, each with the reason; none where a rule skips the layer.</summary>
     public IReadOnlyList<NotAppliedStep> NotApplied { get; init; } = [];
 
     /// <summary>Why its input is not observed although the technique wants it, or null.</summary>

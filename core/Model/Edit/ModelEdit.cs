@@ -55,20 +55,19 @@ public sealed class ModelEdit
     }
 
     /// <summary>A name like <paramref name="hint"/> that nothing uses yet.</summary>
-    public string FreshName(string hint)
-    {
-        var name = hint;
-        while (!names.Add(name))
-            name = $"{hint}_{++counter}";
-        return name;
-    }
+    public string FreshName(string hint) => Fresh(names, hint);
 
     /// <summary>A node name like <paramref name="hint"/> that no node has yet.</summary>
     public string FreshNodeName(string hint)
     {
         nodeNames ??= [.. Roots.SelectMany(r => r.All()).SelectMany(s => s.Nodes).Select(n => n.Name)];
+        return Fresh(nodeNames, hint);
+    }
+
+    private string Fresh(HashSet<string> taken, string hint)
+    {
         var name = hint;
-        while (!nodeNames.Add(name))
+        while (!taken.Add(name))
             name = $"{hint}_{++counter}";
         return name;
     }

@@ -5,7 +5,7 @@ namespace Serverless.Core.Model;
 /// <summary>Products with a value that nodes compute of constants alone: a runtime folds it, or a kernel decodes it.</summary>
 internal static class ComputedOperands
 {
-    // Kernels whose weight is stored in integers: where it is among the inputs, and how many products an output element takes.
+    // Kernels whose weight is stored in integers, with its place among the inputs.
     private static readonly Dictionary<string, int> Integer = new(StringComparer.Ordinal)
     {
         ["MatMulInteger"] = 1,
@@ -42,15 +42,6 @@ internal static class ComputedOperands
     // A constant of an outer scope, stored there.
     private static bool Above(GraphScope scope, string name) => scope.Resolve(name)?.Constants.Any(t => t.Name == name) == true;
 
-    // Elements of the input, or vectors of it, which meet the whole weight once each.
-    private static long? Positions(NodeProto node, ScopeFacts facts) =>
-        (node.OpType, MultiplyAccumulates.Lengths(facts, node.Input[0])) switch
-        {
-            ("ConvTranspose", { Length: > 1 } x) when x[1] > 0 => MultiplyAccumulates.Product(x) / x[1],
-            ("LSTM" or "GRU" or "RNN", { Length: 3 } x) => MultiplyAccumulates.Times(x[0], x[1]),
-            _ => null,
-        };
-
     private static long Elements(ScopeFacts facts, string value) =>
         facts.Shape(value) is { Count: > 1 } ? MultiplyAccumulates.Product(MultiplyAccumulates.Lengths(facts, value)!) : 0;
 
@@ -59,7 +50,7 @@ internal static class ComputedOperands
         if (node.Output.Count == 0 || MultiplyAccumulates.Lengths(facts, node.Output[0]) is not { } output)
             return 0;
         if (node.OpType is "ConvTranspose" or "LSTM" or "GRU" or "RNN")
-            return Positions(node, facts) is { } positions
+            return MultiplyAccumulates.Positions(node.OpType, MultiplyAccumulates.Lengths(facts, node.Input[0])) is { } positions
                 ? MultiplyAccumulates.Times(positions, node.Input.Skip(1).Take(2).Where(isConstant).Sum(i => Elements(facts, i)))
                 : 0;
         var length = node.OpType switch

@@ -59,10 +59,10 @@ public static class MultiplyAccumulates
             return Share(Times(Product(output), length));
         return (use.Op.Split('.')[^1], use.Input) switch
         {
-            // Each element of the input, or vector of it, meets the whole weight once.
-            ("ConvTranspose", 1) => Applied(1),
-            ("LSTM" or "GRU" or "RNN", 1 or 2) => Applied(2, 3),
-            ("Attention" or "QAttention", 1) => Applied(2, 3),
+            ("ConvTranspose" or "Attention" or "QAttention", 1) or ("LSTM" or "GRU" or "RNN", 1 or 2) => Times(
+                Positions(use.Op.Split('.')[^1], Lengths(scope, node.Input[0])) ?? 1,
+                weight.Reference.Elements
+            ),
             ("MatMul" or "FusedMatMul" or "Gemm" or "FusedGemm", 0 or 1) or ("Conv" or "FusedConv" or "DeformConv", 1) or ("Einsum", _) =>
                 weight.Reference.Elements,
             _ => 0,
@@ -73,12 +73,16 @@ public static class MultiplyAccumulates
             Product(operand!) is var elements && elements > weight.Reference.Elements
                 ? (long)((Int128)count * weight.Reference.Elements / elements)
                 : count;
-
-        long Applied(int axis, int? rank = null) =>
-            Lengths(scope, node.Input[0]) is { } x && x.Length > axis && x.Length == (rank ?? x.Length) && x[axis] > 0
-                ? Times(Product(x) / x[axis], weight.Reference.Elements)
-                : weight.Reference.Elements;
     }
+
+    /// <summary>Elements of an input, or vectors of it, which meet the whole weight once each; null where its shape does not tell.</summary>
+    internal static long? Positions(string op, long[]? x) =>
+        (op, x) switch
+        {
+            ("ConvTranspose", { Length: > 1 }) when x[1] > 0 => Product(x) / x[1],
+            ("LSTM" or "GRU" or "RNN" or "Attention" or "QAttention", { Length: 3 }) when x[2] > 0 => Product(x) / x[2],
+            _ => null,
+        };
 
     /// <summary>Products that make an element of the output; null where the operator or the operand's shape does not tell.</summary>
     internal static long? Reduced(NodeProto node, string op, int input, long[]? operand) =>
