@@ -193,7 +193,7 @@ public class WebhookTests
 
     private sealed class Receiver : IDisposable
     {
-        private readonly HttpListener listener = new();
+        private readonly HttpListener listener;
         private readonly Queue<int> answers;
 
         public Receiver(params int[] answers)
@@ -201,19 +201,18 @@ public class WebhookTests
             this.answers = new Queue<int>(answers);
             for (var port = 30000 + Random.Shared.Next(20000); ; port++)
             {
+                // A listener that could not start is disposed of: each port takes a new one.
+                var candidate = new HttpListener { Prefixes = { $"http://127.0.0.1:{port}/", $"http://localhost:{port}/" } };
                 try
                 {
-                    listener.Prefixes.Clear();
-                    listener.Prefixes.Add($"http://127.0.0.1:{port}/");
-                    listener.Prefixes.Add($"http://localhost:{port}/");
-                    listener.Start();
-                    Address = new Uri($"http://127.0.0.1:{port}/");
-                    break;
+                    candidate.Start();
                 }
                 catch (HttpListenerException) when (port < 65000)
                 {
                     continue;
                 }
+                (listener, Address) = (candidate, new Uri($"http://127.0.0.1:{port}/"));
+                break;
             }
             _ = ServeAsync();
         }
