@@ -15,9 +15,8 @@ public abstract class Form
 
     /// <summary>Every form, by name.</summary>
     public static IReadOnlyDictionary<string, Form> All { get; } =
-        typeof(Form)
-            .Assembly.GetTypes()
-            .Where(t => t.IsSubclassOf(typeof(Form)) && !t.IsAbstract)
+        SubclassSearch
+            .Of(typeof(Form).Assembly, typeof(Form))
             .Select(t => (Form)Activator.CreateInstance(t)!)
             .ToDictionary(f => f.Name, StringComparer.Ordinal);
 

@@ -124,9 +124,8 @@ public abstract class Technique
 
     private static IReadOnlyList<Technique> Of(Assembly assembly) =>
         [
-            .. assembly
-                .GetTypes()
-                .Where(t => t.IsSubclassOf(typeof(Technique)) && !t.IsAbstract)
+            .. SubclassSearch
+                .Of(assembly, typeof(Technique))
                 .Select(t => (Technique)Activator.CreateInstance(t)!)
                 .OrderBy(t => t.Step, StringComparer.Ordinal)
                 .ThenBy(t => t.Method, StringComparer.Ordinal),

@@ -12,7 +12,7 @@ internal static class Job
     {
         var spec = StoreSpec.Of(storage);
         var context = new ActivityContext(spec.Open(), new MemoryGate(memory));
-        var process = new ModelProcess(spec, context.Memory);
+        using var process = new ModelProcess(spec, context.Memory);
         var done = await GpuWorker.RunOneAsync(
             StepQueue.Connect(storage, GpuWorker.Steps),
             RunAsync,

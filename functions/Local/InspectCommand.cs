@@ -163,12 +163,13 @@ internal static class InspectCommand
             var spec = drop.Source.With(("work", Path.Combine(folder, "work")));
             var (store, room) = (spec.Open(), MemorySize.Room(null));
             using var journal = new Journal(Path.Combine(folder, WorkFolder.Journal));
+            using var process = new ModelProcess(spec, room);
             using var host = new LocalOrchestration(
                 "inspect",
                 new ActivityContext(store, room),
                 journal,
                 new LocalDisplay(_ => { }, _ => { }),
-                new ModelProcess(spec, room),
+                process,
                 Environment.ProcessorCount,
                 cancellation
             );

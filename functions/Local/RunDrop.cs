@@ -65,7 +65,8 @@ internal static class RunDrop
             await RunPaths.WriteSnapshotAsync(store, request.Work, parts, cancellation);
             using var events = EventSender.FromEnvironment();
             var room = options.Gate ?? MemorySize.Room(options.Memory);
-            var process = options.Isolated ? new ModelProcess(place.Spec, room) : null;
+            using var process = options.Isolated ? new ModelProcess(place.Spec, room) : null;
+            process?.Begin();
             var context = new ActivityContext(store, room)
             {
                 Events = events,

@@ -60,6 +60,38 @@ public class ModelProcessChildTests
         Assert.Equal(73, child.ExitCode);
     }
 
+    [Fact]
+    public async Task A_child_started_early_rehearses_and_then_answers()
+    {
+        using var folder = new Folder();
+        using var child = Start(ModelProcess.Early);
+        var request = await Rehearsal.PrepareAsync(folder.Path, CancellationToken.None);
+        foreach (var _ in Enumerable.Range(0, 2))
+        {
+            await TellAsync(child, request.Activity, request.Store, request.Input, memory: 4L << 30);
+            var answer = JsonDocument.Parse((await child.StandardOutput.ReadLineAsync())!).RootElement;
+            Assert.Equal("none", answer.GetProperty("failure").GetString());
+            Assert.Equal(1, answer.GetProperty("output").GetProperty("figures").GetProperty("cosine").GetDouble());
+            Assert.True(answer.GetProperty("waits").GetBoolean());
+        }
+        child.StandardInput.Close();
+        await child.WaitForExitAsync(new CancellationTokenSource(TimeSpan.FromSeconds(20)).Token);
+        Assert.Equal(73, child.ExitCode);
+    }
+
+    [Fact]
+    public async Task Limits_are_those_of_the_request_that_is_answered()
+    {
+        using var folder = new Folder();
+        using var child = Start();
+        var request = await Rehearsal.PrepareAsync(folder.Path, CancellationToken.None);
+        await TellAsync(child, request.Activity, request.Store, request.Input, memory: 4L << 30);
+        Assert.NotNull(await child.StandardOutput.ReadLineAsync());
+        await TellAsync(child, request.Activity, request.Store, request.Input, memory: 1 << 20);
+        await child.WaitForExitAsync(new CancellationTokenSource(TimeSpan.FromSeconds(20)).Token);
+        Assert.Equal(71, child.ExitCode);
+    }
+
     private static StoreSpec Places(Folder folder) =>
         new(
             new Dictionary<string, string>
@@ -97,9 +129,9 @@ public class ModelProcessChildTests
         await child.StandardInput.FlushAsync();
     }
 
-    private static Process Start() =>
+    private static Process Start(params string[] more) =>
         Process.Start(
-            new ProcessStartInfo("dotnet", [typeof(ExitCode).Assembly.Location, ModelProcess.Command])
+            new ProcessStartInfo("dotnet", [typeof(ExitCode).Assembly.Location, ModelProcess.Command, .. more])
             {
                 RedirectStandardInput = true,
                 RedirectStandardOutput = true,

@@ -42,8 +42,7 @@ public static class ActivityCatalog
     public static IReadOnlyList<string> Orchestrations { get; } = [.. Of(typeof(Orchestration<,>)).Select(t => t.Type.Name)];
 
     private static IEnumerable<(Type Type, Type[] Arguments)> Of(Type open) =>
-        from type in typeof(ActivityCatalog).Assembly.GetTypes()
-        where type is { IsAbstract: false, BaseType: { IsGenericType: true } parent } && parent.GetGenericTypeDefinition() == open
+        from type in SubclassSearch.Of(typeof(ActivityCatalog).Assembly, open)
         orderby type.Name
         select (type, type.BaseType!.GetGenericArguments());
 }

@@ -4,7 +4,7 @@ using Serverless.Core.Storage;
 namespace Serverless.Core.Runs;
 
 /// <summary>
-/// What a model process is told, as one line on standard input, where other users of the machine cannot read a connection string.
+/// What a model process is told, a line on standard input for each activity, where other users of the machine cannot read a connection string.
 /// </summary>
 /// <param name="Activity">The activity.</param>
 /// <param name="Input">Its input record.</param>
@@ -34,12 +34,15 @@ internal enum ModelFailure
     Failed,
 }
 
-/// <summary>What a model process answers on standard output.</summary>
+/// <summary>What a model process answers, a line on standard output.</summary>
 /// <param name="Output">The activity's output record; null when it failed.</param>
 /// <param name="Failure">Why it failed.</param>
 /// <param name="Error">The same in a sentence; null when it did not fail.</param>
 internal sealed record ModelAnswer(JsonElement? Output, ModelFailure Failure, string? Error)
 {
+    /// <summary>Whether the process waits for another request; otherwise it ends.</summary>
+    public bool Waits { get; init; }
+
     /// <summary>The failure as the exception that the activity would have thrown here.</summary>
     public Exception ToException() =>
         Failure switch

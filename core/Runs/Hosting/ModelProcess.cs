@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Reflection;
 using System.Text.Json;
@@ -7,24 +6,36 @@ using Serverless.Core.Storage;
 namespace Serverless.Core.Runs;
 
 /// <summary>
-/// Runs an activity in a child process: native code on a hostile model may crash, hang or take all memory, and then
-/// only the child dies. The child is the host's own program, told by its first argument to serve one activity. It watches
+/// Runs activities in child processes: native code on a hostile model may crash, hang or take all memory, and then
+/// only the child dies. The child is the host's own program, told by its first argument to serve activities. It watches
 /// its own limits and ends with its parent (<see cref="ModelProcessChild"/>).
 /// </summary>
-/// <param name="spec">The store.</param>
-/// <param name="room">Memory that children and the host's own activities may take together.</param>
-public sealed class ModelProcess(StoreSpec spec, MemoryGate room)
+public sealed class ModelProcess : IDisposable
 {
     /// <summary>The first argument of a child.</summary>
     public const string Command = "run-activity";
+
+    /// <summary>The second argument of a child that was started before there is anything to run.</summary>
+    public const string Early = "early";
 
     private const long LeastShare = 512L << 20;
     private const int Killed = 9,
         FirstSignal = 128;
     private static readonly int[] Crashes = [4, 6, 7, 8, 11];
     private static readonly TimeSpan Sampling = TimeSpan.FromMilliseconds(50);
-    private readonly ConcurrentDictionary<int, long> resident = [];
+    private readonly StoreSpec spec;
+    private readonly MemoryGate room;
+    private readonly ModelChildren children;
     private long peak;
+
+    /// <summary>Starts nothing yet.</summary>
+    /// <param name="spec">The store.</param>
+    /// <param name="room">Memory that children and the host's own activities may take together.</param>
+    public ModelProcess(StoreSpec spec, MemoryGate room)
+    {
+        (this.spec, this.room) = (spec, room);
+        children = new ModelChildren(early => new ModelChild(Program ?? (early ? OwnProgram(Early) : OwnProgram())));
+    }
 
     /// <summary>The most memory that this process and its children held together, in resident bytes.</summary>
     public long PeakBytes => Interlocked.Read(ref peak);
@@ -34,6 +45,12 @@ public sealed class ModelProcess(StoreSpec spec, MemoryGate room)
 
     /// <summary>The program of the child with its streams redirected, or null for the host's own.</summary>
     internal ProcessStartInfo? Program { get; init; }
+
+    /// <summary>Starts a child for the first activity to come, of any run.</summary>
+    public void Begin() => children.Begin();
+
+    /// <summary>Ends the children that wait.</summary>
+    public void Dispose() => children.Dispose();
 
     /// <summary>Runs an activity.</summary>
     /// <exception cref="BadInputException">The model is wrong, or crashes ONNX Runtime.</exception>
@@ -93,84 +110,62 @@ public sealed class ModelProcess(StoreSpec spec, MemoryGate room)
     private async Task<Ended> OnceAsync(string activity, JsonElement input, long limit, CancellationToken cancellation)
     {
         using var held = await room.EnterAsync(limit, cancellation);
-        using var child =
-            Process.Start(Program ?? OwnProgram()) ?? throw new InvalidOperationException("The process that runs models did not start.");
+        var child = await children.TakeAsync(Of(input, "work"), cancellation);
+        var ended = new Ended(null, ModelProcessChild.OutOfTime, "", limit);
         try
         {
-            var (output, error) = (child.StandardOutput.ReadToEndAsync(cancellation), child.StandardError.ReadToEndAsync(cancellation));
-            await TellAsync(child, new ModelRequest(activity, input, spec, limit), cancellation);
-            if (!await WatchAsync(child, cancellation))
-                return new Ended(null, ModelProcessChild.OutOfTime, "", limit);
-            var answer = child.ExitCode == 0 ? JsonSerializer.Deserialize<ModelAnswer>(await output, Json.Options) : null;
-            return new Ended(answer, child.ExitCode, (await error).Trim(), limit);
+            var request = JsonSerializer.Serialize(new ModelRequest(activity, input, spec, limit), Json.Options);
+            // Null when it did not even end itself, as one that is frozen.
+            if (await WatchAsync(child, child.AskAsync(request, cancellation), cancellation) is { } line)
+                ended =
+                    line.Length > 0
+                        ? ended with
+                        {
+                            Answer = JsonSerializer.Deserialize<ModelAnswer>(line, Json.Options),
+                            ExitCode = 0,
+                        }
+                        : ended with
+                        {
+                            ExitCode = await child.ExitCodeAsync(cancellation),
+                            Error = await child.ErrorAsync(),
+                        };
+            return ended;
         }
         finally
         {
-            if (!child.HasExited)
-                child.Kill(entireProcessTree: true);
-            resident.TryRemove(child.Id, out _);
+            children.Return(child, keep: ended.Answer is { Waits: true });
         }
     }
 
-    // Standard input stays open: its end tells the child that this process is gone.
-    private static async Task TellAsync(Process child, ModelRequest request, CancellationToken cancellation)
+    // Time counts while this process runs too.
+    private async Task<string?> WatchAsync(ModelChild child, Task<string> answer, CancellationToken cancellation)
     {
-        try
-        {
-            await child.StandardInput.WriteLineAsync(JsonSerializer.Serialize(request, Json.Options).AsMemory(), cancellation);
-            await child.StandardInput.FlushAsync(cancellation);
-        }
-        catch (IOException) when (child.WaitForExit(TimeSpan.FromSeconds(1)))
-        {
-            // It ended before it read: its exit code says how.
-        }
-    }
-
-    // False when it did not even end itself, as one that is frozen: time counts while this process runs too.
-    private async Task<bool> WatchAsync(Process child, CancellationToken cancellation)
-    {
-        var exited = child.WaitForExitAsync(cancellation);
-        for (var left = Patience; await Task.WhenAny(exited, Task.Delay(Sampling, cancellation)) != exited; left -= Sampling)
+        for (var left = Patience; await Task.WhenAny(answer, Task.Delay(Sampling, cancellation)) != answer; left -= Sampling)
         {
             cancellation.ThrowIfCancellationRequested();
             if (left <= TimeSpan.Zero)
-                return false;
-            resident[child.Id] = Resident(child);
-            var together = Environment.WorkingSet + resident.Values.Sum();
+                return null;
+            var together = Environment.WorkingSet + children.ResidentBytes();
             for (var before = PeakBytes; together > before; before = PeakBytes)
                 if (Interlocked.CompareExchange(ref peak, together, before) == before)
                     break;
         }
-        await exited;
-        return true;
+        return await answer;
     }
 
-    private static long Resident(Process child)
-    {
-        try
-        {
-            child.Refresh();
-            return child.WorkingSet64;
-        }
-        catch (InvalidOperationException)
-        {
-            // It ended just now.
-            return 0;
-        }
-    }
+    private static string Model(JsonElement input) => Of(input, "model") ?? "the model";
 
-    private static string Model(JsonElement input) =>
-        input.TryGetProperty("request", out var request) && request.TryGetProperty("model", out var model)
-            ? model.GetString()!
-            : "the model";
+    private static string? Of(JsonElement input, string property) =>
+        input.TryGetProperty("request", out var request) && request.TryGetProperty(property, out var value) ? value.GetString() : null;
 
-    private static ProcessStartInfo OwnProgram()
+    private static ProcessStartInfo OwnProgram(params ReadOnlySpan<string> more)
     {
         var start = new ProcessStartInfo(Environment.ProcessPath!) { UseShellExecute = false };
         start.RedirectStandardInput = start.RedirectStandardOutput = start.RedirectStandardError = true;
         if (Path.GetFileNameWithoutExtension(Environment.ProcessPath!) == "dotnet")
             start.ArgumentList.Add(Assembly.GetEntryAssembly()!.Location);
-        start.ArgumentList.Add(Command);
+        foreach (var argument in (ReadOnlySpan<string>)[Command, .. more])
+            start.ArgumentList.Add(argument);
         // The child's arena would otherwise keep a gigabyte of freed blocks per thread.
         start.Environment["MALLOC_ARENA_MAX"] = "2";
         // Freed weights of one session go back before the next is loaded.

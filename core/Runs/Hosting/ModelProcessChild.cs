@@ -1,4 +1,4 @@
-using System.Diagnostics;
+using System.Collections.Concurrent;
 using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Json;
@@ -9,54 +9,77 @@ using Serverless.Core.Storage;
 namespace Serverless.Core.Runs;
 
 /// <summary>
-/// The child's side of <see cref="ModelProcess"/>: one request on standard input, one answer on standard output. Limits of memory
-/// and time are watched from within, and the end of standard input says that the parent is gone: either ends the process at once,
-/// whatever native code is doing.
+/// The child's side of <see cref="ModelProcess"/>: a request is a line on standard input, its answer a line on standard output. Limits
+/// of memory and time are watched from within (<see cref="ChildLimits"/>), and the end of standard input says that the parent is gone:
+/// either ends the process at once, whatever native code is doing.
 /// </summary>
-public static partial class ModelProcessChild
+public static class ModelProcessChild
 {
     internal const int OutOfMemory = 71,
         OutOfTime = 72,
         Orphaned = 73;
-    private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(10);
+
+    // One that holds more gives it back by ending.
+    private const long MostToWaitWith = 192L << 20;
     private static readonly PosixSignal[] ParentsDecision = [PosixSignal.SIGINT, PosixSignal.SIGQUIT, PosixSignal.SIGHUP];
 
-    /// <summary>Serves one activity.</summary>
+    /// <summary>Serves activities until one fails or leaves much memory behind.</summary>
+    /// <param name="early">Whether there is time before the first (<see cref="Rehearsal"/>).</param>
     /// <returns>The exit code: 0 for any answer.</returns>
-    public static async Task<int> ServeAsync()
+    public static async Task<int> ServeAsync(bool early)
     {
         // A terminal sends these to both: the parent stops in order, and its end is ours.
         var ignored = ParentsDecision.Select(s => PosixSignalRegistration.Create(s, c => c.Cancel = true)).ToList();
-        using var parent = new StreamReader(Console.OpenStandardInput(), Encoding.UTF8);
-        if (await parent.ReadLineAsync() is not { } line)
-            return Orphaned;
-        var request = JsonSerializer.Deserialize<ModelRequest>(line, Json.Options)!;
-        Start(
+        using var requests = new BlockingCollection<string>();
+        ChildLimits.Watch(
             "parent",
             () =>
             {
-                while (parent.Read() >= 0) { }
-                End(Orphaned);
+                using var parent = new StreamReader(Console.OpenStandardInput(), Encoding.UTF8);
+                while (parent.ReadLine() is { } line)
+                    requests.Add(line);
+                ChildLimits.End(Orphaned);
             }
         );
-        Start(
-            "memory",
-            () =>
-            {
-                while (Environment.WorkingSet <= request.MemoryLimit)
-                    Thread.Sleep(Poll);
-                End(OutOfMemory);
-            }
-        );
-        var answer = JsonSerializer.Serialize(await AnswerAsync(request), Json.Options);
+        var limits = new ChildLimits();
+        if (early)
+            await RehearseAsync(limits);
         await using var output = Console.OpenStandardOutput();
-        await output.WriteAsync(Encoding.UTF8.GetBytes(answer));
+        for (var waits = true; waits; )
+        {
+            var request = JsonSerializer.Deserialize<ModelRequest>(requests.Take(), Json.Options)!;
+            limits.Begin(request.MemoryLimit);
+            var answer = await AnswerAsync(request, limits);
+            limits.Lift();
+            waits = answer.Failure == ModelFailure.None && Environment.WorkingSet <= MostToWaitWith;
+            await output.WriteAsync(JsonSerializer.SerializeToUtf8Bytes(answer with { Waits = waits }, Json.Options));
+            await output.WriteAsync("\n"u8.ToArray());
+        }
         foreach (var registration in ignored)
             registration.Dispose();
         return 0;
     }
 
-    private static async Task<ModelAnswer> AnswerAsync(ModelRequest request)
+    // As a request that came by standard input; one that fails ends the process, and the parent starts another.
+    private static async Task RehearseAsync(ChildLimits limits)
+    {
+        var folder = Directory.CreateTempSubdirectory("serverless-rehearsal-").FullName;
+        try
+        {
+            var line = JsonSerializer.Serialize(await Rehearsal.PrepareAsync(folder, CancellationToken.None), Json.Options);
+            var answer = await AnswerAsync(JsonSerializer.Deserialize<ModelRequest>(line, Json.Options)!, limits);
+            if (answer.Failure != ModelFailure.None)
+                throw new InvalidOperationException(answer.Error);
+            JsonSerializer.Serialize(answer, Json.Options);
+            limits.Lift();
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    private static async Task<ModelAnswer> AnswerAsync(ModelRequest request, ChildLimits limits)
     {
         RunRequest? run = request.Input.TryGetProperty("request", out var r) ? r.Deserialize<RunRequest>(Json.Options) : null;
         var store = request.Store.Open();
@@ -65,7 +88,7 @@ public static partial class ModelProcessChild
             if (!ActivityCatalog.All.TryGetValue(request.Activity, out var activity) || !activity.RunsModels)
                 throw new InvalidOperationException($"The activity '{request.Activity}' does not run in a process of its own.");
             if (run is not null)
-                EndAfter(await TimeOfAsync(store, run, request.Activity));
+                limits.EndAfter(await TimeOfAsync(store, run, request.Activity));
             try
             {
                 var context = new ActivityContext(store, new MemoryGate(long.MaxValue));
@@ -110,31 +133,4 @@ public static partial class ModelProcessChild
         var minutes = (await Inspect.RecipeOf(store, run, CancellationToken.None)).Evaluate.Timeout;
         return TimeSpan.FromMinutes(activity == nameof(Evaluate) ? minutes : Math.Min(3 * minutes, Retries.ActivityTimeout.TotalMinutes));
     }
-
-    private static void EndAfter(TimeSpan limit)
-    {
-        var clock = Stopwatch.StartNew();
-        Start(
-            "time",
-            () =>
-            {
-                while (clock.Elapsed < limit)
-                    Thread.Sleep(Poll);
-                End(OutOfTime);
-            }
-        );
-    }
-
-    private static void Start(string name, ThreadStart watch) => new Thread(watch) { IsBackground = true, Name = $"watch {name}" }.Start();
-
-    // Without finalizers and atexit handlers, which wait for native threads.
-    private static void End(int code)
-    {
-        if (OperatingSystem.IsWindows())
-            Environment.Exit(code);
-        ExitNow(code);
-    }
-
-    [LibraryImport("libc", EntryPoint = "_exit")]
-    private static partial void ExitNow(int code);
 }
