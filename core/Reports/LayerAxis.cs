@@ -1,12 +1,7 @@
-using System.Globalization;
-using System.Text;
-using ScottPlot;
-
 namespace Serverless.Core.Reports;
 
 /// <summary>
-/// Names of layers below their bars, level where they have the room and steep where not. They are written into the SVG here: the
-/// plot's own labels lose the characters that its font lacks.
+/// Names of layers below their bars, level where they have the room and steep where not.
 /// </summary>
 internal sealed class LayerAxis
 {
@@ -35,30 +30,21 @@ internal sealed class LayerAxis
     /// <summary>The height that the names take.</summary>
     public int Room => Gap + FontSize + (level ? 0 : (int)(widest * Math.Sin(Angle * Math.PI / 180)));
 
-    /// <summary>Leaves room for the names in a plot.</summary>
-    public void MakeRoom(Plot plot)
-    {
-        plot.Axes.Bottom.SetTicks([], []);
-        plot.Axes.Bottom.MinimumSize = Room;
-        // A steep name begins to the left of its bar.
-        if (!level)
-            plot.Axes.Left.MinimumSize = (float)(widest * Math.Cos(Angle * Math.PI / 180));
-    }
+    /// <summary>The width that they take to the left: a steep name begins to the left of its bar.</summary>
+    public double Beside => level ? 0 : widest * Math.Cos(Angle * Math.PI / 180);
 
-    /// <summary>Writes the names into the SVG of a plot that was rendered last.</summary>
-    public string Write(Plot plot, string svg)
+    /// <summary>Writes the names below a chart's frame.</summary>
+    public void Write(SvgChart chart)
     {
-        var text = new StringBuilder();
         var (turn, anchor) = level ? ("", "middle") : ($" rotate(-{Angle})", "end");
-        var look = $"font-family=\"system-ui, sans-serif\" font-size=\"{FontSize}\" text-anchor=\"{anchor}\"";
-        var top = plot.RenderManager.LastRender.DataRect.Bottom + Gap;
+        var look = SvgChart.Look(anchor);
+        var top = chart.Bottom + Gap;
         for (var i = 0; i < names.Count; i++)
         {
-            var x = plot.GetPixel(new Coordinates(i, 0)).X;
-            text.Append(CultureInfo.InvariantCulture, $"<text class=\"layer\" transform=\"translate({x:0.#} {top:0.#}){turn}\" {look}>")
-                .Append(CultureInfo.InvariantCulture, $"<title>{Escape(names[i])}</title>{Escape(Short(names[i]))}</text>\n");
+            var x = chart.X((i + 0.5) / names.Count);
+            var name = $"<title>{Escape(names[i])}</title>{Escape(Short(names[i]))}";
+            chart.Append($"<text class=\"layer\" transform=\"translate({x:0.#} {top:0.#}){turn}\" {look}>{name}</text>");
         }
-        return svg.Insert(svg.LastIndexOf("</svg>", StringComparison.Ordinal), text.ToString());
     }
 
     private static int Cells(char c) => c >= Wide ? 2 : 1;

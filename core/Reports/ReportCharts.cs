@@ -1,80 +1,67 @@
-using ScottPlot;
-
 namespace Serverless.Core.Reports;
 
-/// <summary>The charts of the HTML report, as SVG.</summary>
+/// <summary>
+/// The charts of the HTML report. Written here and not by a library, whose loading and compiling took a tenth of a small model's run.
+/// </summary>
 internal static class ReportCharts
 {
     private const int Width = 960,
         Height = 220,
-        Frame = 90;
-    private static readonly Color Before = Color.FromHex("#9aa7b5"),
-        After = Color.FromHex("#1f6feb"),
-        Error = Color.FromHex("#c2410c");
+        Frame = 90,
+        Below = 36;
+    private const double BarShare = 0.38;
+    private const string Before = "#9aa7b5",
+        After = "#1f6feb",
+        Error = "#c2410c";
 
     /// <summary>Bytes of layers before and after.</summary>
     public static string Bytes(IReadOnlyList<ReportLayer> layers)
     {
-        using var plot = new Plot();
-        var unit = ByteCount.UnitOf(layers.Max(l => Math.Max(l.BytesBefore, l.BytesAfter)));
+        var largest = layers.Max(l => Math.Max(l.BytesBefore, l.BytesAfter));
+        var unit = ByteCount.UnitOf(largest);
+        var (chart, names) = Of(layers, unit.Name, largest / unit.Bytes);
+        var cell = 1.0 / layers.Count;
         for (var i = 0; i < layers.Count; i++)
         {
-            plot.Add.Bar(Bar(i - 0.2, layers[i].BytesBefore / unit.Bytes, 0.38, Before));
-            plot.Add.Bar(Bar(i + 0.2, layers[i].BytesAfter / unit.Bytes, 0.38, After));
+            chart.Bar((i + 0.5 - BarShare) * cell, BarShare * cell, layers[i].BytesBefore / unit.Bytes, Before);
+            chart.Bar((i + 0.5) * cell, BarShare * cell, layers[i].BytesAfter / unit.Bytes, After);
         }
-        plot.Legend.ManualItems.Add(new LegendItem { LabelText = "before", FillColor = Before });
-        plot.Legend.ManualItems.Add(new LegendItem { LabelText = "after", FillColor = After });
-        plot.ShowLegend(Alignment.UpperRight);
-        return Bars(plot, layers, unit.Name);
+        chart.Legend(("before", Before), ("after", After));
+        names.Write(chart);
+        return chart.ToString();
     }
 
     /// <summary>Relative errors of layers.</summary>
     public static string Errors(IReadOnlyList<ReportLayer> layers)
     {
-        using var plot = new Plot();
+        var (chart, names) = Of(layers, "relative error", layers.Max(l => l.Error));
+        var cell = 1.0 / layers.Count;
         for (var i = 0; i < layers.Count; i++)
-            plot.Add.Bar(Bar(i, layers[i].Error, 0.7, Error));
-        return Bars(plot, layers, "relative error");
+            chart.Bar((i + 0.5 - BarShare) * cell, 2 * BarShare * cell, layers[i].Error, Error);
+        names.Write(chart);
+        return chart.ToString();
     }
 
     /// <summary>The least error predicted at each size, and the point chosen.</summary>
     public static string Widths(ReportWidths widths)
     {
-        using var plot = new Plot();
-        var (ratios, errors) = (widths.Curve.Select(p => p.SizeRatio), widths.Curve.Select(p => p.RelativeError));
-        var curve = plot.Add.Scatter(ratios.ToArray(), errors.ToArray(), Before);
-        curve.LegendText = "least predicted error";
-        var chosen = plot.Add.Scatter(new[] { widths.Chosen.SizeRatio }, [widths.Chosen.RelativeError], Error);
-        (chosen.MarkerSize, chosen.LegendText) = (12, "chosen");
-        plot.ShowLegend(Alignment.UpperRight);
-        plot.XLabel("size ratio");
-        return Svg(plot, "relative error", Height + 40);
+        List<ReportPoint> all = [.. widths.Curve, widths.Chosen];
+        var ticks = AxisTicks.From(all.Min(p => p.SizeRatio), all.Max(p => p.SizeRatio));
+        var chart = new SvgChart(Width, Height + Below, "relative error", all.Max(p => p.RelativeError), Below);
+        chart.Curve(widths.Curve.OrderBy(p => p.SizeRatio).Select(p => (Share(p.SizeRatio), p.RelativeError)), Before);
+        foreach (var point in widths.Curve)
+            chart.Point(Share(point.SizeRatio), point.RelativeError, 2.5, Before);
+        chart.Point(Share(widths.Chosen.SizeRatio), widths.Chosen.RelativeError, 6, Error);
+        chart.Below(ticks, Share, "size ratio");
+        chart.Legend(("least predicted error", Before), ("chosen", Error));
+        return chart.ToString();
+
+        double Share(double ratio) => (ratio - ticks[0]) / (ticks[^1] - ticks[0]);
     }
 
-    private static Bar Bar(double position, double value, double size, Color color) =>
-        new()
-        {
-            Position = position,
-            Value = value,
-            Size = size,
-            FillColor = color,
-            LineWidth = 0,
-        };
-
-    private static string Bars(Plot plot, IReadOnlyList<ReportLayer> layers, string y)
+    private static (SvgChart Chart, LayerAxis Names) Of(IReadOnlyList<ReportLayer> layers, string label, double largest)
     {
         var names = new LayerAxis([.. layers.Select(l => l.Name)], Width - Frame);
-        names.MakeRoom(plot);
-        return names.Write(plot, Svg(plot, y, Height + names.Room));
-    }
-
-    private static string Svg(Plot plot, string y, int height)
-    {
-        plot.YLabel(y);
-        plot.Axes.Margins(bottom: 0);
-        plot.HideGrid();
-        var svg = plot.GetSvgXml(Width, height);
-        // An XML prologue has no place inside HTML.
-        return svg[Math.Max(0, svg.IndexOf("<svg", StringComparison.Ordinal))..];
+        return (new SvgChart(Width, Height + names.Room, label, largest, names.Room, names.Beside), names);
     }
 }

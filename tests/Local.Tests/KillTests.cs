@@ -18,7 +18,7 @@ public class KillTests
         using var folder = new Folder();
         var plain = await CompressAsync(folder, "plain");
         Assert.True(plain.ExitCode == 0, plain.Error);
-        foreach (var signal in new[] { "KILL", "TERM", "SEGV" })
+        foreach (var signal in new[] { "KILL", "SEGV" })
         {
             using var run = Start(folder, signal);
             if (await ChildProcesses.WaitForOneAsync(run) is { } child)

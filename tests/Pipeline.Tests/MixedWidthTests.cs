@@ -16,7 +16,7 @@ public class MixedWidthTests
     [InlineData("ch_ppocr_mobile_v2.0_cls_infer", "rtn", 4, Explicit = true)]
     [InlineData("ch_ppocr_mobile_v2.0_cls_infer", "rtn", 3)]
     [InlineData("silero_vad_v5", "hqq", 4, Explicit = true)]
-    [InlineData("silero_vad_v6", "gptq", 4)]
+    [InlineData("silero_vad_v6", "gptq", 4, Explicit = true)]
     [InlineData("digits", "rtn", 3)]
     [InlineData("digits", "gptq", 4)]
     public async Task Mixed_widths_are_nearer_than_the_best_uniform_one(string name, string method, int bits)

@@ -32,7 +32,7 @@ public class StaticTests
     }
 
     [Theory]
-    [InlineData("ch_PP-OCRv4_det_infer", 320)]
+    [InlineData("ch_PP-OCRv4_det_infer", 320, Explicit = true)]
     [InlineData("ch_ppocr_mobile_v2.0_cls_infer", 192)]
     public async Task Corrected_biases_bring_the_outputs_nearer(string name, int width)
     {
@@ -56,7 +56,7 @@ public class StaticTests
     [Theory]
     [InlineData("ch_ppocr_mobile_v2.0_cls_infer", "mse", 192, 256, Explicit = true)]
     [InlineData("ch_ppocr_mobile_v2.0_cls_infer", "entropy", 192, 256)]
-    [InlineData("ch_PP-OCRv4_det_infer", "mse", 320, 48)]
+    [InlineData("ch_PP-OCRv4_det_infer", "mse", 320, 48, Explicit = true)]
     public async Task Ranges_that_leave_outliers_outside_are_nearer_than_the_extremes(string name, string range, int width, int count)
     {
         using var folder = new Folder();

@@ -181,9 +181,9 @@ public class WeightFormatTests
 
     [Theory]
     [InlineData("method: ternary", 2.3)]
-    [InlineData("method: ternary, scales: two", 2.3)]
+    [InlineData("method: ternary, scales: two", 2.3, Explicit = true)]
     [InlineData("method: binary", 1.3)]
-    [InlineData("method: binary, store: fast", 2.3)]
+    [InlineData("method: binary, store: fast", 2.3, Explicit = true)]
     [InlineData("method: binary, order: 2", 2.6)]
     public async Task Packed_sizes_are_what_the_bits_say_on_real_models(string options, double most)
     {

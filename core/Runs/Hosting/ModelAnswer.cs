@@ -4,7 +4,8 @@ using Serverless.Core.Storage;
 namespace Serverless.Core.Runs;
 
 /// <summary>
-/// What a model process is told, a line on standard input for each activity, where other users of the machine cannot read a connection string.
+/// What a model process is told, a line on standard input for each activity, where other users of the machine cannot read a connection
+/// string.
 /// </summary>
 /// <param name="Activity">The activity.</param>
 /// <param name="Input">Its input record.</param>
