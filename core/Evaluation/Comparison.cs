@@ -5,6 +5,17 @@ using Serverless.Core.Model;
 
 namespace Serverless.Core.Evaluation;
 
+/// <summary>What is compared.</summary>
+/// <param name="Time">After this long no more samples are taken; at least 32 are, where there are so many.</param>
+public sealed record ComparisonOptions(TimeSpan Time)
+{
+    /// <summary>Most samples, or null for as many as the time allows, 10,000 at most.</summary>
+    public int? Samples { get; init; }
+
+    /// <summary>Whether the models are timed against each other.</summary>
+    public bool Latency { get; init; } = true;
+}
+
 /// <summary>Runs both models on the same inputs and compares.</summary>
 public static class Comparison
 {
@@ -28,8 +39,7 @@ public static class Comparison
     /// <param name="after">Its index.</param>
     /// <param name="data">The data, or null for synthetic inputs.</param>
     /// <param name="calibrated">Runs at the start of the data that techniques have seen: not compared on.</param>
-    /// <param name="time">After this long no more samples are taken; at least 32 are, where there are so many.</param>
-    /// <param name="latency">Also times the models against each other.</param>
+    /// <param name="options">What is compared.</param>
     /// <param name="cancellation">Cancels the runs.</param>
     /// <exception cref="BadInputException">ONNX Runtime cannot run the original on these inputs.</exception>
     public static ComparisonResult Compare(
@@ -39,8 +49,7 @@ public static class Comparison
         ModelIndex after,
         NpzData? data,
         int calibrated,
-        TimeSpan time,
-        bool latency,
+        ComparisonOptions options,
         CancellationToken cancellation
     )
     {
@@ -61,7 +70,7 @@ public static class Comparison
         (Sample Sample, RunOutputs Expected)? first = null;
         using (var compressed = new ModelRunner(afterFolder, after))
         {
-            foreach (var chunk in samples.Take(most).Chunk(Chunk))
+            foreach (var chunk in samples.Take(Math.Min(most, options.Samples ?? most)).Chunk(Chunk))
             {
                 var expected = RunOriginal(original, before, data, chunk, cancellation);
                 var actual = compressed.Run(chunk, cancellation);
@@ -74,7 +83,7 @@ public static class Comparison
                     zeros.See(chunk[i]);
                 }
                 count += chunk.Length;
-                if (clock.Elapsed > time)
+                if (clock.Elapsed > options.Time)
                     break;
             }
             if (first is null)
@@ -87,7 +96,7 @@ public static class Comparison
         Latency? spent = null;
         if (segments > 1)
             spent = Latency.Of(segmentedTimes.Count > 1 ? segmentedTimes[1..] : segmentedTimes, segments);
-        else if (!latency)
+        else if (!options.Latency)
         {
             using var again = new ModelRunner(beforeFolder, before);
             var run = again.Run([first.Value.Sample], cancellation)[0];

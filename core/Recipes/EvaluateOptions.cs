@@ -12,6 +12,10 @@ public sealed record EvaluateOptions
     [Range(0.05, 60)]
     public double Timeout { get; init; } = 10;
 
+    /// <summary>Most samples that are compared (default: as many as the time allows, 10,000 at most).</summary>
+    [Range(1, 10_000)]
+    public int? Samples { get; init; }
+
     /// <summary>Time the two models against each other (default true); without it nothing is undone for being slower.</summary>
     public bool Latency { get; init; } = true;
 }

@@ -56,7 +56,7 @@ internal static class HtmlFigures
             $"{weights.After.ToString("N0", CultureInfo.InvariantCulture)}, "
                 + $"{ReportText.Percent(1 - ((double)weights.Nonzero / Math.Max(1, weights.After)))} zero"
         );
-        yield return ("Took", $"{ReportText.Number(report.ElapsedSeconds, "0.0")} s, {ByteCount.Text(report.PeakMemoryBytes)} memory");
+        yield return ("Took", $"{ReportText.Took(report)}, {ByteCount.Text(report.PeakMemoryBytes)} memory");
     }
 
     private static string Compared(ReportFidelity fidelity)

@@ -26,6 +26,15 @@ public sealed record Report(
     /// <summary>Multiply-accumulates with stored weights, or null in reports that were written before they were counted.</summary>
     public ReportMultiplyAccumulates? MultiplyAccumulates { get; init; }
 
+    /// <summary>What the run spent its time on until the report was written, attempts together.</summary>
+    public IReadOnlyList<ReportStage> Stages { get; init; } = [];
+
+    /// <summary>Of <see cref="ElapsedSeconds"/>, those in which the result was compared with the original.</summary>
+    public double EvaluateSeconds { get; init; }
+
+    /// <summary>The others.</summary>
+    public double CompressSeconds => Math.Max(0, ElapsedSeconds - EvaluateSeconds);
+
     /// <summary>Store folder of the result whose recipe this run took, or null.</summary>
     public string? Predecessor { get; init; }
 
@@ -44,6 +53,13 @@ public sealed record Report(
 
     /// <summary>The files beside this report, or null in reports that were written before there was such a list.</summary>
     public IReadOnlyList<ReportFile>? Files { get; init; }
+}
+
+/// <summary>A stage of the run and its time.</summary>
+public sealed record ReportStage(string Stage, double Seconds)
+{
+    /// <summary>Bytes of weights read a second, where layers are compressed.</summary>
+    public double? BytesPerSecond { get; init; }
 }
 
 /// <summary>A published file: its bytes and, for text files, the SHA-256 of what was written.</summary>

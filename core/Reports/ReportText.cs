@@ -5,6 +5,11 @@ namespace Serverless.Core.Reports;
 /// <summary>The figures of a report in words, the same on the console and in HTML.</summary>
 public static class ReportText
 {
+    /// <summary>Time of a run, with the part in which models were compared.</summary>
+    public static string Took(Report report) =>
+        $"{Number(report.ElapsedSeconds, "0.0")} s"
+        + (report.EvaluateSeconds > 0 ? $" (evaluating {Number(report.EvaluateSeconds, "0.0")} s)" : "");
+
     /// <summary>A cosine.</summary>
     public static string Cosine(double value) => Number(value, "0.000000");
 

@@ -90,8 +90,12 @@ public sealed class CandidateRun : Orchestration<RunRequest, Candidate>
             );
             host.SetStatus(RunStatus.Of("Reassemble", attempt + 1, planned, done));
             var assembled = await host.CallAsync<Reassemble, ReassembleInput, Reassembled>(new ReassembleInput(request, attempt, parts));
-            host.SetStatus(RunStatus.Of("Evaluate", attempt + 1, planned, done));
-            var evaluated = await host.CallAsync<Evaluate, EvaluateInput, Evaluated>(new EvaluateInput(request, attempt) { Parts = parts });
+            var evaluated = Evaluated.Not;
+            if (request.Evaluates)
+            {
+                host.SetStatus(RunStatus.Of("Evaluate", attempt + 1, planned, done));
+                evaluated = await host.CallAsync<Evaluate, EvaluateInput, Evaluated>(new EvaluateInput(request, attempt) { Parts = parts });
+            }
             var made = new Attempt(attempt, assembled, evaluated);
             attempts = attempt + 1;
             if (planned.Integers && evaluated.Figures.Latency is { RatioLow: > SlowerThan } latency && attempt + 1 < Replan.MostAttempts)

@@ -98,7 +98,7 @@ public sealed class CompressLayers : Orchestration<LayersInput, LayersDone>
 
     private static void Show(IOrchestration host, LayersInput input, LayersDone done, int count, long bytes, CompressedLayer? layer) =>
         host.SetStatus(
-            new RunStatus("Compress", input.Attempt + 1, done.Count, count, done.BytesBefore, bytes, done.BytesSaved, layer)
+            new RunStatus(RunStatus.Compress, input.Attempt + 1, done.Count, count, done.BytesBefore, bytes, done.BytesSaved, layer)
             {
                 Parts = count > Widest ? Part(input.Work, input.Attempt, 0)[..^1] : null,
             }

@@ -20,6 +20,8 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
     /// <inheritdoc/>
     public override async Task<RunResult> RunAsync(IOrchestration host, RunRequest request)
     {
+        var timed = new StageClock(host);
+        host = timed;
         var started = host.UtcNow;
         var about = new RunEvent(RunEvent.Started, host.Id, request.Name, request.Model, started);
         try
@@ -51,7 +53,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
                     }
                 );
             }
-            var result = await PublishAsync(host, trial, started);
+            var result = await PublishAsync(timed, trial, started);
             await TellAsync(
                 host,
                 about with
@@ -75,7 +77,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
     }
 
     // What was found damaged is made again, all of it but the compressed layers, which are found by their hash.
-    private static async Task<RunResult> PublishAsync(IOrchestration host, Candidate trial, DateTime started)
+    private static async Task<RunResult> PublishAsync(StageClock host, Candidate trial, DateTime started)
     {
         for (var repeats = 0; ; repeats++)
         {
@@ -89,6 +91,7 @@ public sealed class CompressionRun : Orchestration<RunRequest, RunResult>
                     {
                         Parts = trial.Parts,
                         Attempts = trial.Attempts,
+                        Stages = host.Times,
                     }
                 );
                 var figures = best.Evaluated.Figures;

@@ -73,6 +73,9 @@ public sealed record RunStatus(
     CompressedLayer? Layer
 )
 {
+    /// <summary>The stage in which layers are compressed.</summary>
+    public const string Compress = "Compress";
+
     /// <summary>What the ids of the parts begin with whose own statuses say more, or null when there are none.</summary>
     public string? Parts { get; init; }
 

@@ -30,7 +30,9 @@ public static class ReportWarnings
                 $"No layer matches {string.Join(", ", unmatched.Select(m => $"'{m}'"))} under 'layers' in the recipe; "
                     + "'inspect' lists the names."
             );
-        if (figures.NotCompared is { } why)
+        if (figures.NotCompared == Evaluated.NotAsked)
+            found.Add("The result was not run and not compared with the original (--no-evaluate).");
+        else if (figures.NotCompared is { } why)
             found.Add($"The result was loaded but not compared with the original: {why}.");
         if (!figures.IsRepeatable)
             found.Add(

@@ -24,6 +24,9 @@ public sealed record RunRequest(string Name, string Model, string? Recipe, strin
     /// <summary>Store folder of the result that this run follows, or null.</summary>
     public string? Predecessor { get; init; }
 
+    /// <summary>Whether attempts are compared with the original; otherwise the result is published unrun.</summary>
+    public bool Evaluates { get; init; } = true;
+
     /// <summary>Steps of the recipe that were carried out on the model's state.</summary>
     public int Stage { get; init; }
 

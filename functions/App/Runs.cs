@@ -30,7 +30,7 @@ internal static class Runs
         if (await client.GetInstanceAsync(id, getInputsAndOutputs: true, cancellation) is not { } run)
             return null;
         var status = run.SerializedCustomStatus is null ? null : run.ReadCustomStatusAs<RunStatus>();
-        if (status is { Stage: "Compress", Parts: { } prefix })
+        if (status is { Stage: RunStatus.Compress, Parts: { } prefix })
         {
             var parts = await PartsAsync(client, prefix, run.CreatedAt, status.LayersTotal, cancellation);
             status = status.With([

@@ -27,6 +27,8 @@ internal static class CompressCommand
         var force = new Option<bool>("--force");
         force.Description =
             "Replace an --out folder that holds something else; what it holds is kept as DIR.old-1. The original is never touched.";
+        var noEvaluate = new Option<bool>("--no-evaluate");
+        noEvaluate.Description = "Do not compare the result with the original: faster, and nobody has run what is published.";
         var memory = new Option<string?>("--memory") { Description = MemorySize.About };
         var verbose = Verbose.Option();
         var command = new Command("compress", "Compress a model; the original is never changed.")
@@ -38,6 +40,7 @@ internal static class CompressCommand
             work,
             memory,
             force,
+            noEvaluate,
             verbose,
         };
         command.SetAction(
@@ -49,6 +52,7 @@ internal static class CompressCommand
                     var options = new LocalOptions(parsed.GetValue(output), Directory.GetCurrentDirectory(), parsed.GetValue(work), budget)
                     {
                         Force = parsed.GetValue(force),
+                        Evaluates = !parsed.GetValue(noEvaluate),
                     };
                     return await drop.RunAsync(async () =>
                     {

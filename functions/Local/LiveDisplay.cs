@@ -43,7 +43,7 @@ internal sealed class LiveDisplay : IRunDisplay
             bar.Value = status.Stage switch
             {
                 "Inspect" or "Plan" => 0,
-                "Compress" => status.BytesDone,
+                RunStatus.Compress => status.BytesDone,
                 _ => bar.MaxValue,
             };
             if (verbose && status.Layer is not null)

@@ -13,7 +13,7 @@ internal static class ResultTable
     {
         var figures = Figure.Of(result.Report, Data(drop));
         Console.WriteLine(
-            $"{Printable.Line(drop.Name)}: done in {ReportText.Number(result.Report.ElapsedSeconds, "0.0")} s "
+            $"{Printable.Line(drop.Name)}: done in {ReportText.Took(result.Report)} "
                 + $"with {ByteCount.Text(result.Report.PeakMemoryBytes)} of memory"
         );
         if (Console.IsOutputRedirected)

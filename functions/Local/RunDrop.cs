@@ -17,6 +17,9 @@ internal sealed record LocalOptions(string? Output, string Root, string? Work, l
     /// <summary>Replaces an output folder that holds something else, which is kept under another name.</summary>
     public bool Force { get; init; }
 
+    /// <summary>Compares the result with the original.</summary>
+    public bool Evaluates { get; init; } = true;
+
     /// <summary>Memory that runs beside each other share, or null for a run by itself.</summary>
     public MemoryGate? Gate { get; init; }
 }
@@ -44,6 +47,7 @@ internal static class RunDrop
         var request = new RunRequest(drop.Name, drop.Model, drop.Recipe, drop.Data, $"work/{runId}", place.Shards, place.Output)
         {
             Snapshot = RunPaths.Snapshot($"work/{runId}"),
+            Evaluates = options.Evaluates,
         };
 
         using var held = await RunLock.TakeAsync(Path.Combine(place.Local, runId + ".lock"), say, cancellation);
@@ -66,7 +70,8 @@ internal static class RunDrop
             using var events = EventSender.FromEnvironment();
             var room = options.Gate ?? MemorySize.Room(options.Memory);
             using var process = options.Isolated ? new ModelProcess(place.Spec, room) : null;
-            process?.Begin();
+            if (options.Evaluates)
+                process?.Begin();
             var context = new ActivityContext(store, room)
             {
                 Events = events,

@@ -65,7 +65,7 @@ public class DurableRunTests
         folder.Write("drop/m/model.onnx", digits);
         folder.Write(
             "drop/m/recipe.yaml",
-            "version: 1\nsteps:\n- quantize: {bits: 2, scale: absmax, protect: 0}\nbudget: {maxAccuracyLoss: 0, maxSizeRatio: 0.12}\nretrain: {wait: 3}\n"u8.ToArray()
+            "version: 1\nsteps:\n- quantize: {bits: 2, scale: absmax, protect: 0}\nbudget: {maxAccuracyLoss: 0, maxSizeRatio: 0.12}\nretrain: {wait: 3}\nevaluate: {latency: false}\n"u8.ToArray()
         );
         folder.Write("retrained/same.onnx", digits);
         var flat = ModelProto.Parser.ParseFrom(digits);

@@ -338,7 +338,7 @@ public class CommandTests
         folder.Write(
             "m/recipe.yaml",
             Encoding.UTF8.GetBytes(
-                "version: 1\nsteps:\n- quantize: {bits: 2, scale: absmax, protect: 0}\nbudget: {maxAccuracyLoss: 0, maxSizeRatio: 0.12}\nretrain: {wait: 0.003}\n"
+                "version: 1\nsteps:\n- quantize: {bits: 2, scale: absmax, protect: 0}\nbudget: {maxAccuracyLoss: 0, maxSizeRatio: 0.12}\nretrain: {wait: 0.003}\nevaluate: {latency: false}\n"
             )
         );
         using var run = CommandLine.Start(folder.Path, "compress", "m", "--work", "work", "--out", "out");

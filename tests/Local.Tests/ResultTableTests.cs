@@ -31,7 +31,7 @@ public partial class ResultTableTests
         var done = await CommandLine.RunAsync(folder.Path, "compress", RealModels.Digits, "--out", "out");
         Assert.True(done.ExitCode == 0, done.Error);
         var lines = done.Output.TrimEnd().Split('\n');
-        Assert.Matches(@"^digits: done in [0-9.]+ s with [0-9.]+ MB of memory$", lines[0]);
+        Assert.Matches(@"^digits: done in [0-9.]+ s \(evaluating [0-9.]+ s\) with [0-9.]+ MB of memory$", lines[0]);
         Assert.Equal(
             ["Size", "Cosine", "Relative error", "Top-1 agreement", "Accuracy", "Latency"],
             lines[1..7].Select(l => Gap().Split(l)[0])

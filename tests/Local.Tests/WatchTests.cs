@@ -150,7 +150,7 @@ public class WatchTests
         folder.Write("inbox/drop/a-slow/m.onnx", digits);
         folder.Write(
             "inbox/drop/a-slow/recipe.yaml",
-            "version: 1\nsteps:\n- quantize: {bits: 2, scale: absmax, protect: 0}\nbudget: {maxAccuracyLoss: 0}\nretrain: {wait: 5}\n"u8.ToArray()
+            "version: 1\nsteps:\n- quantize: {bits: 2, scale: absmax, protect: 0}\nbudget: {maxAccuracyLoss: 0}\nretrain: {wait: 5}\nevaluate: {latency: false}\n"u8.ToArray()
         );
         using (var make = Process.Start("mkfifo", [Path.Combine(folder.Path, "inbox", "drop", "a-pipe.onnx")]))
             await make.WaitForExitAsync();

@@ -101,7 +101,7 @@ internal sealed record Compressed(RunResult Result, Report Report, string File)
         using var file = data is null ? null : System.IO.File.OpenRead(data);
         using var samples = file is null ? null : new NpzData(file, data!, InputSpec.Of(before.Model, original));
         var (from, to) = (Path.GetDirectoryName(original)!, Path.GetDirectoryName(File)!);
-        var made = Comparison.Compare(from, before, to, after, samples, seen, TimeSpan.FromMinutes(2), latency: false, default);
+        var made = Comparison.Compare(from, before, to, after, samples, seen, new(TimeSpan.FromMinutes(2)) { Latency = false }, default);
         return made.RelativeError!.Value;
     }
 

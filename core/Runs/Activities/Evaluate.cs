@@ -16,7 +16,15 @@ public sealed record EvaluateInput(RunRequest Request, int Attempt)
 }
 
 /// <summary>The comparison, and the most memory that the process making it held.</summary>
-public sealed record Evaluated(ComparisonResult Figures, long PeakBytes);
+public sealed record Evaluated(ComparisonResult Figures, long PeakBytes)
+{
+    /// <summary>Why nothing was compared where the run was told not to.</summary>
+    internal const string NotAsked = "--no-evaluate";
+
+    /// <summary>Of a run that was told not to compare.</summary>
+    internal static Evaluated Not { get; } =
+        new(new ComparisonResult(Comparison.None, 0, null, null, null, null, null, 0, null) { NotCompared = NotAsked }, 0);
+}
 
 /// <summary>Runs the original and the result in ONNX Runtime and compares them; nothing is published that was not run.</summary>
 public sealed class Evaluate : Activity<EvaluateInput, Evaluated>, IRunsModels
@@ -45,10 +53,14 @@ public sealed class Evaluate : Activity<EvaluateInput, Evaluated>, IRunsModels
         using var data = await OpenDataAsync(store, request, before, versions, cancellation);
         var seen = await RunParts.SeenAsync(store, request, input.Parts, cancellation);
         var skip = data is not null && seen is { HeldOut: > 0 } ? seen.Runs : 0;
-        var options = (await Inspect.RecipeOf(store, request, cancellation)).Evaluate;
-        var time = TimeSpan.FromMinutes(ComparingShare * options.Timeout);
+        var wanted = (await Inspect.RecipeOf(store, request, cancellation)).Evaluate;
+        var options = new ComparisonOptions(TimeSpan.FromMinutes(ComparingShare * wanted.Timeout))
+        {
+            Samples = wanted.Samples,
+            Latency = wanted.Latency,
+        };
         var figures = await Task.Run(
-            () => Comparison.Compare(beforeFolder.Path, before, afterFolder.Path, after, data, skip, time, options.Latency, cancellation),
+            () => Comparison.Compare(beforeFolder.Path, before, afterFolder.Path, after, data, skip, options, cancellation),
             cancellation
         );
         using var self = Process.GetCurrentProcess();

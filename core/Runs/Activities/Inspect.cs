@@ -51,6 +51,10 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
         }
         await store.WriteJsonAsync(RunPaths.RunCost(request.Work), cost, cancellation);
         var recipe = await TakeRecipeAsync(store, request, request.Recipe is { } r ? wanted.GetValueOrDefault(r) : null, cancellation);
+        if (!request.Evaluates && recipe.Budget is { MaxAccuracyLoss: not null })
+            throw new BadInputException(
+                $"{request.Recipe}: maxAccuracyLoss is judged by comparing the models; leave --no-evaluate or the budget out."
+            );
         await store.WriteJsonAsync(RunPaths.Files(request.Work), versions, cancellation);
         await store.WriteJsonAsync(RunPaths.ModelFiles(request.Work), index.Files, cancellation);
         await new ModelState(index, versions, new StateFacts([], [], [])).WriteAsync(store, request, cancellation);

@@ -30,6 +30,9 @@ public sealed record PublishInput(
     /// <summary>Attempts that were made.</summary>
     public int Attempts { get; init; } = Best.Number + 1;
 
+    /// <summary>What the run spent its time on so far.</summary>
+    public IReadOnlyList<StageTime> Stages { get; init; } = [];
+
     /// <summary>What the run has written; null where that is not known.</summary>
     public RunParts? Parts { get; init; }
 }
@@ -140,6 +143,7 @@ public sealed class Publish : Activity<PublishInput, Published>
         var (best, figures) = (input.Best, input.Best.Evaluated.Figures);
         var (measure, loss) = figures.Loss;
         using var self = Process.GetCurrentProcess();
+        var read = layers.Where(l => l.Steps.Count > 0 && !l.Reused).Sum(l => l.BytesBefore);
         return new Report(
             input.Status,
             input.RunId,
@@ -192,6 +196,14 @@ public sealed class Publish : Activity<PublishInput, Published>
         )
         {
             Predecessor = request.Predecessor,
+            Stages =
+            [
+                .. input.Stages.Select(s => new ReportStage(s.Stage, s.Seconds)
+                {
+                    BytesPerSecond = s is { Stage: RunStatus.Compress, Seconds: > 0 } ? read / s.Seconds : null,
+                }),
+            ],
+            EvaluateSeconds = input.Stages.Where(s => s.Stage == nameof(Evaluate)).Sum(s => s.Seconds),
             MultiplyAccumulates = new ReportMultiplyAccumulates(
                 input.Inspected.MultiplyAccumulates,
                 best.Assembled.MultiplyAccumulates,
