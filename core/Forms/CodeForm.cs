@@ -52,6 +52,12 @@ public sealed record FormOffer(CodeForm Form, LayerShape Shape, int Bits, int Bl
 /// <summary>A form for codes of an affine grid, which are many forms' to store.</summary>
 public abstract class CodeForm : Form
 {
+    /// <summary>Scales from which they are stored as FLOAT16, where the form takes such: fewer are not worth the Cast.</summary>
+    public const int HalfScalesFrom = 32;
+
+    /// <summary>Whether scales may be FLOAT16.</summary>
+    public virtual bool TakesHalfScales => false;
+
     /// <summary>What the form would make of a weight, or null where it cannot.</summary>
     /// <param name="weight">The weight.</param>
     /// <param name="shape">How it is viewed.</param>
@@ -104,7 +110,8 @@ public abstract class KernelForm : CodeForm
         var blocks = (shape.Axis + block - 1) / block;
         var count = shape.Rows * blocks;
         var codes = Numerics.BitPacking.PlaneBytes(count * block, request.KernelBits) * request.Terms;
-        var bytes = codes + count * (4L * request.Terms + request.ZeroBytes) + Node;
+        var scaleBytes = TakesHalfScales && count * request.Terms >= HalfScalesFrom ? 2L : 4;
+        var bytes = codes + count * (scaleBytes * request.Terms + request.ZeroBytes) + Node;
         var pays = Pays(shape, request);
         return new FormOffer(this, shape, request.KernelBits, block, bytes, Time(pays), pays) { NodeBytes = Node };
     }

@@ -13,8 +13,8 @@ namespace Serverless.Core.Forms;
 /// </summary>
 internal sealed class FoldedForm : CodeForm
 {
-    /// <summary>Scales from which they are stored as FLOAT16: fewer are not worth the Cast.</summary>
-    public const int HalfScalesFrom = 32;
+    /// <inheritdoc/>
+    public override bool TakesHalfScales => true;
 
     // The bytes of the nodes and initializers, found by writing them.
     private const int WholeNodes = 120,

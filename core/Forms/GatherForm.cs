@@ -7,17 +7,20 @@ namespace Serverless.Core.Forms;
 /// <summary>
 /// Puts <c>com.microsoft.GatherBlockQuantized</c> in the place of Gather over a large embedding (ONNX Runtime
 /// ContribOperators.md). Only the rows looked up are decoded, at the cost of some microseconds a run; folding would
-/// take the float table's memory, and several times that while loading.
+/// take the float table's memory, and several times that and most of the time while loading.
 /// </summary>
 internal sealed class GatherForm : KernelForm
 {
-    private const long PaysFrom = 16 << 20;
+    private const long PaysFrom = 1 << 20;
 
     /// <inheritdoc/>
     public override string Name => FormName.GatherBlockQuantized;
 
     /// <inheritdoc/>
     public override long OldestOpset => 7;
+
+    /// <inheritdoc/>
+    public override bool TakesHalfScales => true;
 
     /// <inheritdoc/>
     protected override bool Fits(Weight weight, LayerShape shape, CodeRequest request, int block) =>
@@ -45,12 +48,16 @@ internal sealed class GatherForm : KernelForm
         var zeros = grid.Zeros is { Range: var z }
             ? edit.AddConstant(weight.Scope, weight.Value + "_z", Tensor(shard, z, DataType.Uint8, rows, z.Length / rows))
             : null;
+        // The rows come in the type of the scales.
+        var half = grid.Scales.DataType == (int)DataType.Float16;
         foreach (var use in weight.Uses)
         {
+            var output = use.Node.Output[0];
+            var rowsOf = half ? edit.FreshName(output + "_half") : output;
             var node = ModelEdit.Node(
                 $"{Microsoft}:GatherBlockQuantized",
                 [codes, use.Node.Input[1], scales],
-                [use.Node.Output[0]],
+                [rowsOf],
                 ModelEdit.Attribute("bits", grid.Bits),
                 ModelEdit.Attribute("block_size", grid.Group),
                 ModelEdit.Attribute("gather_axis", 0),
@@ -60,7 +67,11 @@ internal sealed class GatherForm : KernelForm
                 node.Name = use.Node.Name;
             if (zeros is not null)
                 node.Input.Add(zeros);
-            ModelEdit.Replace(use.Scope, use.Node, [node]);
+            ModelEdit.Replace(
+                use.Scope,
+                use.Node,
+                half ? [node, ModelEdit.Node("Cast", [rowsOf], [output], ModelEdit.Attribute("to", (long)DataType.Float))] : [node]
+            );
         }
         return [weight.Value];
     }

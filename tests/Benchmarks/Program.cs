@@ -22,6 +22,8 @@ switch (args)
         return await Scaling.RunAsync(only);
     case ["mutants", .. var rest]:
         return await Mutants.RunAsync(rest);
+    case ["speed", .. var rest]:
+        return await SpeedTable.RunAsync(rest);
     case ["large", .. var rest]:
         return await LargeModel.RunAsync(rest);
     default:

@@ -12,7 +12,6 @@ namespace Serverless.Core.Techniques.Quantization;
 /// <summary>Streams a weight through a <see cref="BlockEncoder"/> into a shard: codes, then scales, then zero points.</summary>
 internal static class BlockEncoding
 {
-    /// <summary>Scales are FLOAT16 in folded layers with at least this many.</summary>
     private const int TileElements = 1 << 18;
 
     /// <summary>Encodes a layer.</summary>
@@ -29,8 +28,8 @@ internal static class BlockEncoding
     {
         var halves = rounding(true);
         if (
-            work.Plan.Form == FormName.Folded
-            && halves.Terms * work.Shape.Rows * ((work.Shape.Axis + work.Plan.Block - 1) / work.Plan.Block) >= FoldedForm.HalfScalesFrom
+            Form.All[work.Plan.Form] is CodeForm { TakesHalfScales: true }
+            && halves.Terms * work.Shape.Rows * ((work.Shape.Axis + work.Plan.Block - 1) / work.Plan.Block) >= CodeForm.HalfScalesFrom
         )
         {
             try
