@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.ExceptionServices;
 using Google.Protobuf;
 using Microsoft.ML.OnnxRuntime;
 using Serverless.Core.Model;
@@ -23,12 +24,19 @@ internal sealed class ModelRunner : IDisposable
     /// <summary>Weights of a segment, in bytes.</summary>
     public const long SegmentLimit = 96L << 20;
 
+    // What runs beside each other may take for their values, in bytes.
+    private const long TogetherLimit = 192L << 20;
+
     private static readonly TimeSpan RunLimit = TimeSpan.FromSeconds(120);
     private readonly string file,
         folder;
     private readonly ModelProto model;
     private readonly IReadOnlyList<Segment>? segments;
-    private readonly InferenceSession? session;
+    private readonly bool byDefault;
+    private InferenceSession? session;
+
+    // Runs beside each other, each on one thread; 0 while that is not known, 1 for one at a time on all threads.
+    private int together;
 
     /// <summary>Prepares a model.</summary>
     /// <param name="folder">Local folder that holds it.</param>
@@ -45,7 +53,7 @@ internal sealed class ModelRunner : IDisposable
         bool byDefault = false
     )
     {
-        (this.folder, model) = (folder, index.Model);
+        (this.folder, model, this.byDefault) = (folder, index.Model, byDefault);
         file = Path.Combine(folder, Storage.StorePath.Name(index.Path));
         var seeded = RandomSeeds.Fix(model);
         IsSeeded = seeded is not null;
@@ -55,8 +63,11 @@ internal sealed class ModelRunner : IDisposable
             segments = Segment.Of(model, segmentLimit);
             return;
         }
-        using var options = Options(byDefault);
-        session = seeded is null ? new InferenceSession(file, options) : Open(seeded, folder, options);
+        if (seeded is not null)
+            model = seeded;
+        // Random operators draw on from one run to the next.
+        together = byDefault || IsSeeded || ExecutionDevice.IsCuda ? 1 : 0;
+        session = OpenWhole();
     }
 
     /// <summary>Sessions a run takes.</summary>
@@ -65,14 +76,50 @@ internal sealed class ModelRunner : IDisposable
     /// <summary>Whether the model draws random numbers: the same ones in every session, others in every run.</summary>
     public bool IsSeeded { get; }
 
-    /// <summary>Runs samples in turn; by segments, all samples pass one segment before the next is loaded.</summary>
+    /// <summary>Runs samples, several at a time where memory allows; by segments, all samples pass one segment before the next is loaded.</summary>
     /// <exception cref="OnnxRuntimeException">A run failed.</exception>
     /// <exception cref="TimeoutException">A run took longer than two minutes.</exception>
     public IReadOnlyList<RunOutputs> Run(IReadOnlyList<Sample> samples, CancellationToken cancellation) =>
-        session is not null ? [.. samples.Select(s => RunWhole(s, cancellation))] : RunSegments(samples, cancellation);
+        session is not null ? RunWhole(samples, cancellation) : RunSegments(samples, cancellation);
 
     /// <inheritdoc/>
     public void Dispose() => session?.Dispose();
+
+    private InferenceSession OpenWhole()
+    {
+        using var options = Options(byDefault);
+        if (together != 1)
+            options.IntraOpNumThreads = 1;
+        return IsSeeded ? Open(model, folder, options) : new InferenceSession(file, options);
+    }
+
+    // Samples beside each other need no threads that wait for each other within each operator.
+    private RunOutputs[] RunWhole(IReadOnlyList<Sample> samples, CancellationToken cancellation)
+    {
+        var outputs = new RunOutputs[samples.Count];
+        var begun = 0;
+        if (together == 0 && samples.Count > 0)
+        {
+            using var growth = new MemoryGrowth();
+            outputs[begun++] = RunWhole(samples[0], cancellation);
+            together = (int)Math.Clamp(TogetherLimit / Math.Max(1, growth.Bytes), 1, Environment.ProcessorCount);
+            if (together == 1)
+            {
+                session!.Dispose();
+                session = OpenWhole();
+            }
+        }
+        var degree = new ParallelOptions { MaxDegreeOfParallelism = Math.Max(1, together), CancellationToken = cancellation };
+        try
+        {
+            Parallel.For(begun, samples.Count, degree, i => outputs[i] = RunWhole(samples[i], cancellation));
+        }
+        catch (AggregateException e)
+        {
+            ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
+        }
+        return outputs;
+    }
 
     private RunOutputs RunWhole(Sample sample, CancellationToken cancellation)
     {
