@@ -14,6 +14,9 @@ public sealed record ComparisonOptions(TimeSpan Time)
 
     /// <summary>Whether the models are timed against each other.</summary>
     public bool Latency { get; init; } = true;
+
+    /// <summary>Whether a result that looks slower is timed for longer, as something is decided by it.</summary>
+    public bool Decides { get; init; }
 }
 
 /// <summary>Runs both models on the same inputs and compares.</summary>
@@ -30,7 +33,8 @@ public static class Comparison
 
     private const int SegmentedSamples = 8,
         MostSamples = 10_000,
-        Chunk = 32;
+        Chunk = 32,
+        Few = 16;
 
     /// <summary>Compares two models.</summary>
     /// <param name="beforeFolder">Local folder of the original.</param>
@@ -55,22 +59,25 @@ public static class Comparison
     {
         if (InputSpec.WhyNone(before.Model) is { } why)
             return Loaded(beforeFolder, before, afterFolder, after, why);
-        using var original = Load(beforeFolder, before);
+        var most = data is null ? SyntheticSamples.Count : Math.Min(MostSamples, data.Runs - calibrated);
+        most = Math.Min(most, options.Samples ?? most);
+        // Few samples are run in the sessions that are timed: loading takes longer than they do.
+        var timed = options.Latency && most <= Few;
+        using var original = Load(beforeFolder, before, before, timed);
         var samples = data is not null ? data.Read(calibrated, cancellation) : MadeUp(original, beforeFolder, before, cancellation);
         var segments = original.Segments;
-        var most =
-            segments > 1 ? SegmentedSamples
-            : data is not null ? MostSamples
-            : SyntheticSamples.Count;
+        if (segments > 1)
+            most = Math.Min(most, SegmentedSamples);
         var outputs = before.Model.Graph.Output.Select(o => o.Name).Distinct().ToList();
         var (fidelity, repeated) = (new Fidelity(), new Fidelity());
         var (count, clock) = (0, Stopwatch.StartNew());
         var segmentedTimes = new List<(double, double)>();
         var zeros = new ZeroInputs();
         (Sample Sample, RunOutputs Expected)? first = null;
-        using (var compressed = new ModelRunner(afterFolder, after))
+        Latency? spent = null;
+        using (var compressed = new ModelRunner(afterFolder, after, byDefault: timed))
         {
-            foreach (var chunk in samples.Take(Math.Min(most, options.Samples ?? most)).Chunk(Chunk))
+            foreach (var chunk in samples.Take((int)Math.Max(0, most)).Chunk(Chunk))
             {
                 var expected = RunOriginal(original, before, data, chunk, cancellation);
                 var actual = compressed.Run(chunk, cancellation);
@@ -88,25 +95,24 @@ public static class Comparison
             }
             if (first is null)
                 throw new BadInputException($"{data?.Path ?? before.Path}: no sample is left to compare the models on; add some.");
+            // Random operators draw on from run to run: only another session draws the same.
+            if (!original.IsSeeded)
+                Repeat(original);
             if (segments > 1)
-                repeated.Add(outputs, first.Value.Expected.Outputs, original.Run([first.Value.Sample], cancellation)[0].Outputs, null);
+                spent = Latency.Of(segmentedTimes.Count > 1 ? segmentedTimes[1..] : segmentedTimes, segments);
+            else if (timed)
+                spent = Latency.Of(PairedLatency.Measure(original, compressed, first.Value.Sample, options.Decides, cancellation), 1);
         }
         // No more than two sessions are open at a time.
         original.Dispose();
-        Latency? spent = null;
-        if (segments > 1)
-            spent = Latency.Of(segmentedTimes.Count > 1 ? segmentedTimes[1..] : segmentedTimes, segments);
-        else if (!options.Latency)
+        if (original.IsSeeded)
+            using (var again = new ModelRunner(beforeFolder, before))
+                Repeat(again);
+        if (options.Latency && spent is null)
         {
-            using var again = new ModelRunner(beforeFolder, before);
-            var run = again.Run([first.Value.Sample], cancellation)[0];
-            repeated.Add(outputs, first.Value.Expected.Outputs, run.Outputs, null);
-        }
-        else
-        {
-            var (times, again) = PairedLatency.Measure(beforeFolder, before, afterFolder, after, first.Value.Sample, cancellation);
-            spent = Latency.Of(times, 1);
-            repeated.Add(outputs, first.Value.Expected.Outputs, again.Outputs, null);
+            using var a = new ModelRunner(beforeFolder, before, byDefault: true);
+            using var b = new ModelRunner(afterFolder, after, byDefault: true);
+            spent = Latency.Of(PairedLatency.Measure(a, b, first.Value.Sample, options.Decides, cancellation), 1);
         }
         return new ComparisonResult(
             data is not null ? Data : Synthetic,
@@ -130,6 +136,9 @@ public static class Comparison
                     ? "no output of the original holds a finite number other than zero, or a label"
                     : null,
         };
+
+        void Repeat(ModelRunner runner) =>
+            repeated.Add(outputs, first!.Value.Expected.Outputs, runner.Run([first.Value.Sample], cancellation)[0].Outputs, null);
     }
 
     // Sizes of inputs are found by trying. Random operators go on from run to run, so they are tried in a session of its own.
@@ -137,30 +146,29 @@ public static class Comparison
     {
         if (!original.IsSeeded)
             return SyntheticSamples.Make(original, index, 0, SyntheticSamples.Count, cancellation);
-        using var trial = Load(folder, index);
+        using var trial = Load(folder, index, index);
         return [.. SyntheticSamples.Make(trial, index, 0, SyntheticSamples.Count, cancellation)];
     }
 
     // Both are at least loaded where they cannot be run.
     private static ComparisonResult Loaded(string beforeFolder, ModelIndex before, string afterFolder, ModelIndex after, string why)
     {
-        using (Load(beforeFolder, before))
+        using (Load(beforeFolder, before, before))
         using (new ModelRunner(afterFolder, after))
             return new ComparisonResult(None, 0, null, null, null, null, null, 0, null) { NotCompared = why };
     }
-
-    private static ModelRunner Load(string folder, ModelIndex index) => Load(folder, index, index);
 
     /// <summary>Loads a model that is, or computes the same as, the original.</summary>
     /// <param name="folder">Local folder that holds it.</param>
     /// <param name="index">Its index.</param>
     /// <param name="named">The original, for errors.</param>
+    /// <param name="byDefault">As ONNX Runtime runs it by default.</param>
     /// <exception cref="BadInputException">ONNX Runtime does not load it.</exception>
-    internal static ModelRunner Load(string folder, ModelIndex index, ModelIndex named)
+    internal static ModelRunner Load(string folder, ModelIndex index, ModelIndex named, bool byDefault = false)
     {
         try
         {
-            return new ModelRunner(folder, index);
+            return new ModelRunner(folder, index, byDefault: byDefault);
         }
         catch (OnnxRuntimeException e)
         {

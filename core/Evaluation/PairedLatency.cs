@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using Serverless.Core.Execution;
-using Serverless.Core.Model;
 
 namespace Serverless.Core.Evaluation;
 
@@ -80,24 +79,26 @@ internal static class PairedLatency
     private static readonly TimeSpan Block = TimeSpan.FromMilliseconds(5),
         Limit = TimeSpan.FromSeconds(2);
 
-    /// <summary>Milliseconds of a run before and after, a pair a round, and what the original put out first.</summary>
-    public static (List<(double Before, double After)> Times, RunOutputs First) Measure(
-        string beforeFolder,
-        ModelIndex before,
-        string afterFolder,
-        ModelIndex after,
+    /// <summary>Milliseconds of a run before and after, a pair a round.</summary>
+    /// <param name="a">The original, loaded as ONNX Runtime does by default.</param>
+    /// <param name="b">The compressed model, likewise.</param>
+    /// <param name="sample">The sample.</param>
+    /// <param name="decides">Looks for longer at a result that looks slower: a plan may change for it.</param>
+    /// <param name="cancellation">Cancels the runs.</param>
+    public static List<(double Before, double After)> Measure(
+        ModelRunner a,
+        ModelRunner b,
         Sample sample,
+        bool decides,
         CancellationToken cancellation
     )
     {
-        using var a = new ModelRunner(beforeFolder, before, byDefault: true);
-        using var b = new ModelRunner(afterFolder, after, byDefault: true);
         var times = new List<(double, double)>();
         var started = Stopwatch.StartNew();
-        var first = a.Run([sample], cancellation)[0];
-        for (var round = 0; round <= MostRounds && (times.Count == 0 || started.Elapsed < Limit); round++)
+        a.Run([sample], cancellation);
+        var most = decides ? MostRounds : Rounds;
+        for (var round = 0; round <= most && (times.Count == 0 || started.Elapsed < Limit); round++)
         {
-            // A result that looks slower is looked at for longer: a plan may change for it.
             if (round > Rounds && Latency.Of(times, 1) is { Ratio: < LooksSlower } or { RatioLow: > LooksSlower })
                 break;
             var pair = (Time(a, sample, cancellation), Time(b, sample, cancellation));
@@ -105,7 +106,7 @@ internal static class PairedLatency
             if (round > 0 || started.Elapsed > Limit)
                 times.Add(pair);
         }
-        return (times, first);
+        return times;
     }
 
     private static double Time(ModelRunner runner, Sample sample, CancellationToken cancellation)

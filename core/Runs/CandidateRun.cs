@@ -94,7 +94,9 @@ public sealed class CandidateRun : Orchestration<RunRequest, Candidate>
             if (request.Evaluates)
             {
                 host.SetStatus(RunStatus.Of("Evaluate", attempt + 1, planned, done));
-                evaluated = await host.CallAsync<Evaluate, EvaluateInput, Evaluated>(new EvaluateInput(request, attempt) { Parts = parts });
+                evaluated = await host.CallAsync<Evaluate, EvaluateInput, Evaluated>(
+                    new EvaluateInput(request, attempt) { Parts = parts, Decides = planned.Integers }
+                );
             }
             var made = new Attempt(attempt, assembled, evaluated);
             attempts = attempt + 1;

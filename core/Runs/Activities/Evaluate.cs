@@ -13,6 +13,9 @@ public sealed record EvaluateInput(RunRequest Request, int Attempt)
 {
     /// <summary>What the run has written; null where that is not known.</summary>
     public RunParts? Parts { get; init; }
+
+    /// <summary>Whether a slower result is planned again.</summary>
+    public bool Decides { get; init; }
 }
 
 /// <summary>The comparison, and the most memory that the process making it held.</summary>
@@ -58,6 +61,7 @@ public sealed class Evaluate : Activity<EvaluateInput, Evaluated>, IRunsModels
         {
             Samples = wanted.Samples,
             Latency = wanted.Latency,
+            Decides = input.Decides,
         };
         var figures = await Task.Run(
             () => Comparison.Compare(beforeFolder.Path, before, afterFolder.Path, after, data, skip, options, cancellation),

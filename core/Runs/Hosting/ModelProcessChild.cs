@@ -20,7 +20,8 @@ public static class ModelProcessChild
         Orphaned = 73;
 
     // One that holds more gives it back by ending.
-    private const long MostToWaitWith = 192L << 20;
+    private const long MostToWaitWith = 256L << 20,
+        WaitingShare = 4;
     private static readonly PosixSignal[] ParentsDecision = [PosixSignal.SIGINT, PosixSignal.SIGQUIT, PosixSignal.SIGHUP];
 
     /// <summary>Serves activities until one fails or leaves much memory behind.</summary>
@@ -51,13 +52,22 @@ public static class ModelProcessChild
             limits.Begin(request.MemoryLimit);
             var answer = await AnswerAsync(request, limits);
             limits.Lift();
-            waits = answer.Failure == ModelFailure.None && Environment.WorkingSet <= MostToWaitWith;
+            waits = answer.Failure == ModelFailure.None && IsSmall(request.MemoryLimit);
             await output.WriteAsync(JsonSerializer.SerializeToUtf8Bytes(answer with { Waits = waits }, Json.Options));
             await output.WriteAsync("\n"u8.ToArray());
         }
         foreach (var registration in ignored)
             registration.Dispose();
         return 0;
+    }
+
+    private static bool IsSmall(long limit)
+    {
+        var most = Math.Min(MostToWaitWith, limit / WaitingShare);
+        if (Environment.WorkingSet <= most)
+            return true;
+        GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);
+        return Environment.WorkingSet <= most;
     }
 
     // As a request that came by standard input; one that fails ends the process, and the parent starts another.
