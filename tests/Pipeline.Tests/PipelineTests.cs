@@ -107,6 +107,25 @@ public class PipelineTests
     }
 
     [Fact]
+    public async Task Samples_beside_each_other_give_the_outputs_of_one_at_a_time()
+    {
+        var path = RealModels.File("ch_PP-OCRv4_rec_infer");
+        var store = new FolderStore(new Dictionary<string, string> { ["drop"] = Path.GetDirectoryName(path)! });
+        var index = await ModelIndexer.IndexAsync(store, $"drop/{Path.GetFileName(path)}", None);
+        var specs = InputSpec.Of(index.Model, index.Path);
+        var samples = Enumerable.Range(0, 12).Select(i => SyntheticInputs.Make(index.Model, specs, i, 0, index.Path)).ToList();
+        using var together = new ModelRunner(Path.GetDirectoryName(path)!, index);
+        using var alone = new ModelRunner(Path.GetDirectoryName(path)!, index, byDefault: true);
+        var (actual, expected) = (together.Run(samples, None), alone.Run(samples, None));
+        for (var i = 0; i < samples.Count; i++)
+        {
+            var fidelity = new Fidelity();
+            fidelity.Add([.. expected[i].Outputs.Keys], expected[i].Outputs, actual[i].Outputs, null);
+            Assert.True(fidelity.RelativeError < 1e-5, $"{i}: {fidelity.RelativeError}");
+        }
+    }
+
+    [Fact]
     public async Task The_memory_gate_lets_in_what_fits_and_large_work_alone()
     {
         var gate = new MemoryGate(100);

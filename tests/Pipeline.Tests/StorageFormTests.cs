@@ -227,7 +227,7 @@ public class StorageFormTests
         Assert.Equal("MatMulNBits", Assert.Single(matrix.Report.Layers).Form);
         var embedding = OfOpset(13)
             .Input("i", DataType.Int64, 1, 7)
-            .Weight("w", 70_000, 256)
+            .Weight("w", 4200, 256)
             .With(Node("Gather", ["w", "i"], ["y"]))
             .Output("y");
         foreach (
@@ -243,6 +243,11 @@ public class StorageFormTests
             var gather = await Compressed.RunAsync(folder, embedding, $"version: 1\nsteps:\n- quantize: {{{options}}}\n");
             Assert.Equal("GatherBlockQuantized", Assert.Single(gather.Report.Layers).Form);
             Assert.True(gather.Report.Fidelity.Cosine > least, $"{options}: {gather.Report.Fidelity.Cosine}");
+            // Scales are FLOAT16, and no table of floats is made of the codes.
+            var graph = Core.Model.Schema.ModelProto.Parser.ParseFrom(await File.ReadAllBytesAsync(gather.File)).Graph;
+            Assert.Contains(graph.Initializer, t => t.DataType == (int)DataType.Float16);
+            Assert.DoesNotContain(graph.Initializer, t => t.DataType == (int)DataType.Float);
+            Assert.Equal(["GatherBlockQuantized", "Cast"], graph.Node.Select(n => n.OpType));
         }
     }
 
