@@ -3,8 +3,8 @@ using Microsoft.Extensions.Hosting;
 using Serverless.App;
 using Serverless.Core.Runs;
 
-if (args is [ModelProcess.Command, .. var when])
-    return await ModelProcessChild.ServeAsync(early: when is [ModelProcess.Early]);
+if (args is [ModelProcess.Command, .. var folder])
+    return await ModelProcessChild.ServeAsync(folder.FirstOrDefault());
 
 var builder = FunctionsApplication.CreateBuilder(args);
 builder.Services.AddApp();

@@ -5,8 +5,8 @@ using Serverless.Core.Runs;
 using Serverless.Core.Storage;
 using Serverless.GpuJob;
 
-if (args is [ModelProcess.Command, .. var when])
-    return await ModelProcessChild.ServeAsync(early: when is [ModelProcess.Early]);
+if (args is [ModelProcess.Command, .. var folder])
+    return await ModelProcessChild.ServeAsync(folder.FirstOrDefault());
 
 // What a queue allows is 7 days; less than 2 seconds would be over before it is renewed.
 const int Shortest = 2,

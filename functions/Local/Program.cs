@@ -3,8 +3,8 @@ using Serverless.Core;
 using Serverless.Core.Runs;
 using Serverless.Local;
 
-if (args is [ModelProcess.Command, .. var when])
-    return await ModelProcessChild.ServeAsync(early: when is [ModelProcess.Early]);
+if (args is [ModelProcess.Command, .. var folder])
+    return await ModelProcessChild.ServeAsync(folder.FirstOrDefault());
 StandardStreams.Guard();
 var root = new RootCommand("Serverless: compress ONNX models, on this machine.")
 {

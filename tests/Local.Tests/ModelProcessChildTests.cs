@@ -64,7 +64,7 @@ public class ModelProcessChildTests
     public async Task A_child_started_early_rehearses_and_then_answers()
     {
         using var folder = new Folder();
-        using var child = Start(ModelProcess.Early);
+        using var child = Start(Directory.CreateDirectory(Path.Combine(folder.Path, "rehearsal")).FullName);
         var request = await Rehearsal.PrepareAsync(folder.Path, CancellationToken.None);
         foreach (var _ in Enumerable.Range(0, 2))
         {
@@ -73,6 +73,7 @@ public class ModelProcessChildTests
             Assert.Equal("none", answer.GetProperty("failure").GetString());
             Assert.Equal(1, answer.GetProperty("output").GetProperty("figures").GetProperty("cosine").GetDouble());
             Assert.True(answer.GetProperty("waits").GetBoolean());
+            Assert.False(Directory.Exists(Path.Combine(folder.Path, "rehearsal")));
         }
         child.StandardInput.Close();
         await child.WaitForExitAsync(new CancellationTokenSource(TimeSpan.FromSeconds(20)).Token);

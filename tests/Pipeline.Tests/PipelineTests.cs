@@ -113,7 +113,7 @@ public class PipelineTests
         var store = new FolderStore(new Dictionary<string, string> { ["drop"] = Path.GetDirectoryName(path)! });
         var index = await ModelIndexer.IndexAsync(store, $"drop/{Path.GetFileName(path)}", None);
         var specs = InputSpec.Of(index.Model, index.Path);
-        var samples = Enumerable.Range(0, 12).Select(i => SyntheticInputs.Make(index.Model, specs, i, 0, index.Path)).ToList();
+        var samples = Enumerable.Range(0, 12).Select(i => SyntheticInputs.Make(index.Model, specs, 0, i, index.Path)).ToList();
         using var together = new ModelRunner(Path.GetDirectoryName(path)!, index);
         using var alone = new ModelRunner(Path.GetDirectoryName(path)!, index, byDefault: true);
         var (actual, expected) = (together.Run(samples, None), alone.Run(samples, None));

@@ -20,7 +20,7 @@ public class TransformerTests
         Assert.True(nodes.Count(n => n.OpType == "MatMulIntegerToFloat") >= 36, string.Join(' ', nodes.Select(n => n.OpType).Distinct()));
         Assert.DoesNotContain(nodes, n => n.OpType == "QLinearMatMul");
         // Without VNNI weights have 7 bits, and most of the error is theirs: smoothing gains less.
-        var (most, share) = StaticInteger.Settled(ReduceRange.Auto) == ReduceRange.Yes ? (0.5, 0.99) : (0.25, 0.95);
+        var (most, share) = StaticInteger.Settled(ReduceRange.Auto) == ReduceRange.Yes ? (0.5, 0.99) : (0.25, 0.97);
         Assert.True(plain.Report.Fidelity.RelativeError < most, plain.Report.Fidelity.ToString());
         Assert.True(smoothed.Report.Rescaling is { Smoothed: 12, Inserted: 12 }, smoothed.Report.Rescaling?.ToString());
         Assert.True(

@@ -6,12 +6,15 @@ namespace Serverless.Core.Runs;
 internal sealed class ModelChild : IDisposable
 {
     private readonly Process process;
+    private readonly string? folder;
     private readonly Task<string> error;
 
     /// <summary>Starts it.</summary>
     /// <param name="program">The program, its streams redirected.</param>
-    public ModelChild(ProcessStartInfo program)
+    /// <param name="folder">A folder of its own, which goes with it, or null.</param>
+    public ModelChild(ProcessStartInfo program, string? folder)
     {
+        this.folder = folder;
         process = Process.Start(program) ?? throw new InvalidOperationException("The process that runs models did not start.");
         error = process.StandardError.ReadToEndAsync();
     }
@@ -63,6 +66,9 @@ internal sealed class ModelChild : IDisposable
     {
         if (!process.HasExited)
             process.Kill();
+        // What it had no time to remove itself.
+        if (Directory.Exists(folder) && process.WaitForExit(TimeSpan.FromSeconds(1)))
+            Directory.Delete(folder, recursive: true);
         process.Dispose();
     }
 }

@@ -6,8 +6,8 @@ namespace Serverless.Core.Runs;
 /// Processes that run models. One that has answered waits some seconds for the next activity of the same run: to start a process and to
 /// compile its code takes longer than a small model's activity.
 /// </summary>
-/// <param name="start">Starts one; early, before there is anything to run.</param>
-internal sealed class ModelChildren(Func<bool, ModelChild> start) : IDisposable
+/// <param name="start">Starts one; with a folder of its own it rehearses there first (<see cref="Rehearsal"/>).</param>
+internal sealed class ModelChildren(Func<string?, ModelChild> start) : IDisposable
 {
     private static readonly TimeSpan Kept = TimeSpan.FromSeconds(10),
         StartTime = TimeSpan.FromMilliseconds(400),
@@ -17,7 +17,17 @@ internal sealed class ModelChildren(Func<bool, ModelChild> start) : IDisposable
     private bool disposed;
 
     /// <summary>Starts one for the first activity to come, of any run.</summary>
-    public void Begin() => Add(start(true), run: null).Wait(this);
+    public void Begin()
+    {
+        try
+        {
+            Add(start(Directory.CreateTempSubdirectory("serverless-").FullName), run: null).Wait(this);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Without such a folder the first activity starts its process itself.
+        }
+    }
 
     /// <summary>
     /// A child for an activity of a run: one that waits, or a new one. While activities are short, one at work is waited for as long as a
@@ -28,11 +38,12 @@ internal sealed class ModelChildren(Func<bool, ModelChild> start) : IDisposable
         for (var clock = Stopwatch.StartNew(); ; await Task.Delay(Poll, cancellation))
             lock (places)
             {
-                places.RemoveAll(p => p.IsFree && p.Child.HasEnded);
+                foreach (var gone in places.Where(p => p.IsFree && p.Child.HasEnded).ToList())
+                    Remove(gone);
                 var free = places.LastOrDefault(p => p.IsFree && (p.Run is null || p.Run == run));
                 if (free is null && longest < StartTime && clock.Elapsed < StartTime && places.Any(p => !p.IsFree && p.Run == run))
                     continue;
-                free ??= Add(start(false), run);
+                free ??= Add(start(null), run);
                 free.Work(run);
                 return free.Child;
             }

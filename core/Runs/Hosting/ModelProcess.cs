@@ -15,9 +15,6 @@ public sealed class ModelProcess : IDisposable
     /// <summary>The first argument of a child.</summary>
     public const string Command = "run-activity";
 
-    /// <summary>The second argument of a child that was started before there is anything to run.</summary>
-    public const string Early = "early";
-
     private const long LeastShare = 512L << 20;
     private const int Killed = 9,
         FirstSignal = 128;
@@ -34,7 +31,7 @@ public sealed class ModelProcess : IDisposable
     public ModelProcess(StoreSpec spec, MemoryGate room)
     {
         (this.spec, this.room) = (spec, room);
-        children = new ModelChildren(early => new ModelChild(Program ?? (early ? OwnProgram(Early) : OwnProgram())));
+        children = new ModelChildren(folder => new ModelChild(Program ?? OwnProgram(folder), folder));
     }
 
     /// <summary>The most memory that this process and its children held together, in resident bytes.</summary>
@@ -46,7 +43,7 @@ public sealed class ModelProcess : IDisposable
     /// <summary>The program of the child with its streams redirected, or null for the host's own.</summary>
     internal ProcessStartInfo? Program { get; init; }
 
-    /// <summary>Starts a child for the first activity to come, of any run.</summary>
+    /// <summary>Starts a child for the first activity to come, of any run, where there is a folder to rehearse in.</summary>
     public void Begin() => children.Begin();
 
     /// <summary>Ends the children that wait.</summary>
@@ -158,14 +155,15 @@ public sealed class ModelProcess : IDisposable
     private static string? Of(JsonElement input, string property) =>
         input.TryGetProperty("request", out var request) && request.TryGetProperty(property, out var value) ? value.GetString() : null;
 
-    private static ProcessStartInfo OwnProgram(params ReadOnlySpan<string> more)
+    private static ProcessStartInfo OwnProgram(string? folder)
     {
         var start = new ProcessStartInfo(Environment.ProcessPath!) { UseShellExecute = false };
         start.RedirectStandardInput = start.RedirectStandardOutput = start.RedirectStandardError = true;
         if (Path.GetFileNameWithoutExtension(Environment.ProcessPath!) == "dotnet")
             start.ArgumentList.Add(Assembly.GetEntryAssembly()!.Location);
-        foreach (var argument in (ReadOnlySpan<string>)[Command, .. more])
-            start.ArgumentList.Add(argument);
+        start.ArgumentList.Add(Command);
+        if (folder is not null)
+            start.ArgumentList.Add(folder);
         // The child's arena would otherwise keep a gigabyte of freed blocks per thread.
         start.Environment["MALLOC_ARENA_MAX"] = "2";
         // Freed weights of one session go back before the next is loaded.

@@ -25,9 +25,9 @@ public static class ModelProcessChild
     private static readonly PosixSignal[] ParentsDecision = [PosixSignal.SIGINT, PosixSignal.SIGQUIT, PosixSignal.SIGHUP];
 
     /// <summary>Serves activities until one fails or leaves much memory behind.</summary>
-    /// <param name="early">Whether there is time before the first (<see cref="Rehearsal"/>).</param>
+    /// <param name="folder">An empty folder to rehearse in before the first (<see cref="Rehearsal"/>), or null.</param>
     /// <returns>The exit code: 0 for any answer.</returns>
-    public static async Task<int> ServeAsync(bool early)
+    public static async Task<int> ServeAsync(string? folder)
     {
         // A terminal sends these to both: the parent stops in order, and its end is ours.
         var ignored = ParentsDecision.Select(s => PosixSignalRegistration.Create(s, c => c.Cancel = true)).ToList();
@@ -43,8 +43,8 @@ public static class ModelProcessChild
             }
         );
         var limits = new ChildLimits();
-        if (early)
-            await RehearseAsync(limits);
+        if (folder is not null)
+            await RehearseAsync(folder, limits);
         await using var output = Console.OpenStandardOutput();
         for (var waits = true; waits; )
         {
@@ -71,22 +71,15 @@ public static class ModelProcessChild
     }
 
     // As a request that came by standard input; one that fails ends the process, and the parent starts another.
-    private static async Task RehearseAsync(ChildLimits limits)
+    private static async Task RehearseAsync(string folder, ChildLimits limits)
     {
-        var folder = Directory.CreateTempSubdirectory("serverless-rehearsal-").FullName;
-        try
-        {
-            var line = JsonSerializer.Serialize(await Rehearsal.PrepareAsync(folder, CancellationToken.None), Json.Options);
-            var answer = await AnswerAsync(JsonSerializer.Deserialize<ModelRequest>(line, Json.Options)!, limits);
-            if (answer.Failure != ModelFailure.None)
-                throw new InvalidOperationException(answer.Error);
-            JsonSerializer.Serialize(answer, Json.Options);
-            limits.Lift();
-        }
-        finally
-        {
-            Directory.Delete(folder, recursive: true);
-        }
+        var line = JsonSerializer.Serialize(await Rehearsal.PrepareAsync(folder, CancellationToken.None), Json.Options);
+        var answer = await AnswerAsync(JsonSerializer.Deserialize<ModelRequest>(line, Json.Options)!, limits);
+        if (answer.Failure != ModelFailure.None)
+            throw new InvalidOperationException(answer.Error);
+        JsonSerializer.Serialize(answer, Json.Options);
+        limits.Lift();
+        Directory.Delete(folder, recursive: true);
     }
 
     private static async Task<ModelAnswer> AnswerAsync(ModelRequest request, ChildLimits limits)
