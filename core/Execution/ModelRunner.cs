@@ -25,7 +25,7 @@ internal sealed class ModelRunner : IDisposable
     public const long SegmentLimit = 96L << 20;
 
     // What runs beside each other may take for their values, in bytes.
-    private const long TogetherLimit = 192L << 20;
+    private const long TogetherLimit = 96L << 20;
 
     private static readonly TimeSpan RunLimit = TimeSpan.FromSeconds(120);
     private readonly string file,
@@ -76,7 +76,9 @@ internal sealed class ModelRunner : IDisposable
     /// <summary>Whether the model draws random numbers: the same ones in every session, others in every run.</summary>
     public bool IsSeeded { get; }
 
-    /// <summary>Runs samples, several at a time where memory allows; by segments, all samples pass one segment before the next is loaded.</summary>
+    /// <summary>
+    /// Runs samples, several at a time where memory allows; by segments, all samples pass one segment before the next is loaded.
+    /// </summary>
     /// <exception cref="OnnxRuntimeException">A run failed.</exception>
     /// <exception cref="TimeoutException">A run took longer than two minutes.</exception>
     public IReadOnlyList<RunOutputs> Run(IReadOnlyList<Sample> samples, CancellationToken cancellation) =>
