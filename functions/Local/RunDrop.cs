@@ -27,6 +27,9 @@ internal sealed record LocalOptions(string? Output, string Root, string? Work, l
 /// <summary>Runs one drop to its result on this machine.</summary>
 internal static class RunDrop
 {
+    // Of larger drops memory counts for more than the third of a second that an early process saves.
+    private const long LargestBegun = 256L << 20;
+
     /// <summary>Runs a drop; a run of the same drop elsewhere is waited for.</summary>
     public static async Task<LocalResult> RunAsync(
         Drop drop,
@@ -70,7 +73,7 @@ internal static class RunDrop
             using var events = EventSender.FromEnvironment();
             var room = options.Gate ?? MemorySize.Room(options.Memory);
             using var process = options.Isolated ? new ModelProcess(place.Spec, room) : null;
-            if (options.Evaluates)
+            if (options.Evaluates && parts.Sum(p => p.Length) <= LargestBegun)
                 process?.Begin();
             var context = new ActivityContext(store, room)
             {
