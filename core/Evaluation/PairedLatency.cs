@@ -95,7 +95,6 @@ internal static class PairedLatency
     {
         var times = new List<(double, double)>();
         var started = Stopwatch.StartNew();
-        a.Run([sample], cancellation);
         var most = decides ? MostRounds : Rounds;
         for (var round = 0; round <= most && (times.Count == 0 || started.Elapsed < Limit); round++)
         {

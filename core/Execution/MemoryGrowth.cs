@@ -5,8 +5,8 @@ internal sealed class MemoryGrowth : IDisposable
 {
     private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(2);
     private readonly long before = Environment.WorkingSet;
+    private readonly Peak peak = new();
     private readonly Timer timer;
-    private long most;
 
     /// <summary>Begins to look.</summary>
     public MemoryGrowth() => timer = new Timer(_ => Look(), null, Poll, Poll);
@@ -17,18 +17,12 @@ internal sealed class MemoryGrowth : IDisposable
         get
         {
             Look();
-            return Interlocked.Read(ref most);
+            return peak.Value;
         }
     }
 
     /// <inheritdoc/>
     public void Dispose() => timer.Dispose();
 
-    private void Look()
-    {
-        var now = Environment.WorkingSet - before;
-        for (var seen = Interlocked.Read(ref most); now > seen; seen = Interlocked.Read(ref most))
-            if (Interlocked.CompareExchange(ref most, now, seen) == seen)
-                return;
-    }
+    private void Look() => peak.See(Environment.WorkingSet - before);
 }

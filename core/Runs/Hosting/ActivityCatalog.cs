@@ -39,7 +39,7 @@ public static class ActivityCatalog
             .ToDictionary(a => a.Name, StringComparer.Ordinal);
 
     /// <summary>Names of the orchestrations.</summary>
-    public static IReadOnlyList<string> Orchestrations { get; } = [.. Of(typeof(Orchestration<,>)).Select(t => t.Type.Name)];
+    public static IReadOnlyList<string> Orchestrations => [.. Of(typeof(Orchestration<,>)).Select(t => t.Type.Name)];
 
     private static IEnumerable<(Type Type, Type[] Arguments)> Of(Type open) =>
         from type in SubclassSearch.Of(typeof(ActivityCatalog).Assembly, open)

@@ -23,7 +23,7 @@ public sealed class ModelProcess : IDisposable
     private readonly StoreSpec spec;
     private readonly MemoryGate room;
     private readonly ModelChildren children;
-    private long peak;
+    private readonly Peak peak = new();
 
     /// <summary>Starts nothing yet.</summary>
     /// <param name="spec">The store.</param>
@@ -35,7 +35,7 @@ public sealed class ModelProcess : IDisposable
     }
 
     /// <summary>The most memory that this process and its children held together, in resident bytes.</summary>
-    public long PeakBytes => Interlocked.Read(ref peak);
+    public long PeakBytes => peak.Value;
 
     /// <summary>How long a child may take before it is ended from here; it ends itself before.</summary>
     internal TimeSpan Patience { get; init; } = Retries.ActivityTimeout + TimeSpan.FromMinutes(1);
@@ -142,10 +142,7 @@ public sealed class ModelProcess : IDisposable
             cancellation.ThrowIfCancellationRequested();
             if (left <= TimeSpan.Zero)
                 return null;
-            var together = Environment.WorkingSet + children.ResidentBytes();
-            for (var before = PeakBytes; together > before; before = PeakBytes)
-                if (Interlocked.CompareExchange(ref peak, together, before) == before)
-                    break;
+            peak.See(Environment.WorkingSet + children.ResidentBytes());
         }
         return await answer;
     }

@@ -75,7 +75,9 @@ public static class MultiplyAccumulates
                 : count;
     }
 
-    /// <summary>Elements of an input, or vectors of it, which meet the whole weight once each; null where its shape does not tell.</summary>
+    /// <summary>
+    /// Elements of an input, or vectors of it, which meet the whole weight once each; null where its shape does not tell.
+    /// </summary>
     internal static long? Positions(string op, long[]? x) =>
         (op, x) switch
         {
