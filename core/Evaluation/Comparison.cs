@@ -64,10 +64,10 @@ public static class Comparison
         // Few samples are run in the sessions that are timed: loading takes longer than they do.
         var timed = options.Latency && most <= Few;
         using var original = Load(beforeFolder, before, before, timed);
-        var samples = data is not null ? data.Read(calibrated, cancellation) : MadeUp(original, beforeFolder, before, cancellation);
         var segments = original.Segments;
         if (segments > 1)
             most = Math.Min(most, SegmentedSamples);
+        most = Math.Max(0, most);
         var outputs = before.Model.Graph.Output.Select(o => o.Name).Distinct().ToList();
         var (fidelity, repeated) = (new Fidelity(), new Fidelity());
         var (count, clock) = (0, Stopwatch.StartNew());
@@ -77,27 +77,25 @@ public static class Comparison
         Latency? spent = null;
         using (var compressed = new ModelRunner(afterFolder, after, byDefault: timed))
         {
-            foreach (var chunk in samples.Take((int)Math.Max(0, most)).Chunk(Chunk))
+            foreach (var (chunk, expected) in Originals(original, beforeFolder, before, data, calibrated, (int)most, cancellation))
             {
-                var expected = RunOriginal(original, before, data, chunk, cancellation);
                 var actual = compressed.Run(chunk, cancellation);
                 first ??= (chunk[0], expected[0]);
-                for (var i = 0; i < chunk.Length; i++)
+                if (expected.Count > chunk.Count)
+                    repeated.Add(outputs, expected[0].Outputs, expected[^1].Outputs, null);
+                for (var i = 0; i < chunk.Count; i++)
                 {
                     fidelity.Add(outputs, expected[i].Outputs, actual[i].Outputs, chunk[i].Labels, chunk[i].Group);
                     if (segments > 1)
                         segmentedTimes.Add((expected[i].Time.TotalMilliseconds, actual[i].Time.TotalMilliseconds));
                     zeros.See(chunk[i]);
                 }
-                count += chunk.Length;
+                count += chunk.Count;
                 if (clock.Elapsed > options.Time)
                     break;
             }
             if (first is null)
                 throw new BadInputException($"{data?.Path ?? before.Path}: no sample is left to compare the models on; add some.");
-            // Random operators draw on from run to run: only another session draws the same.
-            if (!original.IsSeeded)
-                Repeat(original);
             if (segments > 1)
                 spent = Latency.Of(segmentedTimes.Count > 1 ? segmentedTimes[1..] : segmentedTimes, segments);
             else if (timed)
@@ -105,9 +103,10 @@ public static class Comparison
         }
         // No more than two sessions are open at a time.
         original.Dispose();
+        // Random operators draw on from run to run: only another session draws the same.
         if (original.IsSeeded)
             using (var again = new ModelRunner(beforeFolder, before))
-                Repeat(again);
+                repeated.Add(outputs, first.Value.Expected.Outputs, again.Run([first.Value.Sample], cancellation)[0].Outputs, null);
         if (options.Latency && spent is null)
         {
             using var a = new ModelRunner(beforeFolder, before, byDefault: true);
@@ -136,18 +135,40 @@ public static class Comparison
                     ? "no output of the original holds a finite number other than zero, or a label"
                     : null,
         };
-
-        void Repeat(ModelRunner runner) =>
-            repeated.Add(outputs, first!.Value.Expected.Outputs, runner.Run([first.Value.Sample], cancellation)[0].Outputs, null);
     }
 
-    // Sizes of inputs are found by trying. Random operators go on from run to run, so they are tried in a session of its own.
-    private static IEnumerable<Sample> MadeUp(ModelRunner original, string folder, ModelIndex index, CancellationToken cancellation)
+    // Samples in chunks with the original's outputs. The first sample is run twice, its second outputs the last of the first chunk's.
+    private static IEnumerable<(IReadOnlyList<Sample> Samples, IReadOnlyList<RunOutputs> Expected)> Originals(
+        ModelRunner original,
+        string folder,
+        ModelIndex index,
+        NpzData? data,
+        int calibrated,
+        int most,
+        CancellationToken cancellation
+    )
     {
-        if (!original.IsSeeded)
-            return SyntheticSamples.Make(original, index, 0, SyntheticSamples.Count, cancellation);
-        using var trial = Load(folder, index, index);
-        return [.. SyntheticSamples.Make(trial, index, 0, SyntheticSamples.Count, cancellation)];
+        if (most == 0)
+            yield break;
+        if (data is null && !original.IsSeeded)
+        {
+            yield return SyntheticSamples.MakeAndRun(original, index, most, cancellation);
+            yield break;
+        }
+        var samples = data is not null ? data.Read(calibrated, cancellation) : Seeded();
+        var again = !original.IsSeeded;
+        foreach (var chunk in samples.Take(most).Chunk(Chunk))
+        {
+            yield return (chunk, RunOriginal(original, index, data, again ? [.. chunk, chunk[0]] : chunk, cancellation));
+            again = false;
+        }
+
+        // Sizes of inputs are found by trying, in a session of its own where random operators go on from run to run.
+        IEnumerable<Sample> Seeded()
+        {
+            using var trial = Load(folder, index, index);
+            return [.. SyntheticSamples.Make(trial, index, 0, most, cancellation)];
+        }
     }
 
     // Both are at least loaded where they cannot be run.

@@ -32,7 +32,7 @@ internal sealed class FoldedForm : CodeForm
         var block = Block(shape.Axis, request);
         var count = shape.Rows * ((shape.Axis + block - 1) / block);
         var scaleBytes = count * request.Terms >= HalfScalesFrom ? 2 : 4;
-        var parts = BitPacking.Planes(request.Bits).Count * request.Terms;
+        var parts = BitPacking.Planes(request.Bits).Length * request.Terms;
         var nodes = request.Bits >= 8 ? WholeNodes : PackedNodes + (parts - 1) * PlaneNodes;
         var codes = BitPacking.PlaneBytes(count * block, request.Bits) * request.Terms;
         var bytes = codes + count * (scaleBytes * request.Terms + request.ZeroBytes) + nodes;

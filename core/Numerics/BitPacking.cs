@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 
@@ -8,6 +9,8 @@ namespace Serverless.Core.Numerics;
 /// </summary>
 public static class BitPacking
 {
+    private static readonly ImmutableArray<(int Width, int Shift)>[] AllPlanes = [.. Enumerable.Range(0, 17).Select(PlanesOf)];
+
     /// <summary>Bytes that hold <paramref name="count"/> codes.</summary>
     public static long Bytes(long count, int bits) => (count * bits + 7) / 8;
 
@@ -15,7 +18,9 @@ public static class BitPacking
     /// The bit planes that codes of a width are stored in, lowest first: widths that divide a byte, so that each byte
     /// holds whole codes. 3 bits are 2 + 1, 5 are 4 + 1, 6 are 4 + 2, 7 are 4 + 2 + 1.
     /// </summary>
-    public static IReadOnlyList<(int Width, int Shift)> Planes(int bits)
+    public static ImmutableArray<(int Width, int Shift)> Planes(int bits) => AllPlanes[bits];
+
+    private static ImmutableArray<(int Width, int Shift)> PlanesOf(int bits)
     {
         var planes = new List<(int, int)>();
         for (var shift = 0; shift < bits; )
@@ -31,7 +36,7 @@ public static class BitPacking
             planes.Add((width, shift));
             shift += width;
         }
-        return planes;
+        return [.. planes];
     }
 
     /// <summary>Bytes that hold <paramref name="count"/> codes plane by plane.</summary>
@@ -102,6 +107,12 @@ public static class BitPacking
             Vector256
                 .Narrow((a | (a >> 4)) & Vector256.Create((ushort)0xff), (b | (b >> 4)) & Vector256.Create((ushort)0xff))
                 .StoreUnsafe(ref p, (nuint)i);
+        }
+        for (; i <= codes.Length / 2 - 16; i += 16)
+        {
+            var a = Vector256.LoadUnsafe(ref c, (nuint)(2 * i)).AsUInt16();
+            var pairs = (a | (a >> 4)) & Vector256.Create((ushort)0xff);
+            Vector128.Narrow(pairs.GetLower(), pairs.GetUpper()).StoreUnsafe(ref p, (nuint)i);
         }
         return i;
     }

@@ -199,7 +199,7 @@ public class GptqTests
         return (codes, error);
 
         BlockScale Find(IEnumerable<double> values) =>
-            BlockScale.Find([.. values.Select(v => (float)v)], how.Bits, how.Symmetric, how.Search, false);
+            BlockScale.Find([.. values.Select(v => (float)v)], how.Bits, how.Symmetric, how.Search, false, out _);
     }
 
     private static double[,] Inverse(double[,] h, int n)

@@ -1,5 +1,6 @@
 using CsCheck;
 using Serverless.Core.Numerics;
+using Serverless.Core.Techniques.Quantization;
 using Xunit;
 
 namespace Serverless.Core.Tests;
@@ -81,6 +82,71 @@ public class RoundingTests
                     return Math.Abs(expected - actual) <= 1e-4 * expected + 1e-9;
                 }
             );
+
+    [Fact]
+    public void Errors_of_four_roundings_are_to_the_bit_those_of_one() =>
+        Gen.Select(Gen.Float[-1f, 1f].Array[1, 40], Gen.Float[1e-3f, 0.3f].Array[4], Gen.Int[0, 15].Array[4])
+            .Sample(
+                (some, scales, zeros) =>
+                {
+                    float[] weights = [.. Enumerable.Range(0, 8 * some.Length).Select(i => some[i % some.Length] * (1 - i * 1e-3f))];
+                    var errors = FourRoundings.SquaredErrors(
+                        weights,
+                        scales,
+                        [.. scales.Select(s => 1 / s)],
+                        [.. zeros.Select(z => (float)-z)],
+                        [.. zeros.Select(z => 15f - z)]
+                    );
+                    for (var k = 0; k < 4; k++)
+                        Assert.Equal(Rounding.SquaredError(weights, scales[k], zeros[k], 0, 15), errors[k]);
+                }
+            );
+
+    [Fact]
+    public void The_search_over_clipped_ranges_finds_what_the_plain_search_finds() =>
+        Gen.Select(
+                Gen.Double[-3, 3].Array[1, 12],
+                Gen.OneOf(new[] { 8, 16, 32, 64, 128, 200, 2048 }.Select(n => Gen.Const(n)).ToArray()),
+                Gen.Int[2, 8],
+                Gen.Select(Gen.Bool, Gen.Bool),
+                Gen.OneOf(new[] { 1e-9, 1e-4, 0.02, 1, 3e4, 1e9 }.Select(x => Gen.Const(x)).ToArray())
+            )
+            .Sample(
+                (some, length, bits, how, size) =>
+                {
+                    var random = new Random(length + bits);
+                    // Heavy tails in some, values of one sign or few values in others.
+                    float[] weights =
+                    [
+                        .. Enumerable
+                            .Range(0, length)
+                            .Select(_ => (float)(size * Math.Pow(random.NextDouble(), 3) * some[random.Next(some.Length)])),
+                    ];
+                    var (min, max) = Extremes.Of(weights);
+                    BlockScale plain;
+                    double error;
+                    try
+                    {
+                        plain = BlockScale.FindInTurn(weights, min, max, bits, how.Item1, ScaleSearch.Mse, how.Item2, out error);
+                    }
+                    catch (HalfRangeException)
+                    {
+                        return false == ClippedRanges.TryFind(weights, min, max, bits, how.Item1, how.Item2, out _, out _);
+                    }
+                    return !ClippedRanges.TryFind(weights, min, max, bits, how.Item1, how.Item2, out var found, out var least)
+                        || (found, least) == (plain, error);
+                },
+                iter: 20_000
+            );
+
+    [Fact]
+    public void The_search_over_clipped_ranges_takes_ordinary_blocks()
+    {
+        float[] weights = [.. Enumerable.Range(0, 32).Select(i => MathF.Sin(i) * 0.05f)];
+        var (min, max) = Extremes.Of(weights);
+        Assert.True(ClippedRanges.TryFind(weights, min, max, 4, symmetric: true, half: true, out _, out _));
+        Assert.True(ClippedRanges.TryFind(weights, min, max, 4, symmetric: false, half: false, out _, out _));
+    }
 
     [Fact]
     public void Extremes_are_those_of_the_loop_and_poisoned_by_what_is_not_finite() =>

@@ -33,7 +33,7 @@ internal sealed class BlockEncoder(LayerShape shape, int block, BlockRounding ro
     public long CodeBytes => rounding.Terms * BitPacking.PlaneBytes(TermCodes, rounding.Bits);
 
     /// <summary>Whether whole rows can be written one after another: one term in one plane.</summary>
-    public bool Streams => rounding.Terms == 1 && BitPacking.Planes(rounding.Bits).Count == 1;
+    public bool Streams => rounding.Terms == 1 && BitPacking.Planes(rounding.Bits).Length == 1;
 
     /// <summary>Scales, term by term.</summary>
     public float[] Scales { get; } = new float[checked((int)(rounding.Terms * shape.Rows * ((shape.Axis + block - 1) / block)))];

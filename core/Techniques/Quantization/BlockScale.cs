@@ -22,7 +22,8 @@ public enum ScaleSearch
 /// </summary>
 internal readonly record struct BlockScale(float Scale, int Zero)
 {
-    private const int Candidates = 24;
+    /// <summary>Clipped ranges that are tried besides the full one.</summary>
+    internal const int Candidates = 24;
     private const float SmallestRatio = 0.4f;
     private const float Largest = 1e15f;
 
@@ -38,25 +39,46 @@ internal readonly record struct BlockScale(float Scale, int Zero)
         : bits >= 8 ? (1 - (1 << (bits - 1)), (1 << (bits - 1)) - 1)
         : (-(1 << (bits - 1)), (1 << (bits - 1)) - 1);
 
+    /// <summary>Share of the full range that a candidate keeps: 1 at 0, falling to 0.4.</summary>
+    internal static float Ratio(int candidate) => 1f - candidate * (1f - SmallestRatio) / Candidates;
+
     /// <summary>Finds the scale of a block.</summary>
     /// <param name="weights">The block.</param>
     /// <param name="bits">Bits a code.</param>
     /// <param name="symmetric">No zero point.</param>
     /// <param name="search">How to find it; not <see cref="ScaleSearch.Auto"/>.</param>
     /// <param name="half">Round the scale to FLOAT16.</param>
+    /// <param name="error">Squared error of rounding the block with it.</param>
     /// <exception cref="LayerRefusedException">A weight is NaN or infinite.</exception>
     /// <exception cref="HalfRangeException">The scale is beyond FLOAT16.</exception>
-    public static BlockScale Find(ReadOnlySpan<float> weights, int bits, bool symmetric, ScaleSearch search, bool half)
+    public static BlockScale Find(ReadOnlySpan<float> weights, int bits, bool symmetric, ScaleSearch search, bool half, out double error)
     {
         var (min, max) = Bounds(weights);
-        var full = Of(min, max, 1f, bits, symmetric, half);
-        if (search == ScaleSearch.Absmax || full.Scale == 0)
-            return full;
+        if (search == ScaleSearch.Mse && ClippedRanges.TryFind(weights, min, max, bits, symmetric, half, out var found, out error))
+            return found;
+        return FindInTurn(weights, min, max, bits, symmetric, search, half, out error);
+    }
+
+    /// <summary>The plain search: one candidate after the other.</summary>
+    internal static BlockScale FindInTurn(
+        ReadOnlySpan<float> weights,
+        float min,
+        float max,
+        int bits,
+        bool symmetric,
+        ScaleSearch search,
+        bool half,
+        out double least
+    )
+    {
         var (low, high) = Range(bits, symmetric);
-        var (best, least) = (full, Rounding.SquaredError(weights, full.Scale, full.Zero, low, high));
+        var best = Of(min, max, 1f, bits, symmetric, half);
+        least = Rounding.SquaredError(weights, best.Scale, best.Zero, low, high);
+        if (search == ScaleSearch.Absmax || best.Scale == 0)
+            return best;
         for (var i = 1; i <= Candidates; i++)
         {
-            var candidate = Of(min, max, 1f - i * (1f - SmallestRatio) / Candidates, bits, symmetric, half);
+            var candidate = Of(min, max, Ratio(i), bits, symmetric, half);
             var error = Rounding.SquaredError(weights, candidate.Scale, candidate.Zero, low, high);
             if (error < least)
                 (best, least) = (candidate, error);

@@ -168,7 +168,7 @@ internal static class GptqSolver
             var column = columns.Span;
             for (var k = 0; k < count; k++)
                 values[k] = (float)column[k * rows + r];
-            var found = BlockScale.Find(values, how.Bits, how.Symmetric, how.Search, how.Half);
+            var found = BlockScale.Find(values, how.Bits, how.Symmetric, how.Search, how.Half, out _);
             (result.Scales[group * rows + r], result.Zeros[group * rows + r]) = (found.Scale, found.Zero);
         }
     }

@@ -24,22 +24,21 @@ internal sealed class UniformRounding(int bits, bool symmetric, bool biased, boo
 
     public override RoundedBlock Round(ReadOnlySpan<float> weights, Span<byte> codes, Span<float> scales)
     {
-        var found = BlockScale.Find(weights, bits, symmetric, search, half);
+        var found = BlockScale.Find(weights, bits, symmetric, search, half, out var error);
         scales[0] = found.Scale;
-        return bits == 16 ? Wide(weights, found.Scale, MemoryMarshal.Cast<byte, short>(codes)) : With(weights, found, codes);
+        return bits == 16 ? Wide(weights, found.Scale, MemoryMarshal.Cast<byte, short>(codes)) : With(weights, found, error, codes);
     }
 
     /// <summary>Rounds with a given scale.</summary>
-    internal RoundedBlock With(ReadOnlySpan<float> weights, BlockScale found, Span<byte> codes)
+    internal RoundedBlock With(ReadOnlySpan<float> weights, BlockScale found, Span<byte> codes) =>
+        With(weights, found, Rounding.SquaredError(weights, found.Scale, found.Zero, range.Low, range.High), codes);
+
+    private RoundedBlock With(ReadOnlySpan<float> weights, BlockScale found, double error, Span<byte> codes)
     {
         var zero = found.Zero + bias;
         Rounding.Quantize(weights, found.Scale, zero, range.Low + bias, range.High + bias, codes);
         codes[weights.Length..].Fill((byte)zero);
-        return new RoundedBlock(
-            found.Zero,
-            Rounding.SquaredError(weights, found.Scale, found.Zero, range.Low, range.High),
-            found.Scale == 0 ? 0 : weights.Length - codes[..weights.Length].Count((byte)zero)
-        );
+        return new RoundedBlock(found.Zero, error, found.Scale == 0 ? 0 : weights.Length - codes[..weights.Length].Count((byte)zero));
     }
 
     internal static RoundedBlock Wide(ReadOnlySpan<float> weights, float scale, Span<short> codes)
