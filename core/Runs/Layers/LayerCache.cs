@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.IO.Hashing;
 using System.Security.Cryptography;
 using System.Text.Json;
 using Serverless.Core.Statistics;
@@ -8,8 +9,10 @@ using Serverless.Core.Techniques;
 namespace Serverless.Core.Runs;
 
 /// <summary>
-/// Compressed layers in the store. A shard's name is a hash of the weight's bytes, its shape, the options and the
-/// statistics: what was compressed before is found, not compressed again.
+/// Compressed layers in the store. A shard's name is a hash of the weight, its shape, the options and the statistics: what was
+/// compressed before is found, not compressed again. Where runs of other models share the folder, the weight's bytes are hashed, with
+/// SHA-256, so that no model's author can aim at another's layer. A folder of one run names them by file, version and range: they are
+/// read once, to be encoded.
 /// </summary>
 internal static class LayerCache
 {
@@ -35,7 +38,7 @@ internal static class LayerCache
         await using var statistics = task.Observation is { } o
             ? await StatisticsSet.OpenAsync(store, RunPaths.Statistics(task.State!, o), o, task.ObservedOutput, cancellation)
             : null;
-        var shard = $"{shards}/{await KeyAsync(weight, task, statistics, cancellation)}.bin";
+        var shard = $"{shards}/{await KeyAsync(weight, task, statistics, IsShared(work, shards), cancellation)}.bin";
         if (await FindAsync(context, shard, cancellation) is { } found)
             return (found, true);
         var input = statistics is null ? null : await StatisticsFile.ReadAsync(statistics, cancellation);
@@ -113,14 +116,18 @@ internal static class LayerCache
         }
     }
 
+    // A run's own shards lie in its folder, work/RUN, as the states of its stages do.
+    private static bool IsShared(string work, string shards) =>
+        StorePath.Parent(shards) is var run && (!run.Contains('/') || work != run && !work.StartsWith(run + "/", StringComparison.Ordinal));
+
     private static async Task<string> KeyAsync(
         WeightReader weight,
         LayerTask task,
         ArtifactReader? statistics,
+        bool shared,
         CancellationToken cancellation
     )
     {
-        using var sha = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         var steps = task.Chain.Select(p => new
         {
             p.Step.Step,
@@ -136,8 +143,19 @@ internal static class LayerCache
             Steps = steps,
             task.Masked,
             task.NotObserved,
+            Data = shared ? null : task.Data,
         };
-        sha.AppendData(JsonSerializer.SerializeToUtf8Bytes(facts, Json.Options));
+        var json = JsonSerializer.SerializeToUtf8Bytes(facts, Json.Options);
+        if (!shared)
+        {
+            var hash = new XxHash128();
+            hash.Append(json);
+            if (statistics is not null)
+                await statistics.ScanAsync(hash.Append, cancellation);
+            return Convert.ToHexStringLower(hash.GetCurrentHash());
+        }
+        using var sha = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        sha.AppendData(json);
         await weight.ScanAsync(bytes => sha.AppendData(bytes.Span), cancellation);
         if (statistics is not null)
             await statistics.ScanAsync(sha.AppendData, cancellation);
