@@ -63,7 +63,8 @@ public static class Comparison
         most = Math.Min(most, options.Samples ?? most);
         // Few samples are run in the sessions that are timed: loading takes longer than they do.
         var timed = options.Latency && most <= Few;
-        using var original = Load(beforeFolder, before, before, timed);
+        var (original, compressed) = LoadBoth(beforeFolder, before, afterFolder, after, timed);
+        using var closed = original;
         var segments = original.Segments;
         if (segments > 1)
             most = Math.Min(most, SegmentedSamples);
@@ -75,7 +76,7 @@ public static class Comparison
         var zeros = new ZeroInputs();
         (Sample Sample, RunOutputs Expected)? first = null;
         Latency? spent = null;
-        using (var compressed = new ModelRunner(afterFolder, after, byDefault: timed))
+        using (compressed)
         {
             foreach (var (chunk, expected) in Originals(original, beforeFolder, before, data, calibrated, (int)most, cancellation))
             {
@@ -109,9 +110,12 @@ public static class Comparison
                 repeated.Add(outputs, first.Value.Expected.Outputs, again.Run([first.Value.Sample], cancellation)[0].Outputs, null);
         if (options.Latency && spent is null)
         {
-            using var a = new ModelRunner(beforeFolder, before, byDefault: true);
-            using var b = new ModelRunner(afterFolder, after, byDefault: true);
-            spent = Latency.Of(PairedLatency.Measure(a, b, first.Value.Sample, options.Decides, cancellation), 1);
+            // Outputs compared so far are garbage, and loading takes the most memory.
+            GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);
+            var (a, b) = LoadBoth(beforeFolder, before, afterFolder, after, byDefault: true);
+            using (a)
+            using (b)
+                spent = Latency.Of(PairedLatency.Measure(a, b, first.Value.Sample, options.Decides, cancellation), 1);
         }
         return new ComparisonResult(
             data is not null ? Data : Synthetic,
@@ -174,9 +178,41 @@ public static class Comparison
     // Both are at least loaded where they cannot be run.
     private static ComparisonResult Loaded(string beforeFolder, ModelIndex before, string afterFolder, ModelIndex after, string why)
     {
-        using (Load(beforeFolder, before, before))
-        using (new ModelRunner(afterFolder, after))
+        var (original, compressed) = LoadBoth(beforeFolder, before, afterFolder, after, byDefault: false);
+        using (original)
+        using (compressed)
             return new ComparisonResult(None, 0, null, null, null, null, null, 0, null) { NotCompared = why };
+    }
+
+    // The compressed model first: while its weights are decoded, loading it takes the most memory. Where neither loads, the original is to
+    // blame.
+    private static (ModelRunner Original, ModelRunner Compressed) LoadBoth(
+        string beforeFolder,
+        ModelIndex before,
+        string afterFolder,
+        ModelIndex after,
+        bool byDefault
+    )
+    {
+        ModelRunner compressed;
+        try
+        {
+            compressed = new ModelRunner(afterFolder, after, byDefault: byDefault);
+        }
+        catch (OnnxRuntimeException)
+        {
+            Load(beforeFolder, before, before).Dispose();
+            throw;
+        }
+        try
+        {
+            return (Load(beforeFolder, before, before, byDefault), compressed);
+        }
+        catch
+        {
+            compressed.Dispose();
+            throw;
+        }
     }
 
     /// <summary>Loads a model that is, or computes the same as, the original.</summary>
@@ -189,7 +225,7 @@ public static class Comparison
     {
         try
         {
-            return new ModelRunner(folder, index, byDefault: byDefault);
+            return new ModelRunner(folder, index, byDefault: byDefault, inRanges: true);
         }
         catch (OnnxRuntimeException e)
         {

@@ -32,7 +32,8 @@ internal sealed class ModelRunner : IDisposable
         folder;
     private readonly ModelProto model;
     private readonly IReadOnlyList<Segment>? segments;
-    private readonly bool byDefault;
+    private readonly bool byDefault,
+        inRanges;
     private InferenceSession? session;
 
     // Runs beside each other, each on one thread; 0 while that is not known, 1 for one at a time on all threads.
@@ -44,16 +45,18 @@ internal sealed class ModelRunner : IDisposable
     /// <param name="wholeLimit">Largest model, in bytes, run in one session.</param>
     /// <param name="segmentLimit">Weights of a segment, in bytes.</param>
     /// <param name="byDefault">Run as ONNX Runtime does by default; else with memory and processors spared.</param>
+    /// <param name="inRanges">Weights are mapped as ranges of the file, which need not be read as a whole then.</param>
     /// <exception cref="OnnxRuntimeException">ONNX Runtime does not load it.</exception>
     public ModelRunner(
         string folder,
         ModelIndex index,
         long wholeLimit = WholeLimit,
         long segmentLimit = SegmentLimit,
-        bool byDefault = false
+        bool byDefault = false,
+        bool inRanges = false
     )
     {
-        (this.folder, model, this.byDefault) = (folder, index.Model, byDefault);
+        (this.folder, model, this.byDefault, this.inRanges) = (folder, index.Model, byDefault, inRanges);
         file = Path.Combine(folder, Storage.StorePath.Name(index.Path));
         var seeded = RandomSeeds.Fix(model);
         IsSeeded = seeded is not null;
@@ -85,14 +88,24 @@ internal sealed class ModelRunner : IDisposable
         session is not null ? RunWhole(samples, cancellation) : RunSegments(samples, cancellation);
 
     /// <inheritdoc/>
-    public void Dispose() => session?.Dispose();
+    public void Dispose()
+    {
+        if (session is null)
+            return;
+        session.Dispose();
+        NativeHeap.Trim();
+    }
 
     private InferenceSession OpenWhole()
     {
         using var options = Options(byDefault);
         if (together != 1)
             options.IntraOpNumThreads = 1;
-        return IsSeeded ? Open(model, folder, options) : new InferenceSession(file, options);
+        if (IsSeeded || inRanges)
+            return Open(model, folder, options);
+        var opened = new InferenceSession(file, options);
+        NativeHeap.Trim();
+        return opened;
     }
 
     // Samples beside each other need no threads that wait for each other within each operator.
@@ -197,7 +210,9 @@ internal sealed class ModelRunner : IDisposable
     private static InferenceSession Open(ModelProto part, string folder, SessionOptions options)
     {
         options.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder);
-        return new InferenceSession(part.ToByteArray(), options);
+        var opened = new InferenceSession(part.ToByteArray(), options);
+        NativeHeap.Trim();
+        return opened;
     }
 
     /// <summary>Runs a part of a model on the live values of a sample.</summary>

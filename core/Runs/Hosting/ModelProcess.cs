@@ -15,7 +15,8 @@ public sealed class ModelProcess : IDisposable
     /// <summary>The first argument of a child.</summary>
     public const string Command = "run-activity";
 
-    private const long LeastShare = 512L << 20;
+    private const long LeastShare = 512L << 20,
+        MuchGarbage = 64L << 20;
     private const int Killed = 9,
         FirstSignal = 128;
     private static readonly int[] Crashes = [4, 6, 7, 8, 11];
@@ -107,6 +108,9 @@ public sealed class ModelProcess : IDisposable
     private async Task<Ended> OnceAsync(string activity, JsonElement input, long limit, CancellationToken cancellation)
     {
         using var held = await room.EnterAsync(limit, cancellation);
+        // Nothing allocates here while a child works, so that nothing would be collected either.
+        if (GC.GetTotalMemory(forceFullCollection: false) > MuchGarbage)
+            GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);
         var child = await children.TakeAsync(Of(input, "work"), cancellation);
         var ended = new Ended(null, ModelProcessChild.OutOfTime, "", limit);
         try
