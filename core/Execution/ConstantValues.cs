@@ -1,4 +1,3 @@
-using Google.Protobuf;
 using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
 using Serverless.Core.Model;
@@ -39,8 +38,7 @@ internal static class ConstantValues
         if (wanted.Count == 0)
             return values;
         using var options = ModelRunner.Options();
-        options.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder);
-        using var session = new InferenceSession(part.ToByteArray(), options);
+        using var session = ModelRunner.Open(part, folder, options);
         using var run = new RunOptions();
         using var made = session.Run(run, new Dictionary<string, OrtValue>(), outputs);
         for (var i = 0; i < wanted.Count; i++)

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Runtime.ExceptionServices;
 using Google.Protobuf;
 using Microsoft.ML.OnnxRuntime;
 using Serverless.Core.Model;
@@ -24,9 +23,6 @@ internal sealed class ModelRunner : IDisposable
     /// <summary>Weights of a segment, in bytes.</summary>
     public const long SegmentLimit = 96L << 20;
 
-    // What runs beside each other may take for their values, in bytes.
-    private const long TogetherLimit = 96L << 20;
-
     private static readonly TimeSpan RunLimit = TimeSpan.FromSeconds(120);
     private readonly string file,
         folder;
@@ -36,8 +32,7 @@ internal sealed class ModelRunner : IDisposable
         inRanges;
     private InferenceSession? session;
 
-    // Runs beside each other, each on one thread; 0 while that is not known, 1 for one at a time on all threads.
-    private int together;
+    private readonly Abreast abreast;
 
     /// <summary>Prepares a model.</summary>
     /// <param name="folder">Local folder that holds it.</param>
@@ -60,6 +55,8 @@ internal sealed class ModelRunner : IDisposable
         file = Path.Combine(folder, Storage.StorePath.Name(index.Path));
         var seeded = RandomSeeds.Fix(model);
         IsSeeded = seeded is not null;
+        // Random operators draw on from one run to the next.
+        abreast = new Abreast(alone: byDefault || IsSeeded);
         if (index.Bytes > wholeLimit)
         {
             model = seeded ?? model.Clone();
@@ -68,8 +65,6 @@ internal sealed class ModelRunner : IDisposable
         }
         if (seeded is not null)
             model = seeded;
-        // Random operators draw on from one run to the next.
-        together = byDefault || IsSeeded || ExecutionDevice.IsCuda ? 1 : 0;
         session = OpenWhole();
     }
 
@@ -98,41 +93,36 @@ internal sealed class ModelRunner : IDisposable
 
     private InferenceSession OpenWhole()
     {
-        using var options = Options(byDefault);
-        if (together != 1)
-            options.IntraOpNumThreads = 1;
-        if (IsSeeded || inRanges)
+        using var options = Options(byDefault, abreast.Threads);
+        if (IsSeeded)
             return Open(model, folder, options);
+        if (inRanges && !model.Functions.SelectMany(f => f.Node).Any(ModelWriter.IsExternalConstant))
+        {
+            var ranges = model.Clone();
+            ModelWriter.LiftConstants(ranges);
+            return Open(ranges, folder, options);
+        }
         var opened = new InferenceSession(file, options);
         NativeHeap.Trim();
         return opened;
     }
 
-    // Samples beside each other need no threads that wait for each other within each operator.
     private RunOutputs[] RunWhole(IReadOnlyList<Sample> samples, CancellationToken cancellation)
     {
         var outputs = new RunOutputs[samples.Count];
-        var begun = 0;
-        if (together == 0 && samples.Count > 0)
+        if (samples.Count == 0)
+            return outputs;
+        if (abreast.Measure(() => outputs[0] = RunWhole(samples[0], cancellation)))
         {
-            using var growth = new MemoryGrowth();
-            outputs[begun++] = RunWhole(samples[0], cancellation);
-            together = (int)Math.Clamp(TogetherLimit / Math.Max(1, growth.Bytes), 1, Environment.ProcessorCount);
-            if (together == 1)
-            {
-                session!.Dispose();
-                session = OpenWhole();
-            }
+            session!.Dispose();
+            session = OpenWhole();
         }
-        var degree = new ParallelOptions { MaxDegreeOfParallelism = Math.Max(1, together), CancellationToken = cancellation };
-        try
-        {
-            Parallel.For(begun, samples.Count, degree, i => outputs[i] = RunWhole(samples[i], cancellation));
-        }
-        catch (AggregateException e)
-        {
-            ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
-        }
+        PartSession.Beside(
+            samples.Count - 1,
+            i => outputs[i + 1] = RunWhole(samples[i + 1], cancellation),
+            cancellation,
+            threads: abreast.Degree
+        );
         return outputs;
     }
 
@@ -167,18 +157,15 @@ internal sealed class ModelRunner : IDisposable
         for (var s = 0; s < segments!.Count; s++)
         {
             var segment = segments[s];
-            using var part = Open(segment.ToModel(model, functions, n => Input(n, live.Type(n))), folder);
+            // Times of samples beside each other say nothing of one alone.
+            using var part = new PartSession(
+                segment,
+                () => segment.ToModel(model, functions, n => Input(n, live.Type(n))),
+                folder,
+                new Abreast(alone: true)
+            );
             for (var i = 0; i < samples.Count; i++)
-                times[i] += RunPart(
-                    part,
-                    segment,
-                    segment.Outputs,
-                    live,
-                    i,
-                    lastUses[s],
-                    (name, value) => live.Keep(i, name, value),
-                    cancellation
-                );
+                times[i] += part.Run(segment.Outputs, live, [i], lastUses[s], live.Keep, cancellation)[0];
         }
         return
         [
@@ -201,57 +188,19 @@ internal sealed class ModelRunner : IDisposable
         };
 
     /// <summary>Loads a part of a model whose weights are files of a folder.</summary>
-    internal static InferenceSession Open(ModelProto part, string folder)
+    internal static InferenceSession Open(ModelProto part, string folder, int? threads = null)
     {
-        using var options = Options();
+        using var options = Options(threads: threads);
         return Open(part, folder, options);
     }
 
-    private static InferenceSession Open(ModelProto part, string folder, SessionOptions options)
+    internal static InferenceSession Open(ModelProto part, string folder, SessionOptions options)
     {
+        (part, folder) = LinkedWeights.Follow(part, folder);
         options.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder);
         var opened = new InferenceSession(part.ToByteArray(), options);
         NativeHeap.Trim();
         return opened;
-    }
-
-    /// <summary>Runs a part of a model on the live values of a sample.</summary>
-    /// <param name="session">The part, loaded.</param>
-    /// <param name="part">The part.</param>
-    /// <param name="outputs">Values to compute.</param>
-    /// <param name="live">Where its inputs are.</param>
-    /// <param name="sample">The sample.</param>
-    /// <param name="last">Inputs that nothing takes afterwards.</param>
-    /// <param name="take">Takes each output, and owns it.</param>
-    /// <param name="cancellation">Cancels the run.</param>
-    /// <returns>Time in ONNX Runtime.</returns>
-    internal static TimeSpan RunPart(
-        InferenceSession session,
-        Segment part,
-        IReadOnlyCollection<string> outputs,
-        LiveValues live,
-        int sample,
-        IReadOnlySet<string> last,
-        Action<string, OrtValue> take,
-        CancellationToken cancellation
-    )
-    {
-        var lent = new Dictionary<string, Lent>(StringComparer.Ordinal);
-        try
-        {
-            foreach (var name in part.Inputs)
-                lent[name] = live.Lend(sample, name, last.Contains(name));
-            var (values, time) = Run(session, lent.ToDictionary(l => l.Key, l => l.Value.Value), outputs, cancellation);
-            foreach (var (name, value) in outputs.Zip(values))
-                take(name, value);
-            return time;
-        }
-        finally
-        {
-            foreach (var l in lent.Values)
-                if (l.Own)
-                    l.Value.Dispose();
-        }
     }
 
     internal static (IDisposableReadOnlyCollection<OrtValue> Values, TimeSpan Time) Run(
@@ -277,11 +226,13 @@ internal sealed class ModelRunner : IDisposable
         }
     }
 
-    internal static SessionOptions Options(bool byDefault = false)
+    internal static SessionOptions Options(bool byDefault = false, int? threads = null)
     {
         var options = new SessionOptions { LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL, EnableCpuMemArena = byDefault };
         if (!byDefault)
             options.AddSessionConfigEntry("session.intra_op.allow_spinning", "0");
+        if (threads is { } count)
+            options.IntraOpNumThreads = count;
         return ExecutionDevice.With(options);
     }
 }

@@ -9,10 +9,13 @@ namespace Serverless.Core.Execution;
 /// </summary>
 internal static class RandomSeeds
 {
+    /// <summary>Whether the model has random operators, which draw on from one run of a session to the next.</summary>
+    public static bool Draws(ModelProto model) => Random(model).Any();
+
     /// <summary>A copy of the model whose random operators have seeds; null for a model without any.</summary>
     public static ModelProto? Fix(ModelProto model)
     {
-        if (!Random(model).Any())
+        if (!Draws(model))
             return null;
         // ONNX Runtime takes no external data of a function's constants, so such a model runs from its own file alone.
         if (model.Functions.SelectMany(f => f.Node).Any(ModelWriter.IsExternalConstant))

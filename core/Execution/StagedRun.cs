@@ -13,7 +13,7 @@ internal static class StagedRun
     /// <param name="model">The model; layers may be changed in <paramref name="done"/>.</param>
     /// <param name="folder">Local folder of its weights.</param>
     /// <param name="layers">Values of layers that end a stage each.</param>
-    /// <param name="samples">The samples; read once, one at a time.</param>
+    /// <param name="samples">The samples; read once, as many at a time as run beside each other.</param>
     /// <param name="live">Holds values between stages.</param>
     /// <param name="see">Sees the layer's value of each sample.</param>
     /// <param name="done">Called with a layer that all samples have passed.</param>
@@ -35,7 +35,7 @@ internal static class StagedRun
         var functions = new FunctionCalls(model);
         var given = model.Graph.Input.ToDictionary(v => v.Name, StringComparer.Ordinal);
         var taken = stages.SelectMany(s => s.Part.Inputs).ToHashSet(StringComparer.Ordinal);
-        var count = 0;
+        var (count, abreast) = (0, new Abreast(alone: RandomSeeds.Draws(model)));
         for (var s = 0; s < stages.Count; s++)
         {
             cancellation.ThrowIfCancellationRequested();
@@ -43,20 +43,21 @@ internal static class StagedRun
             // Sequences cannot be carried from one session to the next; layers behind them are left as they are.
             if (part.Inputs.Any(live.IsOther))
                 return;
-            InferenceSession? session = null;
-            try
-            {
-                foreach (var i in s == 0 ? Enter() : Enumerable.Range(0, count))
-                {
-                    session ??= ModelRunner.Open(part.ToModel(model, functions, n => given.GetValueOrDefault(n) ?? live.Info(n)), folder);
-                    ModelRunner.RunPart(
-                        session,
-                        part,
+            using (
+                var session = new PartSession(
+                    part,
+                    () => part.ToModel(model, functions, n => given.GetValueOrDefault(n) ?? live.Info(n)),
+                    folder,
+                    abreast
+                )
+            )
+                foreach (var group in abreast.Groups(s == 0 ? Enter() : Enumerable.Range(0, count)))
+                    session.Run(
                         part.Outputs,
                         live,
-                        i,
+                        group,
                         last,
-                        (name, value) =>
+                        (i, name, value) =>
                         {
                             if (name != layer)
                             {
@@ -68,12 +69,6 @@ internal static class StagedRun
                         },
                         cancellation
                     );
-                }
-            }
-            finally
-            {
-                session?.Dispose();
-            }
             done(layer);
         }
 

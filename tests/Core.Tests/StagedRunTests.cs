@@ -211,7 +211,7 @@ public class StagedRunTests
     }
 
     [Fact]
-    public async Task Samples_are_read_one_at_a_time_by_a_model_of_one_part()
+    public async Task Samples_are_read_as_they_run_by_a_model_of_one_part()
     {
         using var folder = new Folder();
         folder.Write("m.onnx", Branched(false));
@@ -225,7 +225,7 @@ public class StagedRunTests
                 .Range(0, 6)
                 .Select(i =>
                 {
-                    Assert.Equal(seen, read++);
+                    Assert.InRange(read++ - seen, 0, Environment.ProcessorCount - 1);
                     return Given(i);
                 }),
             (_, _, _) => seen++,

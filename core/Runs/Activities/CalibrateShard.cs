@@ -174,10 +174,13 @@ public sealed class CalibrateShard : Activity<CalibrateInput, ShardCalibrated>, 
 
         private bool Spill(long bytes)
         {
-            if (held + bytes > GramBytes)
-                return true;
-            held += bytes;
-            return false;
+            lock (byValue)
+            {
+                if (held + bytes > GramBytes)
+                    return true;
+                held += bytes;
+                return false;
+            }
         }
     }
 }

@@ -67,8 +67,8 @@ public sealed class ModelProcess : IDisposable
     /// <inheritdoc cref="RunAsync{TInput,TOutput}" path="/exception"/>
     public async Task<JsonElement> RunAsync(string activity, JsonElement input, CancellationToken cancellation)
     {
-        // As many at a time as there are processors, while each gets enough to load a model.
-        var share = Math.Max(room.Budget / Environment.ProcessorCount, Math.Min(room.Budget, LeastShare));
+        // A child runs samples on all processors: a few at a time are enough, while each gets enough to load a model.
+        var share = Math.Max(room.Budget / Math.Max(1, Environment.ProcessorCount / 2), Math.Min(room.Budget, LeastShare));
         var ended = await OnceAsync(activity, input, share, cancellation);
         if (ended.Answer is null && ended.ExitCode != ModelProcessChild.OutOfTime)
             ended = await OnceAsync(activity, input, room.Budget, cancellation);

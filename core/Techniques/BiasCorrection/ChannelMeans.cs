@@ -7,11 +7,13 @@ internal sealed class ChannelMeans(double[] sums)
 {
     private long count;
 
-    /// <summary>Adds a value's channels to those seen under its name.</summary>
+    /// <summary>Adds a value's channels to those seen under its name; names may be added on several threads.</summary>
     public static void Add(Dictionary<string, ChannelMeans> means, string name, ReadOnlySpan<float> values, ReadOnlySpan<long> shape)
     {
-        if (!means.TryGetValue(name, out var mean))
-            means[name] = mean = new ChannelMeans(new double[shape.Length > 1 ? (int)shape[1] : 0]);
+        ChannelMeans? mean;
+        lock (means)
+            if (!means.TryGetValue(name, out mean))
+                means[name] = mean = new ChannelMeans(new double[shape.Length > 1 ? (int)shape[1] : 0]);
         mean.Add(values, shape);
     }
 
