@@ -25,7 +25,8 @@ internal sealed class ModelTrial : IDisposable
     /// <summary>Runs that choices are compared on, at most.</summary>
     public const int MostRuns = 128;
     private const long MostBytes = 64 << 20;
-    private const int LeastRuns = 8;
+    private const int LeastRuns = 8,
+        TimesOfModel = 4;
     private readonly IArtifactStore store;
     private readonly RunRequest request;
     private readonly ModelProto graph;
@@ -41,6 +42,9 @@ internal sealed class ModelTrial : IDisposable
 
     /// <summary>False when the model is too large to be run for each trial, or there is nothing to run it on.</summary>
     public bool Runs => expected.Count > 0;
+
+    /// <summary>Memory that a trial takes, roughly: the model as it is read, its weights, and those weights as ONNX Runtime packs them.</summary>
+    public long RunningBytes { get; private set; }
 
     /// <summary>Runs the original.</summary>
     /// <param name="store">The store.</param>
@@ -71,6 +75,7 @@ internal sealed class ModelTrial : IDisposable
         var calibration = await store.ReadJsonAsync<CalibrationPlan>(RunPaths.Calibration(request.State), cancellation);
         if (index.Bytes > ModelRunner.WholeLimit || calibration.Runs == 0)
             return trial;
+        trial.RunningBytes = TimesOfModel * index.Bytes;
         trial.folder = await store.MaterializeAsync(
             index.Folder,
             index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag),

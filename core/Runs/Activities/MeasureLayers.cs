@@ -34,24 +34,30 @@ public sealed class MeasureLayers : Activity<MeasureInput, LayersMeasured>, IRun
     public override async Task<LayersMeasured> RunAsync(MeasureInput input, ActivityContext context, CancellationToken cancellation)
     {
         var (store, request) = (context.Store, input.Request);
-        var tasks = (await LayerRecords.TasksAsync(store, request.State, 0, input.From, input.Count, cancellation)).Where(t =>
-            t.Choices.Count > 0
-        );
+        var tasks = (await LayerRecords.TasksAsync(store, request.State, 0, input.From, input.Count, cancellation))
+            .Where(t => t.Choices.Count > 0)
+            .ToList();
         using var original = await ModelTrial.OpenAsync(store, request, MostRuns, Decisions, cancellation);
-        var measured = new List<LayerSensitivity>();
-        foreach (var task in tasks)
-        {
-            using var room = await context.Memory.EnterAsync(task.Plan!.WorkingBytes, cancellation);
-            try
+        var measured = new LayerSensitivity[tasks.Count];
+        await Parallel.ForAsync(
+            0,
+            tasks.Count,
+            new ParallelOptions { CancellationToken = cancellation, MaxDegreeOfParallelism = Environment.ProcessorCount },
+            async (i, token) =>
             {
-                measured.Add(await MeasureAsync(context, request, task, original, cancellation));
+                var task = tasks[i];
+                using var room = await context.Memory.EnterAsync(task.Plan!.WorkingBytes + original.RunningBytes, token);
+                try
+                {
+                    measured[i] = await MeasureAsync(context, request, task, original, token);
+                }
+                catch (LayerRefusedException)
+                {
+                    // Its choices are all the same then: left alone, which CompressLayer says in the report.
+                    measured[i] = new LayerSensitivity([], [.. task.Choices.Select(_ => default(TrialLoss))], 0);
+                }
             }
-            catch (LayerRefusedException)
-            {
-                // Its choices are all the same then: left alone, which CompressLayer says in the report.
-                measured.Add(new LayerSensitivity([], [.. task.Choices.Select(_ => default(TrialLoss))], 0));
-            }
-        }
+        );
         await store.WriteJsonAsync(RunPaths.Sensitivities(request.State, input.From), measured, cancellation);
         return new LayersMeasured(input.Count);
     }

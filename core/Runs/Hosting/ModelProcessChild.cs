@@ -94,7 +94,8 @@ public static class ModelProcessChild
                 limits.EndAfter(await TimeOfAsync(store, run, request.Activity));
             try
             {
-                var context = new ActivityContext(store, new MemoryGate(long.MaxValue));
+                // Half of what it may take: the rest is the runtime's and what nobody foresees.
+                var context = new ActivityContext(store, new MemoryGate(request.Limit / 2));
                 return new ModelAnswer(await activity.RunAsync(request.Input, context, CancellationToken.None), ModelFailure.None, null);
             }
             catch (OnnxRuntimeException e) when (run is not null)
