@@ -95,7 +95,7 @@ public static class ModelProcessChild
             try
             {
                 // Half of what it may take: the rest is the runtime's and what nobody foresees.
-                var context = new ActivityContext(store, new MemoryGate(request.Limit / 2));
+                var context = new ActivityContext(store, new MemoryGate(request.MemoryLimit / 2));
                 return new ModelAnswer(await activity.RunAsync(request.Input, context, CancellationToken.None), ModelFailure.None, null);
             }
             catch (OnnxRuntimeException e) when (run is not null)
