@@ -98,13 +98,13 @@ public abstract class KernelForm : CodeForm
     /// <inheritdoc/>
     public override FormOffer? Offer(Weight weight, LayerShape shape, CodeRequest request)
     {
-        if (!request.Kernel || request.KernelBits is not (2 or 4 or 8) || request.Group == 0)
+        if (!request.Kernel || request.KernelBits is not (2 or 4 or 8) || (request.Group == 0 && !TakesChannels))
             return null;
         if (weight is not { Type: (int)Model.Schema.TensorProto.Types.DataType.Float, Reference.Dims.Length: 2 })
             return null;
         if (weight.Scope.Function is not null || !weight.Uses.All(u => u.Direct && u.Scope.Function is null))
             return null;
-        var block = Block(request);
+        var block = Block(request, shape);
         if (!Fits(weight, shape, request, block))
             return null;
         var blocks = (shape.Axis + block - 1) / block;
@@ -142,19 +142,22 @@ public abstract class KernelForm : CodeForm
     /// <summary>Whether the kernel takes the weight.</summary>
     protected abstract bool Fits(Weight weight, LayerShape shape, CodeRequest request, int block);
 
+    /// <summary>Whether a whole row may share a scale.</summary>
+    protected virtual bool TakesChannels => false;
+
     /// <summary>Whether it is the balanced choice.</summary>
     protected abstract bool Pays(LayerShape shape, CodeRequest request);
 
     /// <summary>Time of a run over that of float.</summary>
     protected abstract double Time(bool pays);
 
-    private static int Block(CodeRequest o) =>
-        o.Group is { } g and > 0
-            ? g
-            : o.KernelBits switch
-            {
-                8 => 64,
-                4 => 32,
-                _ => SmallestBlock2Bits,
-            };
+    private static int Block(CodeRequest o, LayerShape shape) =>
+        (o.Group, o.KernelBits) switch
+        {
+            (0, _) => checked((int)shape.Axis),
+            ({ } group, _) => group,
+            (_, 8) => 64,
+            (_, 4) => 32,
+            _ => SmallestBlock2Bits,
+        };
 }

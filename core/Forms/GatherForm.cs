@@ -1,3 +1,4 @@
+using System.Numerics;
 using Serverless.Core.Grids;
 using Serverless.Core.Model;
 using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
@@ -11,7 +12,8 @@ namespace Serverless.Core.Forms;
 /// </summary>
 internal sealed class GatherForm : KernelForm
 {
-    private const long PaysFrom = 1 << 20;
+    private const long PaysFrom = 1 << 20,
+        SmallestBlock = 16;
 
     /// <inheritdoc/>
     public override string Name => FormName.GatherBlockQuantized;
@@ -24,7 +26,13 @@ internal sealed class GatherForm : KernelForm
 
     /// <inheritdoc/>
     protected override bool Fits(Weight weight, LayerShape shape, CodeRequest request, int block) =>
-        request.KernelBits is 4 or 8 && weight.Uses.All(u => u.Op == "Gather" && u.IntAttribute("axis", 0) == 0) && shape.Axis % block == 0;
+        request.KernelBits is 4 or 8
+        && weight.Uses.All(u => u.Op == "Gather" && u.IntAttribute("axis", 0) == 0)
+        && shape.Axis % block == 0
+        && shape.Axis * request.KernelBits % 8 == 0;
+
+    /// <inheritdoc/>
+    protected override bool TakesChannels => true;
 
     /// <inheritdoc/>
     protected override bool Pays(LayerShape shape, CodeRequest request) => shape.Elements >= PaysFrom;
@@ -59,7 +67,7 @@ internal sealed class GatherForm : KernelForm
                 [codes, use.Node.Input[1], scales],
                 [rowsOf],
                 ModelEdit.Attribute("bits", grid.Bits),
-                ModelEdit.Attribute("block_size", grid.Group),
+                ModelEdit.Attribute("block_size", BlockSize(grid.Group)),
                 ModelEdit.Attribute("gather_axis", 0),
                 ModelEdit.Attribute("quantize_axis", 1)
             );
@@ -75,4 +83,7 @@ internal sealed class GatherForm : KernelForm
         }
         return [weight.Value];
     }
+
+    // A power of two, which may reach past the end of a row.
+    private static long BlockSize(int group) => Math.Max(SmallestBlock, BitOperations.RoundUpToPowerOf2((uint)group));
 }

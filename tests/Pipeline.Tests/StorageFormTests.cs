@@ -251,6 +251,26 @@ public class StorageFormTests
         }
     }
 
+    [Theory]
+    [InlineData(200, "method: rtn, bits: 8, group: channel", 0.9999)]
+    [InlineData(200, "method: rtn, bits: 4, group: channel", 0.97)]
+    [InlineData(384, "method: dynamic", 0.9999)]
+    [InlineData(384, "method: static", 0.9999)]
+    public async Task A_row_of_an_embedding_shares_a_scale_though_its_length_is_no_power_of_two(int width, string step, double least)
+    {
+        using var folder = new Folder();
+        var embedding = OfOpset(13)
+            .Input("i", DataType.Int64, 1, 7)
+            .Weight("w", 6000, width)
+            .With(Node("Gather", ["w", "i"], ["y"]))
+            .Output("y");
+        var gather = await Compressed.RunAsync(folder, embedding, $"version: 1\nsteps:\n- quantize: {{{step}}}\n");
+        Assert.Equal("GatherBlockQuantized", Assert.Single(gather.Report.Layers).Form);
+        Assert.True(gather.Report.Fidelity.Cosine > least, gather.Report.Fidelity.ToString());
+        var graph = Core.Model.Schema.ModelProto.Parser.ParseFrom(await File.ReadAllBytesAsync(gather.File)).Graph;
+        Assert.Equal(6000, graph.Initializer.Single(t => t.Name == "w_s").Dims.Aggregate(1L, (a, b) => a * b));
+    }
+
     [Fact]
     public async Task Weights_of_half_and_double_precision_keep_their_type()
     {

@@ -142,9 +142,9 @@ public sealed class StaticInteger : Quantizer<StaticIntegerOptions>
         };
     }
 
-    /// <summary>The plan of a layer that computes in float with its weight in 8 bits.</summary>
+    /// <summary>The plan of a layer that computes in float with its weight in 8 bits; a row of an embedding shares a scale.</summary>
     internal static LayerPlan WeightsOnly(Weight weight, LayerShape shape, Store store, string why) =>
-        BlockPlan.Of(weight, shape, store, new CodeRequest(8, null, 0)) with
+        BlockPlan.Of(weight, shape, store, new CodeRequest(8, weight.Uses.All(u => u.Op == "Gather") ? 0 : null, 0)) with
         {
             Instead = why,
         };
