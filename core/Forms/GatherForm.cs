@@ -24,6 +24,10 @@ internal sealed class GatherForm : KernelForm
     /// <inheritdoc/>
     public override bool TakesHalfScales => true;
 
+    /// <summary>Whether a weight is an embedding that is large enough to be looked up in codes.</summary>
+    public static bool IsLarge(Weight weight, LayerShape shape) =>
+        shape.Elements >= PaysFrom && weight.Uses.All(u => u.Op == "Gather" && u.IntAttribute("axis", 0) == 0);
+
     /// <inheritdoc/>
     protected override bool Fits(Weight weight, LayerShape shape, CodeRequest request, int block) =>
         request.KernelBits is 4 or 8

@@ -56,6 +56,8 @@ internal static class HtmlFigures
             $"{weights.After.ToString("N0", CultureInfo.InvariantCulture)}, "
                 + $"{ReportText.Percent(1 - ((double)weights.Nonzero / Math.Max(1, weights.After)))} zero"
         );
+        if (ReportText.Throughput(report) is var (rate, share))
+            yield return ("Compressing", $"{rate}, {share}");
         yield return ("Took", $"{ReportText.Took(report)}, {ByteCount.Text(report.PeakMemoryBytes)} memory");
     }
 

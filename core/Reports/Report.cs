@@ -38,6 +38,9 @@ public sealed record Report(
     /// <summary>Store folder of the result whose recipe this run took, or null.</summary>
     public string? Predecessor { get; init; }
 
+    /// <summary>Bytes a second of a plain copy of the original within the store; null for models below 256 MB.</summary>
+    public double? CopyBytesPerSecond { get; init; }
+
     /// <summary>What the techniques were calibrated on, or null when they needed nothing.</summary>
     public ReportCalibration? Calibration { get; init; }
 

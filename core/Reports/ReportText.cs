@@ -10,6 +10,12 @@ public static class ReportText
         $"{Number(report.ElapsedSeconds, "0.0")} s"
         + (report.EvaluateSeconds > 0 ? $" (evaluating {Number(report.EvaluateSeconds, "0.0")} s)" : "");
 
+    /// <summary>Weights compressed a second, beside a plain copy; null for models of which no copy was timed.</summary>
+    public static (string Rate, string Share)? Throughput(Report report) =>
+        report.CopyBytesPerSecond is { } copy && report.Stages.FirstOrDefault(s => s.BytesPerSecond is not null)?.BytesPerSecond is { } rate
+            ? ($"{Number(rate / 1e9, "0.00")} GB/s", $"{Number(rate / copy, "0.00")} of a plain copy's {Number(copy / 1e9, "0.00")} GB/s")
+            : null;
+
     /// <summary>A cosine.</summary>
     public static string Cosine(double value) => Number(value, "0.000000");
 

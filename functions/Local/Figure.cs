@@ -16,6 +16,8 @@ internal sealed record Figure(string Name, string Value, string Remark = "")
             figures.Add(new("Accuracy", $"{ReportText.Percent(a.Before)} → {ReportText.Percent(a.After)}", $"of {a.Samples} labels"));
         if (report.Latency is { } l)
             figures.Add(new("Latency", ReportText.Change(l), ReportText.Spread(l)));
+        if (ReportText.Throughput(report) is var (rate, share))
+            figures.Add(new("Compressing", rate, share));
         return figures;
     }
 

@@ -20,6 +20,9 @@ public sealed record Inspected(long Bytes, long Parameters, IReadOnlyList<RunSta
 {
     /// <summary>Multiply-accumulates with stored weights of a run of one sample.</summary>
     public long MultiplyAccumulates { get; init; }
+
+    /// <summary>Bytes a second of a plain copy within the store; null for models below 256 MB.</summary>
+    public double? CopyBytesPerSecond { get; init; }
 }
 
 /// <summary>
@@ -69,6 +72,7 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
         )
         {
             MultiplyAccumulates = cost.MultiplyAccumulates,
+            CopyBytesPerSecond = await PlainCopy.MeasureAsync(store, index, request.Work, cancellation),
         };
     }
 

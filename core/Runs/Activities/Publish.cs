@@ -203,6 +203,7 @@ public sealed class Publish : Activity<PublishInput, Published>
                     BytesPerSecond = s is { Stage: RunStatus.Compress, Seconds: > 0 } ? read / s.Seconds : null,
                 }),
             ],
+            CopyBytesPerSecond = input.Inspected.CopyBytesPerSecond,
             EvaluateSeconds = input.Stages.Where(s => s.Stage == nameof(Evaluate)).Sum(s => s.Seconds),
             MultiplyAccumulates = new ReportMultiplyAccumulates(
                 input.Inspected.MultiplyAccumulates,

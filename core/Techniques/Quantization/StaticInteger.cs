@@ -142,9 +142,12 @@ public sealed class StaticInteger : Quantizer<StaticIntegerOptions>
         };
     }
 
-    /// <summary>The plan of a layer that computes in float with its weight in 8 bits; a row of an embedding shares a scale.</summary>
+    /// <summary>
+    /// The plan of a layer that computes in float with its weight in 8 bits. A row of a large embedding shares a scale: finer ones would be
+    /// a hundredth of the model, which those of small tables are not.
+    /// </summary>
     internal static LayerPlan WeightsOnly(Weight weight, LayerShape shape, Store store, string why) =>
-        BlockPlan.Of(weight, shape, store, new CodeRequest(8, weight.Uses.All(u => u.Op == "Gather") ? 0 : null, 0)) with
+        BlockPlan.Of(weight, shape, store, new CodeRequest(8, GatherForm.IsLarge(weight, shape) ? 0 : null, 0)) with
         {
             Instead = why,
         };
