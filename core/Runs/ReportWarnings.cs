@@ -1,5 +1,6 @@
 using System.Globalization;
 using Serverless.Core.Evaluation;
+using Serverless.Core.Forms;
 using Serverless.Core.Reports;
 
 namespace Serverless.Core.Runs;
@@ -31,7 +32,14 @@ public static class ReportWarnings
                     + "'inspect' lists the names."
             );
         if (figures.NotCompared == Evaluated.NotAsked)
-            found.Add("The result was not run and not compared with the original (--no-evaluate).");
+            found.Add(
+                "The result was not run and not compared with the original (--no-evaluate)"
+                    + (
+                        report.Layers.Any(l => l.Form is FormName.Qdq or FormName.Dynamic)
+                            ? ", nor timed: integer kernels stay, also where they are slower than float."
+                            : "."
+                    )
+            );
         else if (figures.NotCompared is { } why)
             found.Add($"The result was loaded but not compared with the original: {why}.");
         if (!figures.IsRepeatable)

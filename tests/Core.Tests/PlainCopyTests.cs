@@ -1,5 +1,6 @@
 using Serverless.Core.Model;
 using Serverless.Core.Runs;
+using Serverless.Core.Storage;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
@@ -17,10 +18,13 @@ public class PlainCopyTests
             "m.onnx",
             OfOpset(17).Input("x", DataType.Float, 2, 64).Weight("a", 64, 64).With(Node("MatMul", ["x", "a"], ["y"])).Output("y")
         );
-        var index = await ModelIndexer.IndexAsync(folder.Store, "drop/m.onnx", default);
-        Assert.True(await PlainCopy.MeasureAsync(folder.Store, index, "work/r", default, largeFrom: 0) > 0);
-        await foreach (var left in folder.Store.ListAsync("work/", default))
+        var store = new FolderStore(
+            new Dictionary<string, string> { ["drop"] = folder.Path, ["work"] = Path.Combine(folder.Path, "work") }
+        );
+        var index = await ModelIndexer.IndexAsync(store, "drop/m.onnx", default);
+        Assert.True(await PlainCopy.MeasureAsync(store, index, "work/r", default, largeFrom: 0) > 0);
+        await foreach (var left in store.ListAsync("work/", default))
             Assert.Fail(left.Path);
-        Assert.Null(await PlainCopy.MeasureAsync(folder.Store, index, "work/r", default));
+        Assert.Null(await PlainCopy.MeasureAsync(store, index, "work/r", default));
     }
 }

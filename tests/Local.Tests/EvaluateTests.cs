@@ -38,6 +38,18 @@ public class EvaluateTests
         Assert.Contains("Warning: The result was not run and not compared with the original (--no-evaluate).", done.Output);
         Assert.Equal("none", Report(folder).GetProperty("fidelity").GetProperty("source").GetString());
         Assert.Equal(Model(folder, "plain"), Model(folder, "out"));
+        var recipe = folder.Write("r.yaml", "version: 1\nsteps:\n- quantize: {method: static, samples: 8}\n"u8.ToArray());
+        var integer = await CommandLine.RunAsync(
+            folder.Path,
+            "compress",
+            RealModels.Digits,
+            "--recipe",
+            recipe,
+            "--out",
+            "static",
+            "--no-evaluate"
+        );
+        Assert.Contains("nor timed: integer kernels stay", integer.Output, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -165,6 +165,8 @@ public sealed class ModelProcess : IDisposable
         start.ArgumentList.Add(Command);
         if (folder is not null)
             start.ArgumentList.Add(folder);
+        // A child that is killed could not take its debugger's sockets away.
+        start.Environment.TryAdd("DOTNET_EnableDiagnostics", "0");
         // The child's arena would otherwise keep a gigabyte of freed blocks per thread.
         start.Environment["MALLOC_ARENA_MAX"] = "2";
         // Freed weights of one session go back before the next is loaded.
