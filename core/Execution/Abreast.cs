@@ -1,3 +1,5 @@
+using System.Runtime.ExceptionServices;
+
 namespace Serverless.Core.Execution;
 
 /// <summary>
@@ -45,5 +47,19 @@ internal sealed class Abreast(bool alone = false)
         }
         if (group.Count > 0)
             yield return group;
+    }
+
+    /// <summary>Calls for 0 … count − 1 on some threads, and throws the first failure as it was thrown.</summary>
+    public static void Beside(int count, int threads, Action<int> call, CancellationToken cancellation)
+    {
+        var degree = new ParallelOptions { MaxDegreeOfParallelism = threads, CancellationToken = cancellation };
+        try
+        {
+            Parallel.For(0, count, degree, call);
+        }
+        catch (AggregateException e)
+        {
+            ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
+        }
     }
 }

@@ -117,12 +117,7 @@ internal sealed class ModelRunner : IDisposable
             session!.Dispose();
             session = OpenWhole();
         }
-        PartSession.Beside(
-            samples.Count - 1,
-            i => outputs[i + 1] = RunWhole(samples[i + 1], cancellation),
-            cancellation,
-            threads: abreast.Degree
-        );
+        Abreast.Beside(samples.Count - 1, abreast.Degree, i => outputs[i + 1] = RunWhole(samples[i + 1], cancellation), cancellation);
         return outputs;
     }
 

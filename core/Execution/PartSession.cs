@@ -1,4 +1,3 @@
-using System.Runtime.ExceptionServices;
 using Microsoft.ML.OnnxRuntime;
 using Serverless.Core.Model.Schema;
 
@@ -40,13 +39,7 @@ internal sealed class PartSession(Segment part, Func<ModelProto> build, string f
             for (var i = 0; i < samples.Count; i++)
                 foreach (var name in part.Inputs)
                     lent[i][name] = live.Lend(samples[i], name, last.Contains(name));
-            var tooFewThreads = abreast.Measure(() =>
-            {
-                if (samples.Count == 1)
-                    RunOne(0);
-                else
-                    Beside(samples.Count, RunOne, cancellation);
-            });
+            var tooFewThreads = abreast.Measure(() => Abreast.Beside(samples.Count, samples.Count, RunOne, cancellation));
             for (; taken < samples.Count; taken++)
                 foreach (var (name, value) in outputs.Zip(results[taken].Values!))
                     take(samples[taken], name, value);
@@ -67,20 +60,6 @@ internal sealed class PartSession(Segment part, Func<ModelProto> build, string f
         {
             var inputs = lent[i].ToDictionary(l => l.Key, l => l.Value.Value);
             results[i] = ModelRunner.Run(session, inputs, outputs, cancellation);
-        }
-    }
-
-    /// <summary>Calls for 0 … count − 1 on as many threads, and throws the first failure as it was thrown.</summary>
-    internal static void Beside(int count, Action<int> call, CancellationToken cancellation, int? threads = null)
-    {
-        var degree = new ParallelOptions { MaxDegreeOfParallelism = threads ?? count, CancellationToken = cancellation };
-        try
-        {
-            Parallel.For(0, count, degree, call);
-        }
-        catch (AggregateException e)
-        {
-            ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
         }
     }
 

@@ -106,15 +106,15 @@ public static class ValueTap
     private static void Show(IReadOnlyList<(string Name, OrtValue Value)> values, See see, CancellationToken cancellation)
     {
         var byName = values.GroupBy(v => v.Name, StringComparer.Ordinal).ToList();
-        PartSession.Beside(
+        Abreast.Beside(
             byName.Count,
+            Environment.ProcessorCount,
             i =>
             {
                 foreach (var (name, value) in byName[i])
                     Show(name, value, see);
             },
-            cancellation,
-            threads: Environment.ProcessorCount
+            cancellation
         );
     }
 

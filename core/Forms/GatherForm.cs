@@ -25,15 +25,11 @@ internal sealed class GatherForm : KernelForm
     public override bool TakesHalfScales => true;
 
     /// <summary>Whether a weight is an embedding that is large enough to be looked up in codes.</summary>
-    public static bool IsLarge(Weight weight, LayerShape shape) =>
-        shape.Elements >= PaysFrom && weight.Uses.All(u => u.Op == "Gather" && u.IntAttribute("axis", 0) == 0);
+    public static bool IsLarge(Weight weight, LayerShape shape) => shape.Elements >= PaysFrom && IsTable(weight);
 
     /// <inheritdoc/>
     protected override bool Fits(Weight weight, LayerShape shape, CodeRequest request, int block) =>
-        request.KernelBits is 4 or 8
-        && weight.Uses.All(u => u.Op == "Gather" && u.IntAttribute("axis", 0) == 0)
-        && shape.Axis % block == 0
-        && shape.Axis * request.KernelBits % 8 == 0;
+        request.KernelBits is 4 or 8 && IsTable(weight) && shape.Axis % block == 0 && shape.Axis * request.KernelBits % 8 == 0;
 
     /// <inheritdoc/>
     protected override bool TakesChannels => true;
@@ -87,6 +83,8 @@ internal sealed class GatherForm : KernelForm
         }
         return [weight.Value];
     }
+
+    private static bool IsTable(Weight weight) => weight.Uses.All(u => u.Op == "Gather" && u.IntAttribute("axis", 0) == 0);
 
     // A power of two, which may reach past the end of a row.
     private static long BlockSize(int group) => Math.Max(SmallestBlock, BitOperations.RoundUpToPowerOf2((uint)group));

@@ -43,7 +43,7 @@ internal sealed class ModelTrial : IDisposable
     /// <summary>False when the model is too large to be run for each trial, or there is nothing to run it on.</summary>
     public bool Runs => expected.Count > 0;
 
-    /// <summary>Memory that a trial takes, roughly: the model as it is read, its weights, and those weights as ONNX Runtime packs them.</summary>
+    /// <summary>Memory that a trial takes, roughly: the model as it is read, its weights, and these as ONNX Runtime packs them.</summary>
     public long RunningBytes { get; private set; }
 
     /// <summary>Runs the original.</summary>

@@ -6,7 +6,7 @@ using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Tests;
 
-/// <summary>Facts of a graph cost as much as the graph is long: 4,000 layers at most eight times what 1,000 do; linear work takes four.</summary>
+/// <summary>Facts cost as much as the graph is long: 4,000 layers at most eight times what 1,000 do; linear work takes four.</summary>
 [Collection("scaling")]
 public class GraphFactsScalingTests
 {
