@@ -24,9 +24,13 @@ public sealed record EncodedLayer(string Form, LayerShape Shape, Grid Grid, Shar
     /// </summary>
     public double? OutputError { get; init; }
 
-    /// <summary>Bytes of symbols and grid.</summary>
+    /// <summary>Which symbols are stored, in a sparse form; null where all are.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public SparseCodes? Sparse { get; init; }
+
+    /// <summary>Bytes of symbols, their places and grid.</summary>
     [JsonIgnore]
-    public long Bytes => Codes.Length + Grid.Bytes;
+    public long Bytes => Codes.Length + (Sparse?.Mask.Length ?? 0) + Grid.Bytes;
 
     /// <summary>A layer of floats, from the start of the shard: dense, cast, or the factors of a product.</summary>
     /// <param name="form">Name of the form.</param>

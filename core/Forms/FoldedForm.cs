@@ -1,7 +1,6 @@
 using Serverless.Core.Grids;
 using Serverless.Core.Model;
 using Serverless.Core.Numerics;
-using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Forms;
 
@@ -40,50 +39,13 @@ internal sealed class FoldedForm : CodeForm
     }
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Place(ModelEdit edit, Weight weight, EncodedLayer layer, string shard)
-    {
-        var (dims, shape) = (weight.Reference.Dims, layer.Shape);
-        var (scaled, inner) = layer.Grid is ScaledGrid s ? (s, s.Inner) : (null, layer.Grid);
-        var (sum, grid) = inner is SumGrid t ? (t, t.All) : (null, (AffineGrid)inner);
-        ModelEdit.RemoveDefinition(weight);
-        var graph = new ConstantSubgraph(edit, weight);
-
-        // Where one scale spans a row and rows are stored in order, codes take the weight's own dims and broadcast.
-        var plain = grid.Groups == 1 && shape.Inner == 1 && IsPrefix(dims, shape.Outer);
-        long[] codeDims = plain ? dims : [shape.Rows, grid.Groups, grid.Group];
-        long[] scaleDims = plain ? ScaleDims(dims, shape.Outer) : [shape.Rows, grid.Groups, 1];
-        var terms = sum?.Terms ?? 1;
-        var value = Term(0);
-        for (var i = 1; i < terms; i++)
-            value = graph.Add("Add", [value, Term(i)]);
-        if (!plain)
-            value = Shaped(graph, value, grid, shape, dims);
-        if (scaled?.Factors is { } f)
-        {
-            var each = graph.Constant("_f", Tensor(shard, f, FactorDims(dims, shape, f.Range.Length / 2)));
-            value = graph.Add("Mul", [value, graph.Cast(each, DataType.Float)]);
-        }
-        if (weight.Type != (int)DataType.Float)
-            graph.Cast(value, (DataType)weight.Type);
-        graph.Finish();
-        return [weight.Value];
-
-        string Term(int term)
-        {
-            var each = sum?.Term(term) ?? grid;
-            var levels =
-                grid.Bits >= 8
-                    ? WholeSymbols.Levels(graph, each, shard, layer.Codes, codeDims)
-                    : PackedSymbols.Levels(graph, each, shard, layer.Codes.Part(term, terms), shape.Rows * grid.PaddedAxis, codeDims);
-            return Floats(graph, each, levels, shard, scaleDims);
-        }
-    }
+    public override IReadOnlyList<string> Place(ModelEdit edit, Weight weight, EncodedLayer layer, string shard) =>
+        AffineNodes.Place(edit, weight, layer, shard, new DenseLevels(shard));
 
     /// <inheritdoc/>
     public override double[] Decode(EncodedLayer layer, ReadOnlySpan<byte> shard)
     {
-        var inner = layer.Grid is ScaledGrid s ? s.Inner : layer.Grid;
-        var (terms, grid) = inner is SumGrid t ? (t.Terms, t.All) : (1, (AffineGrid)inner);
+        var (terms, grid) = AffineNodes.TermsOf(layer);
         var count = layer.Shape.Rows * grid.PaddedAxis;
         var symbols = new List<int>();
         for (var i = 0; i < terms; i++)
@@ -95,50 +57,20 @@ internal sealed class FoldedForm : CodeForm
         return layer.Grid.Decode(symbols.ToArray(), shard, layer.Shape);
     }
 
-    // (level − zero point) · scale.
-    private static string Floats(ConstantSubgraph graph, AffineGrid grid, string levels, string shard, long[] dims)
+    private sealed class DenseLevels(string shard) : LevelNodes
     {
-        if (grid.Zeros is { } z)
-            levels = graph.Add("Sub", [levels, graph.Cast(graph.Constant("_z", Tensor(shard, z, dims)), DataType.Float)]);
-        var scale = graph.Constant("_s", Tensor(shard, grid.Scales, dims));
-        if (grid.Scales.DataType != (int)DataType.Float)
-            scale = graph.Cast(scale, DataType.Float);
-        return graph.Add("Mul", [levels, scale]);
+        public override string Of(
+            ConstantSubgraph graph,
+            AffineGrid grid,
+            ShardRange codes,
+            long count,
+            long[] dims,
+            Lazy<string>? zeros
+        ) =>
+            grid.Bits >= 8
+                ? WholeSymbols.Levels(graph, grid, shard, codes, dims)
+                : PackedSymbols.Levels(graph, grid, shard, codes, count, dims);
     }
-
-    private static string Shaped(ConstantSubgraph graph, string value, AffineGrid grid, LayerShape shape, long[] dims)
-    {
-        var padded = grid.PaddedAxis != shape.Axis;
-        if (padded)
-            value = graph.Slice(graph.Reshape(value, shape.Rows, grid.PaddedAxis), 1, shape.Axis);
-        if (shape.Inner == 1)
-            return graph.Reshape(value, dims);
-        var matrix = dims.Length == 2 && shape.Outer == 1;
-        if (!(matrix && padded))
-            value = matrix ? graph.Reshape(value, shape.Rows, shape.Axis) : graph.Reshape(value, shape.Outer, shape.Inner, shape.Axis);
-        if (matrix)
-            return graph.Add("Transpose", [value], ModelEdit.Attribute("perm", [1L, 0L]));
-        return graph.Reshape(graph.Add("Transpose", [value], ModelEdit.Attribute("perm", [0L, 2L, 1L])), dims);
-    }
-
-    private static bool IsPrefix(long[] dims, long outer)
-    {
-        long product = 1;
-        return outer == 1 || dims.Any(d => (product *= d) == outer);
-    }
-
-    private static long[] ScaleDims(long[] dims, long outer)
-    {
-        long product = 1;
-        var split = 0;
-        while (split < dims.Length && product < outer)
-            product *= dims[split++];
-        return [.. dims.Select((d, i) => i < split ? d : 1)];
-    }
-
-    // One a channel: for a convolution the axis after the outputs', else the whole reduced axis.
-    private static long[] FactorDims(long[] dims, LayerShape shape, long count) =>
-        shape.RowAxis(dims) == 0 ? [1, count, .. Enumerable.Repeat(1L, dims.Length - 2)] : [count, 1];
 
     // Rows of a few weights each would pay a scale for every one: where they lie in order, several make one row.
     private static LayerShape Joined(LayerShape shape, int shortest)

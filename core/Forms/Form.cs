@@ -84,6 +84,12 @@ public static class FormName
     /// <summary>The weight's own floats, some of them changed.</summary>
     public const string Dense = "Dense";
 
+    /// <summary>Symbols or floats without the zeros, and a bitmap of their places; scattered at load.</summary>
+    public const string Bitmap = "Bitmap";
+
+    /// <summary>Symbols or floats without the zeros, and the gaps between them in a few bits each; scattered at load.</summary>
+    public const string Gap = "Gap";
+
     /// <summary>Two matrices whose product stands for the weight: two operators in the place of one.</summary>
     public const string Product = "Product";
 }

@@ -33,16 +33,15 @@ public sealed record AffineGrid(int Bits, int Group, int Groups, bool Symmetric,
     [JsonIgnore]
     public long PaddedAxis => (long)Group * Groups;
 
+    /// <summary>The symbol in the middle of the range when symmetric, which means zero; else 0.</summary>
+    [JsonIgnore]
+    public int Middle => Symmetric ? 1 << (Bits - 1) : 0;
+
     /// <summary>
     /// What a symbol means before the zero point is taken off: its own value, less the middle of the range when symmetric.
     /// </summary>
     /// <param name="symbol">The unsigned symbol.</param>
-    public int Level(int symbol)
-    {
-        if (!Symmetric)
-            return symbol;
-        return Bits == 1 ? 2 * symbol - 1 : symbol - (1 << (Bits - 1));
-    }
+    public int Level(int symbol) => Symmetric && Bits == 1 ? 2 * symbol - 1 : symbol - Middle;
 
     /// <inheritdoc/>
     public override double[] Decode(ReadOnlySpan<int> symbols, ReadOnlySpan<byte> shard, LayerShape shape)

@@ -39,8 +39,8 @@ public static class BitPacking
         return [.. planes];
     }
 
-    /// <summary>Bytes that hold <paramref name="count"/> codes plane by plane.</summary>
-    public static long PlaneBytes(long count, int bits) => Planes(bits).Sum(p => Bytes(count, p.Width));
+    /// <summary>Bytes that hold <paramref name="count"/> codes plane by plane; those of more than 16 bits lie whole.</summary>
+    public static long PlaneBytes(long count, int bits) => bits > 16 ? Bytes(count, bits) : Planes(bits).Sum(p => Bytes(count, p.Width));
 
     /// <summary>Packs one code a byte into <paramref name="packed"/>; codes must be below 2^bits.</summary>
     public static void Pack(ReadOnlySpan<byte> codes, int bits, Span<byte> packed)

@@ -95,7 +95,11 @@ public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList
             {
                 var state = await ModelState.ReadAsync(store, request, cancellation);
                 if (stage.Layers)
-                    factored |= PutFactors(state, LayerTasks.Of(state.Index.Model, recipe, request.Stage, state.Index.Folder), open);
+                    factored |= PutFactors(
+                        state,
+                        LayerTasks.Of(state.Index.Model, recipe, request.Stage, state.Index.Folder, state.Facts),
+                        open
+                    );
                 else
                     notApplied.Add(recipe.Steps[request.Stage].Label);
                 await state.WriteAsync(store, next, cancellation);
@@ -103,13 +107,13 @@ public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList
             request = next;
         }
         var last = await ModelState.ReadAsync(store, request, cancellation);
-        var tasks = LayerTasks.Of(last.Index.Model, recipe, request.Stage, last.Index.Folder);
+        var tasks = LayerTasks.Of(last.Index.Model, recipe, request.Stage, last.Index.Folder, last.Facts);
         var cost = await RunCost.ReadAsync(store, request.Work, cancellation);
         var macs = cost.Of(last.Index.Model);
         var layers = tasks.Select(t =>
         {
             var origin = last.Facts.Origins.GetValueOrDefault(t.Name);
-            string[] steps = [.. origin?.Steps ?? [], .. t.Chain.Select(p => p.Step.Label)];
+            string[] steps = [.. origin?.Steps ?? [], .. t.Labels];
             var isOpen = open.Contains(t.Name);
             var chains =
                 t.Choices.Count > 0

@@ -84,9 +84,19 @@ public sealed record LayerTask(
     /// <summary>Whether zeros of the weight are pruned ones, from a step of an earlier chain.</summary>
     public bool Masked { get; init; }
 
+    /// <summary>
+    /// Operator set of the weight's scope, where what the chain makes is stored in the file: pruned layers then leave out their zeros. Null
+    /// where other steps follow.
+    /// </summary>
+    public long? StoredOpset { get; init; }
+
     /// <summary>The steps of the chain in order; none when the weight is left alone.</summary>
     [System.Text.Json.Serialization.JsonIgnore]
     public IEnumerable<PlannedStep> Chain => Step is null ? [] : Earlier.Append(new PlannedStep(Step, Plan!));
+
+    /// <summary>The steps as reports name them.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public IEnumerable<string> Labels => Chain.Where(p => p.Step.Technique.InRecipes).Select(p => p.Step.Label);
 
     /// <summary>The observation of its input, or null.</summary>
     public int? Observation { get; init; }

@@ -1,3 +1,4 @@
+using Google.Protobuf;
 using Serverless.Core.Model.Schema;
 using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
@@ -36,6 +37,23 @@ public sealed class ConstantSubgraph(ModelEdit edit, Weight weight)
 
     /// <summary>Gives a value other dimensions.</summary>
     public string Reshape(string value, params long[] dims) => Add("Reshape", [value, edit.Int64s(Scope, dims)]);
+
+    /// <summary>Adds zeros.</summary>
+    public string Zeros(DataType type, params long[] dims)
+    {
+        var zero = new TensorProto { DataType = (int)type, RawData = ByteString.CopyFrom(new byte[DataTypes.Bits((int)type) / 8]) };
+        zero.Dims.Add(1);
+        return Add(
+            "ConstantOfShape",
+            [edit.Int64s(Scope, dims)],
+            new AttributeProto
+            {
+                Name = "value",
+                Type = AttributeProto.Types.AttributeType.Tensor,
+                T = zero,
+            }
+        );
+    }
 
     /// <summary>Keeps the first elements of an axis.</summary>
     public string Slice(string value, long axis, long end) =>

@@ -34,8 +34,9 @@ public sealed class CompressLayer : Activity<CompressInput, LayerResult>
     public override async Task<LayerResult> RunAsync(CompressInput input, ActivityContext context, CancellationToken cancellation)
     {
         var task = await context.Layers.TaskAsync(context.Store, input, cancellation);
+        var storing = LayerCache.LeavesOutZeros(task) ? SparseStorage.WorkingBytes(task.Shape.Elements) : 0;
         using var room = await context.Memory.EnterAsync(
-            task.Plan!.WorkingBytes + Math.Min(WeightReader.Whole, task.Data.Length),
+            Math.Max(task.Plan!.WorkingBytes, storing) + Math.Min(WeightReader.Whole, task.Data.Length),
             cancellation
         );
         var clock = Stopwatch.StartNew();

@@ -67,7 +67,7 @@ public sealed class Plan : Activity<StateInput, Planned>
         var ((_, model, _), etags, facts) = await ModelState.ReadAsync(store, request, cancellation);
         var weights = Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal);
         var planned = LayerTasks
-            .Of(model, recipe, request.Stage, StorePath.Parent(request.Model))
+            .Of(model, recipe, request.Stage, StorePath.Parent(request.Model), facts)
             .Select(t => t with { Data = t.Data with { ETag = etags.GetValueOrDefault(t.Data.Path) } })
             .ToList();
         var finishing = StepSequence.IsLast(recipe.Steps, request.Stage) ? FinishingSteps.Of(recipe, planned) : [];

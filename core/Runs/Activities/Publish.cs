@@ -239,7 +239,7 @@ public sealed class Publish : Activity<PublishInput, Published>
             task.Node,
             task.Op,
             task.Dims,
-            [.. origin?.Steps ?? [], .. layer is null ? [] : task.Chain.Select(p => p.Step.Label)],
+            [.. origin?.Steps ?? [], .. layer is null ? [] : task.Labels],
             layer?.Grid.BitsPerWeight ?? DataTypes.Bits(task.Data.DataType),
             nonzero is { } n && n <= elements ? 1 - n / elements : 0,
             layer is { Rank: > 0 } ? layer.Rank : origin?.Rank,

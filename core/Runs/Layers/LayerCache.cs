@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.IO.Hashing;
 using System.Security.Cryptography;
 using System.Text.Json;
+using Serverless.Core.Forms;
 using Serverless.Core.Statistics;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
@@ -16,7 +17,7 @@ namespace Serverless.Core.Runs;
 /// </summary>
 internal static class LayerCache
 {
-    private const int Version = 8;
+    private const int Version = 9;
 
     /// <summary>Finds a layer's shard or makes it.</summary>
     /// <param name="context">The store, and what is known of shards.</param>
@@ -50,8 +51,7 @@ internal static class LayerCache
         {
             for (var i = 0; i < chain.Count - 1; i++)
             {
-                var path = $"{work}/dense/{StorePath.Name(shard)}-{i}";
-                written.Add(path);
+                var path = Between(i);
                 var made = (await EncodeAsync(chain[i], path, last: false)).Layer;
                 (masked, error) = (masked || IsMasking(chain[i]), made.RelativeError);
                 if (between is not null)
@@ -59,7 +59,9 @@ internal static class LayerCache
                 var data = new WeightData(path, null, made.Codes.Offset, made.Codes.Length, weight.DataType);
                 between = await data.OpenAsync(store, cancellation);
             }
-            return (await EncodeAsync(chain[^1], shard, last: true), false);
+            if (!LeavesOutZeros(task))
+                return (await EncodeAsync(chain[^1], shard, last: true), false);
+            return (await StoreAsync(await EncodeAsync(chain[^1], Between(chain.Count - 1), last: false)), false);
         }
         finally
         {
@@ -67,6 +69,24 @@ internal static class LayerCache
                 await between.DisposeAsync();
             foreach (var path in written)
                 await store.DeleteAsync(path, CancellationToken.None);
+        }
+
+        string Between(int step)
+        {
+            written.Add($"{work}/dense/{StorePath.Name(shard)}-{step}");
+            return written[^1];
+        }
+
+        // Without its zeros, where that is smaller.
+        async Task<StoredLayer> StoreAsync(StoredLayer dense)
+        {
+            await using var reader = await store.OpenAsync(dense.Shard, null, cancellation);
+            var nodes = chain[^1].Plan.NodeBytes;
+            return await WriteAsync(
+                shard,
+                (stream, token) => SparseStorage.WriteAsync(reader, dense.Layer, nodes, task.Store, task.StoredOpset!.Value, stream, token),
+                last: true
+            );
         }
 
         async Task<StoredLayer> EncodeAsync(PlannedStep step, string path, bool last)
@@ -77,14 +97,25 @@ internal static class LayerCache
                 NotObserved = task.NotObserved,
                 Masked = masked,
             };
+            return await WriteAsync(
+                path,
+                async (stream, token) =>
+                {
+                    var encoded = await step.Step.Layer.CompressAsync(layer, step.Step.Typed, stream, token);
+                    return encoded with { RelativeError = Together(error, encoded.RelativeError) };
+                },
+                last
+            );
+        }
+
+        async Task<StoredLayer> WriteAsync(string path, Func<Stream, CancellationToken, Task<EncodedLayer>> write, bool last)
+        {
             StoredLayer? stored = null;
             await store.WriteAsync(
                 path,
                 async (stream, token) =>
                 {
-                    var encoded = await step.Step.Layer.CompressAsync(layer, step.Step.Typed, stream, token);
-                    encoded = encoded with { RelativeError = Together(error, encoded.RelativeError) };
-                    stored = new StoredLayer(encoded, path, clock.Elapsed.TotalSeconds);
+                    stored = new StoredLayer(await write(stream, token), path, clock.Elapsed.TotalSeconds);
                     if (last)
                         await TrailingRecord.WriteAsync(stream, stored, token);
                 },
@@ -97,6 +128,9 @@ internal static class LayerCache
     // Weights that one step changed, the next leaves: squares of their errors add up, the second's relative to the weights that are left.
     internal static double Together(double first, double second) =>
         Math.Sqrt(first * first + second * second * Math.Max(0, 1 - first * first));
+
+    /// <summary>Whether a layer is pruned and what its chain makes is stored in the file.</summary>
+    internal static bool LeavesOutZeros(LayerTask task) => task.StoredOpset is not null && (task.Masked || task.Chain.Any(IsMasking));
 
     private static bool IsMasking(PlannedStep step) => step.Step.Technique.Leaves(ModelTraits.None).HasFlag(ModelTraits.Masked);
 
@@ -142,6 +176,7 @@ internal static class LayerCache
             task.Shape,
             Steps = steps,
             task.Masked,
+            Stored = LeavesOutZeros(task) ? new { task.StoredOpset, task.Store } : null,
             task.NotObserved,
             Data = shared ? null : task.Data,
         };

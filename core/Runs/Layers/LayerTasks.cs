@@ -16,17 +16,29 @@ public static class LayerTasks
     /// <param name="recipe">The recipe.</param>
     /// <param name="stage">Steps of it that were carried out: the chain of layer steps that follows is planned.</param>
     /// <param name="folder">Store folder that file names are relative to.</param>
-    public static IReadOnlyList<LayerTask> Of(ModelProto model, Recipe recipe, int stage, string folder)
+    /// <param name="facts">What earlier steps have done.</param>
+    internal static IReadOnlyList<LayerTask> Of(ModelProto model, Recipe recipe, int stage, string folder, StateFacts? facts = null)
     {
         var weights = Weight.Of(model);
         var chain = StepSequence.Chain(recipe.Steps, stage);
         var masked = StepSequence.Traits(recipe.Steps.Take(stage)).HasFlag(ModelTraits.Masked);
-        var tasks = Protect([.. weights.Select(w => Of(w, recipe, chain, folder) with { Masked = masked })], weights)
+        var stored = StepSequence.IsLast(recipe.Steps, stage);
+        var tasks = Protect([.. weights.Select(Task)], weights)
             .OrderBy(t => t.Step is null)
             .ThenByDescending(t => t.Step is null ? 0 : t.Data.Length)
             .ThenBy(t => t.Name, StringComparer.Ordinal);
         return [.. tasks.Select((t, i) => t with { Index = i })];
+
+        // Zeros of an earlier chain are left out of the file where no step on layers follows, too.
+        LayerTask Task(Weight weight)
+        {
+            var pruned = facts?.Origins.GetValueOrDefault(weight.Name)?.Nonzero < weight.Reference.Elements;
+            var own = chain.Count == 0 && stored && masked && pruned ? Unchanged : chain;
+            return Of(weight, recipe, own, folder) with { Masked = masked, StoredOpset = stored ? weight.Scope.Opset : null };
+        }
     }
+
+    private static readonly IReadOnlyList<RecipeStep> Unchanged = [RecipeStep.Of(new Setting(new Unchanged(), new UnchangedOptions()))];
 
     // Small layers weigh little and often count most: a technique may ask that a share of the weights be treated gently.
     private static List<LayerTask> Protect(List<LayerTask> tasks, IReadOnlyList<Weight> weights)
