@@ -40,6 +40,13 @@ public abstract class Form
     /// <returns>The weights in the order of the layer's view: rows × axis.</returns>
     public virtual double[] Decode(EncodedLayer layer, ReadOnlySpan<byte> shard) => layer.Grid.Decode([], shard, layer.Shape);
 
+    /// <summary>Raises the operator set of a model to what the forms of some layers need, before any is put into the graph.</summary>
+    public static void Prepare(ModelEdit edit, IEnumerable<EncodedLayer> layers)
+    {
+        if (layers.Any(l => l.Sparse is not null) && edit.Roots[0].Opset is >= OpsetRaise.Lowest and < SparseForm.Oldest)
+            OpsetRaise.To11(edit);
+    }
+
     /// <summary>Puts a layer into the graph in its form.</summary>
     public static IReadOnlyList<string> Apply(ModelEdit edit, Weight weight, EncodedLayer layer, string shard) =>
         All[layer.Form].Place(edit, weight, layer, shard);

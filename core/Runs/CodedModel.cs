@@ -98,6 +98,7 @@ internal sealed class CodedModel(
         foreach (var step in finishing)
             if (await ((GraphTechnique)step.Technique).LowerAsync(work, step.Typed, cancellation) is { } lowering)
                 lowerings.Add(lowering);
+        Form.Prepare(edit, work.Coded.Values.Select(c => c.Layer));
         using (edit.Batch(weights.Select(w => ModelEdit.Outermost(w.Scope)).Distinct()))
             foreach (var layer in weights.Where(w => work.Coded.ContainsKey(w.Name)).Select(w => work.Coded[w.Name]))
                 if (!lowerings.Any(l => l.Take(layer)))

@@ -101,6 +101,7 @@ internal sealed class ModelTrial : IDisposable
     {
         var model = graph.Clone();
         var (edit, weights) = (new ModelEdit(model), Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal));
+        Form.Prepare(edit, layers.Select(l => l.Stored.Layer));
         using (edit.Batch(weights.Values.Select(w => ModelEdit.Outermost(w.Scope)).Distinct()))
             foreach (var (name, stored) in layers)
                 Form.Apply(edit, weights[name], stored.Layer, stored.Shard);

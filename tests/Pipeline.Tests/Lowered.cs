@@ -54,6 +54,7 @@ internal sealed record Lowered(IReadOnlyDictionary<string, EncodedLayer> Encoded
         foreach (var weight in weights.Where(w => tasks[w.Name].Step is not null))
         {
             var (stored, _) = await LayerCache.TakeAsync(context, "work", "work/shards", tasks[weight.Name], CancellationToken.None);
+            Form.Prepare(edit, [stored.Layer]);
             Form.Apply(edit, weight, encoded[weight.Name] = stored.Layer, stored.Shard);
             shards[weight.Name] = await store.ReadBytesAsync(stored.Shard, int.MaxValue, CancellationToken.None);
         }

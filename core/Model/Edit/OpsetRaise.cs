@@ -4,16 +4,23 @@ using Serverless.Core.Model.Schema;
 namespace Serverless.Core.Model;
 
 /// <summary>
-/// Raises the default operator set from 9 or 10 to 11, which ONNX Runtime's integer transformers take for granted (ONNX
-/// Changelog.md): Slice, TopK, Clip and Pad take as inputs what were attributes, Upsample is called Resize, and Resize says
-/// how it maps coordinates. The other operators that changed only gained attributes, types and negative axes.
+/// Raises the default operator set from 9 or 10 to 11, which ONNX Runtime's integer transformers take for granted, and which has CumSum
+/// (ONNX Changelog.md): Slice, TopK, Clip and Pad take as inputs what were attributes, Upsample is called Resize, Scatter is called
+/// ScatterElements, and Resize says how it maps coordinates. The other operators that changed only gained attributes, types and negative axes.
 /// </summary>
 public static class OpsetRaise
 {
     /// <summary>The lowest operator set that can be raised.</summary>
     public const long Lowest = 9;
-    private const long SliceInputs = 10,
-        Target = 11;
+
+    /// <summary>What it is raised to.</summary>
+    public const long Target = 11;
+
+    private const long SliceInputs = 10;
+
+    /// <summary>The operator set that a scope may have: its own, or the one that it can be raised to.</summary>
+    public static long Reachable(GraphScope scope) =>
+        ModelEdit.Outermost(scope).Function is null && scope.Opset >= Lowest ? Math.Max(scope.Opset, Target) : scope.Opset;
 
     /// <summary>Raises the model's main graph and subgraphs to at least 11; nothing to do when they are there.</summary>
     /// <exception cref="InvalidOperationException">The operator set is below <see cref="Lowest"/>.</exception>
@@ -64,6 +71,9 @@ public static class OpsetRaise
                     node.Input.Add(min is null ? "" : Scalar(edit, scope, min.F));
                 if (max is not null)
                     node.Input.Add(Scalar(edit, scope, max.F));
+                break;
+            case "Scatter":
+                node.OpType = "ScatterElements";
                 break;
             case "Pad":
                 var value = Take(node, "value")?.F ?? 0;
