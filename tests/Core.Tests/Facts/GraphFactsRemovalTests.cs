@@ -39,7 +39,7 @@ public class GraphFactsRemovalTests
             var model = RandomGraphs.Build(seed).Model;
             var facts = new GraphFacts(model);
             var before = Run(model.ToByteArray(), seed, true);
-            UnitRemoval.Remove(model, facts, facts.Groups.All.Where(g => g.CanShrink).ToDictionary(g => g, _ => new[] { 0 }));
+            ZeroUnits.Remove(model, facts, facts.Groups.All.Where(g => g.CanShrink).ToDictionary(g => g, _ => new[] { 0 }));
             var after = Run(model.ToByteArray(), seed, true);
             changed += before.Zip(after).Any(p => p.First.Zip(p.Second).Any(v => Math.Abs(v.First - v.Second) > 1e-3)) ? 1 : 0;
         }
@@ -73,10 +73,10 @@ public class GraphFactsRemovalTests
             if (which.Length > 0)
                 units[group] = which;
         }
-        UnitRemoval.Zero(units);
+        ZeroUnits.Zero(units);
         var before = model.ToByteArray();
         var inputs = new Dictionary<bool, float[][]> { [false] = Run(before, seed, false), [true] = Run(before, seed, true) };
-        UnitRemoval.Remove(model, facts, units);
+        ZeroUnits.Remove(model, facts, units);
         var after = model.ToByteArray();
         foreach (var (condition, outputs) in inputs)
         {

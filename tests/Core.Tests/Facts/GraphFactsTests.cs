@@ -92,10 +92,10 @@ public partial class GraphFactsTests(ITestOutputHelper output)
         var units = facts
             .Groups.All.Where(g => g.CanShrink)
             .ToDictionary(g => g, g => Enumerable.Range(0, g.Units).Where(u => u % 4 == 1).ToArray());
-        UnitRemoval.Zero(units);
+        ZeroUnits.Zero(units);
         var before = ObservedValues.Run(model, inputs, 1);
         var size = model.CalculateSize();
-        UnitRemoval.Remove(model, facts, units);
+        ZeroUnits.Remove(model, facts, units);
         var after = ObservedValues.Run(model, inputs, 1);
         output.WriteLine($"| {name} | {units.Count} groups | {size} | {model.CalculateSize()} |");
         Assert.True(model.CalculateSize() < size);
