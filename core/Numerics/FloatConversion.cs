@@ -36,6 +36,26 @@ public static class FloatConversion
         }
     }
 
+    /// <summary>The bytes of floats in another type, rounded to nearest even.</summary>
+    /// <param name="floats">The floats.</param>
+    /// <param name="dataType">ONNX element type: FLOAT, DOUBLE, FLOAT16 or BFLOAT16.</param>
+    public static byte[] FromFloat(ReadOnlySpan<float> floats, int dataType)
+    {
+        switch ((DataType)dataType)
+        {
+            case DataType.Float:
+                return MemoryMarshal.AsBytes(floats).ToArray();
+            case DataType.Double:
+                return MemoryMarshal.AsBytes<double>(Array.ConvertAll(floats.ToArray(), v => (double)v)).ToArray();
+            case DataType.Float16:
+                return MemoryMarshal.AsBytes<Half>(Array.ConvertAll(floats.ToArray(), v => (Half)v)).ToArray();
+            case DataType.Bfloat16:
+                return MemoryMarshal.AsBytes<ushort>(Array.ConvertAll(floats.ToArray(), ToBfloat16)).ToArray();
+            default:
+                throw new ArgumentOutOfRangeException(nameof(dataType), dataType, "No type of weights.");
+        }
+    }
+
     /// <summary>Rounds a finite float to bfloat16, ties to even.</summary>
     public static ushort ToBfloat16(float value)
     {

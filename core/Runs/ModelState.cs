@@ -112,6 +112,28 @@ internal sealed record ReplacedLayer(string Name, string? Node);
 /// <param name="Nonzero">Weights that are not zero.</param>
 internal sealed record LayerOrigin(IReadOnlyList<string> Steps, int? Rank, long BytesBefore, double Error, long Nonzero)
 {
+    /// <summary>Notes the layers that a step on the model has made smaller.</summary>
+    /// <param name="origins">What is known of weights, by name.</param>
+    /// <param name="work">The model after the step.</param>
+    /// <param name="label">The step.</param>
+    public static void Note(Dictionary<string, LayerOrigin> origins, GraphWork work, string label)
+    {
+        if (work.Changed.Count == 0)
+            return;
+        var weights = Weight.Of(work.Model).ToDictionary(w => w.Name, StringComparer.Ordinal);
+        foreach (var changed in work.Changed.Where(c => weights.ContainsKey(c.Name)))
+        {
+            var (before, elements) = (origins.GetValueOrDefault(changed.Name), weights[changed.Name].Reference.Elements);
+            origins[changed.Name] = new LayerOrigin(
+                [.. before?.Steps ?? [], label],
+                before?.Rank,
+                before?.BytesBefore ?? changed.BytesBefore,
+                before?.Error ?? 0,
+                Math.Min(before?.Nonzero ?? elements, elements)
+            );
+        }
+    }
+
     /// <summary>Notes that a chain made values of a weight, in the place of what is known of the weight.</summary>
     /// <param name="origins">What is known of weights, by name.</param>
     /// <param name="task">The weight and the chain.</param>

@@ -64,6 +64,13 @@ public sealed class GramMatrix : IDisposable
             Flush();
     }
 
+    /// <summary>The matrix, row-major, of one that lies in memory.</summary>
+    public double[] ToArray()
+    {
+        Flush();
+        return whole is null ? throw new InvalidOperationException("The matrix lies in a file.") : [.. whole];
+    }
+
     /// <summary>Writes the matrix out, row-major.</summary>
     public async Task WriteAsync(Stream stream, CancellationToken cancellation)
     {

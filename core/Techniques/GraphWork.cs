@@ -57,6 +57,12 @@ public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyD
     /// <summary>Largest loss that the recipe grants the result (<see cref="OutputChange.Lost"/>); null for any.</summary>
     public double? MostLoss { get; init; }
 
+    /// <summary>What the recipe's budget grants the result, in proportion to the original.</summary>
+    public ModelLimits Limits { get; init; } = new();
+
+    /// <summary>Layers that the step has made smaller, for the report.</summary>
+    public List<ChangedLayer> Changed { get; } = [];
+
     /// <summary>Distributions of values that a batch normalization made, by value: steps keep them true.</summary>
     public Dictionary<string, ChannelDistribution> Normalized { get; init; } = [];
 
@@ -158,6 +164,27 @@ public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyD
         store.MaterializeAsync(index.Folder, index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation);
 
     private WeightData DataOf(TensorRef reference) => WeightData.Of(reference, index.Folder, etags);
+}
+
+/// <summary>A layer whose weight a step on the model has changed.</summary>
+/// <param name="Name">The weight's name.</param>
+/// <param name="BytesBefore">Its bytes before.</param>
+public sealed record ChangedLayer(string Name, long BytesBefore);
+
+/// <summary>What a recipe's budget grants, in proportion to the original; null where it says nothing, or later steps are to see to it.</summary>
+public sealed record ModelLimits
+{
+    /// <summary>Multiply-accumulates.</summary>
+    public double? MacRatio { get; init; }
+
+    /// <summary>Bytes.</summary>
+    public double? SizeRatio { get; init; }
+
+    /// <summary>Multiply-accumulates of the original.</summary>
+    public long MultiplyAccumulates { get; init; }
+
+    /// <summary>Multiply-accumulates of a state of the model by weight, at the inputs that those of the original are counted at.</summary>
+    public Func<ModelProto, IReadOnlyDictionary<string, long>> CountAsOf { get; init; } = _ => new Dictionary<string, long>();
 }
 
 /// <summary>A step has to run native code on the model, and may not here.</summary>

@@ -6,6 +6,8 @@ switch (args)
     case ["train-digits", var package, var output]:
         TrainDigits.Run(package, output);
         return 0;
+    case ["data", var folder]:
+        return SampleData.Run(folder);
     case ["quantization", var recogniser, .. var steps]:
         return await QuantizationTable.RunAsync(recogniser, steps);
     case ["static", var detector, var classifier, .. var steps]:

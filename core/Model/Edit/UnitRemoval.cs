@@ -19,7 +19,11 @@ public static class UnitRemoval
     /// <param name="model">The model; changed. Its constants are left to the caller, dimensions included (<see cref="Cut"/>).</param>
     /// <param name="facts">Facts of it.</param>
     /// <param name="units">The units of each group that go.</param>
-    public static IReadOnlyList<AxisCut> Apply(ModelProto model, GraphFacts facts, IReadOnlyDictionary<ChannelGroup, IReadOnlyList<int>> units)
+    public static IReadOnlyList<AxisCut> Apply(
+        ModelProto model,
+        GraphFacts facts,
+        IReadOnlyDictionary<ChannelGroup, IReadOnlyList<int>> units
+    )
     {
         int Removed(ChannelGroup g) => units.TryGetValue(g, out var which) ? which.Count : 0;
         var changed = units.Keys.SelectMany(g => g.Lengths).Select(l => (l.Node, l.Attribute, l.Input)).ToHashSet();

@@ -1,3 +1,4 @@
+using Serverless.Core.Recipes;
 using Serverless.Core.Storage;
 using Serverless.Core.Techniques;
 
@@ -64,6 +65,7 @@ public sealed class ApplyGraphStep : Activity<GraphStepInput, GraphStepDone>
             ObservedAsync = observed.ReadAsync,
             Trials = trials?.Trials,
             MostLoss = recipe.Budget?.MaxAccuracyLoss,
+            Limits = await LimitsAsync(store, request, recipe, cancellation),
         };
         try
         {
@@ -74,8 +76,28 @@ public sealed class ApplyGraphStep : Activity<GraphStepInput, GraphStepDone>
             return new GraphStepDone(false, 0);
         }
         await work.FinishAsync(cancellation);
+        LayerOrigin.Note(state.Facts.Origins, work, step.Label);
         await state.WriteAsync(store, next, cancellation);
         return new GraphStepDone(true, 0);
+    }
+
+    // Steps that code the layers have their own way to a size.
+    private static async Task<ModelLimits> LimitsAsync(
+        IArtifactStore store,
+        RunRequest request,
+        Recipe recipe,
+        CancellationToken cancellation
+    )
+    {
+        var cost = await RunCost.ReadAsync(store, request.Work, cancellation);
+        var codes = recipe.Steps.Skip(request.Stage + 1).Any(s => s.Technique is LayerTechnique);
+        return new ModelLimits
+        {
+            MacRatio = recipe.Budget?.MaxMacRatio,
+            SizeRatio = codes ? null : recipe.Budget?.MaxSizeRatio,
+            MultiplyAccumulates = cost.MultiplyAccumulates,
+            CountAsOf = cost.Of,
+        };
     }
 }
 

@@ -34,7 +34,11 @@ public static class LayerTasks
         {
             var pruned = facts?.Origins.GetValueOrDefault(weight.Name)?.Nonzero < weight.Reference.Elements;
             var own = chain.Count == 0 && stored && masked && pruned ? Unchanged : chain;
-            return Of(weight, recipe, own, folder) with { Masked = masked, StoredOpset = stored ? OpsetRaise.Reachable(weight.Scope) : null };
+            return Of(weight, recipe, own, folder) with
+            {
+                Masked = masked,
+                StoredOpset = stored ? OpsetRaise.Reachable(weight.Scope) : null,
+            };
         }
     }
 

@@ -84,6 +84,23 @@ public sealed class ChannelGroups
     /// <summary>The groups that an axis of a constant holds, in the order of its indices.</summary>
     public IReadOnlyList<ChannelGroup> Of(TensorProto constant, int axis) => Of(constants.GetValueOrDefault(constant)?.Axes, axis);
 
+    /// <summary>How long an axis of a constant is when some units of each group are removed.</summary>
+    /// <param name="constant">The constant.</param>
+    /// <param name="axis">The axis.</param>
+    /// <param name="removed">How many units of a group.</param>
+    public long Length(TensorProto constant, int axis, Func<ChannelGroup, int> removed) =>
+        constants.TryGetValue(constant, out var known) ? Length(known.Axes[axis], removed) : constant.Dims[axis];
+
+    internal long Length(IndexSet of, Func<ChannelGroup, int> removed)
+    {
+        of = of.Root;
+        if (of.Parts is { } parts)
+            return parts.Sum(p => Length(p, removed));
+        if (of.Factors is { } factors)
+            return factors.Aggregate(1L, (n, f) => n * Length(f, removed));
+        return of.Size.Value!.Value - (Of(of) is { } group ? removed(group) : 0);
+    }
+
     /// <summary>The group that is the whole of a value's axis, one index a unit; null where there is none.</summary>
     public ChannelGroup? Whole(ValueAxis axis) => Of(axis) is [var group] && WholeOf(axis) == group.Leaf ? group : null;
 

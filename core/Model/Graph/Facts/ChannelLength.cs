@@ -43,15 +43,5 @@ public sealed class ChannelLength
 
     /// <summary>What it is when some units of each group are removed.</summary>
     /// <param name="removed">How many units of a group.</param>
-    public long Of(Func<ChannelGroup, int> removed) => Of(set, removed);
-
-    private long Of(IndexSet of, Func<ChannelGroup, int> removed)
-    {
-        of = of.Root;
-        if (of.Parts is { } parts)
-            return parts.Sum(p => Of(p, removed));
-        if (of.Factors is { } factors)
-            return factors.Aggregate(1L, (n, f) => n * Of(f, removed));
-        return of.Size.Value!.Value - (groups.Of(of) is { } group ? removed(group) : 0);
-    }
+    public long Of(Func<ChannelGroup, int> removed) => groups.Length(set, removed);
 }

@@ -1,0 +1,87 @@
+using Serverless.Core.Model;
+
+namespace Serverless.Core.Techniques.Pruning.Structured;
+
+/// <summary>
+/// Chooses how many units go of each group. What a group costs the model is measured, at one number of units that go; at others it follows
+/// the order's own cost. So few trials are enough: one a group.
+/// </summary>
+/// <param name="work">The model, its trials and limits.</param>
+/// <param name="facts">The model, and what its layers take.</param>
+/// <param name="groups">The groups.</param>
+/// <param name="orders">The order in which units of each go.</param>
+/// <param name="options">The step's options.</param>
+internal sealed class GroupSearch(
+    GraphWork work,
+    UnitFacts facts,
+    IReadOnlyList<PrunableGroup> groups,
+    IReadOnlyList<UnitOrder> orders,
+    ShrinkOptions options
+)
+{
+    private const double DefaultRatio = 0.3;
+
+    /// <summary>Chooses.</summary>
+    /// <param name="cut">Cuts units out of the model.</param>
+    /// <param name="cancellation">Cancels the work.</param>
+    /// <returns>Units that go of each group, and the way there.</returns>
+    public async Task<(int[] Counts, IReadOnlyList<ShrinkPoint> Curve)> ChooseAsync(GroupCut cut, CancellationToken cancellation)
+    {
+        var ratio = options.Ratio ?? DefaultRatio;
+        if (options.Scope == ShrinkScope.Group)
+            return ([.. groups.Select(g => GroupLevels.Of(g.Group.Units, ratio, options))], []);
+        var limits = Limits(ratio);
+        var ladders = new List<GroupLadder>();
+        for (var i = 0; i < groups.Count; i++)
+            ladders.Add(await LadderAsync(cut, i, Math.Clamp(1 - limits[0].Most, 0.2, 0.6), cancellation));
+        var path = GroupAllocation.Path(ladders, limits, cancellation);
+        return (path[^1], [.. path.Select(p => new ShrinkPoint(limits[0].Cost(p), Math.Sqrt(Loss(p))))]);
+
+        double Loss(int[] counts) => counts.Select((c, i) => ladders[i].Loss[ladders[i].Levels.ToList().IndexOf(c)]).Sum();
+    }
+
+    private async Task<GroupLadder> LadderAsync(GroupCut cut, int group, double share, CancellationToken cancellation)
+    {
+        var (levels, cost) = (GroupLevels.Of(groups[group].Group.Units, options), orders[group].Cost);
+        if (levels.Count == 1)
+            return new GroupLadder(levels, [0]);
+        var at = levels.Skip(1).MinBy(l => Math.Abs(l - share * groups[group].Group.Units));
+        var measured = work.Trials is null ? null : await cut.LossAsync(group, at, options.Refit, cancellation);
+        var scale = cost[at] > 0 ? (measured ?? cost[at]) / cost[at] : 0;
+        return new GroupLadder(levels, [.. levels.Select(l => cost[at] > 0 ? scale * cost[l] : (measured ?? 0) * l / at)]);
+    }
+
+    private List<CostLimit> Limits(double ratio)
+    {
+        var limits = new List<CostLimit>();
+        var given = work.Limits;
+        if (options.Ratio is not null || given is { MacRatio: null, SizeRatio: null })
+            limits.Add(new CostLimit(CostOf(options.By), 1 - ratio));
+        if (given.MacRatio is { } macs)
+            limits.Add(
+                new CostLimit(CostOf(ShrinkCostKind.Macs), macs * given.MultiplyAccumulates / Math.Max(1, Macs().Sum(m => (double)m.Value)))
+            );
+        if (given.SizeRatio is { } size)
+            limits.Add(new CostLimit(CostOf(ShrinkCostKind.Bytes), size));
+        return limits;
+    }
+
+    private Func<IReadOnlyList<int>, double> CostOf(ShrinkCostKind kind)
+    {
+        var weights = new Dictionary<int, double>();
+        var (macs, rest) = (Macs(), 0.0);
+        var places = Weight.Of(facts.Model.Model, facts.Model.Facts.Roots).ToDictionary(w => w.Name, StringComparer.Ordinal);
+        foreach (var (name, weight) in places)
+            weights[facts.Model.PlaceOf(weight.Tensor)] = kind switch
+            {
+                ShrinkCostKind.Macs => macs.GetValueOrDefault(name),
+                ShrinkCostKind.Parameters => weight.Reference.Elements,
+                _ => weight.Reference.Length,
+            };
+        if (kind == ShrinkCostKind.Macs)
+            rest = macs.Where(m => !places.ContainsKey(m.Key)).Sum(m => (double)m.Value);
+        return new ShrinkCost(facts.Model, groups, weights, rest).Of;
+    }
+
+    private IReadOnlyDictionary<string, long> Macs() => work.Limits.CountAsOf(facts.Model.Model);
+}

@@ -1,0 +1,94 @@
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
+
+namespace Serverless.Core.Techniques.Pruning.Structured;
+
+/// <summary>
+/// Structured pruning: whole channels, hidden units and heads are cut out of all matrices that make or take them, and the layers behind are
+/// refitted. Which dimensions go together, and which may go, is known from the graph (<see cref="GraphFacts"/>); how many of each group,
+/// from what they cost the outputs (<see cref="GroupSearch"/>). A method ranks the units of a group.
+/// </summary>
+public abstract class Shrink : GraphTechnique<ShrinkOptions>
+{
+    /// <summary>Field of the report.</summary>
+    public const string Field = "structure";
+
+    /// <inheritdoc/>
+    public sealed override string Step => "shrink";
+
+    /// <inheritdoc/>
+    public sealed override bool Repeats => true;
+
+    /// <inheritdoc/>
+    public sealed override string? WhyNotOn(ModelTraits before)
+    {
+        if (before.HasFlag(ModelTraits.Coded))
+            return "'shrink' cuts weights before they are rounded: put it in front of 'quantize'";
+        return before.HasFlag(ModelTraits.Masked)
+            ? "'shrink' refits the weights that 'prune' set to zero: put it in front of 'prune'"
+            : null;
+    }
+
+    /// <summary>Whether the method ranks units by what layers take.</summary>
+    private protected virtual bool Observes => false;
+
+    /// <summary>The order in which the units of a group go.</summary>
+    /// <param name="group">The group.</param>
+    /// <param name="facts">The model, and what its layers take.</param>
+    /// <param name="most">Units that may go.</param>
+    /// <param name="cancellation">Cancels the work.</param>
+    private protected abstract Task<UnitOrder> OrderAsync(PrunableGroup group, UnitFacts facts, int most, CancellationToken cancellation);
+
+    /// <inheritdoc/>
+    protected override GraphNeeds Needs(ModelProto model, IReadOnlyList<PlannedLayer> layers, ShrinkOptions options) =>
+        GraphNeeds.ToTry(options.Samples);
+
+    /// <inheritdoc/>
+    protected override async Task ApplyAsync(GraphWork work, ShrinkOptions options, CancellationToken cancellation)
+    {
+        var model = new PrunableModel(work.Model, work.ReadAsync);
+        var (groups, left) = PrunableGroup.Of(model, options.Of);
+        if (groups.Count == 0)
+        {
+            work.Note(Field, ShrinkFigures.Nothing(left, model.Facts.Groups.WhyNone));
+            return;
+        }
+        work.RunsModel();
+        var watched = model.Layers.Where(l => groups.Any(g => g.Consumers.Any(c => c.Layer.Tensor == l.Tensor))).ToList();
+        var observes = work.Trials is { Samples: > 0 } && (Observes || options.Refit);
+        using var observed = observes ? await Observed.OfAsync(work.Trials!, watched, options.Refit, cancellation) : null;
+        var facts = new UnitFacts(model, observed, work.Normalized);
+        var orders = new UnitOrder[groups.Count];
+        await Parallel.ForAsync(
+            0,
+            groups.Count,
+            new ParallelOptions { CancellationToken = cancellation, MaxDegreeOfParallelism = Environment.ProcessorCount },
+            async (i, token) => orders[i] = await OrderAsync(groups[i], facts, GroupLevels.Most(groups[i].Group.Units, options), token)
+        );
+        var cut = new GroupCut(work, facts, groups, orders);
+        var (counts, curve) = await new GroupSearch(work, facts, groups, orders, options).ChooseAsync(cut, cancellation);
+        var shrunk = await cut.CutAsync(counts, options.Refit, cancellation);
+        var kept = groups.Select((g, i) => new GroupShrunk(g.Name, g.Sort, g.Group.Units, g.Group.Units - counts[i]));
+        work.Note(Field, new ShrinkFigures([.. kept], left, shrunk.Errors, curve, null));
+        Take(work, model, cut.Units(counts), shrunk.Model);
+    }
+
+    private static void Take(GraphWork work, PrunableModel model, IReadOnlyDictionary<int, IReadOnlyList<int>> removed, CutModel shrunk)
+    {
+        foreach (var weight in Weight.Of(model.Model, model.Facts.Roots))
+            if (shrunk.Cuts.Contains(model.PlaceOf(weight.Tensor)))
+                work.Changed.Add(new ChangedLayer(weight.Name, weight.Reference.Length));
+        foreach (var (number, units) in removed)
+        {
+            var group = model.Groups[number];
+            foreach (var axis in group.Values)
+                if (work.Normalized.Remove(axis.Value, out var known) && model.Facts.Groups.Whole(axis) == group)
+                    work.Normalized[axis.Value] = known.Of([.. Enumerable.Range(0, group.Units).Except(units)]);
+        }
+        work.Model.Graph = shrunk.Model.Graph;
+    }
+
+    /// <summary>The order by the L2 norm of the units' weights.</summary>
+    private protected static async Task<UnitOrder> ByWeightsAsync(PrunableGroup group, UnitFacts facts, CancellationToken cancellation) =>
+        UnitOrder.ByScore(await UnitNorms.OfAsync(group, facts.Model, w => (double)w * w, cancellation));
+}
