@@ -36,6 +36,33 @@ public static class FloatConversion
         }
     }
 
+    /// <summary>Converts floats to stored elements, rounded to nearest, ties to even.</summary>
+    /// <param name="floats">Finite values.</param>
+    /// <param name="dataType">FLOAT, DOUBLE, FLOAT16 or BFLOAT16.</param>
+    /// <param name="raw">Receives the elements; length = elements × element size.</param>
+    public static void FromFloat(ReadOnlySpan<float> floats, int dataType, Span<byte> raw)
+    {
+        switch ((DataType)dataType)
+        {
+            case DataType.Float:
+                MemoryMarshal.AsBytes(floats).CopyTo(raw);
+                break;
+            case DataType.Double:
+                TensorPrimitives.ConvertTruncating(floats, MemoryMarshal.Cast<byte, double>(raw));
+                break;
+            case DataType.Float16:
+                TensorPrimitives.ConvertToHalf(floats, MemoryMarshal.Cast<byte, Half>(raw));
+                break;
+            case DataType.Bfloat16:
+                var halves = MemoryMarshal.Cast<byte, ushort>(raw);
+                for (var i = 0; i < halves.Length; i++)
+                    halves[i] = ToBfloat16(floats[i]);
+                break;
+            default:
+                throw new ArgumentOutOfRangeException(nameof(dataType), DataTypes.Name(dataType), "Not a weight type.");
+        }
+    }
+
     /// <summary>Rounds a finite float to bfloat16, ties to even.</summary>
     public static ushort ToBfloat16(float value)
     {
