@@ -16,7 +16,7 @@ namespace Serverless.Core.Runs;
 /// </summary>
 internal static class LayerCache
 {
-    private const int Version = 8;
+    private const int Version = 9;
 
     /// <summary>Finds a layer's shard or makes it.</summary>
     /// <param name="context">The store, and what is known of shards.</param>
@@ -43,9 +43,10 @@ internal static class LayerCache
             return (found, true);
         var input = statistics is null ? null : await StatisticsFile.ReadAsync(statistics, cancellation);
         var chain = task.Chain.ToList();
-        var (masked, error) = (task.Masked, 0.0);
-        WeightReader? between = null;
-        var written = new List<string>();
+        var (masked, error, errorUnmasked) = (task.Masked, 0.0, 0.0);
+        WeightReader? between = null,
+            unmasked = null;
+        var (written, opened) = (new List<string>(), new List<WeightReader>());
         try
         {
             for (var i = 0; i < chain.Count - 1; i++)
@@ -53,18 +54,18 @@ internal static class LayerCache
                 var path = $"{work}/dense/{StorePath.Name(shard)}-{i}";
                 written.Add(path);
                 var made = (await EncodeAsync(chain[i], path, last: false)).Layer;
+                (unmasked, errorUnmasked) = IsMasking(chain[i]) ? (between ?? weight, error) : (null, 0);
                 (masked, error) = (masked || IsMasking(chain[i]), made.RelativeError);
-                if (between is not null)
-                    await between.DisposeAsync();
                 var data = new WeightData(path, null, made.Codes.Offset, made.Codes.Length, weight.DataType);
                 between = await data.OpenAsync(store, cancellation);
+                opened.Add(between);
             }
             return (await EncodeAsync(chain[^1], shard, last: true), false);
         }
         finally
         {
-            if (between is not null)
-                await between.DisposeAsync();
+            foreach (var reader in opened)
+                await reader.DisposeAsync();
             foreach (var path in written)
                 await store.DeleteAsync(path, CancellationToken.None);
         }
@@ -76,6 +77,7 @@ internal static class LayerCache
                 Input = input,
                 NotObserved = task.NotObserved,
                 Masked = masked,
+                Unmasked = unmasked,
             };
             StoredLayer? stored = null;
             await store.WriteAsync(
@@ -83,7 +85,7 @@ internal static class LayerCache
                 async (stream, token) =>
                 {
                     var encoded = await step.Step.Layer.CompressAsync(layer, step.Step.Typed, stream, token);
-                    encoded = encoded with { RelativeError = Together(error, encoded.RelativeError) };
+                    encoded = encoded with { RelativeError = Together(encoded.OfUnmasked ? errorUnmasked : error, encoded.RelativeError) };
                     stored = new StoredLayer(encoded, path, clock.Elapsed.TotalSeconds);
                     if (last)
                         await TrailingRecord.WriteAsync(stream, stored, token);
