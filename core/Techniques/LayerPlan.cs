@@ -75,7 +75,8 @@ public sealed record LayerWork(WeightReader Weight, LayerShape Shape, LayerPlan 
     public bool Masked { get; init; }
 
     /// <summary>
-    /// The weight before the step directly in front set some of it to zero; null where no such step is directly in front in the chain.
+    /// The weight before the step directly in front set some of it to zero; null where no such step is directly in front in the chain, or
+    /// the weights that it left make up for the others.
     /// </summary>
     public WeightReader? Unmasked { get; init; }
 }

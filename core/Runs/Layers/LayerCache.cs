@@ -43,7 +43,7 @@ internal static class LayerCache
             return (found, true);
         var input = statistics is null ? null : await StatisticsFile.ReadAsync(statistics, cancellation);
         var chain = task.Chain.ToList();
-        var (masked, error, errorUnmasked) = (task.Masked, 0.0, 0.0);
+        var (masked, error, errorUnmasked, outputError) = (task.Masked, 0.0, 0.0, 0.0);
         WeightReader? between = null,
             unmasked = null;
         var (written, opened) = (new List<string>(), new List<WeightReader>());
@@ -54,8 +54,8 @@ internal static class LayerCache
                 var path = $"{work}/dense/{StorePath.Name(shard)}-{i}";
                 written.Add(path);
                 var made = (await EncodeAsync(chain[i], path, last: false)).Layer;
-                (unmasked, errorUnmasked) = IsMasking(chain[i]) ? (between ?? weight, error) : (null, 0);
-                (masked, error) = (masked || IsMasking(chain[i]), made.RelativeError);
+                (unmasked, errorUnmasked) = IsMasking(chain[i]) && !made.IsCompensated ? (between ?? weight, error) : (null, 0);
+                (masked, error, outputError) = (masked || IsMasking(chain[i]), made.RelativeError, made.OutputError ?? 0);
                 var data = new WeightData(path, null, made.Codes.Offset, made.Codes.Length, weight.DataType);
                 between = await data.OpenAsync(store, cancellation);
                 opened.Add(between);
@@ -85,7 +85,11 @@ internal static class LayerCache
                 async (stream, token) =>
                 {
                     var encoded = await step.Step.Layer.CompressAsync(layer, step.Step.Typed, stream, token);
-                    encoded = encoded with { RelativeError = Together(encoded.OfUnmasked ? errorUnmasked : error, encoded.RelativeError) };
+                    encoded = encoded with
+                    {
+                        RelativeError = Together(encoded.OfUnmasked ? errorUnmasked : error, encoded.RelativeError),
+                        OutputError = encoded.OutputError + outputError,
+                    };
                     stored = new StoredLayer(encoded, path, clock.Elapsed.TotalSeconds);
                     if (last)
                         await TrailingRecord.WriteAsync(stream, stored, token);

@@ -136,6 +136,7 @@ public sealed class SparseGpt : Pruning<SparseGptOptions>
             return null;
         return await rows.FinishAsync(cancellation) with
         {
+            IsCompensated = true,
             OutputError = error / Math.Max(1, input.GramRows),
             Fallback =
                 unknown == 0

@@ -189,10 +189,7 @@ public sealed class Gptq : Quantizer<GptqOptions>
             {
                 var rows = (int)Math.Min(WeightTile.Rows(shape), perGroup - row);
                 var tile = await WeightTile.ReadAsync(work.Weight, shape, g * perGroup + row, rows, cancellation);
-                var unmasked =
-                    work.Unmasked is { } u && Environment.GetEnvironmentVariable("SEQ") is null
-                        ? await WeightTile.ReadAsync(u, shape, g * perGroup + row, rows, cancellation)
-                        : null;
+                var unmasked = work.Unmasked is { } u ? await WeightTile.ReadAsync(u, shape, g * perGroup + row, rows, cancellation) : null;
                 var solved = GptqSolver.Solve(tile, rows, hessian.Factor, hessian.Order, how, cancellation, unmasked);
                 error += solved.SquaredError;
                 Put(
