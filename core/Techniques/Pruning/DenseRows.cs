@@ -1,6 +1,7 @@
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Numerics;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Techniques.Pruning;
 
@@ -14,6 +15,7 @@ internal sealed class DenseRows(LayerShape shape, int dataType, Stream shard)
 
     // Where rows are columns of the stored matrix, all are there before the first is written.
     private readonly float[] turned = shape.Inner == 1 ? [] : new float[checked((int)shape.Elements)];
+    private readonly double largest = dataType == (int)DataType.Float16 ? (double)Half.MaxValue : float.MaxValue;
     private double error,
         squares;
     private long nonzero;
@@ -28,8 +30,8 @@ internal sealed class DenseRows(LayerShape shape, int dataType, Stream shard)
         var (axis, rows) = ((int)shape.Axis, before.Rows);
         for (var i = 0; i < after.Length; i++)
         {
-            if (!float.IsFinite((float)after[i]))
-                throw new LayerRefusedException("its corrected weights are not finite");
+            if (!(Math.Abs(after[i]) <= largest))
+                throw new LayerRefusedException($"its corrected weights do not fit {DataTypes.Name(dataType)}");
             var off = before.Values[i] - after[i];
             (error, squares) = (error + off * off, squares + before.Values[i] * before.Values[i]);
             nonzero += after[i] != 0 ? 1 : 0;

@@ -32,11 +32,12 @@ internal sealed class InputMagnitude(double[][] squares, long rows) : Importance
     public override ValueTask ScoreAsync(RowTile tile, CancellationToken cancellation)
     {
         var perGroup = rows / squares.Length;
-        for (int r = 0; r < tile.Rows; r++)
+        double[][] norms = [.. Enumerable.Range(0, tile.Rows).Select(r => squares[(tile.First + r) / perGroup])];
+        for (var k = 0; k < squares[0].Length; k++)
         {
-            var norms = squares[(tile.First + r) / perGroup];
-            for (int k = 0, at = r; k < norms.Length; k++, at += tile.Rows)
-                tile.Values[at] *= tile.Values[at] * norms[k];
+            var column = tile.Values.AsSpan(k * tile.Rows, tile.Rows);
+            for (var r = 0; r < column.Length; r++)
+                column[r] *= column[r] * norms[r][k];
         }
         return ValueTask.CompletedTask;
     }

@@ -184,6 +184,11 @@ public class PruningPatternTests
         Assert.Equal([0.4625, 0.7, 0.7875, 0.8], Sparsities(recipe));
         Assert.Equal(Sparsities(recipe), Sparsities(RecipeReader.Read(RecipeWriter.Write(recipe), "r")));
         Assert.Equal(4, StepSequence.Stages(recipe.Steps).Count);
+        var groups = RecipeReader.Read("version: 1\nsteps:\n- prune: {method: wanda, pattern: 4:8, rounds: 3}\n", "r");
+        string[] Patterns(Recipe r) =>
+            [.. r.Steps.Where(s => s.Step == "prune").Select(s => s.Options.GetProperty("pattern").GetString()!)];
+        Assert.Equal(["5:8", "4:8"], Patterns(groups));
+        Assert.Equal(Patterns(groups), Patterns(RecipeReader.Read(RecipeWriter.Write(groups), "r")));
     }
 
     private static double Sparsity(IReadOnlyList<Core.Reports.ReportLayer> layers) =>
