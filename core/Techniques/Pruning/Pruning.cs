@@ -29,7 +29,7 @@ public abstract class Pruning<TOptions> : LayerTechnique<TOptions>
 
     /// <summary>Share of the weights that options set to zero.</summary>
     private protected static double Sparsity(TOptions options) =>
-        options.Sparsity ?? (PatternOf(options) is { IsGroups: true } groups ? groups.Sparsity : Default);
+        PatternOf(options) is { IsGroups: true } groups ? groups.Sparsity : options.Sparsity ?? Default;
 
     /// <summary>The pattern of options.</summary>
     private protected static SparsityPattern PatternOf(TOptions options) => SparsityPattern.Parse(options.Pattern);
