@@ -19,6 +19,14 @@ public sealed record EncodedLayer(string Form, LayerShape Shape, Grid Grid, Shar
     /// <summary>Why the method asked for was not used and what was in its place, or null.</summary>
     public string? Fallback { get; init; }
 
+    /// <summary>Whether the weights that are left make up for those that were set to zero.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
+    public bool IsCompensated { get; init; }
+
+    /// <summary>Whether the errors are those against the weight before it was masked (<c>LayerWork.Unmasked</c>).</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
+    public bool OfUnmasked { get; init; }
+
     /// <summary>
     /// Mean squared error of the layer's outputs over the calibration's rows, Σ ‖(w − ŵ)·x‖² / rows; null when not known.
     /// </summary>

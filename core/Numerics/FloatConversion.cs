@@ -36,23 +36,40 @@ public static class FloatConversion
         }
     }
 
-    /// <summary>The bytes of floats in another type, rounded to nearest even.</summary>
-    /// <param name="floats">The floats.</param>
-    /// <param name="dataType">ONNX element type: FLOAT, DOUBLE, FLOAT16 or BFLOAT16.</param>
+    /// <summary>Floats as stored elements, rounded to nearest, ties to even.</summary>
+    /// <param name="floats">Finite values.</param>
+    /// <param name="dataType">FLOAT, DOUBLE, FLOAT16 or BFLOAT16.</param>
     public static byte[] FromFloat(ReadOnlySpan<float> floats, int dataType)
+    {
+        var raw = new byte[floats.Length * (DataTypes.Bits(dataType) / 8)];
+        FromFloat(floats, dataType, raw);
+        return raw;
+    }
+
+    /// <summary>Converts floats to stored elements, rounded to nearest, ties to even.</summary>
+    /// <param name="floats">Finite values.</param>
+    /// <param name="dataType">FLOAT, DOUBLE, FLOAT16 or BFLOAT16.</param>
+    /// <param name="raw">Receives the elements; length = elements × element size.</param>
+    public static void FromFloat(ReadOnlySpan<float> floats, int dataType, Span<byte> raw)
     {
         switch ((DataType)dataType)
         {
             case DataType.Float:
-                return MemoryMarshal.AsBytes(floats).ToArray();
+                MemoryMarshal.AsBytes(floats).CopyTo(raw);
+                break;
             case DataType.Double:
-                return MemoryMarshal.AsBytes<double>(Array.ConvertAll(floats.ToArray(), v => (double)v)).ToArray();
+                TensorPrimitives.ConvertTruncating(floats, MemoryMarshal.Cast<byte, double>(raw));
+                break;
             case DataType.Float16:
-                return MemoryMarshal.AsBytes<Half>(Array.ConvertAll(floats.ToArray(), v => (Half)v)).ToArray();
+                TensorPrimitives.ConvertToHalf(floats, MemoryMarshal.Cast<byte, Half>(raw));
+                break;
             case DataType.Bfloat16:
-                return MemoryMarshal.AsBytes<ushort>(Array.ConvertAll(floats.ToArray(), ToBfloat16)).ToArray();
+                var halves = MemoryMarshal.Cast<byte, ushort>(raw);
+                for (var i = 0; i < halves.Length; i++)
+                    halves[i] = ToBfloat16(floats[i]);
+                break;
             default:
-                throw new ArgumentOutOfRangeException(nameof(dataType), dataType, "No type of weights.");
+                throw new ArgumentOutOfRangeException(nameof(dataType), DataTypes.Name(dataType), "Not a weight type.");
         }
     }
 

@@ -37,6 +37,10 @@ internal static class OptionBinder
             var words = Enum.GetNames(type).Select(JsonNamingPolicy.CamelCase.ConvertName).ToList();
             return words.Contains(text) ? text : throw Wrong(string.Join(", ", words));
         }
+        if (type == typeof(string))
+            return property.GetCustomAttributes<ValidationAttribute>().FirstOrDefault(r => !r.IsValid(text)) is { } broken
+                ? throw new RecipeException(node, broken.FormatErrorMessage($"{key}: {text}"))
+                : text;
         var word = property.GetCustomAttribute<WordAttribute>();
         if (text == word?.Text)
             return word.Value;

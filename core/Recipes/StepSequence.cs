@@ -1,3 +1,4 @@
+using Serverless.Core.Statistics;
 using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Recipes;
@@ -14,9 +15,14 @@ public static class StepSequence
             .. Technique
                 .All.Where(t => t.IsImplied && !written.Any(s => s.Step == t.Step))
                 .Select(t => RecipeStep.Of(new Setting(t, Activator.CreateInstance(t.OptionsType)!)))
-                .Concat(written)
+                .Concat(written.SelectMany(Expanded))
                 .OrderBy(s => Place(s.Technique.Order)),
         ];
+
+    private static IEnumerable<RecipeStep> Expanded(RecipeStep step) =>
+        step.Technique.Expand(step.Typed) is { Count: > 1 } parts
+            ? parts.Select(o => RecipeStep.Of(new Setting(step.Technique, o)) with { Placement = step.Placement })
+            : [step];
 
     /// <summary>Why the steps make no sense in this order: the step, and a sentence with the remedy; null where they do.</summary>
     /// <param name="steps">From <see cref="Of"/>.</param>
@@ -41,8 +47,8 @@ public static class StepSequence
         steps.Aggregate(ModelTraits.None, (traits, s) => s.Technique.Leaves(traits));
 
     /// <summary>
-    /// The layer steps that follow one another from a step on, carried out as one chain: in one place, and none behind a step that changes
-    /// which layers there are.
+    /// The layer steps that follow one another from a step on, carried out as one chain: in one place, none behind a step that changes
+    /// which layers there are, and none that observes inputs as the one before it did.
     /// </summary>
     /// <param name="steps">The steps of a recipe.</param>
     /// <param name="from">The first.</param>
@@ -52,6 +58,9 @@ public static class StepSequence
         foreach (var step in steps.Skip(from))
         {
             if (step.Technique is not LayerTechnique technique || chain.Count > 0 && chain[0].Placement != step.Placement)
+                break;
+            // What repeats the step before it and observes inputs observes those that the step before it left.
+            if (chain is [.., var last] && last.Technique == technique && technique.Needs(step.Typed) != StatisticKinds.None)
                 break;
             chain.Add(step);
             if (technique.ChangesLayers)

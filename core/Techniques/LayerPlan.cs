@@ -37,6 +37,10 @@ public sealed record LayerPlan(string Form, int Bits, int Block, long BytesAfter
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public long? MultiplyAccumulates { get; init; }
 
+    /// <summary>Share of the weights that are not set to zero; null where none is.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? Density { get; init; }
+
     /// <summary>Why the form is not the one that the technique is for, or null.</summary>
     public string? Instead { get; init; }
 
@@ -69,4 +73,10 @@ public sealed record LayerWork(WeightReader Weight, LayerShape Shape, LayerPlan 
 
     /// <summary>Whether zeros of the weight are pruned ones, which have to stay zero.</summary>
     public bool Masked { get; init; }
+
+    /// <summary>
+    /// The weight before the step directly in front set some of it to zero; null where no such step is directly in front in the chain, or
+    /// the weights that it left make up for the others.
+    /// </summary>
+    public WeightReader? Unmasked { get; init; }
 }

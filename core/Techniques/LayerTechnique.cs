@@ -37,7 +37,7 @@ public abstract class LayerTechnique : Technique
 
     /// <summary>
     /// What its options are settled for at once (default: each weight alone). Other than that, weights are read
-    /// (<see cref="SurveyAsync"/>) before anything is compressed, and <see cref="Allocate"/> settles the options.
+    /// (<see cref="SurveyAsync(WeightReader, long[], object, CancellationToken)"/>) before anything is compressed, and <see cref="Allocate"/> settles the options.
     /// </summary>
     public virtual UnitKind Units(object options) => UnitKind.Weight;
 
@@ -48,6 +48,20 @@ public abstract class LayerTechnique : Technique
     /// <param name="cancellation">Cancels the reading.</param>
     public virtual Task<WeightSurvey> SurveyAsync(WeightReader weight, long[] dims, object options, CancellationToken cancellation) =>
         throw new NotSupportedException($"{Step} {Method} surveys no weights.");
+
+    /// <summary>The same where the view of the layer is to be known.</summary>
+    /// <param name="weight">The weight.</param>
+    /// <param name="dims">Its dimensions.</param>
+    /// <param name="shape">How it is viewed.</param>
+    /// <param name="options">The technique's options.</param>
+    /// <param name="cancellation">Cancels the reading.</param>
+    public virtual Task<WeightSurvey> SurveyAsync(
+        WeightReader weight,
+        long[] dims,
+        LayerShape shape,
+        object options,
+        CancellationToken cancellation
+    ) => SurveyAsync(weight, dims, options, cancellation);
 
     /// <summary>Settles the options of a unit's layers. Units of coupled channels come in the order of the file.</summary>
     /// <param name="unit">The layers, with what was read of them.</param>

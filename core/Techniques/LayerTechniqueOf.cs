@@ -49,6 +49,15 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique
     ) => SurveyAsync(weight, dims, (TOptions)options, cancellation);
 
     /// <inheritdoc/>
+    public sealed override Task<WeightSurvey> SurveyAsync(
+        WeightReader weight,
+        long[] dims,
+        LayerShape shape,
+        object options,
+        CancellationToken cancellation
+    ) => SurveyAsync(weight, dims, shape, (TOptions)options, cancellation);
+
+    /// <inheritdoc/>
     public sealed override IReadOnlyList<object> Allocate(LayerUnit unit, IReadOnlyList<object> options) =>
         [.. Allocate(unit, [.. options.Cast<TOptions>()]).Cast<object>()];
 
@@ -91,9 +100,18 @@ public abstract class LayerTechnique<TOptions> : LayerTechnique
     /// <inheritdoc cref="LayerTechnique.Units"/>
     protected virtual UnitKind Units(TOptions options) => UnitKind.Weight;
 
-    /// <inheritdoc cref="LayerTechnique.SurveyAsync"/>
+    /// <inheritdoc cref="LayerTechnique.SurveyAsync(WeightReader, long[], object, CancellationToken)"/>
     protected virtual Task<WeightSurvey> SurveyAsync(WeightReader weight, long[] dims, TOptions options, CancellationToken cancellation) =>
         throw new NotSupportedException($"{Step} {Method} surveys no weights.");
+
+    /// <inheritdoc cref="LayerTechnique.SurveyAsync(WeightReader, long[], LayerShape, object, CancellationToken)"/>
+    protected virtual Task<WeightSurvey> SurveyAsync(
+        WeightReader weight,
+        long[] dims,
+        LayerShape shape,
+        TOptions options,
+        CancellationToken cancellation
+    ) => SurveyAsync(weight, dims, options, cancellation);
 
     /// <inheritdoc cref="LayerTechnique.Allocate"/>
     protected virtual IReadOnlyList<TOptions> Allocate(LayerUnit unit, IReadOnlyList<TOptions> options) => options;

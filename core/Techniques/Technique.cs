@@ -80,6 +80,9 @@ public abstract class Technique
     /// <summary>Why a combination of options makes no sense, or null.</summary>
     public virtual string? WhyInvalid(object options) => null;
 
+    /// <summary>The options of the steps that the recipe's step stands for, one after another; by default its own alone.</summary>
+    public virtual IReadOnlyList<object> Expand(object options) => [options];
+
     /// <summary>Why the step makes no sense on weights that earlier steps left so, in a sentence with the remedy, or null.</summary>
     /// <param name="before">Properties of the weights.</param>
     public virtual string? WhyNotOn(ModelTraits before) => null;

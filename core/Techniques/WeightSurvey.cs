@@ -7,6 +7,18 @@ namespace Serverless.Core.Techniques;
 /// <param name="Magnitudes">Upper 16 bits of |w| as a float → weights that have them.</param>
 public sealed record WeightSurvey(long Elements, IReadOnlyDictionary<int, long> Magnitudes)
 {
+    /// <summary>Dimensions of the weight; null where they were not asked for.</summary>
+    public IReadOnlyList<long>? Dims { get; init; }
+
+    /// <summary>Share of the weights whose magnitude is below one.</summary>
+    public double ShareBelow(float magnitude)
+    {
+        var bits = BitConverter.SingleToUInt32Bits(magnitude);
+        // As if the weights of a bucket lay evenly in it.
+        var below = Magnitudes.Sum(m => m.Value * Math.Clamp((bits - ((double)m.Key * 0x1_0000)) / 0x1_0000, 0, 1));
+        return Elements == 0 ? 0 : below / Elements;
+    }
+
     /// <summary>The squares of the weights, added up for each index of each axis; null where they were not asked for.</summary>
     public IReadOnlyList<IReadOnlyList<double>>? Energies { get; init; }
 

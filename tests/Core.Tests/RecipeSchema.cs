@@ -144,6 +144,8 @@ internal static class RecipeSchema
                 JsonSerializer.SerializeToNode(range.Minimum),
                 JsonSerializer.SerializeToNode(range.Maximum)
             );
+        if (property.GetCustomAttribute<RegularExpressionAttribute>() is { } expression)
+            schema["pattern"] = $"^({expression.Pattern})$";
         if (property.GetCustomAttribute<AllowedValuesAttribute>() is { } allowed)
         {
             schema.Remove("type");

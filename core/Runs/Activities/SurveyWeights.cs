@@ -32,7 +32,7 @@ public sealed class SurveyWeights : Activity<SurveyInput, WeightsSurveyed>
                 ofSteps.Add(
                     step.Layer.Units(step.Typed) == UnitKind.Weight
                         ? null
-                        : await step.Layer.SurveyAsync(weight, task.Dims, step.Typed, cancellation)
+                        : await step.Layer.SurveyAsync(weight, task.Dims, task.Shape, step.Typed, cancellation)
                 );
             surveys.Add(ofSteps);
         }

@@ -37,7 +37,9 @@ internal sealed class AllocationSpace
         (this.graph, this.recipe, this.measured) = (graph, recipe, measured);
         Open = [.. tasks.Where(t => t.Choices.Count > 0)];
         // Layers whose settings a rule fixes.
-        saved = tasks.Where(t => t.Choices.Count == 0 && t.Plan is not null).Sum(t => t.Data.Length - t.Plan!.BytesAfter);
+        saved = tasks
+            .Where(t => t.Choices.Count == 0 && t.Plan is not null)
+            .Sum(t => t.Data.Length - SparseLayers.Planned(t.Chain, t.Shape.Elements));
         Reference = [.. Open.Select(t => From(t, t.Choices[0].Reference))];
         referenceBytes = new Lazy<long>(() => Weigh(Reference));
         var reference = Reference.Select((c, i) => measured[i].Losses[c]).ToList();
@@ -52,7 +54,7 @@ internal sealed class AllocationSpace
                         .Losses.Select(
                             (l, c) =>
                                 new KnapsackChoice(
-                                    m.Made.Count == 0 ? Open[i].Data.Length : Open[i].Choices[c].Last.Plan.BytesAfter,
+                                    m.Made.Count == 0 ? Open[i].Data.Length : Bytes(Open[i], Open[i].Choices[c], m.Made[c].Layer),
                                     l.Together(ScoreScale)
                                 )
                                 {
@@ -159,7 +161,7 @@ internal sealed class AllocationSpace
             var raw = 1 + Varint(length) + length;
             payload += raw + Varint(around + raw) - Varint(around);
         }
-        return model.CalculateSize() + payload - saved;
+        return model.CalculateSize() + payload - saved - Unwritten(chosen);
 
         // Bytes of a number in protobuf.
         static int Varint(long value) => Google.Protobuf.CodedOutputStream.ComputeUInt64Size((ulong)value);
@@ -232,6 +234,20 @@ internal sealed class AllocationSpace
         }
         return best;
     }
+
+    private static long Bytes(LayerTask task, LayerChoice choice, EncodedLayer made) =>
+        SparseLayers.Made(task, choice.Chain, made) + choice.Last.Plan.NodeBytes;
+
+    // What a sparse form saves of layers that a later chain takes as dense.
+    private long Unwritten(int[] chosen) =>
+        chosen
+            .Select((c, i) => (Choice: c, Layer: i))
+            .Where(x => measured[x.Layer].Made.Count > 0)
+            .Sum(x =>
+            {
+                var made = measured[x.Layer].Made[x.Choice].Layer;
+                return made.Bytes - SparseLayers.Made(Open[x.Layer], Open[x.Layer].Choices[x.Choice].Chain, made);
+            });
 
     private bool KeepsMacs(AllocationCandidate candidate) =>
         MostMacs is not { } most || MultiplyAccumulates.Total(candidate.Chosen.Select((c, i) => Items[i][c].Cost)) <= most;

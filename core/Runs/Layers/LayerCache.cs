@@ -44,20 +44,21 @@ internal static class LayerCache
             return (found, true);
         var input = statistics is null ? null : await StatisticsFile.ReadAsync(statistics, cancellation);
         var chain = task.Chain.ToList();
-        var (masked, error) = (task.Masked, 0.0);
-        WeightReader? between = null;
-        var written = new List<string>();
+        var (masked, error, errorUnmasked, outputError) = (task.Masked, 0.0, 0.0, 0.0);
+        WeightReader? between = null,
+            unmasked = null;
+        var (written, opened) = (new List<string>(), new List<WeightReader>());
         try
         {
             for (var i = 0; i < chain.Count - 1; i++)
             {
                 var path = Between(i);
                 var made = (await EncodeAsync(chain[i], path, last: false)).Layer;
-                (masked, error) = (masked || IsMasking(chain[i]), made.RelativeError);
-                if (between is not null)
-                    await between.DisposeAsync();
+                (unmasked, errorUnmasked) = IsMasking(chain[i]) && !made.IsCompensated ? (between ?? weight, error) : (null, 0);
+                (masked, error, outputError) = (masked || IsMasking(chain[i]), made.RelativeError, made.OutputError ?? 0);
                 var data = new WeightData(path, null, made.Codes.Offset, made.Codes.Length, weight.DataType);
                 between = await data.OpenAsync(store, cancellation);
+                opened.Add(between);
             }
             if (!LeavesOutZeros(task))
                 return (await EncodeAsync(chain[^1], shard, last: true), false);
@@ -65,8 +66,8 @@ internal static class LayerCache
         }
         finally
         {
-            if (between is not null)
-                await between.DisposeAsync();
+            foreach (var reader in opened)
+                await reader.DisposeAsync();
             foreach (var path in written)
                 await store.DeleteAsync(path, CancellationToken.None);
         }
@@ -96,13 +97,18 @@ internal static class LayerCache
                 Input = input,
                 NotObserved = task.NotObserved,
                 Masked = masked,
+                Unmasked = unmasked,
             };
             return await WriteAsync(
                 path,
                 async (stream, token) =>
                 {
                     var encoded = await step.Step.Layer.CompressAsync(layer, step.Step.Typed, stream, token);
-                    return encoded with { RelativeError = Together(error, encoded.RelativeError) };
+                    return encoded with
+                    {
+                        RelativeError = Together(encoded.OfUnmasked ? errorUnmasked : error, encoded.RelativeError),
+                        OutputError = encoded.OutputError + outputError,
+                    };
                 },
                 last
             );

@@ -1,35 +1,15 @@
 using System.ComponentModel;
-using System.ComponentModel.DataAnnotations;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
 
 namespace Serverless.Core.Techniques.Pruning;
 
-/// <summary>The weights among which the smallest are found.</summary>
-public enum PruneScope
-{
-    /// <summary>Those of one layer: every layer has the same sparsity.</summary>
-    Layer,
-
-    /// <summary>Those of all layers: one threshold for the model.</summary>
-    Global,
-}
-
 /// <summary>Options of <see cref="Magnitude"/>.</summary>
-public sealed record MagnitudeOptions
+public sealed record MagnitudeOptions : PruneOptions
 {
-    /// <summary>Share of the weights that become zero (default 0.5).</summary>
-    [Range(0.0, 0.99)]
-    public double Sparsity { get; init; } = 0.5;
-
     /// <summary>
-    /// Where the smallest weights are found: layer (default: every layer has this sparsity) or global (one threshold for the model).
-    /// </summary>
-    public PruneScope Scope { get; init; } = PruneScope.Layer;
-
-    /// <summary>
-    /// Magnitude below which weights become zero, once it was found for the model; null before, and with <see
-    /// cref="PruneScope.Layer"/>.
+    /// Magnitude below which weights become zero, once it was found for the model: of blocks, the root of their mean square; null before,
+    /// and with other scopes than <see cref="PruneScope.Global"/>.
     /// </summary>
     [Browsable(false)]
     public float? Threshold { get; init; }
@@ -37,7 +17,8 @@ public sealed record MagnitudeOptions
 
 /// <summary>
 /// Magnitude pruning (Han et al. 2015, "Learning both Weights and Connections for Efficient Neural Networks", section 3; global as in
-/// Blalock et al. 2020, "What is the State of Neural Network Pruning?", section 2.3): the weights of least magnitude become zero.
+/// Blalock et al. 2020, "What is the State of Neural Network Pruning?", section 2.3): the weights of least magnitude become zero, or the
+/// blocks of least L2 norm for their size.
 /// </summary>
 public sealed class Magnitude : Pruning<MagnitudeOptions>
 {
@@ -51,38 +32,57 @@ public sealed class Magnitude : Pruning<MagnitudeOptions>
     public override bool IsDefault => true;
 
     /// <inheritdoc/>
-    protected override double Sparsity(MagnitudeOptions options) => options.Sparsity;
+    protected override string? WhyInvalid(MagnitudeOptions options) =>
+        options.Rounds > 1
+            ? "'rounds' of 'method: magnitude' make of the model what one round makes of it, as no weight is changed in between: leave it out"
+            : base.WhyInvalid(options);
 
     /// <inheritdoc/>
-    protected override MagnitudeOptions Halved(MagnitudeOptions options) =>
-        options with
-        {
-            Sparsity = options.Sparsity / 2,
-            Threshold = options.Threshold / 2,
-        };
+    private protected override MagnitudeOptions Halved(MagnitudeOptions options) => options with { Threshold = options.Threshold / 2 };
 
     /// <inheritdoc/>
     protected override UnitKind Units(MagnitudeOptions options) =>
-        options is { Scope: PruneScope.Global, Threshold: null } ? UnitKind.Layers : UnitKind.Weight;
+        options is { Scope: PruneScope.Global, Threshold: null } ? UnitKind.Layers : base.Units(options);
 
     /// <inheritdoc/>
-    protected override Task<WeightSurvey> SurveyAsync(
+    protected override async Task<WeightSurvey> SurveyAsync(
         WeightReader weight,
         long[] dims,
+        LayerShape shape,
         MagnitudeOptions options,
         CancellationToken cancellation
-    ) => WeightSurvey.OfAsync(weight, cancellation);
+    )
+    {
+        if (options.Scope != PruneScope.Global)
+            return await SurveyAsync(weight, dims, options, cancellation);
+        if (PatternOf(options) is not { IsBlocks: true } blocks)
+            return await WeightSurvey.OfAsync(weight, cancellation);
+        var grid = new BlockGrid(shape, blocks.Rows, blocks.Columns);
+        try
+        {
+            var scores = await BlockScores.OfAsync(weight, grid, new SquaredMagnitude(), cancellation);
+            return new WeightSurvey(weight.Elements, scores.Histogram());
+        }
+        catch (LayerRefusedException)
+        {
+            // It is refused again, and the report says why, when the layer is compressed.
+            return new WeightSurvey(0, new Dictionary<int, long>());
+        }
+    }
 
     /// <inheritdoc/>
     protected override IReadOnlyList<MagnitudeOptions> Allocate(LayerUnit unit, IReadOnlyList<MagnitudeOptions> options)
     {
-        var threshold = Threshold([.. unit.Members.Select(m => m.Survey)], options[0].Sparsity);
-        return [.. options.Select(o => o with { Threshold = threshold })];
+        if (options[0].Scope != PruneScope.Global)
+            return base.Allocate(unit, options);
+        IReadOnlyList<WeightSurvey> surveys = [.. unit.Members.Select(m => m.Survey)];
+        var threshold = Threshold(surveys, Sparsity(options[0]));
+        return [.. options.Select((o, i) => o with { Threshold = threshold, Sparsity = surveys[i].ShareBelow(threshold) })];
     }
 
     /// <inheritdoc/>
-    protected override LayerPlan Plan(Weight weight, LayerShape shape, Store store, MagnitudeOptions options) =>
-        new(FormName.Dense, DataTypes.Bits(weight.Reference.DataType), 1, weight.Reference.Length, 3L * WeightReader.Whole);
+    private protected override long WorkingBytes(LayerShape shape, MagnitudeOptions options) =>
+        PatternOf(options) is { IsGroups: false, IsBlocks: false } ? 0 : MaskChoice.WorkingBytes(shape, PatternOf(options));
 
     /// <inheritdoc/>
     protected override async Task<EncodedLayer> CompressAsync(
@@ -92,11 +92,24 @@ public sealed class Magnitude : Pruning<MagnitudeOptions>
         CancellationToken cancellation
     )
     {
-        var weight = work.Weight;
+        var (weight, pattern) = (work.Weight, PatternOf(options));
+        var pruned = (long)(Sparsity(options) * weight.Elements);
+        if (pattern.IsGroups)
+        {
+            var mask = await MaskChoice.GroupsAsync(weight, work.Shape, new SquaredMagnitude(), pattern, cancellation);
+            return await MaskedCopy.WriteAsync(work, mask.Apply, shard, cancellation);
+        }
+        if (pattern.IsBlocks)
+        {
+            var grid = new BlockGrid(work.Shape, pattern.Rows, pattern.Columns);
+            var scores = await BlockScores.OfAsync(weight, grid, new SquaredMagnitude(), cancellation);
+            var mask = options.Threshold is { } score ? scores.Below(score) : scores.Least(pruned);
+            return await MaskedCopy.WriteAsync(work, mask.Apply, shard, cancellation);
+        }
         var (least, ties) = options.Threshold is { } threshold
             ? (BitConverter.SingleToUInt32Bits(threshold), 0L)
-            : await ThresholdAsync(weight, (long)(options.Sparsity * weight.Elements), cancellation);
-        return await WriteAsync(
+            : await ThresholdAsync(weight, pruned, cancellation);
+        return await MaskedCopy.WriteAsync(
             work,
             (_, values) =>
             {

@@ -93,7 +93,7 @@ public sealed class Gptq : Quantizer<GptqOptions>
         // The Gram matrix, its factor, a tile of rows with its residual, and the codes.
         return plan with
         {
-            WorkingBytes = plan.WorkingBytes + shape.Axis * shape.Axis * 12 + WeightTile.Rows(shape) * shape.Axis * 24 + shape.Elements,
+            WorkingBytes = plan.WorkingBytes + shape.Axis * shape.Axis * 12 + WeightTile.Rows(shape) * shape.Axis * 32 + shape.Elements,
         };
     }
 
@@ -189,9 +189,19 @@ public sealed class Gptq : Quantizer<GptqOptions>
             {
                 var rows = (int)Math.Min(WeightTile.Rows(shape), perGroup - row);
                 var tile = await WeightTile.ReadAsync(work.Weight, shape, g * perGroup + row, rows, cancellation);
-                var solved = GptqSolver.Solve(tile, rows, hessian.Factor, hessian.Order, how, cancellation);
+                var unmasked = work.Unmasked is { } u ? await WeightTile.ReadAsync(u, shape, g * perGroup + row, rows, cancellation) : null;
+                var solved = GptqSolver.Solve(tile, rows, hessian.Factor, hessian.Order, how, cancellation, unmasked);
                 error += solved.SquaredError;
-                Put(encoder, solved, tile, rows, g * perGroup + row, biased || !o.Symmetric ? 0 : -(1 << (o.Bits - 1)), o.Symmetric, codes);
+                Put(
+                    encoder,
+                    solved,
+                    unmasked ?? tile,
+                    rows,
+                    g * perGroup + row,
+                    biased || !o.Symmetric ? 0 : -(1 << (o.Bits - 1)),
+                    o.Symmetric,
+                    codes
+                );
             }
         }
         if (dead == shape.Axis * input.GramGroups)
@@ -203,6 +213,7 @@ public sealed class Gptq : Quantizer<GptqOptions>
         return made with
         {
             OutputError = error / Math.Max(1, input.GramRows),
+            OfUnmasked = work.Unmasked is not null,
             Fallback =
                 dead == 0
                     ? null
