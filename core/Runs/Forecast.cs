@@ -59,7 +59,7 @@ public sealed record ForecastLayer(LayerTask Task, IReadOnlyList<string> Steps, 
 /// <param name="Layers">The layers, in the order of the plan.</param>
 /// <param name="Unmatched">Rules of the recipe that match no layer.</param>
 /// <param name="NotApplied">
-/// Steps that were not applied, because they observe values of a run of the model, or read factors that the run computes.
+/// Steps that were not applied, because they run the model on samples, or read factors that the run computes.
 /// </param>
 public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList<string> Unmatched, IReadOnlyList<string> NotApplied)
 {
@@ -142,7 +142,7 @@ public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList
     {
         var step = new GraphStepInput(request, false);
         var tried = await host.CallAsync<ApplyGraphStep, GraphStepInput, GraphStepDone>(step);
-        if (!tried.Done && tried.Observations == 0)
+        if (!tried.Done && !tried.WantsSamples)
             tried = await host.CallAsync<ApplyModelStep, GraphStepInput, GraphStepDone>(step);
         return tried.Done;
     }

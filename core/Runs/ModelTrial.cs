@@ -4,6 +4,7 @@ using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using Serverless.Core.Storage;
+using Serverless.Core.Techniques;
 
 namespace Serverless.Core.Runs;
 
@@ -94,6 +95,38 @@ internal sealed class ModelTrial : IDisposable
         return trial;
     }
 
+    /// <summary>What another model of the same outputs makes of them.</summary>
+    /// <param name="changed">The model; its weights may be byte ranges of the store.</param>
+    /// <param name="source">Where the samples come from (<see cref="ComparisonResult.Source"/>).</param>
+    /// <param name="cancellation">Cancels the runs.</param>
+    public async Task<OutputChange> ChangeAsync(ModelProto changed, string source, CancellationToken cancellation)
+    {
+        var fidelity = new Fidelity();
+        var loss = await LossAsync(
+            changed.Clone(),
+            (i, actual) => fidelity.Add(outputs, expected[i].Outputs, actual.Outputs, samples[i].Labels, samples[i].Group),
+            cancellation
+        );
+        var figures = new ComparisonResult(
+            source,
+            samples.Count,
+            fidelity.Cosine,
+            fidelity.RelativeError,
+            fidelity.Top1Agreement,
+            fidelity.AccuracyBefore,
+            fidelity.AccuracyAfter,
+            fidelity.Labelled,
+            null
+        )
+        {
+            NonFinite = fidelity.NonFinite,
+        };
+        return new OutputChange(Math.Sqrt(loss.Outputs), fidelity.Cosine, figures.Loss.Loss)
+        {
+            Scores = double.IsNaN(loss.Scores) ? null : Math.Sqrt(loss.Scores),
+        };
+    }
+
     /// <summary>The loss of the model with some layers compressed.</summary>
     /// <param name="layers">Names of the layers and their encodings.</param>
     /// <param name="cancellation">Cancels the runs.</param>
@@ -104,6 +137,12 @@ internal sealed class ModelTrial : IDisposable
         using (edit.Batch(weights.Values.Select(w => ModelEdit.Outermost(w.Scope)).Distinct()))
             foreach (var (name, stored) in layers)
                 Form.Apply(edit, weights[name], stored.Layer, stored.Shard);
+        return await LossAsync(model, null, cancellation);
+    }
+
+    // Of scores that the model does not compute, NaN.
+    private async Task<TrialLoss> LossAsync(ModelProto model, Action<int, RunOutputs>? see, CancellationToken cancellation)
+    {
         var errors = outputs.Select(o => new Error(o, null)).Concat(scores.Select(f => new Error(f.Value, f.Softmax))).ToList();
         var i = 0;
         await RunAsync(
@@ -112,14 +151,18 @@ internal sealed class ModelTrial : IDisposable
             actual =>
             {
                 foreach (var e in errors)
-                    e.Add(expected[i].Outputs[e.Value], actual.Outputs[e.Value]);
+                    if (actual.Outputs.TryGetValue(e.Value, out var value))
+                        e.Add(expected[i].Outputs[e.Value], value);
+                    else
+                        e.IsLost = true;
+                see?.Invoke(i, actual);
                 i++;
             },
             cancellation
         );
         return new TrialLoss(
             errors.Take(outputs.Count).Select(e => e.Relative).DefaultIfEmpty(0).Max(),
-            errors.Skip(outputs.Count).Sum(e => e.Relative)
+            errors.Skip(outputs.Count).Sum(e => e.IsLost ? double.NaN : e.Relative)
         );
     }
 
@@ -131,8 +174,9 @@ internal sealed class ModelTrial : IDisposable
     {
         if (runs.Count == 0)
             return;
+        var made = model.Graph.Node.SelectMany(n => n.Output).ToHashSet(StringComparer.Ordinal);
         foreach (var s in scores)
-            if (!outputs.Contains(s.Value))
+            if (!outputs.Contains(s.Value) && made.Contains(s.Value))
                 model.Graph.Output.Add(new ValueInfoProto { Name = s.Value });
         var target = $"{request.Work}/trials/{Guid.NewGuid():N}";
         await using var written = await WrittenModel.WriteAsync(
@@ -156,6 +200,9 @@ internal sealed class ModelTrial : IDisposable
             difference;
 
         public string Value => value;
+
+        /// <summary>Whether the changed model has no such value.</summary>
+        public bool IsLost { get; set; }
 
         public double Relative =>
             before == 0

@@ -42,7 +42,7 @@ internal static class Stages
     {
         var step = new GraphStepInput(request, false);
         var tried = await host.CallAsync<ApplyGraphStep, GraphStepInput, GraphStepDone>(step);
-        if (tried.Observations > 0)
+        if (tried.WantsSamples)
         {
             await CalibrateAsync(host, request, tried.Observations, null);
             step = step with { Observed = true };

@@ -13,8 +13,15 @@ namespace Serverless.Core.Techniques;
 /// <param name="Samples">Samples to observe them on, at most.</param>
 public sealed record GraphNeeds(IReadOnlyList<InputView> Views, StatisticKinds Wanted, int Samples)
 {
+    /// <summary>Whether the step runs the model itself, on samples (<see cref="GraphWork.Trials"/>).</summary>
+    public bool Tries { get; init; }
+
     /// <summary>Nothing.</summary>
     public static GraphNeeds None { get; } = new([], StatisticKinds.None, 0);
+
+    /// <summary>Samples that the step runs the model on by itself.</summary>
+    /// <param name="samples">How many, at most.</param>
+    public static GraphNeeds ToTry(int samples) => new([], StatisticKinds.None, samples) { Tries = true };
 }
 
 /// <summary>A model that a graph step changes.</summary>
@@ -25,7 +32,8 @@ public sealed record GraphNeeds(IReadOnlyList<InputView> Views, StatisticKinds W
 public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyDictionary<string, string> etags, string target)
 {
     private readonly ArrayBufferWriter<byte> kept = new();
-    private int written;
+    private int written,
+        stored;
 
     private string KeptPath => $"{target}/weights.bin";
 
@@ -42,6 +50,12 @@ public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyD
 
     /// <summary>Runs of the model, for steps on coded layers; else null.</summary>
     public ModelRuns? Runs { get; init; }
+
+    /// <summary>Runs of the model on samples, for steps that ask for them (<see cref="GraphNeeds.Tries"/>); else null.</summary>
+    public ModelTrials? Trials { get; init; }
+
+    /// <summary>Largest loss that the recipe grants the result (<see cref="OutputChange.Lost"/>); null for any.</summary>
+    public double? MostLoss { get; init; }
 
     /// <summary>Distributions of values that a batch normalization made, by value: steps keep them true.</summary>
     public Dictionary<string, ChannelDistribution> Normalized { get; init; } = [];
@@ -120,6 +134,23 @@ public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyD
             if (weight.SkipReason is null && weight.Reference.File is null)
                 await KeepAsync(weight.Tensor, TensorRef.InlineBytes(weight.Tensor), cancellation);
         await store.WriteBytesAsync(KeptPath, kept.WrittenMemory, cancellation);
+    }
+
+    /// <summary>Runs what the step may make of the model, and compares it with the model as the step found it.</summary>
+    /// <param name="changed">The changed model: its constants inline, byte ranges of the store, or kept.</param>
+    /// <param name="cancellation">Cancels the runs.</param>
+    /// <returns>Null where the model takes no samples, or is too large to be run for each trial.</returns>
+    /// <exception cref="ModelRunNeededException">Native code may not run on the model here.</exception>
+    /// <exception cref="InvalidOperationException">The step did not ask for samples.</exception>
+    public async Task<OutputChange?> TryAsync(ModelProto changed, CancellationToken cancellation)
+    {
+        RunsModel();
+        if (Trials is null)
+            throw new InvalidOperationException("No samples were asked for.");
+        if (kept.WrittenCount > stored)
+            await store.WriteBytesAsync(KeptPath, kept.WrittenMemory, cancellation);
+        stored = kept.WrittenCount;
+        return await Trials.ChangeAsync(changed, cancellation);
     }
 
     /// <summary>The model's own files in a local folder.</summary>

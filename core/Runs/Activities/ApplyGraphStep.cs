@@ -5,7 +5,7 @@ namespace Serverless.Core.Runs;
 
 /// <summary>Input of <see cref="ApplyGraphStep"/> and <see cref="ApplyModelStep"/>.</summary>
 /// <param name="Request">The run, at the state that the step changes.</param>
-/// <param name="Observed">Whether the values that the step wants to know of were observed.</param>
+/// <param name="Observed">Whether the values that the step wants to know of were observed, and its samples chosen.</param>
 public sealed record GraphStepInput(RunRequest Request, bool Observed) : IPlaceable
 {
     IReadOnlyList<string> IPlaceable.Folders => [Request.Work, Request.Shards];
@@ -15,7 +15,15 @@ public sealed record GraphStepInput(RunRequest Request, bool Observed) : IPlacea
 /// <param name="Done">Whether it was applied; else it has to be called again: observed, where it asks for that, and where models may
 /// run.</param>
 /// <param name="Observations">Values that it wants to have observed first.</param>
-public sealed record GraphStepDone(bool Done, int Observations);
+public sealed record GraphStepDone(bool Done, int Observations)
+{
+    /// <summary>Whether samples are to be chosen first, to run the model on.</summary>
+    public bool Tries { get; init; }
+
+    /// <summary>Whether it asks for samples, to observe values on or to run the model on.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public bool WantsSamples => Tries || Observations > 0;
+}
 
 /// <summary>Applies a step of the recipe to the model as a whole: reads a state of it and writes the next.</summary>
 public sealed class ApplyGraphStep : Activity<GraphStepInput, GraphStepDone>
@@ -37,15 +45,16 @@ public sealed class ApplyGraphStep : Activity<GraphStepInput, GraphStepDone>
         var (technique, options) = ((GraphTechnique)step.Technique, step.Typed);
         var state = await ModelState.ReadAsync(store, request, cancellation);
         var needs = technique.Needs(state.Index.Model, [], options);
-        if (needs.Views.Count > 0 && !input.Observed)
+        if ((needs.Views.Count > 0 || needs.Tries) && !input.Observed)
         {
             var observations = needs.Views.Select((v, i) => new Observation(i, [v], needs.Wanted)).ToList();
             var calibration = new CalibrationPlan(observations, needs.Samples, 0, 0, "");
             await store.WriteJsonAsync(RunPaths.Calibration(request.State), calibration, cancellation);
-            return new GraphStepDone(false, observations.Count);
+            return new GraphStepDone(false, observations.Count) { Tries = needs.Tries };
         }
         var next = request with { Stage = request.Stage + 1 };
         await using var observed = new ObservedStatistics(store, request.State);
+        using var trials = needs.Tries && mayRunModel ? await StepTrials.OpenAsync(store, request, cancellation) : null;
         var work = new GraphWork(store, state.Index, state.ETags, next.State)
         {
             HasRules = recipe.Layers.Count > 0,
@@ -53,6 +62,8 @@ public sealed class ApplyGraphStep : Activity<GraphStepInput, GraphStepDone>
             Normalized = state.Facts.Normalized,
             Notes = state.Facts.Notes,
             ObservedAsync = observed.ReadAsync,
+            Trials = trials?.Trials,
+            MostLoss = recipe.Budget?.MaxAccuracyLoss,
         };
         try
         {
