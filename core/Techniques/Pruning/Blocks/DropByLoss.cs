@@ -5,9 +5,8 @@ public sealed record LossOptions : BlockOptions;
 
 /// <summary>
 /// One block after the other goes, each time the one without which the outputs change least: the relative error of the model's outputs
-/// without it, measured (Kim et al. 2024, "Shortened LLaMA: Depth Pruning for Large Language Models with Comparison of Retraining
-/// Methods", section 3.1, with perplexity). The first time each block is tried, up to 64 of least influence; later the eight that did least
-/// the time before.
+/// without it, measured, where Zhong et al. 2024 ("BlockPruner: Fine-grained Pruning for Large Language Models") take the perplexity. The
+/// first time each block is tried, up to 64 of least influence; later the eight that did least the time before.
 /// </summary>
 public sealed class DropByLoss : Dropping<LossOptions>
 {
@@ -19,7 +18,8 @@ public sealed class DropByLoss : Dropping<LossOptions>
     public override string Method => "loss";
 
     /// <inheritdoc/>
-    public override string About => "One by one the block goes without which the outputs change least, tried (Kim et al. 2024).";
+    public override string About =>
+        "One by one the block goes without which the outputs change least, tried (Zhong et al. 2024, BlockPruner).";
 
     /// <inheritdoc/>
     internal override async Task<BlockSelection> ChooseAsync(

@@ -56,7 +56,7 @@ public abstract class Dropping<TOptions> : GraphTechnique<TOptions>
         var selection = new BlockSelection([], [], WhyNone(found, options));
         IReadOnlyList<RankedBlock> blocks = [];
         var sizes = new WeightSizes(work.Model, null);
-        if (work.Trials is not null || RankedBlock.Of(found, options.Of, sizes).Count > 0)
+        if (RankedBlock.Of(found, options.Of, sizes).Count > 0)
         {
             work.RunsModel();
             var trials = work.Trials!;

@@ -15,7 +15,9 @@ internal sealed class WeightSizes
     /// <param name="sample">The sample that multiply-accumulates are counted at; null for none.</param>
     public WeightSizes(ModelProto model, Sample? sample)
     {
-        var macs = MultiplyAccumulates.Of(model, sample?.Inputs.ToDictionary(i => i.Key, i => i.Value.Known, StringComparer.Ordinal) ?? []);
+        var macs = sample is null
+            ? new Dictionary<string, long>()
+            : MultiplyAccumulates.Of(model, sample.Inputs.ToDictionary(i => i.Key, i => i.Value.Known, StringComparer.Ordinal));
         foreach (var weight in Weight.Of(model))
         {
             var size = (weight.Reference.Elements, macs.GetValueOrDefault(weight.Name));

@@ -6,7 +6,7 @@ namespace Serverless.Core.Model;
 internal sealed class BlockRegion(string input, DataFlow flow, GraphIndex index)
 {
     /// <summary>Nodes of a block, at most.</summary>
-    public const int Most = 2000;
+    public const int Most = 1000;
     private readonly SortedSet<int> nodes = [];
     private readonly HashSet<string> made = new(StringComparer.Ordinal);
 
