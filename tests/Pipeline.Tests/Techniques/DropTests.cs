@@ -155,6 +155,26 @@ public class DropTests
         Assert.Single(ModelProto.Parser.ParseFrom(File.ReadAllBytes(done.File)).Graph.Initializer);
     }
 
+    // All of the model lies in the branches of an If.
+    [Fact]
+    public async Task Blocks_of_branches_stay()
+    {
+        using var folder = new Folder();
+        var inner = BlockModels.AtTheEnd();
+        var branch = new GraphProto { Name = "b" };
+        branch.Initializer.AddRange(inner.Graph.Initializer);
+        branch.Node.AddRange(inner.Graph.Node);
+        branch.Output.Add(new ValueInfoProto { Name = "y" });
+        var other = branch.Clone();
+        var model = OfOpset(17).Input("x", DataType.Float, 2, 3, 6, 6).Input("which", DataType.Bool);
+        model.With(Node("If", ["which"], ["z"], Subgraph("then_branch", branch), Subgraph("else_branch", other))).Output("z");
+        var done = await Compressed.RunAsync(folder, model, Recipe("blocks: 2"));
+        var all = Notes<BlocksRemoved>(done, "blocks");
+        Assert.Equal(0, all.Removed);
+        Assert.Contains("blocks inside subgraphs are not looked for", all.Reason, StringComparison.Ordinal);
+        Assert.True(done.Report.Fidelity.Cosine > 0.9999, done.Report.Fidelity.ToString());
+    }
+
     [Fact]
     public async Task Without_data_blocks_are_ranked_on_synthetic_samples_and_quantized_behind()
     {
