@@ -5,7 +5,10 @@ using System.Text.RegularExpressions;
 
 namespace Serverless.Core.Reports;
 
-/// <summary>Figures of the steps in the HTML report: a table a step, whatever the step is.</summary>
+/// <summary>
+/// Figures of the steps in the HTML report: a table a step, whatever the step is. Above the rows of a field that ends in <c>Curve</c> their
+/// second number is drawn over the first.
+/// </summary>
 internal static partial class HtmlNotes
 {
     public static void Append(StringBuilder html, IReadOnlyDictionary<string, JsonElement> notes)
@@ -13,10 +16,29 @@ internal static partial class HtmlNotes
         foreach (var (field, figures) in notes.OrderBy(n => n.Key, StringComparer.Ordinal))
         {
             if (figures.ValueKind == JsonValueKind.Array && figures.GetArrayLength() > 0)
-                Table(html.Append("<h2>").Append(Words(field)).Append("</h2>"), [.. figures.EnumerateArray()]);
+            {
+                html.Append("<h2>").Append(Words(field)).Append("</h2>");
+                if (field.EndsWith("Curve", StringComparison.Ordinal))
+                    Curve(html, [.. figures.EnumerateArray()]);
+                Table(html, [.. figures.EnumerateArray()]);
+            }
             else if (figures.ValueKind == JsonValueKind.Object)
                 Table(html.Append("<h2>").Append(Words(field)).Append("</h2>"), [figures]);
         }
+    }
+
+    private static void Curve(StringBuilder html, IReadOnlyList<JsonElement> rows)
+    {
+        var numbers =
+            rows[0].ValueKind == JsonValueKind.Object ? rows[0].EnumerateObject().Where(p => IsNumber(p.Value)).Take(2).ToList() : [];
+        if (numbers is not [{ Name: var x }, { Name: var y }])
+            return;
+        var points = rows.Where(r => r.TryGetProperty(x, out var a) && IsNumber(a) && r.TryGetProperty(y, out var b) && IsNumber(b))
+            .Select(r => (r.GetProperty(x).GetDouble(), r.GetProperty(y).GetDouble()))
+            .ToList();
+        html.Append("<figure>").Append(ReportCharts.Curve(Words(x), Words(y), points)).Append("</figure>");
+
+        static bool IsNumber(JsonElement value) => value.ValueKind == JsonValueKind.Number;
     }
 
     private static void Table(StringBuilder html, IReadOnlyList<JsonElement> rows)

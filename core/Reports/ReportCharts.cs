@@ -59,6 +59,23 @@ internal static class ReportCharts
         double Share(double ratio) => (ratio - ticks[0]) / (ticks[^1] - ticks[0]);
     }
 
+    /// <summary>A value that follows from another.</summary>
+    /// <param name="x">What lies below.</param>
+    /// <param name="y">What lies to the left.</param>
+    /// <param name="points">One at least.</param>
+    public static string Curve(string x, string y, IReadOnlyList<(double X, double Y)> points)
+    {
+        var ticks = AxisTicks.From(Math.Min(0, points.Min(p => p.X)), points.Max(p => p.X));
+        var chart = new SvgChart(Width, Height + Below, y, points.Max(p => p.Y), Below);
+        chart.Curve(points.Select(p => (Share(p.X), p.Y)), After);
+        foreach (var point in points)
+            chart.Point(Share(point.X), point.Y, 4, After);
+        chart.Below(ticks, Share, x);
+        return chart.ToString();
+
+        double Share(double value) => (value - ticks[0]) / (ticks[^1] - ticks[0]);
+    }
+
     private static (SvgChart Chart, LayerAxis Names) Of(IReadOnlyList<ReportLayer> layers, string label, double largest)
     {
         var names = new LayerAxis([.. layers.Select(l => l.Name)], Width - Frame);

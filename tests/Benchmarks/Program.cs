@@ -10,6 +10,8 @@ switch (args)
         return SampleData.Run(folder);
     case ["quantization", var recogniser, .. var steps]:
         return await QuantizationTable.RunAsync(recogniser, steps);
+    case ["blocks", var recogniser]:
+        return await BlockTable.RunAsync(recogniser);
     case ["static", var detector, var classifier, .. var steps]:
         return await StaticTable.RunAsync(detector, classifier, steps);
     case ["integers", var method]:

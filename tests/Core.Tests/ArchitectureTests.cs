@@ -60,7 +60,13 @@ public class ArchitectureTests
     [Fact]
     public void No_file_of_the_runs_names_a_step_or_a_method()
     {
-        var names = Technique.All.SelectMany(t => new[] { t.Step, t.Method }).Where(n => n.Length > 0).ToHashSet(StringComparer.Ordinal);
+        // What is compressed is a drop, and a budget grants a loss: the runs mean these by the words.
+        string[] ownWords = ["drop", "loss"];
+        var names = Technique
+            .All.SelectMany(t => new[] { t.Step, t.Method })
+            .Where(n => n.Length > 0)
+            .Except(ownWords)
+            .ToHashSet(StringComparer.Ordinal);
         var wrong =
             from file in Directory.EnumerateFiles(Path.Combine(RealModels.Repository, "core", "Runs"), "*.cs", SearchOption.AllDirectories)
             from literal in Regex.Matches(File.ReadAllText(file), "\"([^\"\n]*)\"").Select(m => m.Groups[1].Value)

@@ -81,6 +81,41 @@ public partial class HtmlReportTests
         Assert.Contains("<td>conv.&lt;v&gt;<td>Div, Mul<td>INT8<td class=\"n\">8000 B<td class=\"n\">2000 B", html);
     }
 
+    [Fact]
+    public void A_curve_is_drawn_above_its_rows()
+    {
+        var rows = new[]
+        {
+            new
+            {
+                Name = "a",
+                Blocks = 1,
+                Error = 0.1,
+            },
+            new
+            {
+                Name = "b",
+                Blocks = 2,
+                Error = 0.4,
+            },
+        };
+        string Page(string field) =>
+            HtmlReport.Render(
+                Plain with
+                {
+                    Layers = [],
+                    Notes = new() { [field] = JsonSerializer.SerializeToElement(rows, Json.Options) },
+                },
+                ""
+            );
+        var chart = Assert.Single(Svg().Matches(Page("blockCurve")).Select(m => XElement.Parse(m.Value)));
+        Assert.Equal(2, chart.Descendants().Count(e => e.Name.LocalName == "circle"));
+        Assert.Contains("Error", chart.Value, StringComparison.Ordinal);
+        Assert.Contains("Blocks", chart.Value, StringComparison.Ordinal);
+        Assert.Contains("<td>b<td class=\"n\">2<td class=\"n\">0.4", Page("blockCurve"));
+        Assert.Empty(Svg().Matches(Page("blocks")));
+    }
+
     [Theory]
     [InlineData("</text></svg><script>alert(1)</script>", "</text></svg>…t(1)</script>")]
     [InlineData("a&b\"c'd]]>", "a&b\"c'd]]>")]

@@ -3,29 +3,13 @@ using Serverless.Core.Model;
 
 namespace Serverless.Core.Techniques.Pruning;
 
-/// <summary>Sets weights to zero in front of whatever rounds them; later steps keep them zero.</summary>
+/// <summary>Prunes single weights, or patterns of them, by a share of each layer or of all.</summary>
 /// <typeparam name="TOptions">The options record.</typeparam>
-public abstract class Pruning<TOptions> : LayerTechnique<TOptions>
+public abstract class Pruning<TOptions> : PruningStep<TOptions>
     where TOptions : PruneOptions, new()
 {
     private const double Default = 0.5,
         Least = 0.01;
-
-    /// <inheritdoc/>
-    public override string Step => "prune";
-
-    /// <inheritdoc/>
-    public override bool Repeats => true;
-
-    /// <inheritdoc/>
-    public override bool LeavesDense => true;
-
-    /// <inheritdoc/>
-    public override string? WhyNotOn(ModelTraits before) =>
-        before.HasFlag(ModelTraits.Coded) ? "'prune' sets weights to zero before they are rounded: put it in front of 'quantize'" : null;
-
-    /// <inheritdoc/>
-    public override ModelTraits Leaves(ModelTraits before) => before | ModelTraits.Masked;
 
     /// <summary>Share of the weights that options set to zero.</summary>
     private protected static double Sparsity(TOptions options) =>

@@ -1,0 +1,47 @@
+using Serverless.Core.Execution;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
+
+namespace Serverless.Core.Techniques.Pruning.Blocks;
+
+/// <summary>Elements of a model's weights, and multiply-accumulates with them.</summary>
+internal sealed class WeightSizes
+{
+    private readonly Dictionary<string, (long Parameters, long Macs)> byConstant = new(StringComparer.Ordinal);
+    private readonly Dictionary<NodeProto, (long Parameters, long Macs)> byNode = new(ReferenceEqualityComparer.Instance);
+
+    /// <summary>Counts.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="sample">The sample that multiply-accumulates are counted at; null for none.</param>
+    public WeightSizes(ModelProto model, Sample? sample)
+    {
+        var macs = sample is null
+            ? new Dictionary<string, long>()
+            : MultiplyAccumulates.Of(model, sample.Inputs.ToDictionary(i => i.Key, i => i.Value.Known, StringComparer.Ordinal));
+        foreach (var weight in Weight.Of(model))
+        {
+            var size = (weight.Reference.Elements, macs.GetValueOrDefault(weight.Name));
+            (Parameters, Macs) = (Parameters + size.Elements, MultiplyAccumulates.Total([Macs, size.Item2]));
+            if (weight.Constant is { } node)
+                byNode[node] = size;
+            else
+                byConstant[weight.Value] = size;
+        }
+    }
+
+    /// <summary>Weights of the model.</summary>
+    public long Parameters { get; }
+
+    /// <summary>Multiply-accumulates with them.</summary>
+    public long Macs { get; }
+
+    /// <summary>A block with its size.</summary>
+    public RankedBlock Of(GraphBlock block)
+    {
+        var sizes = block
+            .Constants.Select(c => byConstant.GetValueOrDefault(c))
+            .Concat(block.Nodes.Select(n => byNode.GetValueOrDefault(n)))
+            .ToList();
+        return new RankedBlock(block, sizes.Sum(s => s.Parameters), MultiplyAccumulates.Total(sizes.Select(s => s.Macs)));
+    }
+}
