@@ -73,6 +73,61 @@ public sealed class CholeskyFactor
         return new CholeskyFactor(n, blocks);
     }
 
+    /// <summary>
+    /// Solves H·x = b for several right sides, by substitution forwards and back, which keeps the residual small however H is conditioned
+    /// (Golub and Van Loan, algorithms 3.1.3 and 3.1.4, by blocks).
+    /// </summary>
+    /// <param name="rights">n × columns; becomes the solutions.</param>
+    /// <param name="columns">Right sides.</param>
+    /// <param name="order">The order that the matrix was factored in.</param>
+    /// <param name="cancellation">Cancels the work.</param>
+    public void Solve(double[] rights, int columns, int[] order, CancellationToken cancellation)
+    {
+        var x = new double[rights.Length];
+        for (var i = 0; i < n; i++)
+            rights.AsSpan(order[n - 1 - i] * columns, columns).CopyTo(x.AsSpan(i * columns));
+        var updated = new double[rights.Length];
+        for (var b = 0; b < blocks.Length; b++)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            var (start, width, below) = (b * Width, WidthOf(b), n - b * Width - WidthOf(b));
+            Substitute(blocks[b], width, x.AsSpan(start * columns, width * columns), columns, back: false);
+            if (below == 0)
+                continue;
+            var (rest, solved) = (x.AsMemory((start + width) * columns), x.AsMemory(start * columns, width * columns));
+            MatrixProduct.Multiply(-1, blocks[b].AsMemory(width * width), false, solved, false, rest, updated, below, width, columns);
+            updated.AsSpan(0, below * columns).CopyTo(rest.Span);
+        }
+        for (var b = blocks.Length - 1; b >= 0; b--)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            var (start, width, below) = (b * Width, WidthOf(b), n - b * Width - WidthOf(b));
+            var own = x.AsMemory(start * columns, width * columns);
+            if (below > 0)
+            {
+                var rest = x.AsMemory((start + width) * columns);
+                MatrixProduct.Multiply(-1, blocks[b].AsMemory(width * width), true, rest, false, own, updated, width, below, columns);
+                updated.AsSpan(0, width * columns).CopyTo(own.Span);
+            }
+            Substitute(blocks[b], width, own.Span, columns, back: true);
+        }
+        for (var i = 0; i < n; i++)
+            x.AsSpan(i * columns, columns).CopyTo(rights.AsSpan(order[n - 1 - i] * columns));
+    }
+
+    // L·z = x in place, L the square at the top of a block column; or Lᵀ·z = x.
+    private static void Substitute(ReadOnlySpan<double> l, int width, Span<double> x, int columns, bool back)
+    {
+        for (var step = 0; step < width; step++)
+        {
+            var i = back ? width - 1 - step : step;
+            var row = x.Slice(i * columns, columns);
+            for (var k = back ? i + 1 : 0; k < (back ? width : i); k++)
+                TensorPrimitives.MultiplyAdd(x.Slice(k * columns, columns), -(back ? l[k * width + i] : l[i * width + k]), row, row);
+            TensorPrimitives.Divide(row, l[i * width + i], row);
+        }
+    }
+
     private double At(int row, int column)
     {
         var b = column / Width;

@@ -21,10 +21,11 @@ public sealed class GramMatrix : IDisposable
     /// <summary>A matrix of zeros.</summary>
     /// <param name="axis">Its order.</param>
     /// <param name="spill">Whether it lies in a temporary file.</param>
-    public GramMatrix(int axis, bool spill)
+    /// <param name="bufferBytes">Bytes of rows that are gathered before they are added, about.</param>
+    public GramMatrix(int axis, bool spill, int bufferBytes = BufferBytes)
     {
         Axis = axis;
-        buffer = new double[(long)axis * (axis <= SmallAxis ? LeastRows : Math.Clamp(BufferBytes / 8 / axis, LeastRows, 1024))];
+        buffer = new double[(long)axis * (axis <= SmallAxis ? LeastRows : Math.Clamp(bufferBytes / 8 / axis, LeastRows, 1024))];
         spill &= axis > SmallAxis;
         band = spill ? Math.Clamp(BandBytes / 8 / axis, 1, axis) : axis;
         if (!spill)

@@ -77,8 +77,11 @@ internal sealed class GroupCut(GraphWork work, UnitFacts facts, IReadOnlyList<Pr
         var layers = facts.Model.Layers.Where(l => facts.Observed!.Input(l) is not null).ToList();
         var inline = layers.SelectMany(l => l.Bias is { } b ? new[] { l.Tensor, b } : [l.Tensor]);
         var cut = await source.CutAsync(Units(counts), values, inline, cancellation);
+        var biases = new Dictionary<int, float[]>();
+        foreach (var place in layers.Select(l => l.Bias).OfType<int>())
+            biases[place] = await facts.Model.ReadAsync(place, cancellation);
         var samples = await trials.ReadAsync(trials.Samples, cancellation);
-        if (StagedRefit.Run(cut, folder, layers, facts.Observed!, samples, cancellation) is not { Count: > 0 } fitted)
+        if (StagedRefit.Run(cut, folder, layers, biases, facts.Observed!, samples, cancellation) is not { Count: > 0 } fitted)
             return null;
         var result = await facts.Model.CutAsync(Units(counts), values, fitted, cancellation);
         foreach (var place in fitted)

@@ -39,26 +39,21 @@ public sealed class GroupObs : Shrink
             var moments = seen.Matrix(layer.Bias is not null);
             var weights = layer.Matrix(await facts.Model.ReadAsync(layer.Tensor, cancellation));
             var energy = LeastSquares.Energy(weights, moments, layer.Rows);
-            if (!(energy > 0) || Inverse(moments, n, Structured.Observed.Damping(moments, seen.Count)) is not { } inverse)
+            var damping = Structured.Observed.Damping(moments, seen.Count);
+            if (!(energy > 0) || LeastSquares.Scale(moments, n) is not { } scales)
+                continue;
+            for (var i = 0; i < n; i++)
+                moments[i * n + i] += damping;
+            if (SymmetricInverse.Of(moments, n, cancellation) is not { } inverse)
                 continue;
             var columnsFirst = new double[weights.Length];
             for (var r = 0; r < layer.Rows; r++)
             for (var c = 0; c < n; c++)
-                columnsFirst[c * layer.Rows + r] = weights[r * n + c];
+                columnsFirst[c * layer.Rows + r] = weights[r * n + c] * scales[c];
             layers.Add(new SurgeonLayer(columnsFirst, inverse, layer.Rows, energy, consumer.Columns));
         }
         return layers.Count > 0
             ? GroupSurgeon.Order(layers, group.Group.Units, most, cancellation)
             : await ByWeightsAsync(group, facts, cancellation);
-    }
-
-    private static double[]? Inverse(double[] moments, int n, double damping)
-    {
-        double trace = 0;
-        for (var i = 0; i < n; i++)
-            trace += moments[i * n + i];
-        for (var i = 0; i < n; i++)
-            moments[i * n + i] += damping * trace / n;
-        return SymmetricInverse.Of(moments, n);
     }
 }

@@ -5,7 +5,7 @@ namespace Serverless.Core.Techniques.Pruning.Structured;
 
 /// <summary>A layer that takes the units of a group.</summary>
 /// <param name="Weights">Wᵀ, n × rows: a column of W lies in one piece; changed.</param>
-/// <param name="Inverse">(XᵀX / count + λ·I)⁻¹, n × n; changed.</param>
+/// <param name="Inverse">(XᵀX / count + λ·I)⁻¹, n × n, each input scaled to 1, and W by as much; changed.</param>
 /// <param name="Rows">Rows of W.</param>
 /// <param name="Energy">Energy of its outputs, tr(W·XᵀX·Wᵀ) / count.</param>
 /// <param name="Columns">Columns of each unit.</param>
@@ -36,12 +36,12 @@ internal static class GroupSurgeon
             var costs = new double[left.Count];
             foreach (var layer in layers)
                 for (var i = 0; i < left.Count; i++)
-                    costs[i] += Cost(layer, layer.Columns[left[i]]) / Math.Max(layer.Energy, double.Epsilon);
+                    costs[i] += Cost(layer, layer.Columns[left[i]], cancellation) / Math.Max(layer.Energy, double.Epsilon);
             var least = TensorPrimitives.IndexOfMin<double>(costs);
             order.Add(left[least]);
             cost.Add(cost[^1] + Math.Max(0, costs[least]));
             foreach (var layer in layers)
-                Remove(layer, layer.Columns[left[least]]);
+                Remove(layer, layer.Columns[left[least]], cancellation);
             left.RemoveAt(least);
         }
         foreach (var unit in left)
@@ -52,11 +52,11 @@ internal static class GroupSurgeon
         return new UnitOrder(order, cost);
     }
 
-    private static double Cost(SurgeonLayer layer, int[] columns)
+    private static double Cost(SurgeonLayer layer, int[] columns, CancellationToken cancellation)
     {
         if (columns is [var one])
             return TensorPrimitives.SumOfSquares<double>(Column(layer, one)) / layer.Inverse[one * layer.Width + one];
-        if (SymmetricInverse.Of(Square(layer, columns), columns.Length) is not { } inner)
+        if (SymmetricInverse.Of(Square(layer, columns), columns.Length, cancellation) is not { } inner)
             return double.PositiveInfinity;
         double all = 0;
         for (var i = 0; i < columns.Length; i++)
@@ -65,10 +65,10 @@ internal static class GroupSurgeon
         return all;
     }
 
-    private static void Remove(SurgeonLayer layer, int[] columns)
+    private static void Remove(SurgeonLayer layer, int[] columns, CancellationToken cancellation)
     {
         var n = layer.Width;
-        if (SymmetricInverse.Of(Square(layer, columns), columns.Length) is not { } inner)
+        if (SymmetricInverse.Of(Square(layer, columns), columns.Length, cancellation) is not { } inner)
             return;
         // (H⁻¹_SS)⁻¹·H⁻¹_S: what each column of S is worth to all columns.
         var worth = new double[columns.Length * n];

@@ -8,6 +8,8 @@ internal sealed class LayerMoments : IDisposable
     /// <summary>Rows of a sample, at most: more of one picture tell little that is new.</summary>
     public const int MostRows = 256;
 
+    private const int BufferBytes = 1 << 20;
+
     private readonly InputView view;
     private readonly GramMatrix gram;
     private readonly double[] sums;
@@ -18,7 +20,7 @@ internal sealed class LayerMoments : IDisposable
     public LayerMoments(InputView view) =>
         (this.view, gram, sums, rows) = (
             view,
-            new GramMatrix(view.Axis, spill: false),
+            new GramMatrix(view.Axis, spill: false, BufferBytes),
             new double[view.Axis],
             new double[MostRows * view.Axis]
         );

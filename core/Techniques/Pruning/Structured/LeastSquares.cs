@@ -3,7 +3,7 @@ using Serverless.Core.Numerics;
 namespace Serverless.Core.Techniques.Pruning.Structured;
 
 /// <summary>
-/// Weights of what is left of a layer's input that make its outputs best: min ‖X·Wᵀ − X_S·W'ᵀ‖² + λ‖W' − W₀‖² (He et al. 2017, "Channel
+/// Weights of what is left of a layer's input that make its outputs best: min ‖X·Wᵀ − X_S·W'ᵀ‖² + λ‖(W' − W₀)·√D‖² (He et al. 2017, "Channel
 /// Pruning for Accelerating Very Deep Neural Networks", section 3.1, step ii; the ridge draws to W₀, the weights as they were).
 /// </summary>
 internal static class LeastSquares
@@ -16,9 +16,17 @@ internal static class LeastSquares
     /// <param name="moments">XᵀX / count, n × n.</param>
     /// <param name="rows">Rows of W.</param>
     /// <param name="kept">The columns that stay.</param>
-    /// <param name="damping">λ over the mean of the diagonal.</param>
+    /// <param name="damping">λ.</param>
+    /// <param name="cancellation">Cancels the work.</param>
     /// <returns>W', rows × n, zero where nothing stays; null where the matrix stays singular.</returns>
-    public static double[]? Refit(double[] weights, double[] moments, int rows, IReadOnlyList<int> kept, double damping)
+    public static double[]? Refit(
+        double[] weights,
+        double[] moments,
+        int rows,
+        IReadOnlyList<int> kept,
+        double damping,
+        CancellationToken cancellation
+    )
     {
         var n = weights.Length / rows;
         var m = kept.Count;
@@ -33,7 +41,7 @@ internal static class LeastSquares
             start[r * m + j] = weights[r * n + kept[j]];
         var target = new double[rows * m];
         MatrixProduct.Multiply(1, weights, false, across, false, null, target, rows, n, m);
-        if (Solve(square, target, start, rows, damping) is not { } solved)
+        if (Solve(square, target, start, rows, damping, cancellation) is not { } solved)
             return null;
         var whole = new double[rows * n];
         for (var r = 0; r < rows; r++)
@@ -42,37 +50,67 @@ internal static class LeastSquares
         return whole;
     }
 
-    /// <summary>W' = (C + λ·W₀)·(G + λ·I)⁻¹.</summary>
-    /// <param name="square">G, m × m; its diagonal is changed.</param>
+    /// <summary>
+    /// W' = (C + λ·W₀·D)·(G + λ·D)⁻¹, D = diag G: the ridge weighs each input by its own energy, so that a few large ones do not drown it, and
+    /// inputs are scaled to 1 while the system is solved.
+    /// </summary>
+    /// <param name="square">G, m × m; changed.</param>
     /// <param name="target">C, rows × m.</param>
     /// <param name="start">W₀, rows × m.</param>
     /// <param name="rows">Rows.</param>
-    /// <param name="damping">λ over the mean of the diagonal.</param>
-    public static double[]? Solve(double[] square, double[] target, double[] start, int rows, double damping)
+    /// <param name="damping">λ.</param>
+    /// <param name="cancellation">Cancels the work.</param>
+    public static double[]? Solve(
+        double[] square,
+        double[] target,
+        double[] start,
+        int rows,
+        double damping,
+        CancellationToken cancellation
+    )
     {
         var m = start.Length / rows;
-        double trace = 0;
-        for (var i = 0; i < m; i++)
-            trace += square[i * m + i];
-        if (!(trace > 0) || !double.IsFinite(trace))
+        var scales = Scale(square, m);
+        if (scales is null)
             return null;
-        var before = 0.0;
+        int[] order = [.. Enumerable.Range(0, m)];
         for (var t = 0; t < Tries; t++, damping *= Harder)
         {
-            var ridge = damping * trace / m;
-            for (var i = 0; i < m; i++)
-                square[i * m + i] += ridge - before;
-            before = ridge;
-            if (SymmetricInverse.Of(square, m) is not { } inverse)
+            if (CholeskyFactor.Of(square, order, damping, cancellation) is not { } factor)
                 continue;
-            var right = new double[target.Length];
-            for (var i = 0; i < right.Length; i++)
-                right[i] = target[i] + ridge * start[i];
-            var solved = new double[right.Length];
-            MatrixProduct.Multiply(1, right, false, inverse, false, null, solved, rows, m, m);
-            return Array.TrueForAll(solved, double.IsFinite) ? solved : null;
+            // Column by column: the factor takes right sides so.
+            var solved = new double[target.Length];
+            for (var r = 0; r < rows; r++)
+            for (var i = 0; i < m; i++)
+                solved[i * rows + r] = target[r * m + i] / scales[i] + damping * start[r * m + i] * scales[i];
+            factor.Solve(solved, rows, order, cancellation);
+            var weights = new double[target.Length];
+            for (var r = 0; r < rows; r++)
+            for (var i = 0; i < m; i++)
+                weights[r * m + i] = solved[i * rows + r] / scales[i];
+            return Array.TrueForAll(weights, double.IsFinite) ? weights : null;
         }
         return null;
+    }
+
+    /// <summary>Divides rows and columns by the roots of the diagonal, which becomes 1; where it is 0, an input that was never active, by 1.</summary>
+    /// <param name="square">n × n; changed.</param>
+    /// <param name="n">Its order.</param>
+    /// <returns>The roots; null where the diagonal is not finite, or zero.</returns>
+    public static double[]? Scale(double[] square, int n)
+    {
+        var scales = new double[n];
+        for (var i = 0; i < n; i++)
+            scales[i] = square[i * n + i] > 0 ? Math.Sqrt(square[i * n + i]) : 0;
+        if (!Array.TrueForAll(scales, double.IsFinite) || Array.TrueForAll(scales, s => s == 0))
+            return null;
+        for (var i = 0; i < n; i++)
+            if (scales[i] == 0)
+                (scales[i], square[i * n + i]) = (1, 1);
+        for (var i = 0; i < n; i++)
+        for (var j = 0; j < n; j++)
+            square[i * n + j] /= scales[i] * scales[j];
+        return scales;
     }
 
     /// <summary>tr(W·G·Wᵀ): the energy of the outputs.</summary>

@@ -28,7 +28,8 @@ internal static class Refit
             var moments = seen.Matrix(centred);
             var weights = layer.Matrix(await model.ReadAsync(layer.Tensor, cancellation));
             int[] kept = [.. Enumerable.Range(0, layer.Columns).Where(c => !removed[layer.Tensor].Contains(c))];
-            if (LeastSquares.Refit(weights, moments, layer.Rows, kept, Observed.Damping(moments, seen.Count)) is not { } fitted)
+            var damping = Observed.Damping(moments, seen.Count);
+            if (LeastSquares.Refit(weights, moments, layer.Rows, kept, damping, cancellation) is not { } fitted)
                 continue;
             values[layer.Tensor] = layer.Stored(fitted);
             if (layer.Bias is not { } place)

@@ -13,14 +13,16 @@ internal sealed class StagedRefit
     private readonly CutModel cut;
     private readonly IReadOnlyList<Fit> fits;
     private readonly int mostRows;
+    private readonly CancellationToken cancellation;
 
-    private StagedRefit(CutModel cut, IReadOnlyList<Fit> fits, int mostRows) =>
-        (this.cut, this.fits, this.mostRows) = (cut, fits, mostRows);
+    private StagedRefit(CutModel cut, IReadOnlyList<Fit> fits, int mostRows, CancellationToken cancellation) =>
+        (this.cut, this.fits, this.mostRows, this.cancellation) = (cut, fits, mostRows, cancellation);
 
     /// <summary>Fits the layers of a cut model in place.</summary>
     /// <param name="cut">The model, its other constants in <paramref name="folder"/>.</param>
     /// <param name="folder">Local folder of the model before.</param>
     /// <param name="layers">The layers, as they were before.</param>
+    /// <param name="biases">Their biases before, by place.</param>
     /// <param name="observed">What they made before.</param>
     /// <param name="samples">The samples.</param>
     /// <param name="cancellation">Cancels the work.</param>
@@ -29,14 +31,15 @@ internal sealed class StagedRefit
         CutModel cut,
         string folder,
         IReadOnlyList<LinearLayer> layers,
+        IReadOnlyDictionary<int, float[]> biases,
         Observed observed,
         IEnumerable<Sample> samples,
         CancellationToken cancellation
     )
     {
         var made = cut.Model.Graph.Node.SelectMany(n => n.Output).ToHashSet(StringComparer.Ordinal);
-        var fits = layers.Where(l => made.Contains(l.View.Value)).Select(l => Fit.Of(cut, l, observed.Output(l))).ToList();
-        var run = new StagedRefit(cut, fits, observed.MostRows);
+        var fits = layers.Where(l => made.Contains(l.View.Value)).Select(l => Fit.Of(cut, l, observed.Output(l), l.Bias is { } b ? biases[b] : null)).ToList();
+        var run = new StagedRefit(cut, fits, observed.MostRows, cancellation);
         try
         {
             using var live = new LiveValues();
@@ -74,7 +77,7 @@ internal sealed class StagedRefit
     {
         foreach (var fit in fits.Where(f => f.Layer.View.Value == value))
         {
-            fit.Solve(cut);
+            fit.Solve(cut, cancellation);
             fit.Dispose();
         }
     }
@@ -85,15 +88,16 @@ internal sealed class StagedRefit
         private readonly LayerOutputs outputs;
         private readonly IReadOnlyList<int> rowsKept;
         private readonly int rowsBefore;
+        private readonly float[]? bias;
         private readonly LayerMoments moments;
         private readonly double[] sums;
         private double[] cross,
             next;
         private int samples;
 
-        private Fit(LinearLayer layer, LayerOutputs outputs, IReadOnlyList<int> rowsKept, int rowsBefore)
+        private Fit(LinearLayer layer, LayerOutputs outputs, IReadOnlyList<int> rowsKept, int rowsBefore, float[]? bias)
         {
-            (Layer, this.outputs, this.rowsKept, this.rowsBefore) = (layer, outputs, rowsKept, rowsBefore);
+            (Layer, this.outputs, this.rowsKept, this.rowsBefore, this.bias) = (layer, outputs, rowsKept, rowsBefore, bias);
             moments = new LayerMoments(layer.View);
             (cross, next) = (new double[layer.Rows * layer.Columns], new double[layer.Rows * layer.Columns]);
             sums = new double[layer.Rows];
@@ -105,11 +109,11 @@ internal sealed class StagedRefit
         /// <summary>Whether it was fitted.</summary>
         public bool IsFitted { get; private set; }
 
-        public static Fit Of(CutModel cut, LinearLayer layer, LayerOutputs outputs)
+        public static Fit Of(CutModel cut, LinearLayer layer, LayerOutputs outputs, float[]? bias)
         {
             var rows = cut.Kept(layer.Tensor, layer.RowAxis, layer.Rows);
             var columns = cut.Kept(layer.Tensor, 1 - layer.RowAxis, layer.Columns / layer.Kernel).Count * layer.Kernel;
-            return new Fit(layer.Cut(rows.Count, columns), outputs, rows, layer.Rows);
+            return new Fit(layer.Cut(rows.Count, columns), outputs, rows, layer.Rows, bias);
         }
 
         public void Add(ReadOnlySpan<float> values, ReadOnlySpan<long> shape, int most)
@@ -132,7 +136,7 @@ internal sealed class StagedRefit
             (cross, next) = (next, cross);
         }
 
-        public void Solve(CutModel cut)
+        public void Solve(CutModel cut, CancellationToken cancellation)
         {
             if (moments.Count == 0)
                 return;
@@ -143,21 +147,23 @@ internal sealed class StagedRefit
             for (var k = 0; k < Layer.Columns; k++)
                 cross[r * Layer.Columns + k] = cross[r * Layer.Columns + k] / n - (centred ? sums[r] / n * (moments.Sums[k] / n) : 0);
             var start = Layer.Matrix(Floats(cut, Layer.Tensor));
-            if (LeastSquares.Solve(square, cross, start, Layer.Rows, Observed.Damping(square, moments.Count)) is not { } solved)
+            var damping = Observed.Damping(square, moments.Count);
+            if (LeastSquares.Solve(square, cross, start, Layer.Rows, damping, cancellation) is not { } solved)
                 return;
             cut.Put(Layer.Tensor, Layer.Stored(solved));
             IsFitted = true;
             if (Layer.Bias is not { } place)
                 return;
-            var bias = Floats(cut, place);
+            // Where an Add behind the product adds the bias, the outputs are without it.
+            var fitted = new float[Layer.Rows];
             for (var r = 0; r < Layer.Rows; r++)
             {
-                var mean = sums[r] / n;
+                var mean = sums[r] / n + (Layer.BiasBehind ? bias![rowsKept[r]] : 0);
                 for (var k = 0; k < Layer.Columns; k++)
                     mean -= solved[r * Layer.Columns + k] * moments.Sums[k] / n;
-                bias[r] = (float)(mean + (Layer.BiasBehind ? bias[r] : 0));
+                fitted[r] = (float)mean;
             }
-            cut.Put(place, bias);
+            cut.Put(place, fitted);
         }
 
         public void Dispose() => moments.Dispose();
