@@ -39,7 +39,7 @@ public sealed class GroupObs : Shrink
             var moments = seen.Matrix(layer.Bias is not null);
             var weights = layer.Matrix(await facts.Model.ReadAsync(layer.Tensor, cancellation));
             var energy = LeastSquares.Energy(weights, moments, layer.Rows);
-            var damping = Structured.Observed.Damping(moments, seen.Count);
+            var damping = facts.Observed!.Damping(moments, seen.Count);
             if (!(energy > 0) || LeastSquares.Scale(moments, n) is not { } scales)
                 continue;
             for (var i = 0; i < n; i++)

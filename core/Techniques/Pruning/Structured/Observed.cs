@@ -8,12 +8,13 @@ internal sealed class Observed : IDisposable
 {
     private const long MostOutputBytes = 256L << 20;
     private const int FewestRows = 16;
-    private const double LeastDamping = 1e-3;
 
     private readonly Dictionary<int, LayerMoments> inputs = [];
     private readonly Dictionary<int, LayerOutputs> outputs = [];
 
-    private Observed(int mostRows) => MostRows = mostRows;
+    private readonly double damping;
+
+    private Observed(int mostRows, double damping) => (MostRows, this.damping) = (mostRows, damping);
 
     /// <summary>Rows that are taken of a sample.</summary>
     public int MostRows { get; }
@@ -22,17 +23,19 @@ internal sealed class Observed : IDisposable
     /// <param name="trials">The model and the samples.</param>
     /// <param name="layers">The layers.</param>
     /// <param name="keepOutputs">Whether rows of their outputs are kept.</param>
+    /// <param name="damping">The least ridge of a fit, in proportion to each input's energy.</param>
     /// <param name="cancellation">Cancels the runs.</param>
     public static async Task<Observed> OfAsync(
         ModelTrials trials,
         IReadOnlyList<LinearLayer> layers,
         bool keepOutputs,
+        double damping,
         CancellationToken cancellation
     )
     {
         var each = 4L * Math.Max(1, trials.Samples) * Math.Max(1, layers.Sum(l => (long)l.Rows));
         var most = keepOutputs ? (int)Math.Clamp(MostOutputBytes / each, FewestRows, LayerMoments.MostRows) : LayerMoments.MostRows;
-        var observed = new Observed(most);
+        var observed = new Observed(most, damping);
         foreach (var layer in layers)
         {
             observed.inputs[layer.Tensor] = new LayerMoments(layer.View);
@@ -65,8 +68,8 @@ internal sealed class Observed : IDisposable
     /// <summary>What a layer makes.</summary>
     public LayerOutputs Output(LinearLayer layer) => outputs[layer.Tensor];
 
-    /// <summary>The damping that so few rows call for.</summary>
-    public static double Damping(double[] moments, long rows) => Math.Max(LeastDamping, Hessian.Shrinkage(moments, rows));
+    /// <summary>The option's damping, or that which so few rows call for.</summary>
+    public double Damping(double[] moments, long rows) => Math.Max(damping, Hessian.Shrinkage(moments, rows));
 
     /// <inheritdoc/>
     public void Dispose()

@@ -28,7 +28,7 @@ internal static class Refit
             var moments = seen.Matrix(centred);
             var weights = layer.Matrix(await model.ReadAsync(layer.Tensor, cancellation));
             int[] kept = [.. Enumerable.Range(0, layer.Columns).Where(c => !removed[layer.Tensor].Contains(c))];
-            var damping = Observed.Damping(moments, seen.Count);
+            var damping = observed.Damping(moments, seen.Count);
             if (LeastSquares.Refit(weights, moments, layer.Rows, kept, damping, cancellation) is not { } fitted)
                 continue;
             values[layer.Tensor] = layer.Stored(fitted);

@@ -56,7 +56,7 @@ public abstract class Shrink : GraphTechnique<ShrinkOptions>
         work.RunsModel();
         var watched = model.Layers.Where(l => groups.Any(g => g.Consumers.Any(c => c.Layer.Tensor == l.Tensor))).ToList();
         var observes = work.Trials is { Samples: > 0 } && (Observes || options.Refit);
-        using var observed = observes ? await Observed.OfAsync(work.Trials!, watched, options.Refit, cancellation) : null;
+        using var observed = observes ? await Observed.OfAsync(work.Trials!, watched, options.Refit, options.Damping, cancellation) : null;
         var facts = new UnitFacts(model, observed, work.Normalized);
         var orders = new UnitOrder[groups.Count];
         await Parallel.ForAsync(

@@ -66,6 +66,13 @@ public sealed record ShrinkOptions
     /// <summary>Refit the weights of the layers behind by least squares on samples (default true).</summary>
     public bool Refit { get; init; } = true;
 
+    /// <summary>
+    /// Ridge of the refit, in proportion to each input's energy (default 0.1): how much the weights are drawn to those they were. Few samples
+    /// want more, many less.
+    /// </summary>
+    [Range(0.0001, 10)]
+    public double Damping { get; init; } = 0.1;
+
     /// <summary>Samples to observe and to refit on, at most half of the data (default 128).</summary>
     [Range(1, 100_000)]
     public int Samples { get; init; } = 128;

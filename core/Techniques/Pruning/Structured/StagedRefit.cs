@@ -12,11 +12,11 @@ internal sealed class StagedRefit
 {
     private readonly CutModel cut;
     private readonly IReadOnlyList<Fit> fits;
-    private readonly int mostRows;
+    private readonly Observed observed;
     private readonly CancellationToken cancellation;
 
-    private StagedRefit(CutModel cut, IReadOnlyList<Fit> fits, int mostRows, CancellationToken cancellation) =>
-        (this.cut, this.fits, this.mostRows, this.cancellation) = (cut, fits, mostRows, cancellation);
+    private StagedRefit(CutModel cut, IReadOnlyList<Fit> fits, Observed observed, CancellationToken cancellation) =>
+        (this.cut, this.fits, this.observed, this.cancellation) = (cut, fits, observed, cancellation);
 
     /// <summary>Fits the layers of a cut model in place.</summary>
     /// <param name="cut">The model, its other constants in <paramref name="folder"/>.</param>
@@ -38,8 +38,11 @@ internal sealed class StagedRefit
     )
     {
         var made = cut.Model.Graph.Node.SelectMany(n => n.Output).ToHashSet(StringComparer.Ordinal);
-        var fits = layers.Where(l => made.Contains(l.View.Value)).Select(l => Fit.Of(cut, l, observed.Output(l), l.Bias is { } b ? biases[b] : null)).ToList();
-        var run = new StagedRefit(cut, fits, observed.MostRows, cancellation);
+        var fits = layers
+            .Where(l => made.Contains(l.View.Value))
+            .Select(l => Fit.Of(cut, l, observed.Output(l), l.Bias is { } b ? biases[b] : null))
+            .ToList();
+        var run = new StagedRefit(cut, fits, observed, cancellation);
         try
         {
             using var live = new LiveValues();
@@ -70,14 +73,14 @@ internal sealed class StagedRefit
     {
         foreach (var fit in fits)
             if (fit.Layer.View.Value == name)
-                fit.Add(values, shape, mostRows);
+                fit.Add(values, shape, observed.MostRows);
     }
 
     private void Solve(string value)
     {
         foreach (var fit in fits.Where(f => f.Layer.View.Value == value))
         {
-            fit.Solve(cut, cancellation);
+            fit.Solve(cut, observed, cancellation);
             fit.Dispose();
         }
     }
@@ -136,7 +139,7 @@ internal sealed class StagedRefit
             (cross, next) = (next, cross);
         }
 
-        public void Solve(CutModel cut, CancellationToken cancellation)
+        public void Solve(CutModel cut, Observed observed, CancellationToken cancellation)
         {
             if (moments.Count == 0)
                 return;
@@ -147,7 +150,7 @@ internal sealed class StagedRefit
             for (var k = 0; k < Layer.Columns; k++)
                 cross[r * Layer.Columns + k] = cross[r * Layer.Columns + k] / n - (centred ? sums[r] / n * (moments.Sums[k] / n) : 0);
             var start = Layer.Matrix(Floats(cut, Layer.Tensor));
-            var damping = Observed.Damping(square, moments.Count);
+            var damping = observed.Damping(square, moments.Count);
             if (LeastSquares.Solve(square, cross, start, Layer.Rows, damping, cancellation) is not { } solved)
                 return;
             cut.Put(Layer.Tensor, Layer.Stored(solved));
