@@ -6,9 +6,12 @@ namespace Serverless.Core.Reports;
 internal static class HtmlLayers
 {
     private const int MostBars = 40;
+
+    // Weights that are zero by chance are no sparsity.
+    private const double LeastSparsity = 0.01;
     private const string Head =
         "<h2>Layers</h2><div class=\"scroll\"><table><thead><tr><th>Weight<th>Used by<th>Shape<th>Steps"
-        + "<th class=\"n\">Bits<th class=\"n\">Group<th>Form"
+        + "<th class=\"n\">Bits<th class=\"n\">Group<th class=\"n\">Zero<th>Form"
         + "<th class=\"n\">Before<th class=\"n\">After<th class=\"n\">Error<th>Note</tr></thead><tbody>";
 
     public static void AppendCharts(StringBuilder html, IReadOnlyList<ReportLayer> layers)
@@ -20,7 +23,10 @@ internal static class HtmlLayers
         if (done.Count > MostBars)
             html.Append("<p>The ").Append(MostBars).Append(" largest layers.</p>");
         List<ReportLayer> largest = [.. done.Take(MostBars)];
-        foreach (var chart in new[] { ReportCharts.Bytes(largest), ReportCharts.Errors(largest) })
+        List<string> charts = [ReportCharts.Bytes(largest), ReportCharts.Errors(largest)];
+        if (largest.Any(l => l.Sparsity >= LeastSparsity))
+            charts.Add(ReportCharts.Sparsities(largest));
+        foreach (var chart in charts)
             html.Append("<figure>").Append(chart).Append("</figure>");
     }
 
@@ -45,6 +51,8 @@ internal static class HtmlLayers
             .Append(l.Bits)
             .Append("<td class=\"n\">")
             .Append(l.Group)
+            .Append("<td class=\"n\">")
+            .Append(l.Sparsity >= LeastSparsity ? ReportText.Percent(l.Sparsity) : "")
             .Append("<td>")
             .Append(HtmlText.Escape(l.Form ?? ""))
             .Append("<td class=\"n\">")

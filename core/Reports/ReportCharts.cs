@@ -32,12 +32,17 @@ internal static class ReportCharts
     }
 
     /// <summary>Relative errors of layers.</summary>
-    public static string Errors(IReadOnlyList<ReportLayer> layers)
+    public static string Errors(IReadOnlyList<ReportLayer> layers) => Bars(layers, "relative error", l => l.Error, Error);
+
+    /// <summary>Shares of the layers' weights that are zero.</summary>
+    public static string Sparsities(IReadOnlyList<ReportLayer> layers) => Bars(layers, "sparsity", l => l.Sparsity, After);
+
+    private static string Bars(IReadOnlyList<ReportLayer> layers, string label, Func<ReportLayer, double> of, string colour)
     {
-        var (chart, names) = Of(layers, "relative error", layers.Max(l => l.Error));
+        var (chart, names) = Of(layers, label, layers.Max(of));
         var cell = 1.0 / layers.Count;
         for (var i = 0; i < layers.Count; i++)
-            chart.Bar((i + 0.5 - BarShare) * cell, 2 * BarShare * cell, layers[i].Error, Error);
+            chart.Bar((i + 0.5 - BarShare) * cell, 2 * BarShare * cell, of(layers[i]), colour);
         names.Write(chart);
         return chart.ToString();
     }

@@ -36,12 +36,12 @@ internal sealed class GroupCut(GraphWork work, UnitFacts facts, IReadOnlyList<Pr
             return new ShrunkModel(plain, errors);
         var values = await ValuesAsync(counts, refit, cancellation);
         var local = await facts.Model.CutAsync(Units(counts), values, [], cancellation);
-        errors = errors with { Local = await ErrorAsync(local, cancellation) };
-        var best = errors.Local > errors.Cut ? plain : local;
+        errors = errors with { Refitted = await ErrorAsync(local, cancellation) };
+        var best = errors.Refitted > errors.Cut ? plain : local;
         if (await StagedAsync(counts, values, cancellation) is not { } staged)
             return new ShrunkModel(best, errors);
         errors = errors with { Staged = await ErrorAsync(staged, cancellation) };
-        return new ShrunkModel(errors.Staged > Math.Min(errors.Local ?? 0, errors.Cut ?? 0) ? best : staged, errors);
+        return new ShrunkModel(errors.Staged > Math.Min(errors.Refitted ?? 0, errors.Cut ?? 0) ? best : staged, errors);
     }
 
     /// <summary>The units that go, by the number of their group.</summary>

@@ -50,7 +50,8 @@ public abstract class Shrink : GraphTechnique<ShrinkOptions>
         var (groups, left) = PrunableGroup.Of(model, options.Of);
         if (groups.Count == 0)
         {
-            work.Note(Field, ShrinkFigures.Nothing(left, model.Facts.Groups.WhyNone));
+            var why = model.Facts.Groups.WhyNone ?? "no group of units may be cut";
+            Note(work, new ShrinkErrors(null, null, null, why), [], left, []);
             return;
         }
         work.RunsModel();
@@ -69,8 +70,22 @@ public abstract class Shrink : GraphTechnique<ShrinkOptions>
         var (counts, curve) = await new GroupSearch(work, facts, groups, orders, options).ChooseAsync(cut, cancellation);
         var shrunk = await cut.CutAsync(counts, options.Refit, cancellation);
         var kept = groups.Select((g, i) => new GroupShrunk(g.Name, g.Sort, g.Group.Units, g.Group.Units - counts[i]));
-        work.Note(Field, new ShrinkFigures([.. kept], left, shrunk.Errors, curve, null));
+        Note(work, shrunk.Errors, [.. kept], left, curve);
         Take(work, model, cut.Units(counts), shrunk.Model);
+    }
+
+    private static void Note(
+        GraphWork work,
+        ShrinkErrors errors,
+        IReadOnlyList<GroupShrunk> groups,
+        IReadOnlyList<GroupLeft> left,
+        IReadOnlyList<ShrinkPoint> curve
+    )
+    {
+        work.Note(Field, errors);
+        work.Note($"{Field}Groups", groups);
+        work.Note($"{Field}Left", left);
+        work.Note($"{Field}Curve", curve);
     }
 
     private static void Take(GraphWork work, PrunableModel model, IReadOnlyDictionary<int, IReadOnlyList<int>> removed, CutModel shrunk)

@@ -12,27 +12,9 @@ public sealed record GroupShrunk(string Name, UnitSort Sort, int Units, int Kept
 /// <param name="RelativeError">Predicted relative error of the outputs.</param>
 public sealed record ShrinkPoint(double Cost, double RelativeError);
 
-/// <summary>Relative errors of the outputs on the samples that the step has seen; null where the model could not be run.</summary>
+/// <summary>Relative errors of the outputs on samples that the step has seen; null where the model could not be run.</summary>
 /// <param name="Cut">Without refit.</param>
-/// <param name="Local">With each layer refitted to what it took before.</param>
+/// <param name="Refitted">With each layer refitted to what it took before.</param>
 /// <param name="Staged">With layers refitted one after another to what they take now.</param>
-public sealed record ShrinkErrors(double? Cut, double? Local, double? Staged);
-
-/// <summary>What a step has shrunk, for the report.</summary>
-/// <param name="Groups">Groups that were looked at.</param>
-/// <param name="Left">Groups that no unit may be removed of, with the reason.</param>
-/// <param name="Errors">What it costs, with and without refit.</param>
-/// <param name="Curve">The way of the search; empty where the ratio is that of every group.</param>
-/// <param name="Note">Why nothing was done, or less than asked for; else null.</param>
-public sealed record ShrinkFigures(
-    IReadOnlyList<GroupShrunk> Groups,
-    IReadOnlyList<GroupLeft> Left,
-    ShrinkErrors Errors,
-    IReadOnlyList<ShrinkPoint> Curve,
-    string? Note
-)
-{
-    /// <summary>Nothing can be shrunk.</summary>
-    internal static ShrinkFigures Nothing(IReadOnlyList<GroupLeft> left, string? why) =>
-        new([], left, new ShrinkErrors(null, null, null), [], why ?? "no group of units may be cut");
-}
+/// <param name="Note">Why nothing was done; else null.</param>
+public sealed record ShrinkErrors(double? Cut, double? Refitted, double? Staged, string? Note = null);

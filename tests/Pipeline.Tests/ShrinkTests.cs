@@ -1,0 +1,167 @@
+using System.Runtime.InteropServices;
+using Serverless.Core.Model.Schema;
+using Serverless.Core.Techniques.Pruning.Structured;
+using Serverless.TestSupport;
+using Xunit;
+using static Serverless.TestSupport.TestModels;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
+
+namespace Serverless.Pipeline.Tests;
+
+/// <summary>Structured pruning: matrices get smaller, what is left makes up for what goes.</summary>
+public class ShrinkTests
+{
+    private static readonly string[] Methods = ["l1", "l2", "median", "bn", "activation", "obs"];
+
+    public static TheoryData<string> All => [.. Methods];
+
+    // Half of the hidden units are copies, or never active: a method that sees either loses nothing.
+    [Theory]
+    [MemberData(nameof(All))]
+    public async Task Units_go_from_all_matrices_and_the_ratio_of_multiply_accumulates_is_met(string method)
+    {
+        using var folder = new Folder();
+        var done = await Compressed.RunAsync(
+            folder,
+            Mlp(17),
+            $"version: 1\nsteps:\n- shrink: {{method: {method}, ratio: 0.5, damping: 0.001}}\n"
+        );
+        Assert.InRange(done.Report.MultiplyAccumulates!.Ratio, 0.4, 0.5);
+        Assert.True(done.Report.Size.Ratio < 0.56);
+        var graph = ModelProto.Parser.ParseFrom(await File.ReadAllBytesAsync(done.File)).Graph;
+        var (a, b) = (graph.Initializer.Single(t => t.Name == "a"), graph.Initializer.Single(t => t.Name == "b"));
+        Assert.Equal(a.Dims[1], b.Dims[0]);
+        Assert.Equal([a.Dims[1]], graph.Initializer.Single(t => t.Name == "c").Dims);
+        Assert.Equal(0, a.Dims[1] % 8);
+        foreach (var layer in done.Report.Layers.Where(l => l.Name is "a" or "b" or "c"))
+        {
+            Assert.Equal([$"shrink: {method}"], layer.Steps);
+            Assert.True(layer.BytesAfter < layer.BytesBefore);
+        }
+        var errors = Errors(done);
+        // Units 64 to 127 are those before them again: half of all can go, however they are ranked, where the others take their part.
+        Assert.True(errors.Refitted < 0.5 * errors.Cut || errors.Staged < 0.5 * errors.Cut, $"{method}: {errors}");
+        if (method == "obs")
+            Assert.True(done.Report.Fidelity.RelativeError < 0.02, $"{errors} {done.Report.Fidelity.RelativeError}");
+    }
+
+    [Fact]
+    public async Task The_surgeon_beats_the_norms_at_equal_size()
+    {
+        using var folder = new Folder();
+        var error = new Dictionary<string, double>();
+        foreach (var method in Methods)
+        {
+            var done = await Compressed.RunAsync(
+                folder,
+                Path.Combine(RealModels.Digits, "digits.onnx"),
+                $"version: 1\nsteps:\n- shrink: {{method: {method}, ratio: 0.5, scope: group}}\n",
+                Path.Combine(RealModels.Digits, "data.npz")
+            );
+            error[method] = done.Report.Fidelity.RelativeError!.Value;
+        }
+        Assert.True(error["obs"] < error["l2"] && error["obs"] < error["l1"] && error["obs"] < error["median"], string.Join(' ', error));
+        Assert.True(error["obs"] < 0.2, string.Join(' ', error));
+    }
+
+    [Fact]
+    public async Task Without_refit_weights_stay_what_they_were()
+    {
+        using var folder = new Folder();
+        var done = await Compressed.RunAsync(
+            folder,
+            Mlp(17),
+            "version: 1\nsteps:\n- shrink: {method: l2, ratio: 0.5, scope: group, refit: false}\n"
+        );
+        var graph = ModelProto.Parser.ParseFrom(await File.ReadAllBytesAsync(done.File)).Graph;
+        var before = Random("b", 128, 24);
+        var rows = Values(graph, "b").Chunk(24).ToList();
+        Assert.Equal(64, rows.Count);
+        Assert.All(rows, r => Assert.Contains(before.Chunk(24), b => b.SequenceEqual(r)));
+        Assert.Null(Errors(done).Refitted);
+    }
+
+    [Fact]
+    public async Task What_cannot_go_is_named_with_the_reason()
+    {
+        using var folder = new Folder();
+        var model = OfOpset(17)
+            .Input("x", DataType.Float, 2, 16, 32)
+            .Weight("a", 32, 64)
+            .Weight("s", 64)
+            .Weight("t", 64)
+            .Weight("b", 64, 16)
+            .With(Node("MatMul", ["x", "a"], ["h"]), Node("LayerNormalization", ["h", "s", "t"], ["n"]), Node("MatMul", ["n", "b"], ["y"]))
+            .Output("y");
+        var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- shrink: {ratio: 0.5}\n");
+        Assert.Equal(1, done.Report.Size.Ratio, 0.05);
+        var left = done.Report.Notes["structureLeft"].EnumerateArray().Select(l => l.GetProperty("reason").GetString()).ToList();
+        Assert.Contains(left, r => r!.Contains("LayerNormalization", StringComparison.Ordinal));
+        Assert.Contains("no group", done.Report.Notes["structure"].GetProperty("note").GetString());
+    }
+
+    [Fact]
+    public async Task Chains_with_pruning_and_quantization_are_smaller_than_either()
+    {
+        using var folder = new Folder();
+        var sizes = new List<double>();
+        foreach (var steps in new[] { "shrink: {ratio: 0.4}", "prune: {sparsity: 0.5}", "quantize: {bits: 8}" })
+            sizes.Add(await SizeAsync($"- {steps}\n"));
+        var all = await SizeAsync("- shrink: {ratio: 0.4}\n- prune: {sparsity: 0.5}\n- quantize: {bits: 8}\n");
+        Assert.True(all < 0.6 * sizes.Min(), $"{string.Join(' ', sizes)} {all}");
+
+        async Task<double> SizeAsync(string steps) =>
+            (
+                await Compressed.RunAsync(
+                    folder,
+                    Path.Combine(RealModels.Digits, "digits.onnx"),
+                    $"version: 1\nsteps:\n{steps}",
+                    Path.Combine(RealModels.Digits, "data.npz")
+                )
+            )
+                .Report
+                .Size
+                .Ratio;
+    }
+
+    [Fact]
+    public async Task A_budget_of_multiply_accumulates_is_the_ratio_where_none_is_given()
+    {
+        using var folder = new Folder();
+        var done = await Compressed.RunAsync(folder, Mlp(13), "version: 1\nbudget: {maxMacRatio: 0.7}\nsteps:\n- shrink: {}\n");
+        Assert.InRange(done.Report.MultiplyAccumulates!.Ratio, 0.6, 0.7);
+        Assert.True(done.Report.Budget!.Met);
+    }
+
+    // x·a + c, Relu, ·b + d; units from 64 on are those before them with other weights behind.
+    private static ModelProto Mlp(int opset)
+    {
+        var (a, c) = (Random("a", 48, 128), Random("c", 128));
+        for (var u = 64; u < 128; u++)
+        {
+            for (var k = 0; k < 48; k++)
+                a[k * 128 + u] = a[k * 128 + u - 64];
+            c[u] = c[u - 64];
+        }
+        return OfOpset(opset)
+            .Input("x", DataType.Float, 64, 48)
+            .Initializer(Tensor("a", a, 48, 128))
+            .Initializer(Tensor("c", c, 128))
+            .Weight("b", 128, 24)
+            .Weight("d", 24)
+            .With(
+                Node("MatMul", ["x", "a"], ["h"]),
+                Node("Add", ["h", "c"], ["i"]),
+                Node("Relu", ["i"], ["r"]),
+                Node("MatMul", ["r", "b"], ["p"]),
+                Node("Add", ["p", "d"], ["y"])
+            )
+            .Output("y");
+    }
+
+    private static ShrinkErrors Errors(Compressed done) =>
+        System.Text.Json.JsonSerializer.Deserialize<ShrinkErrors>(done.Report.Notes["structure"], Core.Json.Options)!;
+
+    private static float[] Values(GraphProto graph, string name) =>
+        MemoryMarshal.Cast<byte, float>(graph.Initializer.Single(t => t.Name == name).RawData.Span).ToArray();
+}
