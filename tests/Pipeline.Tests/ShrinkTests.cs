@@ -15,7 +15,6 @@ public class ShrinkTests
 
     public static TheoryData<string> All => [.. Methods];
 
-    // Half of the hidden units are copies, or never active: a method that sees either loses nothing.
     [Theory]
     [MemberData(nameof(All))]
     public async Task Units_go_from_all_matrices_and_the_ratio_of_multiply_accumulates_is_met(string method)
@@ -39,8 +38,8 @@ public class ShrinkTests
             Assert.True(layer.BytesAfter < layer.BytesBefore);
         }
         var errors = Errors(done);
-        // Units 64 to 127 are those before them again: half of all can go, however they are ranked, where the others take their part.
-        Assert.True(errors.Refitted < 0.5 * errors.Cut || errors.Staged < 0.5 * errors.Cut, $"{method}: {errors}");
+        Assert.True(errors.Refitted < 0.75 * errors.Cut && errors.Staged <= 1.001 * errors.Refitted, $"{method}: {errors}");
+        // Units 64 to 127 are those before them again, which the weights alone do not tell: one of each two can take the other's part.
         if (method == "obs")
             Assert.True(done.Report.Fidelity.RelativeError < 0.02, $"{errors} {done.Report.Fidelity.RelativeError}");
     }
