@@ -66,10 +66,10 @@ public abstract class Shrink : GraphTechnique<ShrinkOptions>
             async (i, token) => orders[i] = await OrderAsync(groups[i], facts, GroupLevels.Most(groups[i].Group.Units, options), token)
         );
         var cut = new GroupCut(work, facts, groups, orders);
-        var (counts, curve) = await new GroupSearch(work, facts, groups, orders, options).ChooseAsync(cut, cancellation);
+        var (counts, curve, latency) = await new GroupSearch(work, facts, groups, orders, options).ChooseAsync(cut, cancellation);
         var shrunk = await cut.CutAsync(counts, options.Refit, cancellation);
         var kept = groups.Select((g, i) => new GroupShrunk(g.Name, g.Sort, g.Group.Units, g.Group.Units - counts[i]));
-        work.Note(Field, new ShrinkFigures([.. kept], left, shrunk.Errors, curve, null));
+        work.Note(Field, new ShrinkFigures([.. kept], left, shrunk.Errors, curve, latency?.Missed) { Latency = latency });
         Take(work, model, cut.Units(counts), shrunk.Model);
     }
 
