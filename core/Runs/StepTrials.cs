@@ -106,7 +106,7 @@ internal sealed class StepTrials : IDisposable
         );
         await using var written = await WrittenModel.WriteAsync(
             store,
-            changed,
+            changed.Clone(),
             before.Folder,
             versions,
             $"{request.Work}/trials/{Guid.NewGuid():N}",
