@@ -17,6 +17,9 @@ public sealed record ComparisonOptions(TimeSpan Time)
 
     /// <summary>Whether a result that looks slower is timed for longer, as something is decided by it.</summary>
     public bool Decides { get; init; }
+
+    /// <summary>The largest ratio of latencies that a budget takes: near it the models are timed for longer. Null where there is none.</summary>
+    public double? MostLatencyRatio { get; init; }
 }
 
 /// <summary>Runs both models on the same inputs and compares.</summary>
@@ -100,7 +103,17 @@ public static class Comparison
             if (segments > 1)
                 spent = Latency.Of(segmentedTimes.Count > 1 ? segmentedTimes[1..] : segmentedTimes, segments);
             else if (timed)
-                spent = Latency.Of(PairedLatency.Measure(original, compressed, first.Value.Sample, options.Decides, cancellation), 1);
+                spent = Latency.Of(
+                    PairedLatency.Measure(
+                        original,
+                        compressed,
+                        first.Value.Sample,
+                        options.Decides,
+                        options.MostLatencyRatio,
+                        cancellation
+                    ),
+                    1
+                );
         }
         // No more than two sessions are open at a time.
         original.Dispose();
@@ -115,7 +128,10 @@ public static class Comparison
             var (a, b) = LoadBoth(beforeFolder, before, afterFolder, after, byDefault: true);
             using (a)
             using (b)
-                spent = Latency.Of(PairedLatency.Measure(a, b, first.Value.Sample, options.Decides, cancellation), 1);
+                spent = Latency.Of(
+                    PairedLatency.Measure(a, b, first.Value.Sample, options.Decides, options.MostLatencyRatio, cancellation),
+                    1
+                );
         }
         return new ComparisonResult(
             data is not null ? Data : Synthetic,

@@ -84,21 +84,23 @@ internal static class PairedLatency
     /// <param name="b">The compressed model, likewise.</param>
     /// <param name="sample">The sample.</param>
     /// <param name="decides">Looks for longer at a result that looks slower: a plan may change for it.</param>
+    /// <param name="limit">Looks for longer while it cannot be told whether the ratio is above this; null for none.</param>
     /// <param name="cancellation">Cancels the runs.</param>
     public static List<(double Before, double After)> Measure(
         ModelRunner a,
         ModelRunner b,
         Sample sample,
         bool decides,
+        double? limit,
         CancellationToken cancellation
     )
     {
         var times = new List<(double, double)>();
         var started = Stopwatch.StartNew();
-        var most = decides ? MostRounds : Rounds;
+        var most = decides || limit is not null ? MostRounds : Rounds;
         for (var round = 0; round <= most && (times.Count == 0 || started.Elapsed < Limit); round++)
         {
-            if (round > Rounds && Latency.Of(times, 1) is { Ratio: < LooksSlower } or { RatioLow: > LooksSlower })
+            if (round > Rounds && IsTold(Latency.Of(times, 1), decides, limit))
                 break;
             var pair = (Time(a, sample, cancellation), Time(b, sample, cancellation));
             // The first round warms up.
@@ -107,6 +109,10 @@ internal static class PairedLatency
         }
         return times;
     }
+
+    private static bool IsTold(Latency latency, bool decides, double? limit) =>
+        (!decides || latency is { Ratio: < LooksSlower } or { RatioLow: > LooksSlower })
+        && (limit is not { } most || latency.RatioHigh < most || latency.RatioLow > most);
 
     private static double Time(ModelRunner runner, Sample sample, CancellationToken cancellation)
     {

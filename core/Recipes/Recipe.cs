@@ -105,9 +105,19 @@ public sealed record RecipeStep(string Step, string Method, JsonElement Options)
 /// <param name="MaxSizeRatio">Largest size after over size before.</param>
 public sealed record RecipeBudget(double? MaxAccuracyLoss, double? MaxSizeRatio)
 {
+    /// <summary>Share of <see cref="MaxLatencyRatio"/> that a measured ratio may be above it: two measurements never agree.</summary>
+    public const double LatencyTolerance = 0.05;
+
     /// <summary>Largest multiply-accumulates with stored weights after over those before, in a run of one sample.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public double? MaxMacRatio { get; init; }
+
+    /// <summary>
+    /// Largest latency after over before, above 0 and up to 1: the ratio that the report has, of pairs of runs on the machine that
+    /// compares the models. It is met within 5 %, as no two measurements agree (<see cref="LatencyTolerance"/>).
+    /// </summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? MaxLatencyRatio { get; init; }
 }
 
 /// <summary>A rule for the layers whose weight or node name matches.</summary>

@@ -84,11 +84,17 @@ public static class RecipeReader
         var sequence = StepSequence.Of([.. parsed.Select(p => p.Step)]);
         if (StepSequence.WhyNot(sequence) is var (wrong, why))
             throw new RecipeException(parsed.FirstOrDefault(p => ReferenceEquals(p.Step, wrong)).Node ?? list, why);
-        return new Recipe(name, sequence, ParseBudget(Child(root, "budget")), ParseLayers(Child(root, "layers"), sequence))
+        var (budget, evaluate) = (ParseBudget(Child(root, "budget")), Bound<EvaluateOptions>(Child(root, "evaluate"), "evaluate"));
+        if (budget is { MaxLatencyRatio: not null } && !evaluate.Latency)
+            throw new RecipeException(
+                Child(root, "budget")!,
+                "'maxLatencyRatio' is judged by timing the models; leave it or 'evaluate: {latency: false}' out"
+            );
+        return new Recipe(name, sequence, budget, ParseLayers(Child(root, "layers"), sequence))
         {
             Store = ParseStore(Child(root, "store")),
             Retrain = Bound<RetrainOptions>(Child(root, "retrain"), "retrain"),
-            Evaluate = Bound<EvaluateOptions>(Child(root, "evaluate"), "evaluate"),
+            Evaluate = evaluate,
         };
     }
 
@@ -157,8 +163,8 @@ public static class RecipeReader
         if (node is null)
             return null;
         if (node is not YamlMappingNode map)
-            throw new RecipeException(node, "'budget' takes {maxAccuracyLoss, maxSizeRatio, maxMacRatio}");
-        string[] known = ["maxAccuracyLoss", "maxSizeRatio", "maxMacRatio"];
+            throw new RecipeException(node, "'budget' takes {maxAccuracyLoss, maxSizeRatio, maxMacRatio, maxLatencyRatio}");
+        string[] known = ["maxAccuracyLoss", "maxSizeRatio", "maxMacRatio", "maxLatencyRatio"];
         foreach (var k in map.Children.Keys)
         {
             // {maxAccuracyLoss: 0,01} is a map of two keys.
@@ -167,7 +173,13 @@ public static class RecipeReader
             if (!known.Contains(Key(k)))
                 throw RecipeException.Unknown(k, Key(k), known);
         }
-        return new RecipeBudget(Fraction("maxAccuracyLoss"), Fraction("maxSizeRatio")) { MaxMacRatio = Fraction("maxMacRatio") };
+        if (Fraction("maxLatencyRatio") is 0)
+            throw new RecipeException(map, "'maxLatencyRatio' takes a fraction above 0, up to 1");
+        return new RecipeBudget(Fraction("maxAccuracyLoss"), Fraction("maxSizeRatio"))
+        {
+            MaxMacRatio = Fraction("maxMacRatio"),
+            MaxLatencyRatio = Fraction("maxLatencyRatio"),
+        };
 
         double? Fraction(string key)
         {

@@ -90,6 +90,11 @@ internal static class HtmlFigures
             budget.MaxMacRatio is { } cost && report.MultiplyAccumulates is { } counted
                 ? $", ratio of multiply-accumulates {ReportText.Number(counted.Ratio, "0.###")} of at most {ReportText.Number(cost, "G")}"
                 : "";
-        return $"Budget: {HtmlText.Escape(budget.Measure)} loss {loss}{most}{size}{macs}, {ReportText.Count(report.Attempts, "attempt")}.";
+        var latency = budget.MaxLatencyRatio is { } slowest
+            ? ", ratio of latencies "
+                + (report.Latency is { } timed ? ReportText.Number(timed.Ratio, "0.###") : "not told")
+                + $" of at most {ReportText.Number(slowest, "G")}"
+            : "";
+        return $"Budget: {HtmlText.Escape(budget.Measure)} loss {loss}{most}{size}{macs}{latency}, {ReportText.Count(report.Attempts, "attempt")}.";
     }
 }

@@ -158,6 +158,9 @@ public sealed record ReportBudget(double? MaxAccuracyLoss, double? MaxSizeRatio,
 {
     /// <summary>Largest ratio of multiply-accumulates, or null.</summary>
     public double? MaxMacRatio { get; init; }
+
+    /// <summary>Largest ratio of latencies, or null; it is met within 5 %.</summary>
+    public double? MaxLatencyRatio { get; init; }
 }
 
 /// <summary>A step that did nothing with a layer.</summary>

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Serverless.Core.Recipes;
 
 namespace Serverless.Core.Reports;
 
@@ -75,6 +76,12 @@ public static class ReportText
             missed.Add($"size ratio {Number(report.Size.Ratio, "0.####")}, where {Number(largest, "0.####")} is allowed");
         if (budget.MaxMacRatio is { } macs && report.MultiplyAccumulates is { } counted && counted.Ratio > macs)
             missed.Add($"ratio of multiply-accumulates {Number(counted.Ratio, "0.####")}, where {Number(macs, "0.####")} is allowed");
+        if (budget.MaxLatencyRatio is { } slowest && !(report.Latency?.Ratio <= (1 + RecipeBudget.LatencyTolerance) * slowest))
+            missed.Add(
+                report.Latency is { } latency
+                    ? $"ratio of latencies {Number(latency.Ratio, "0.###")}, where {Number(slowest, "0.####")} is allowed"
+                    : "the latency could not be told"
+            );
         return $"Over the recipe's budget ({string.Join("; ", missed)}): this is the best attempt.";
     }
 

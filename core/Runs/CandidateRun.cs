@@ -95,7 +95,12 @@ public sealed class CandidateRun : Orchestration<RunRequest, Candidate>
             {
                 host.SetStatus(RunStatus.Of("Evaluate", attempt + 1, planned, done));
                 evaluated = await host.CallAsync<Evaluate, EvaluateInput, Evaluated>(
-                    new EvaluateInput(request, attempt) { Parts = parts, Decides = planned.Integers }
+                    new EvaluateInput(request, attempt)
+                    {
+                        Parts = parts,
+                        Decides = planned.Integers,
+                        MostLatencyRatio = budget.MostMeasured,
+                    }
                 );
             }
             var made = new Attempt(attempt, assembled, evaluated);

@@ -1,6 +1,7 @@
 using System.Globalization;
 using Serverless.Core.Evaluation;
 using Serverless.Core.Forms;
+using Serverless.Core.Recipes;
 using Serverless.Core.Reports;
 
 namespace Serverless.Core.Runs;
@@ -49,6 +50,16 @@ public static class ReportWarnings
             );
         if (report.Budget is { MaxAccuracyLoss: not null, Loss: null })
             found.Add("Whether the loss is within the budget could not be told.");
+        if (report.Budget is { MaxLatencyRatio: { } slowest })
+        {
+            if (report.Latency is not { } timed)
+                found.Add("Whether the latency is within the budget could not be told: the models were not run.");
+            else if (timed.RatioLow < slowest && timed.RatioHigh > (1 + RecipeBudget.LatencyTolerance) * slowest)
+                found.Add(
+                    $"The ratio of latencies lies between {Number(timed.RatioLow)} and {Number(timed.RatioHigh)}: on another day it may be "
+                        + "judged otherwise."
+                );
+        }
         foreach (var o in figures.Outputs.Where(o => o.ChangedShapes > 0))
         {
             found.Add(

@@ -39,6 +39,15 @@ public sealed record RunCost(IReadOnlyDictionary<string, KnownInput> Inputs, lon
     /// <param name="model">A state of the model.</param>
     public IReadOnlyDictionary<string, long> Of(ModelProto model) => Model.MultiplyAccumulates.Of(model, Inputs);
 
+    /// <summary>Shapes of the values of the main graph, at the same inputs; null where one does not follow from them.</summary>
+    /// <param name="model">A state of the model.</param>
+    public Func<string, IReadOnlyList<long>?> ShapesOf(ModelProto model)
+    {
+        var facts = new GraphFacts(KnownInput.GiveAll(model, Inputs)).Main;
+        return value =>
+            facts.Shape(value) is { } shape && shape.All(d => d.Value is not null) ? [.. shape.Select(d => d.Value!.Value)] : null;
+    }
+
     /// <summary>Multiply-accumulates of a layer once its chain is applied.</summary>
     /// <param name="before">Those of the layer.</param>
     /// <param name="elements">Its weights.</param>

@@ -18,6 +18,7 @@ internal sealed class StepTrials : IDisposable
     private LocalFolder? folder;
     private IReadOnlyList<Sample>? synthetic;
     private ModelTrial? original;
+    private MachineTimes? times;
 
     private StepTrials(IArtifactStore store, RunRequest request, ModelIndex index, CalibrationPlan calibration, NpzData? data) =>
         (this.store, this.request, this.index, this.calibration, this.data) = (store, request, index, calibration, data);
@@ -29,6 +30,8 @@ internal sealed class StepTrials : IDisposable
             FolderAsync = FolderAsync,
             ReadAsync = ReadAsync,
             ChangeAsync = ChangeAsync,
+            TimeAsync = TimeAsync,
+            TimesAsync = async token => (times ??= await MachineTimes.OpenAsync(store, token)).Times,
         };
 
     /// <summary>Opens the model and the samples that were chosen for a state (<see cref="PlanCalibration"/>).</summary>
@@ -43,6 +46,9 @@ internal sealed class StepTrials : IDisposable
         var data = await CalibrateShard.OpenDataAsync(store, request, index, cancellation);
         return new StepTrials(store, request, index, calibration, data);
     }
+
+    /// <summary>Keeps what was measured of operators, for later runs.</summary>
+    public Task KeepTimesAsync(CancellationToken cancellation) => times?.KeepAsync(cancellation) ?? Task.CompletedTask;
 
     /// <inheritdoc/>
     public void Dispose()
@@ -84,5 +90,34 @@ internal sealed class StepTrials : IDisposable
     {
         original ??= await ModelTrial.OpenAsync(store, request, ModelTrial.MostRuns, int.MaxValue, cancellation);
         return original.Runs ? await original.ChangeAsync(changed, calibration.Source, cancellation) : null;
+    }
+
+    // Two sessions are open at a time, as at the last comparison, and none afterwards.
+    private async Task<ModelTime?> TimeAsync(ModelProto changed, CancellationToken cancellation)
+    {
+        if (index.Bytes > ModelRunner.WholeLimit || (await ReadAsync(1, cancellation)).FirstOrDefault() is not { } sample)
+            return null;
+        var versions = await store.ReadJsonAsync<Dictionary<string, string>>(RunPaths.Files(request.Work), cancellation);
+        var before = await ModelIndexer.IndexAsync(store, request.Model, cancellation);
+        using var files = await store.MaterializeAsync(
+            before.Folder,
+            before.Files.ToDictionary(f => f.Key, f => versions.GetValueOrDefault(f.Value.Path)),
+            cancellation
+        );
+        await using var written = await WrittenModel.WriteAsync(
+            store,
+            changed.Clone(),
+            before.Folder,
+            versions,
+            $"{request.Work}/trials/{Guid.NewGuid():N}",
+            ModelWriter.ProtobufLimit,
+            cancellation
+        );
+        using var a = Comparison.Load(files.Path, before, before, byDefault: true);
+        using var b = new ModelRunner(written.Folder, written.Index, byDefault: true);
+        if (a.Segments > 1)
+            return null;
+        var latency = Latency.Of(PairedLatency.Measure(a, b, sample, decides: false, limit: null, cancellation), 1);
+        return new ModelTime(latency.AfterMs, latency.Ratio);
     }
 }

@@ -148,7 +148,20 @@ public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyD
     /// <returns>Null where the model takes no samples, or is too large to be run for each trial.</returns>
     /// <exception cref="ModelRunNeededException">Native code may not run on the model here.</exception>
     /// <exception cref="InvalidOperationException">The step did not ask for samples.</exception>
-    public async Task<OutputChange?> TryAsync(ModelProto changed, CancellationToken cancellation)
+    public async Task<OutputChange?> TryAsync(ModelProto changed, CancellationToken cancellation) =>
+        await (await ReadyAsync(cancellation)).ChangeAsync(changed, cancellation);
+
+    /// <summary>Times what the step may make of the model against the original, on one sample.</summary>
+    /// <param name="changed">The changed model, as <see cref="TryAsync"/> takes it.</param>
+    /// <param name="cancellation">Cancels the runs.</param>
+    /// <returns>Null where the model takes no samples, or is too large to be run for each trial.</returns>
+    /// <exception cref="ModelRunNeededException">Native code may not run on the model here.</exception>
+    /// <exception cref="InvalidOperationException">The step did not ask for samples.</exception>
+    public async Task<ModelTime?> TimeAsync(ModelProto changed, CancellationToken cancellation) =>
+        await (await ReadyAsync(cancellation)).TimeAsync(changed, cancellation);
+
+    // Constants that were kept are there to be read.
+    private async Task<ModelTrials> ReadyAsync(CancellationToken cancellation)
     {
         RunsModel();
         if (Trials is null)
@@ -156,7 +169,7 @@ public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyD
         if (kept.WrittenCount > stored)
             await store.WriteBytesAsync(KeptPath, kept.WrittenMemory, cancellation);
         stored = kept.WrittenCount;
-        return await Trials.ChangeAsync(changed, cancellation);
+        return Trials;
     }
 
     /// <summary>The model's own files in a local folder.</summary>
@@ -180,11 +193,17 @@ public sealed record ModelLimits
     /// <summary>Bytes.</summary>
     public double? SizeRatio { get; init; }
 
+    /// <summary>Latency.</summary>
+    public double? LatencyRatio { get; init; }
+
     /// <summary>Multiply-accumulates of the original.</summary>
     public long MultiplyAccumulates { get; init; }
 
     /// <summary>Multiply-accumulates of a state of the model by weight, at the inputs that those of the original are counted at.</summary>
     public Func<ModelProto, IReadOnlyDictionary<string, long>> CountAsOf { get; init; } = _ => new Dictionary<string, long>();
+
+    /// <summary>Shapes of the values of a state's main graph, at the same inputs; null where one does not follow from them.</summary>
+    public Func<ModelProto, Func<string, IReadOnlyList<long>?>> ShapesAsOf { get; init; } = _ => _ => null;
 }
 
 /// <summary>A step has to run native code on the model, and may not here.</summary>

@@ -21,7 +21,18 @@ public sealed record ModelTrials(ModelIndex Model, int Samples, bool IsData)
 
     /// <summary>Runs another model of the same inputs and outputs, and compares it with the model as the step finds it.</summary>
     public required Func<ModelProto, CancellationToken, Task<OutputChange?>> ChangeAsync { get; init; }
+
+    /// <summary>Times another model of the same inputs against the original, run by run, on the first sample.</summary>
+    public required Func<ModelProto, CancellationToken, Task<ModelTime?>> TimeAsync { get; init; }
+
+    /// <summary>The table of operators of this machine; what is measured for it is kept for later runs.</summary>
+    public required Func<CancellationToken, Task<OperatorTimes>> TimesAsync { get; init; }
 }
+
+/// <summary>The time of a run of a changed model.</summary>
+/// <param name="Milliseconds">Of the changed model.</param>
+/// <param name="Ratio">Over that of the original, from pairs of runs.</param>
+public sealed record ModelTime(double Milliseconds, double Ratio);
 
 /// <summary>What a change of a model makes of its outputs; of several outputs the worst counts.</summary>
 /// <param name="RelativeError">‖a − b‖ / ‖a‖ over all samples.</param>

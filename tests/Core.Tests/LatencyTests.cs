@@ -1,4 +1,5 @@
 using Serverless.Core.Evaluation;
+using Serverless.Core.Runs;
 using Xunit;
 
 namespace Serverless.Core.Tests;
@@ -32,6 +33,21 @@ public class LatencyTests
         Assert.Equal(("top1Disagreement", 0.5), figures.Loss);
         Assert.Equal(("none", (double?)null), (figures with { RepeatError = 0.9 }).Loss);
         Assert.Equal(("nonFinite", 1.0), (figures with { NonFinite = 3 }).Loss);
+    }
+
+    [Theory]
+    [InlineData(0.6, true)]
+    [InlineData(0.629, true)]
+    [InlineData(0.631, false)]
+    [InlineData(null, false)]
+    public void A_budget_of_latency_is_met_within_five_percent_of_what_was_measured(double? ratio, bool met)
+    {
+        var latency = ratio is { } r ? new Latency(10, 10 * r, r, 0.5, 0.9, 1) : null;
+        var figures = new Core.Evaluation.ComparisonResult("data", 8, 1, 0, 1, null, null, 0, latency);
+        var attempt = new Attempt(0, new Reassembled(1, 1, 1), new Evaluated(figures, 0));
+        var budget = new Budget(null, null, 0) { MaxLatencyRatio = 0.6 };
+        Assert.Equal(met, budget.Meets(new Inspected(1, 1, [], budget), attempt));
+        Assert.True((budget with { MaxLatencyRatio = null }).Meets(new Inspected(1, 1, [], budget), attempt));
     }
 
     [Fact]

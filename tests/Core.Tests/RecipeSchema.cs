@@ -70,7 +70,13 @@ internal static class RecipeSchema
                     {
                         ["maxAccuracyLoss"] = fraction.DeepClone(),
                         ["maxSizeRatio"] = fraction.DeepClone(),
-                        ["maxMacRatio"] = fraction,
+                        ["maxMacRatio"] = fraction.DeepClone(),
+                        ["maxLatencyRatio"] = new JsonObject
+                        {
+                            ["type"] = "number",
+                            ["exclusiveMinimum"] = 0,
+                            ["maximum"] = 1,
+                        },
                     }
                 ),
                 ["store"] = new JsonObject

@@ -34,6 +34,15 @@ public class RecipeTests
         );
 
     [Fact]
+    public void A_budget_of_latency_is_written_and_read_back()
+    {
+        var recipe = RecipeReader.Read("version: 1\npreset: int8\nbudget: {maxLatencyRatio: 0.6}\n", "r");
+        var again = RecipeReader.Read(RecipeWriter.Write(recipe).Replace("# from preset: int8\n", "", StringComparison.Ordinal), "r");
+        Assert.Equal((0.6, 0.6), (recipe.Budget!.MaxLatencyRatio, again.Budget!.MaxLatencyRatio));
+        Assert.Null(RecipeReader.Read("version: 1\npreset: int8\nbudget: {maxMacRatio: 0.6}\n", "r").Budget!.MaxLatencyRatio);
+    }
+
+    [Fact]
     public void What_is_written_is_read_back_the_same()
     {
         const string Yaml = """
@@ -86,6 +95,12 @@ public class RecipeTests
     [InlineData("version: 1\npreset: int8\nlayers:\n- {match: a, bitss: 4}\n", "did you mean 'bits'?")]
     [InlineData("version: 1\npreset: &a int8\nlayers: [*a]\n", "aliases")]
     [InlineData("version: 1\nbudget: {maxSizeRatio: 2}\npreset: int8\n", "fraction")]
+    [InlineData("version: 1\nbudget: {maxLatencyRatio: 0}\npreset: int8\n", "above 0")]
+    [InlineData("version: 1\nbudget: {maxLatencyRatio: 1.1}\npreset: int8\n", "fraction")]
+    [InlineData(
+        "version: 1\nbudget: {maxLatencyRatio: 0.5}\nevaluate: {latency: false}\npreset: int8\n",
+        "leave it or 'evaluate: {latency: false}' out"
+    )]
     [InlineData(
         "version: 1\npreset: int8\nbudget:\n  maxAccuracyLoss: 0,01\n",
         "line 4: 'maxAccuracyLoss' takes a fraction from 0 to 1; write digits, a point"

@@ -114,6 +114,14 @@ public partial class ResultTableTests
             ResultTable.Remarks(report with { Budget = budget with { Loss = 0.25 } }).Last()
         );
         Assert.Empty(ResultTable.Remarks(Plain with { Budget = budget with { Met = true } }));
+        var fast = Plain with
+        {
+            Budget = new ReportBudget(null, null, "accuracy", 0, false) { MaxLatencyRatio = 0.6 },
+            Latency = null,
+        };
+        Assert.Contains("(the latency could not be told)", ResultTable.Remarks(fast).Last());
+        fast = fast with { Latency = new ReportLatency(10, 7, 0.7, 1) };
+        Assert.Contains("(ratio of latencies 0.7, where 0.6 is allowed)", ResultTable.Remarks(fast).Last());
     }
 
     [GeneratedRegex(" {2,}")]

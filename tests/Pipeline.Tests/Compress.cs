@@ -105,6 +105,20 @@ internal sealed record Compressed(RunResult Result, Report Report, string File)
         return made.RelativeError!.Value;
     }
 
+    /// <summary>Latencies of a result and its original, measured anew.</summary>
+    /// <param name="original">The original.</param>
+    /// <param name="result">The result.</param>
+    /// <param name="data">The samples.</param>
+    public static async Task<Latency> LatencyAsync(string original, string result, string data)
+    {
+        var (before, after) = (await IndexAsync(original), await IndexAsync(result));
+        using var file = System.IO.File.OpenRead(data);
+        using var samples = new NpzData(file, data, InputSpec.Of(before.Model, original));
+        var (from, to) = (Path.GetDirectoryName(original)!, Path.GetDirectoryName(result)!);
+        var options = new ComparisonOptions(TimeSpan.FromMinutes(2)) { Samples = 1, MostLatencyRatio = 0.63 };
+        return Comparison.Compare(from, before, to, after, samples, 0, options, default).Latency!;
+    }
+
     private static Task<ModelIndex> IndexAsync(string file)
     {
         var store = new FolderStore(new Dictionary<string, string> { ["m"] = Path.GetDirectoryName(file)! });

@@ -75,6 +75,8 @@ public sealed class ApplyGraphStep : Activity<GraphStepInput, GraphStepDone>
         {
             return new GraphStepDone(false, 0);
         }
+        if (trials is not null)
+            await trials.KeepTimesAsync(cancellation);
         await work.FinishAsync(cancellation);
         LayerOrigin.Note(state.Facts.Origins, work, step.Label);
         await state.WriteAsync(store, next, cancellation);
@@ -95,8 +97,10 @@ public sealed class ApplyGraphStep : Activity<GraphStepInput, GraphStepDone>
         {
             MacRatio = recipe.Budget?.MaxMacRatio,
             SizeRatio = codes ? null : recipe.Budget?.MaxSizeRatio,
+            LatencyRatio = recipe.Budget?.MaxLatencyRatio,
             MultiplyAccumulates = cost.MultiplyAccumulates,
             CountAsOf = cost.Of,
+            ShapesAsOf = cost.ShapesOf,
         };
     }
 }

@@ -16,6 +16,9 @@ public sealed record EvaluateInput(RunRequest Request, int Attempt)
 
     /// <summary>Whether a slower result is planned again.</summary>
     public bool Decides { get; init; }
+
+    /// <summary>The largest ratio of latencies that the budget takes, or null.</summary>
+    public double? MostLatencyRatio { get; init; }
 }
 
 /// <summary>The comparison, and the most memory that the process making it held.</summary>
@@ -62,6 +65,7 @@ public sealed class Evaluate : Activity<EvaluateInput, Evaluated>, IRunsModels
             Samples = wanted.Samples,
             Latency = wanted.Latency,
             Decides = input.Decides,
+            MostLatencyRatio = input.MostLatencyRatio,
         };
         var figures = await Task.Run(
             () => Comparison.Compare(beforeFolder.Path, before, afterFolder.Path, after, data, skip, options, cancellation),

@@ -54,9 +54,10 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
         }
         await store.WriteJsonAsync(RunPaths.RunCost(request.Work), cost, cancellation);
         var recipe = await TakeRecipeAsync(store, request, request.Recipe is { } r ? wanted.GetValueOrDefault(r) : null, cancellation);
-        if (!request.Evaluates && recipe.Budget is { MaxAccuracyLoss: not null })
+        if (!request.Evaluates && recipe.Budget is { MaxAccuracyLoss: not null } or { MaxLatencyRatio: not null })
             throw new BadInputException(
-                $"{request.Recipe}: maxAccuracyLoss is judged by comparing the models; leave --no-evaluate or the budget out."
+                $"{request.Recipe}: {(recipe.Budget.MaxAccuracyLoss is null ? "maxLatencyRatio" : "maxAccuracyLoss")} is judged by "
+                    + "comparing the models; leave --no-evaluate or the budget out."
             );
         await store.WriteJsonAsync(RunPaths.Files(request.Work), versions, cancellation);
         await store.WriteJsonAsync(RunPaths.ModelFiles(request.Work), index.Files, cancellation);
@@ -68,6 +69,7 @@ public sealed class Inspect : Activity<InspectInput, Inspected>
             new Budget(recipe.Budget?.MaxAccuracyLoss, recipe.Budget?.MaxSizeRatio, recipe.Retrain.Wait)
             {
                 MaxMacRatio = recipe.Budget?.MaxMacRatio,
+                MaxLatencyRatio = recipe.Budget?.MaxLatencyRatio,
             }
         )
         {

@@ -177,7 +177,7 @@ public sealed class Publish : Activity<PublishInput, Published>
                     RatioHigh = l.RatioHigh,
                     Conclusive = l.Conclusive,
                 },
-            input.Budget is { MaxAccuracyLoss: null, MaxSizeRatio: null, MaxMacRatio: null }
+            input.Budget is { MaxAccuracyLoss: null, MaxSizeRatio: null, MaxMacRatio: null, MaxLatencyRatio: null }
                 ? null
                 : new ReportBudget(
                     input.Budget.MaxAccuracyLoss,
@@ -188,6 +188,7 @@ public sealed class Publish : Activity<PublishInput, Published>
                 )
                 {
                     MaxMacRatio = input.Budget.MaxMacRatio,
+                    MaxLatencyRatio = input.Budget.MaxLatencyRatio,
                 },
             layers,
             input.Attempts,

@@ -91,6 +91,25 @@ public sealed class ChannelGroups
     public long Length(TensorProto constant, int axis, Func<ChannelGroup, int> removed) =>
         constants.TryGetValue(constant, out var known) ? Length(known.Axes[axis], removed) : constant.Dims[axis];
 
+    /// <summary>The share of an axis of a value that is left when some units of each group are removed; 1 where it holds none.</summary>
+    /// <param name="axis">The axis.</param>
+    /// <param name="removed">How many units of a group.</param>
+    public double Share(ValueAxis axis, Func<ChannelGroup, int> removed) =>
+        AxesOf(axis) is { } axes && axis.Axis >= 0 && axis.Axis < axes.Count ? Share(axes[axis.Axis], removed) : 1;
+
+    private double Share(IndexSet of, Func<ChannelGroup, int> removed)
+    {
+        of = of.Root;
+        if (of.Factors is { } factors)
+            return factors.Aggregate(1.0, (share, f) => share * Share(f, removed));
+        if (of.Parts is not { } parts)
+            return Of(of) is { } group ? 1 - (double)removed(group) / group.Units : 1;
+        // Parts of unknown length stay as they are, all of them.
+        return of.Size.Value is > 0 and var whole && Array.TrueForAll(parts, p => p.Size.Value is not null)
+            ? parts.Sum(p => p.Size.Value!.Value * Share(p, removed)) / whole
+            : 1;
+    }
+
     internal long Length(IndexSet of, Func<ChannelGroup, int> removed)
     {
         of = of.Root;

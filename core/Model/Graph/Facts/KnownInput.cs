@@ -17,6 +17,18 @@ public sealed record KnownInput(long[] Shape, long[]? Numbers = null)
     /// <summary>Whether numbers of that shape decide on branches or lengths: those of a scalar or a vector of up to 16.</summary>
     internal static bool IsDecisive(long[] shape) => shape is [] or [>= 0 and <= MostNumbers];
 
+    /// <summary>A copy of a model whose graph knows its inputs.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="inputs">What is known, by the name of the input.</param>
+    internal static ModelProto GiveAll(ModelProto model, IReadOnlyDictionary<string, KnownInput> inputs)
+    {
+        var sized = model.Clone();
+        foreach (var input in sized.Graph.Input.ToList())
+            if (inputs.TryGetValue(input.Name, out var known) && input.Type?.TensorType is { } type)
+                known.Give(sized.Graph, input, type);
+        return sized;
+    }
+
     /// <summary>Lets a graph know it: a shape is declared, numbers become a constant in the input's place.</summary>
     internal void Give(GraphProto graph, ValueInfoProto input, TypeProto.Types.Tensor type)
     {

@@ -24,10 +24,7 @@ public static class MultiplyAccumulates
     /// </returns>
     public static IReadOnlyDictionary<string, long> Of(ModelProto model, IReadOnlyDictionary<string, KnownInput> inputs)
     {
-        var sized = model.Clone();
-        foreach (var input in sized.Graph.Input.ToList())
-            if (inputs.TryGetValue(input.Name, out var known) && input.Type?.TensorType is { } type)
-                known.Give(sized.Graph, input, type);
+        var sized = KnownInput.GiveAll(model, inputs);
         var roots = GraphScope.Of(sized);
         var facts = new GraphFacts(sized, roots);
         var weights = Weight.Of(sized, roots);

@@ -24,18 +24,30 @@ internal sealed class GroupSearch(
     /// <summary>Chooses.</summary>
     /// <param name="cut">Cuts units out of the model.</param>
     /// <param name="cancellation">Cancels the work.</param>
-    /// <returns>Units that go of each group, and the way there.</returns>
-    public async Task<(int[] Counts, IReadOnlyList<ShrinkPoint> Curve)> ChooseAsync(GroupCut cut, CancellationToken cancellation)
+    /// <returns>Units that go of each group, the way there, and latencies where these are limited.</returns>
+    public async Task<(int[] Counts, IReadOnlyList<ShrinkPoint> Curve, ShrinkLatency? Latency)> ChooseAsync(
+        GroupCut cut,
+        CancellationToken cancellation
+    )
     {
         var ratio = options.Ratio ?? DefaultRatio;
         if (options.Scope == ShrinkScope.Group)
-            return ([.. groups.Select(g => GroupLevels.Of(g.Group.Units, ratio, options))], []);
-        var limits = Limits(ratio);
+            return ([.. groups.Select(g => GroupLevels.Of(g.Group.Units, ratio, options))], [], null);
+        var (limits, latency) = (Limits(ratio), LatencyWanted.Of(work.Limits, options, ratio));
+        var most = limits.Count > 0 ? limits[0].Most : latency!.Least;
         var ladders = new List<GroupLadder>();
         for (var i = 0; i < groups.Count; i++)
-            ladders.Add(await LadderAsync(cut, i, Math.Clamp(1 - limits[0].Most, 0.2, 0.6), cancellation));
-        var path = GroupAllocation.Path(ladders, limits, cancellation);
-        return (path[^1], [.. path.Select(p => new ShrinkPoint(limits[0].Cost(p), Math.Sqrt(Loss(p))))]);
+            ladders.Add(await LadderAsync(cut, i, Math.Clamp(1 - most, 0.2, 0.6), cancellation));
+        var found = latency is null
+            ? null
+            : await new LatencySearch(work, facts, groups, cut).FindAsync(
+                latency,
+                limit => GroupAllocation.Path(ladders, [.. limits, limit], cancellation),
+                cancellation
+            );
+        var path = found?.Path ?? GroupAllocation.Path(ladders, limits, cancellation);
+        var cost = limits.Count > 0 ? limits[0].Cost : found!.Cost;
+        return (path[^1], [.. path.Select(p => new ShrinkPoint(cost(p), Math.Sqrt(Loss(p))))], found?.Figures);
 
         double Loss(int[] counts) => counts.Select((c, i) => ladders[i].Loss[ladders[i].Levels.ToList().IndexOf(c)]).Sum();
     }
@@ -55,7 +67,8 @@ internal sealed class GroupSearch(
     {
         var limits = new List<CostLimit>();
         var given = work.Limits;
-        if (options.Ratio is not null || given is { MacRatio: null, SizeRatio: null })
+        var isLimited = given is not { MacRatio: null, SizeRatio: null, LatencyRatio: null };
+        if (options.By != ShrinkCostKind.Latency && (options.Ratio is not null || !isLimited))
             limits.Add(new CostLimit(CostOf(options.By), 1 - ratio));
         if (given.MacRatio is { } macs)
             limits.Add(

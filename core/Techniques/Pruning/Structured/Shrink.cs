@@ -67,10 +67,12 @@ public abstract class Shrink : GraphTechnique<ShrinkOptions>
             async (i, token) => orders[i] = await OrderAsync(groups[i], facts, GroupLevels.Most(groups[i].Group.Units, options), token)
         );
         var cut = new GroupCut(work, facts, groups, orders);
-        var (counts, curve) = await new GroupSearch(work, facts, groups, orders, options).ChooseAsync(cut, cancellation);
+        var (counts, curve, latency) = await new GroupSearch(work, facts, groups, orders, options).ChooseAsync(cut, cancellation);
         var shrunk = await cut.CutAsync(counts, options.Refit, cancellation);
         var kept = groups.Select((g, i) => new GroupShrunk(g.Name, g.Sort, g.Group.Units, g.Group.Units - counts[i]));
-        Note(work, shrunk.Errors, [.. kept], left, curve);
+        Note(work, shrunk.Errors with { Note = latency?.Missed }, [.. kept], left, curve);
+        if (latency is not null)
+            work.Note($"{Field}Latency", latency);
         Take(work, model, cut.Units(counts), shrunk.Model);
     }
 

@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace Serverless.Core.Techniques.Pruning.Structured;
 
 /// <summary>What became of a group.</summary>
@@ -18,3 +20,30 @@ public sealed record ShrinkPoint(double Cost, double RelativeError);
 /// <param name="Staged">With layers refitted one after another to what they take now.</param>
 /// <param name="Note">Why nothing was done; else null.</param>
 public sealed record ShrinkErrors(double? Cut, double? Refitted, double? Staged, string? Note = null);
+
+/// <summary>Latencies over that of the original.</summary>
+/// <param name="Target">What was asked for.</param>
+/// <param name="Before">Of the model as the step found it; 1 where it was not timed.</param>
+/// <param name="Predicted">What the table of operators predicts of the choice.</param>
+/// <param name="Measured">Of the choice, timed against the original; null where the model is too large to be timed here.</param>
+/// <param name="Tries">Choices that were timed.</param>
+public sealed record ShrinkLatency(double Target, double Before, double Predicted, double? Measured, int Tries)
+{
+    /// <summary>Why the choice is slower than asked for; null where it is not.</summary>
+    internal string? Missed =>
+        Measured > (1 + LatencySearch.Near) * Target
+            ? string.Create(
+                CultureInfo.InvariantCulture,
+                $"the fastest of {Tries} choices takes {Measured:0.###} of the original's latency"
+            )
+            : null;
+
+    /// <summary>Layers whose time the table tells.</summary>
+    public int Layers { get; init; }
+
+    /// <summary>Entries of the table.</summary>
+    public int TableEntries { get; init; }
+
+    /// <summary>Entries that this step measured; the others were known to this machine.</summary>
+    public int TableMeasured { get; init; }
+}

@@ -39,6 +39,9 @@ public enum ShrinkCostKind
 
     /// <summary>Bytes of weights.</summary>
     Bytes,
+
+    /// <summary>Time of a run, measured on this machine.</summary>
+    Latency,
 }
 
 /// <summary>Options of the methods of <c>shrink</c>.</summary>
@@ -46,12 +49,12 @@ public sealed record ShrinkOptions
 {
     /// <summary>
     /// Share that goes: with scope measured of what by names, with scope group of the units of each group (default 0.3; with scope measured,
-    /// the recipe's maxMacRatio or maxSizeRatio where it has one).
+    /// the recipe's maxMacRatio, maxSizeRatio or maxLatencyRatio where it has one).
     /// </summary>
     [Range(0.01, 0.95)]
     public double? Ratio { get; init; }
 
-    /// <summary>What the ratio is that of, with scope measured: macs (default, multiply-accumulates), parameters or bytes.</summary>
+    /// <summary>What the ratio is that of, with scope measured: macs (default, multiply-accumulates), parameters, bytes or latency.</summary>
     public ShrinkCostKind By { get; init; } = ShrinkCostKind.Macs;
 
     /// <summary>Units that are removed: all (default), channels, units or heads.</summary>
