@@ -6,6 +6,8 @@ switch (args)
     case ["train-digits", var package, var output]:
         TrainDigits.Run(package, output);
         return 0;
+    case ["train-lenet", var output, .. var rest]:
+        return TrainLeNet.Run(output, Number(rest, 0, 10), Number(rest, 1, 2000));
     case ["data", var folder]:
         return SampleData.Run(folder);
     case ["quantization", var recogniser, .. var steps]:
