@@ -12,6 +12,12 @@ switch (args)
         return SampleData.Run(folder);
     case ["quantization", var recogniser, .. var steps]:
         return await QuantizationTable.RunAsync(recogniser, steps);
+    case ["pruning", var recogniser, var detector, .. var rest]:
+        return await PruningTable.RunAsync(recogniser, detector, rest);
+    case ["pruned-quantized", var recogniser, var detector, .. var rest]:
+        return await PrunedAndQuantizedTable.RunAsync(recogniser, detector, rest);
+    case ["sparse-forms"]:
+        return SparseFormTable.Run();
     case ["blocks", var recogniser]:
         return await BlockTable.RunAsync(recogniser);
     case ["static", var detector, var classifier, .. var steps]:
