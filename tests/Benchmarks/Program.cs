@@ -6,10 +6,18 @@ switch (args)
     case ["train-digits", var package, var output]:
         TrainDigits.Run(package, output);
         return 0;
+    case ["train-lenet", var output, .. var rest]:
+        return TrainLeNet.Run(output, Number(rest, 0, 10), Number(rest, 1, 2000));
     case ["data", var folder]:
         return SampleData.Run(folder);
     case ["quantization", var recogniser, .. var steps]:
         return await QuantizationTable.RunAsync(recogniser, steps);
+    case ["pruning", var recogniser, var detector, .. var rest]:
+        return await PruningTable.RunAsync(recogniser, detector, rest);
+    case ["pruned-quantized", var recogniser, var detector, .. var rest]:
+        return await PrunedAndQuantizedTable.RunAsync(recogniser, detector, rest);
+    case ["sparse-forms"]:
+        return SparseFormTable.Run();
     case ["blocks", var recogniser]:
         return await BlockTable.RunAsync(recogniser);
     case ["static", var detector, var classifier, .. var steps]:

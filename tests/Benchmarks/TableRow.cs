@@ -15,13 +15,14 @@ internal sealed record TableRow(Report Report, string File)
     /// <param name="model">The <c>.onnx</c>.</param>
     /// <param name="recipe">The recipe, without its version.</param>
     /// <param name="data">The <c>.npz</c>, or null for synthetic inputs.</param>
-    public static async Task<TableRow> MakeAsync(string folder, string model, string recipe, string? data)
+    /// <param name="evaluates">Whether the run compares its result.</param>
+    public static async Task<TableRow> MakeAsync(string folder, string model, string recipe, string? data, bool evaluates = true)
     {
         var (file, output) = (Path.Combine(folder, "recipe.yaml"), Path.Combine(folder, Guid.NewGuid().ToString("N")));
         await System.IO.File.WriteAllTextAsync(file, $"version: 1\n{recipe}\n");
         await RunDrop.RunAsync(
             Drop.Of(model, file, data),
-            new LocalOptions(output, folder, null, 4L << 30, Isolated: false),
+            new LocalOptions(output, folder, null, 4L << 30, Isolated: false) { Evaluates = evaluates },
             _ => { },
             _ => { },
             CancellationToken.None

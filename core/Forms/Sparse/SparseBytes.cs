@@ -1,24 +1,36 @@
 namespace Serverless.Core.Forms;
 
-/// <summary>What a layer of a density is expected to take in the better sparse form, its zeros anywhere.</summary>
+/// <summary>What a layer of a density is expected to take in the sparse forms, its zeros anywhere.</summary>
 public static class SparseBytes
 {
     private static readonly int[] Widths = [2, 3, 4, 5, 6, 8];
 
-    /// <summary>Expected bytes, nodes included.</summary>
+    /// <summary>Expected bytes in the better form, nodes included.</summary>
     /// <param name="elements">Weights.</param>
     /// <param name="density">Share of them that is not zero.</param>
     /// <param name="bits">Bits of a weight that is stored.</param>
-    public static long Estimate(long elements, double density, double bits)
+    public static long Estimate(long elements, double density, double bits) =>
+        (long)Math.Ceiling(Math.Min(Bitmap(elements, density, bits), Gap(elements, density, bits)));
+
+    /// <summary>Expected bytes as a bitmap, nodes included.</summary>
+    /// <param name="elements">Weights.</param>
+    /// <param name="density">Share of them that is not zero.</param>
+    /// <param name="bits">Bits of a weight that is stored.</param>
+    public static double Bitmap(long elements, double density, double bits) =>
+        elements / 8.0 + elements * density * bits / 8 + SparseLayout.BitmapNodes;
+
+    /// <summary>Expected bytes as gaps of the best width, nodes included.</summary>
+    /// <param name="elements">Weights.</param>
+    /// <param name="density">Share of them that is not zero.</param>
+    /// <param name="bits">Bits of a weight that is stored.</param>
+    public static double Gap(long elements, double density, double bits)
     {
-        var values = elements * density * bits / 8;
-        var bitmap = elements / 8.0 + values + SparseLayout.BitmapNodes;
         // Of gaps of width w, those of 2^w − 1 zeros and more have skips in front of them: geometric, (1 − d)^S / (1 − (1 − d)^S) an entry.
         var gaps = Widths.Min(w =>
         {
             var skipped = Math.Pow(1 - density, (1 << w) - 1);
             return elements * density * (1 + (skipped < 1 ? skipped / (1 - skipped) : 0)) * w / 8;
         });
-        return (long)Math.Ceiling(Math.Min(bitmap, gaps + values + SparseLayout.GapNodes));
+        return gaps + elements * density * bits / 8 + SparseLayout.GapNodes;
     }
 }
