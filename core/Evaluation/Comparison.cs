@@ -110,6 +110,7 @@ public static class Comparison
                         first.Value.Sample,
                         options.Decides,
                         options.MostLatencyRatio,
+                        null,
                         cancellation
                     ),
                     1
@@ -129,7 +130,7 @@ public static class Comparison
             using (a)
             using (b)
                 spent = Latency.Of(
-                    PairedLatency.Measure(a, b, first.Value.Sample, options.Decides, options.MostLatencyRatio, cancellation),
+                    PairedLatency.Measure(a, b, first.Value.Sample, options.Decides, options.MostLatencyRatio, null, cancellation),
                     1
                 );
         }

@@ -74,10 +74,12 @@ public sealed record Latency(double BeforeMs, double AfterMs, double Ratio, doub
 internal static class PairedLatency
 {
     private const int Rounds = 11,
-        MostRounds = 41;
+        MostRounds = 41,
+        MostPatientRounds = 241;
     private const double LooksSlower = 1.02;
     private static readonly TimeSpan Block = TimeSpan.FromMilliseconds(5),
-        Limit = TimeSpan.FromSeconds(2);
+        Limit = TimeSpan.FromSeconds(2),
+        PatientLimit = TimeSpan.FromSeconds(6);
 
     /// <summary>Milliseconds of a run before and after, a pair a round.</summary>
     /// <param name="a">The original, loaded as ONNX Runtime does by default.</param>
@@ -85,6 +87,7 @@ internal static class PairedLatency
     /// <param name="sample">The sample.</param>
     /// <param name="decides">Looks for longer at a result that looks slower: a plan may change for it.</param>
     /// <param name="limit">Looks for longer while it cannot be told whether the ratio is above this; null for none.</param>
+    /// <param name="width">Looks for longer while the ratio's interval is wider than this share of it; null for any.</param>
     /// <param name="cancellation">Cancels the runs.</param>
     public static List<(double Before, double After)> Measure(
         ModelRunner a,
@@ -92,27 +95,35 @@ internal static class PairedLatency
         Sample sample,
         bool decides,
         double? limit,
+        double? width,
         CancellationToken cancellation
     )
     {
         var times = new List<(double, double)>();
         var started = Stopwatch.StartNew();
-        var most = decides || limit is not null ? MostRounds : Rounds;
-        for (var round = 0; round <= most && (times.Count == 0 || started.Elapsed < Limit); round++)
+        var isPatient = limit is not null || width is not null;
+        var (most, time) = (
+            isPatient ? MostPatientRounds
+            : decides ? MostRounds
+            : Rounds,
+            isPatient ? PatientLimit : Limit
+        );
+        for (var round = 0; round <= most && (times.Count == 0 || started.Elapsed < time); round++)
         {
-            if (round > Rounds && IsTold(Latency.Of(times, 1), decides, limit))
+            if (round > Rounds && IsTold(Latency.Of(times, 1), decides, limit, width))
                 break;
             var pair = (Time(a, sample, cancellation), Time(b, sample, cancellation));
             // The first round warms up.
-            if (round > 0 || started.Elapsed > Limit)
+            if (round > 0 || started.Elapsed > time)
                 times.Add(pair);
         }
         return times;
     }
 
-    private static bool IsTold(Latency latency, bool decides, double? limit) =>
+    private static bool IsTold(Latency latency, bool decides, double? limit, double? width) =>
         (!decides || latency is { Ratio: < LooksSlower } or { RatioLow: > LooksSlower })
-        && (limit is not { } most || latency.RatioHigh < most || latency.RatioLow > most);
+        && (limit is not { } most || latency.RatioHigh < most || latency.RatioLow > most)
+        && (width is not { } share || latency.RatioHigh - latency.RatioLow < share * latency.Ratio);
 
     private static double Time(ModelRunner runner, Sample sample, CancellationToken cancellation)
     {

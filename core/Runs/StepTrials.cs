@@ -10,6 +10,8 @@ namespace Serverless.Core.Runs;
 /// <summary>Runs of the model that a graph step asks for, and the files that they take on this machine for as long as it works.</summary>
 internal sealed class StepTrials : IDisposable
 {
+    // A choice is made by these times: the interval of a ratio is to be this share of it.
+    private const double TimedWidth = 0.08;
     private readonly IArtifactStore store;
     private readonly RunRequest request;
     private readonly ModelIndex index;
@@ -117,7 +119,7 @@ internal sealed class StepTrials : IDisposable
         using var b = new ModelRunner(written.Folder, written.Index, byDefault: true);
         if (a.Segments > 1)
             return null;
-        var latency = Latency.Of(PairedLatency.Measure(a, b, sample, decides: false, limit: null, cancellation), 1);
+        var latency = Latency.Of(PairedLatency.Measure(a, b, sample, decides: false, limit: null, width: TimedWidth, cancellation), 1);
         return new ModelTime(latency.AfterMs, latency.Ratio);
     }
 }

@@ -71,7 +71,7 @@ internal sealed class LatencySearch(GraphWork work, UnitFacts facts, IReadOnlyLi
             tries.Add((path, limit, predicted, measured));
             if (measured is not { } ratio || Math.Abs(ratio / target - 1) <= Near)
                 break;
-            limit *= target / ratio;
+            limit = Next(limit * target / ratio, tries.Select(t => (t.Limit, t.Measured <= target)));
         }
         var met = tries.Where(t => t.Measured is null || t.Measured <= (1 + Near) * target).ToList();
         var best = met.Count > 0 ? met.MaxBy(t => t.Limit) : tries.MinBy(t => t.Measured);
@@ -80,8 +80,17 @@ internal sealed class LatencySearch(GraphWork work, UnitFacts facts, IReadOnlyLi
             Layers = predicts.Layers,
             TableEntries = times.Count,
             TableMeasured = times.Measured - before,
+            Tried = [.. tries.Select(t => new LatencyTry(start * t.Predicted, t.Measured))],
         };
         return new LatencyFound(best.Path, cost.Of, figures);
+    }
+
+    // The latency falls in steps: what lies outside of the limits that are known to be too loose and tight enough is no better than these.
+    private static double Next(double guess, IEnumerable<(double Limit, bool Met)> tried)
+    {
+        var known = tried.ToLookup(t => t.Met, t => t.Limit);
+        var (tight, loose) = (known[true].DefaultIfEmpty(0).Max(), known[false].Append(1).Min());
+        return tight >= loose || guess > tight && guess < loose ? guess : (tight + loose) / 2;
     }
 
     // Values make no difference to it, so nothing is refitted.

@@ -21,6 +21,11 @@ public sealed record ShrinkPoint(double Cost, double RelativeError);
 /// <param name="Note">Why nothing was done; else null.</param>
 public sealed record ShrinkErrors(double? Cut, double? Refitted, double? Staged, string? Note = null);
 
+/// <summary>A choice of units on the way to a latency, over that of the original.</summary>
+/// <param name="Predicted">By the table of operators.</param>
+/// <param name="Measured">Timed; null where the model is too large to be timed here.</param>
+public sealed record LatencyTry(double Predicted, double? Measured);
+
 /// <summary>Latencies over that of the original.</summary>
 /// <param name="Target">What was asked for.</param>
 /// <param name="Before">Of the model as the step found it; 1 where it was not timed.</param>
@@ -37,6 +42,9 @@ public sealed record ShrinkLatency(double Target, double Before, double Predicte
                 $"the fastest of {Tries} choices takes {Measured:0.###} of the original's latency"
             )
             : null;
+
+    /// <summary>The choices in the order in which they were timed.</summary>
+    public IReadOnlyList<LatencyTry> Tried { get; init; } = [];
 
     /// <summary>Layers whose time the table tells.</summary>
     public int Layers { get; init; }
