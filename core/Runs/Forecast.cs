@@ -24,8 +24,8 @@ public sealed record ForecastLayer(LayerTask Task, IReadOnlyList<string> Steps, 
     /// <summary>Whether it is a factor of a product whose rank the run chooses, or finds in the weights.</summary>
     public bool OfOpenRank { get; init; }
 
-    /// <summary>Whether the run chooses settings of the layer, by samples and the budget.</summary>
-    public bool ChosenByRun => Task.Choices.Count > 0 || OfOpenRank;
+    /// <summary>Whether the run chooses settings of the layer, by samples and the budget, or the form of a pruned one, by its bytes.</summary>
+    public bool ChosenByRun => Task.Choices.Count > 0 || OfOpenRank || LayerCache.LeavesOutZeros(Task);
 
     /// <summary>A figure of the plan; null where there is none, or choices of the run differ in it.</summary>
     /// <param name="of">Takes it from a plan.</param>
@@ -36,13 +36,13 @@ public sealed record ForecastLayer(LayerTask Task, IReadOnlyList<string> Steps, 
 
     /// <summary>Bytes of its values afterwards; null where nothing is done, or the run chooses.</summary>
     public long? BytesAfter =>
-        OfOpenRank || Steps.Count == 0 ? null
+        OfOpenRank || Steps.Count == 0 || LayerCache.LeavesOutZeros(Task) ? null
         : Plans.Count == 0 ? Task.Data.Length
         : Settled(p => p.ValueBytes);
 
     /// <summary>The form; null where the layer stays as it is, or the run chooses.</summary>
     public string? Form =>
-        OfOpenRank ? null
+        OfOpenRank || LayerCache.LeavesOutZeros(Task) ? null
         : Plans.Select(p => p.Form).Distinct().ToList() is [var one] ? one
         : null;
 

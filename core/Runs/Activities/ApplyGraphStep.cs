@@ -65,7 +65,7 @@ public sealed class ApplyGraphStep : Activity<GraphStepInput, GraphStepDone>
             ObservedAsync = observed.ReadAsync,
             Trials = trials?.Trials,
             MostLoss = recipe.Budget?.MaxAccuracyLoss,
-            Limits = await LimitsAsync(store, request, recipe, cancellation),
+            Limits = needs.Tries ? await LimitsAsync(store, request, recipe, cancellation) : new ModelLimits(),
         };
         try
         {
