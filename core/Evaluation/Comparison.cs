@@ -18,7 +18,9 @@ public sealed record ComparisonOptions(TimeSpan Time)
     /// <summary>Whether a result that looks slower is timed for longer, as something is decided by it.</summary>
     public bool Decides { get; init; }
 
-    /// <summary>The largest ratio of latencies that a budget takes: near it the models are timed for longer. Null where there is none.</summary>
+    /// <summary>
+    /// The largest ratio of latencies that a budget takes: near it the models are timed for longer. Null where there is none.
+    /// </summary>
     public double? MostLatencyRatio { get; init; }
 }
 
@@ -134,20 +136,9 @@ public static class Comparison
                     1
                 );
         }
-        return new ComparisonResult(
-            data is not null ? Data : Synthetic,
-            count,
-            fidelity.Cosine,
-            fidelity.RelativeError,
-            fidelity.Top1Agreement,
-            fidelity.AccuracyBefore,
-            fidelity.AccuracyAfter,
-            fidelity.Labelled,
-            spent
-        )
+        return ComparisonResult.Of(data is not null ? Data : Synthetic, count, fidelity, spent) with
         {
             Outputs = fidelity.Outputs,
-            NonFinite = fidelity.NonFinite,
             RepeatError = repeated.RelativeError,
             LabelsOutside = fidelity.LabelsOutside,
             ZeroInputs = data is null ? [] : zeros.Names,

@@ -22,6 +22,27 @@ public sealed record ComparisonResult(
     Latency? Latency
 )
 {
+    /// <summary>Of outputs that were compared.</summary>
+    /// <param name="source">Where the samples come from.</param>
+    /// <param name="samples">Runs compared.</param>
+    /// <param name="fidelity">The outputs.</param>
+    /// <param name="latency">What a run takes, or null.</param>
+    internal static ComparisonResult Of(string source, int samples, Fidelity fidelity, Latency? latency) =>
+        new(
+            source,
+            samples,
+            fidelity.Cosine,
+            fidelity.RelativeError,
+            fidelity.Top1Agreement,
+            fidelity.AccuracyBefore,
+            fidelity.AccuracyAfter,
+            fidelity.Labelled,
+            latency
+        )
+        {
+            NonFinite = fidelity.NonFinite,
+        };
+
     // Below this a difference between two runs of one model is that of the order of sums in its threads.
     private const double Repeatable = 1e-3;
 

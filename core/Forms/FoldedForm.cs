@@ -52,7 +52,7 @@ internal sealed class FoldedForm : CodeForm
         {
             var part = layer.Codes.Part(i, terms);
             var bytes = shard.Slice((int)part.Offset, (int)part.Length);
-            symbols.AddRange(grid.Bits >= 8 ? WholeSymbols.Read(bytes, grid, count) : PackedSymbols.Read(bytes, grid.Bits, count));
+            symbols.AddRange(CodeSymbols.Read(bytes, grid, count));
         }
         return layer.Grid.Decode(symbols.ToArray(), shard, layer.Shape);
     }
@@ -66,10 +66,7 @@ internal sealed class FoldedForm : CodeForm
             long count,
             long[] dims,
             Lazy<string>? zeros
-        ) =>
-            grid.Bits >= 8
-                ? WholeSymbols.Levels(graph, grid, shard, codes, dims)
-                : PackedSymbols.Levels(graph, grid, shard, codes, count, dims);
+        ) => CodeSymbols.Levels(graph, grid, shard, codes, count, dims);
     }
 
     // Rows of a few weights each would pay a scale for every one: where they lie in order, several make one row.

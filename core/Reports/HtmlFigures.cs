@@ -95,6 +95,7 @@ internal static class HtmlFigures
                 + (report.Latency is { } timed ? ReportText.Number(timed.Ratio, "0.###") : "not told")
                 + $" of at most {ReportText.Number(slowest, "G")}"
             : "";
-        return $"Budget: {HtmlText.Escape(budget.Measure)} loss {loss}{most}{size}{macs}{latency}, {ReportText.Count(report.Attempts, "attempt")}.";
+        return $"Budget: {HtmlText.Escape(budget.Measure)} loss {loss}{most}{size}{macs}{latency}, "
+            + $"{ReportText.Count(report.Attempts, "attempt")}.";
     }
 }

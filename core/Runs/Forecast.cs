@@ -24,7 +24,9 @@ public sealed record ForecastLayer(LayerTask Task, IReadOnlyList<string> Steps, 
     /// <summary>Whether it is a factor of a product whose rank the run chooses, or finds in the weights.</summary>
     public bool OfOpenRank { get; init; }
 
-    /// <summary>Whether the run chooses settings of the layer, by samples and the budget, or the form of a pruned one, by its bytes.</summary>
+    /// <summary>
+    /// Whether the run chooses settings of the layer, by samples and the budget, or the form of a pruned one, by its bytes.
+    /// </summary>
     public bool ChosenByRun => Task.Choices.Count > 0 || OfOpenRank || LayerCache.LeavesOutZeros(Task);
 
     /// <summary>A figure of the plan; null where there is none, or choices of the run differ in it.</summary>

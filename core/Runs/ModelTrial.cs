@@ -1,6 +1,5 @@
 using Serverless.Core.Evaluation;
 using Serverless.Core.Execution;
-using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using Serverless.Core.Storage;
@@ -107,20 +106,7 @@ internal sealed class ModelTrial : IDisposable
             (i, actual) => fidelity.Add(outputs, expected[i].Outputs, actual.Outputs, samples[i].Labels, samples[i].Group),
             cancellation
         );
-        var figures = new ComparisonResult(
-            source,
-            samples.Count,
-            fidelity.Cosine,
-            fidelity.RelativeError,
-            fidelity.Top1Agreement,
-            fidelity.AccuracyBefore,
-            fidelity.AccuracyAfter,
-            fidelity.Labelled,
-            null
-        )
-        {
-            NonFinite = fidelity.NonFinite,
-        };
+        var figures = ComparisonResult.Of(source, samples.Count, fidelity, null);
         return new OutputChange(Math.Sqrt(loss.Outputs), fidelity.Cosine, figures.Loss.Loss)
         {
             Scores = double.IsNaN(loss.Scores) ? null : Math.Sqrt(loss.Scores),
@@ -133,11 +119,7 @@ internal sealed class ModelTrial : IDisposable
     public async Task<TrialLoss> LossAsync(IReadOnlyList<(string Name, StoredLayer Stored)> layers, CancellationToken cancellation)
     {
         var model = graph.Clone();
-        var (edit, weights) = (new ModelEdit(model), Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal));
-        Form.Prepare(edit, layers.Select(l => l.Stored.Layer));
-        using (edit.Batch(weights.Values.Select(w => ModelEdit.Outermost(w.Scope)).Distinct()))
-            foreach (var (name, stored) in layers)
-                Form.Apply(edit, weights[name], stored.Layer, stored.Shard);
+        StoredLayers.Put(model, layers);
         return await LossAsync(model, null, cancellation);
     }
 

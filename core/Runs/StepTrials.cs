@@ -21,6 +21,7 @@ internal sealed class StepTrials : IDisposable
     private IReadOnlyList<Sample>? synthetic;
     private ModelTrial? original;
     private MachineTimes? times;
+    private (ModelIndex Index, Dictionary<string, string> Versions, LocalFolder Files)? timed;
 
     private StepTrials(IArtifactStore store, RunRequest request, ModelIndex index, CalibrationPlan calibration, NpzData? data) =>
         (this.store, this.request, this.index, this.calibration, this.data) = (store, request, index, calibration, data);
@@ -57,6 +58,7 @@ internal sealed class StepTrials : IDisposable
     {
         original?.Dispose();
         folder?.Dispose();
+        timed?.Files.Dispose();
         data?.Dispose();
     }
 
@@ -94,18 +96,23 @@ internal sealed class StepTrials : IDisposable
         return original.Runs ? await original.ChangeAsync(changed, calibration.Source, cancellation) : null;
     }
 
+    // The original as it was dropped, for as long as the step works.
+    private async Task<(ModelIndex Index, Dictionary<string, string> Versions, LocalFolder Files)> DroppedAsync(
+        CancellationToken cancellation
+    )
+    {
+        var versions = await store.ReadJsonAsync<Dictionary<string, string>>(RunPaths.Files(request.Work), cancellation);
+        var dropped = await ModelIndexer.IndexAsync(store, request.Model, cancellation);
+        var files = dropped.Files.ToDictionary(f => f.Key, f => versions.GetValueOrDefault(f.Value.Path));
+        return (dropped, versions, await store.MaterializeAsync(dropped.Folder, files, cancellation));
+    }
+
     // Two sessions are open at a time, as at the last comparison, and none afterwards.
     private async Task<ModelTime?> TimeAsync(ModelProto changed, CancellationToken cancellation)
     {
         if (index.Bytes > ModelRunner.WholeLimit || (await ReadAsync(1, cancellation)).FirstOrDefault() is not { } sample)
             return null;
-        var versions = await store.ReadJsonAsync<Dictionary<string, string>>(RunPaths.Files(request.Work), cancellation);
-        var before = await ModelIndexer.IndexAsync(store, request.Model, cancellation);
-        using var files = await store.MaterializeAsync(
-            before.Folder,
-            before.Files.ToDictionary(f => f.Key, f => versions.GetValueOrDefault(f.Value.Path)),
-            cancellation
-        );
+        var (before, versions, files) = timed ??= await DroppedAsync(cancellation);
         await using var written = await WrittenModel.WriteAsync(
             store,
             changed.Clone(),

@@ -184,7 +184,9 @@ public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyD
 /// <param name="BytesBefore">Its bytes before.</param>
 public sealed record ChangedLayer(string Name, long BytesBefore);
 
-/// <summary>What a recipe's budget grants, in proportion to the original; null where it says nothing, or later steps are to see to it.</summary>
+/// <summary>
+/// What a recipe's budget grants, in proportion to the original; null where it says nothing, or later steps are to see to it.
+/// </summary>
 public sealed record ModelLimits
 {
     /// <summary>Multiply-accumulates.</summary>

@@ -71,6 +71,17 @@ public sealed record LayerWork(WeightReader Weight, LayerShape Shape, LayerPlan 
     /// <summary>Why nothing is known of it, or null.</summary>
     public string? NotObserved { get; init; }
 
+    /// <summary>Why the Gram matrices of the layer's input are of no use, or null.</summary>
+    internal string? WhyNoGram =>
+        Input switch
+        {
+            null => NotObserved ?? "there are no statistics of its input",
+            { GramAxis: 0 } or { GramRows: 0 } => "no sample reached it",
+            { GramAxis: var axis } when axis != Shape.Axis => "its input has another shape than its rows",
+            { GramGroups: var groups } when Shape.Rows % groups != 0 => "its groups do not divide its rows",
+            _ => null,
+        };
+
     /// <summary>Whether zeros of the weight are pruned ones, which have to stay zero.</summary>
     public bool Masked { get; init; }
 

@@ -37,7 +37,8 @@ public abstract class LayerTechnique : Technique
 
     /// <summary>
     /// What its options are settled for at once (default: each weight alone). Other than that, weights are read
-    /// (<see cref="SurveyAsync(WeightReader, long[], object, CancellationToken)"/>) before anything is compressed, and <see cref="Allocate"/> settles the options.
+    /// (<see cref="SurveyAsync(WeightReader, long[], object, CancellationToken)"/>) before anything is compressed, and <see
+    /// cref="Allocate"/> settles the options.
     /// </summary>
     public virtual UnitKind Units(object options) => UnitKind.Weight;
 

@@ -167,7 +167,7 @@ public class GptqTests
         for (var i = 0; i < n; i++)
         for (var j = 0; j < n; j++)
             h[i, j] = gram[order[i] * n + order[j]] + (i == j ? damping * mean : 0);
-        var inverse = UpperCholesky(Inverse(h, n), n);
+        var inverse = UpperCholesky(ReferenceInverse.Of(h), n);
         var w = new double[n, rows];
         for (var i = 0; i < n; i++)
         for (var r = 0; r < rows; r++)
@@ -200,36 +200,6 @@ public class GptqTests
 
         BlockScale Find(IEnumerable<double> values) =>
             BlockScale.Find([.. values.Select(v => (float)v)], how.Bits, how.Symmetric, how.Search, false, out _);
-    }
-
-    private static double[,] Inverse(double[,] h, int n)
-    {
-        var a = new double[n, 2 * n];
-        for (var i = 0; i < n; i++)
-        {
-            for (var j = 0; j < n; j++)
-                a[i, j] = h[i, j];
-            a[i, n + i] = 1;
-        }
-        for (var p = 0; p < n; p++)
-        {
-            var d = a[p, p];
-            for (var j = 0; j < 2 * n; j++)
-                a[p, j] /= d;
-            for (var i = 0; i < n; i++)
-            {
-                if (i == p || a[i, p] == 0)
-                    continue;
-                var f = a[i, p];
-                for (var j = 0; j < 2 * n; j++)
-                    a[i, j] -= f * a[p, j];
-            }
-        }
-        var inverse = new double[n, n];
-        for (var i = 0; i < n; i++)
-        for (var j = 0; j < n; j++)
-            inverse[i, j] = a[i, n + j];
-        return inverse;
     }
 
     private static double[,] UpperCholesky(double[,] a, int n)

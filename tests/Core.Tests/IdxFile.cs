@@ -3,7 +3,9 @@ using System.IO.Compression;
 
 namespace Serverless.TestSupport;
 
-/// <summary>An array of bytes in the IDX format of LeCun's MNIST files: lengths of the axes, the first in front, and the elements.</summary>
+/// <summary>
+/// An array of bytes in the IDX format of LeCun's MNIST files: lengths of the axes, the first in front, and the elements.
+/// </summary>
 /// <param name="Shape">Lengths of the axes.</param>
 /// <param name="Elements">The elements, row-major.</param>
 internal sealed record IdxFile(int[] Shape, byte[] Elements)

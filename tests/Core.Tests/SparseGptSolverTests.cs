@@ -46,7 +46,7 @@ public class SparseGptSolverTests
     {
         var h = Damped(gram);
         var w = (double[])weights.Clone();
-        var inverses = Enumerable.Range(0, N).Select(c => Inverse(h, c)).ToList();
+        var inverses = Enumerable.Range(0, N).Select(c => ReferenceInverse.Of(h, from: c)).ToList();
         var span =
             pattern.IsGroups ? pattern.Of
             : pattern.IsBlocks ? Math.Max(1, block / pattern.Columns) * pattern.Columns
@@ -111,34 +111,6 @@ public class SparseGptSolverTests
         for (var j = 0; j < N; j++)
             h[i, j] = gram[i * N + j] + (i == j ? 0.01 * mean : 0);
         return h;
-    }
-
-    // Of the columns from one on, by Gauss and Jordan.
-    private static double[,] Inverse(double[,] h, int from)
-    {
-        var n = N - from;
-        var a = new double[n, 2 * n];
-        for (var i = 0; i < n; i++)
-        {
-            for (var j = 0; j < n; j++)
-                a[i, j] = h[from + i, from + j];
-            a[i, n + i] = 1;
-        }
-        for (var p = 0; p < n; p++)
-        {
-            var d = a[p, p];
-            for (var j = 0; j < 2 * n; j++)
-                a[p, j] /= d;
-            for (var i = 0; i < n; i++)
-                if (i != p && a[i, p] is var f && f != 0)
-                    for (var j = 0; j < 2 * n; j++)
-                        a[i, j] -= f * a[p, j];
-        }
-        var inverse = new double[n, n];
-        for (var i = 0; i < n; i++)
-        for (var j = 0; j < n; j++)
-            inverse[i, j] = a[i, n + j];
-        return inverse;
     }
 
     private static (double[] Weights, double[] Gram) Problem(bool masked)

@@ -23,12 +23,7 @@ internal sealed class GapForm : SparseForm
         DataType type
     )
     {
-        var grid = Grid(sparse);
-        long[] dims = [sparse.Gaps];
-        var gaps =
-            sparse.GapBits == 8
-                ? WholeSymbols.Levels(graph, grid, shard, sparse.Mask, dims)
-                : PackedSymbols.Levels(graph, grid, shard, sparse.Mask, sparse.Gaps, dims);
+        var gaps = CodeSymbols.Levels(graph, Grid(sparse), shard, sparse.Mask, sparse.Gaps, [sparse.Gaps]);
         // A skip ends at the last of its zeros and takes zero; another gap ends at the unit behind it.
         var most = graph.Edit.Share(graph.Scope, "gap_skip", ModelEdit.Tensor([sparse.Skip], 1));
         var held = graph.Cast(graph.Add("Less", [gaps, most]), DataType.Int32);
@@ -49,10 +44,7 @@ internal sealed class GapForm : SparseForm
     /// <inheritdoc/>
     protected override IReadOnlyList<long> Places(SparseCodes sparse, ReadOnlySpan<byte> mask)
     {
-        var gaps =
-            sparse.GapBits == 8
-                ? WholeSymbols.Read(mask, Grid(sparse), sparse.Gaps)
-                : PackedSymbols.Read(mask, sparse.GapBits, sparse.Gaps);
+        var gaps = CodeSymbols.Read(mask, Grid(sparse), sparse.Gaps);
         var (places, at) = (new List<long>(), 0L);
         foreach (var gap in gaps)
         {

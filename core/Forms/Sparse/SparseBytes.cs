@@ -3,8 +3,6 @@ namespace Serverless.Core.Forms;
 /// <summary>What a layer of a density is expected to take in the sparse forms, its zeros anywhere.</summary>
 public static class SparseBytes
 {
-    private static readonly int[] Widths = [2, 3, 4, 5, 6, 8];
-
     /// <summary>Expected bytes in the better form, nodes included.</summary>
     /// <param name="elements">Weights.</param>
     /// <param name="density">Share of them that is not zero.</param>
@@ -26,7 +24,7 @@ public static class SparseBytes
     public static double Gap(long elements, double density, double bits)
     {
         // Of gaps of width w, those of 2^w − 1 zeros and more have skips in front of them: geometric, (1 − d)^S / (1 − (1 − d)^S) an entry.
-        var gaps = Widths.Min(w =>
+        var gaps = SparseLayout.Widths.Min(w =>
         {
             var skipped = Math.Pow(1 - density, (1 << w) - 1);
             return elements * density * (1 + (skipped < 1 ? skipped / (1 - skipped) : 0)) * w / 8;

@@ -54,7 +54,7 @@ internal abstract class SparseForm : Form
         var symbols = new int[layer.Shape.Rows * grid.PaddedAxis];
         for (var i = 0; i < symbols.Length; i++)
             symbols[i] = grid.Middle + (int)(zeros?[i / grid.Group] ?? 0);
-        var read = grid.Bits >= 8 ? WholeSymbols.Read(codes, grid, sparse.Values) : PackedSymbols.Read(codes, grid.Bits, sparse.Values);
+        var read = CodeSymbols.Read(codes, grid, sparse.Values);
         for (var i = unit; i < read.Length; i++)
             symbols[places[i / unit - 1] * unit + i % unit] = read[i];
         return layer.Grid.Decode(symbols, shard, layer.Shape);
@@ -67,7 +67,8 @@ internal abstract class SparseForm : Form
     /// <param name="values">The values, one after another, a unit of zeros first.</param>
     /// <param name="count">Values in all.</param>
     /// <param name="type">Their type.</param>
-    /// <returns>All values, one after another or unit by unit; and FLOAT ones of the same rank where there is a value, else zeros.</returns>
+    /// <returns>All values, one after another or unit by unit; and FLOAT ones of the same rank where there is a value, else
+    /// zeros.</returns>
     protected abstract (string Values, Lazy<string> Mask) Dense(
         ConstantSubgraph graph,
         SparseCodes sparse,
@@ -94,10 +95,7 @@ internal abstract class SparseForm : Form
     {
         public override string Of(ConstantSubgraph graph, AffineGrid grid, ShardRange codes, long count, long[] dims, Lazy<string>? zeros)
         {
-            var values =
-                grid.Bits >= 8
-                    ? WholeSymbols.Levels(graph, grid, shard, codes, [sparse.Values])
-                    : PackedSymbols.Levels(graph, grid, shard, codes, sparse.Values, [sparse.Values]);
+            var values = CodeSymbols.Levels(graph, grid, shard, codes, sparse.Values, [sparse.Values]);
             var dense = form.Dense(graph, sparse, shard, values, count, DataType.Float);
             if (zeros is null)
                 return graph.Reshape(dense.Values, dims);

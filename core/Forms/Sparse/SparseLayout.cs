@@ -15,7 +15,9 @@ internal sealed record SparseLayout(int Unit, int GapBits, long Entries, long Ga
         GapNodes = 640;
 
     private static readonly int[] Units = [1, 4, 8, 16, 32];
-    private static readonly int[] Widths = [2, 3, 4, 5, 6, 8];
+
+    /// <summary>Bits that a gap may have.</summary>
+    public static readonly IReadOnlyList<int> Widths = [2, 3, 4, 5, 6, 8];
 
     /// <summary>The layout of fewest bytes.</summary>
     /// <param name="present">A bit for each symbol that is not zero, the first in the lowest bit.</param>
@@ -46,7 +48,7 @@ internal sealed record SparseLayout(int Unit, int GapBits, long Entries, long Ga
         var (entries, skips) = Count(present, count / unit);
         var values = BitPacking.PlaneBytes((entries + 1) * unit, bits);
         yield return new SparseLayout(unit, 0, entries, 0, BitPacking.Bytes(count / unit, 1) + values + BitmapNodes);
-        for (var i = 0; i < Widths.Length && entries > 0; i++)
+        for (var i = 0; i < Widths.Count && entries > 0; i++)
         {
             var gaps = entries + skips[i];
             yield return new SparseLayout(unit, Widths[i], entries, gaps, BitPacking.PlaneBytes(gaps, Widths[i]) + values + GapNodes);
@@ -55,7 +57,7 @@ internal sealed record SparseLayout(int Unit, int GapBits, long Entries, long Ga
 
     private static (long Entries, long[] Skips) Count(byte[] present, long units)
     {
-        var (skips, entries, last) = (new long[Widths.Length], 0L, -1L);
+        var (skips, entries, last) = (new long[Widths.Count], 0L, -1L);
         foreach (var at in Places(present))
         {
             entries++;
@@ -63,7 +65,7 @@ internal sealed record SparseLayout(int Unit, int GapBits, long Entries, long Ga
             for (var i = 0; gap >= (1 << Widths[i]) - 1; )
             {
                 skips[i] += gap / ((1 << Widths[i]) - 1);
-                if (++i == Widths.Length)
+                if (++i == Widths.Count)
                     break;
             }
             last = at;

@@ -12,7 +12,7 @@ public static class SparseStorage
     public static long WorkingBytes(long elements) => elements / 4 + (32 << 20);
 
     /// <summary>Writes a layer in its best form.</summary>
-    /// <param name="shard">Holds the layer as a technique encoded it.</param>
+    /// <param name="shard">Holds the layer as a technique encoded it, and nothing else.</param>
     /// <param name="layer">That encoding.</param>
     /// <param name="nodes">Bytes of its nodes.</param>
     /// <param name="store">What forms are chosen by: symbols that a kernel reads are left out for <see cref="Store.Small"/> alone.</param>
@@ -51,7 +51,7 @@ public static class SparseStorage
 
         async Task<EncodedLayer> DenseAsync(string why)
         {
-            await shard.CopyToAsync(0, End(layer), output, cancellation);
+            await shard.CopyToAsync(0, shard.Artifact.Length, output, cancellation);
             var zeros = layer.Nonzero < layer.Shape.Elements;
             return layer with { Fallback = layer.Fallback ?? (zeros ? $"stored dense: {why}" : null) };
         }
@@ -121,15 +121,4 @@ public static class SparseStorage
         }
         return packed;
     }
-
-    private static long End(EncodedLayer layer) => Ends(layer.Grid).Append(layer.Codes.Offset + layer.Codes.Length).Max();
-
-    private static IEnumerable<long> Ends(Grid grid) =>
-        grid switch
-        {
-            ScaledGrid s => Ends(s.Inner).Append(s.Factors.Range.Offset + s.Factors.Range.Length),
-            AffineGrid a => [a.Scales.Range.Offset + a.Scales.Range.Length, (a.Zeros?.Range.Offset ?? 0) + (a.Zeros?.Range.Length ?? 0)],
-            SumGrid s => Ends(s.All),
-            _ => [],
-        };
 }

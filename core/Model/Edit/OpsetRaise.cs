@@ -6,7 +6,8 @@ namespace Serverless.Core.Model;
 /// <summary>
 /// Raises the default operator set from 9 or 10 to 11, which ONNX Runtime's integer transformers take for granted, and which has CumSum
 /// (ONNX Changelog.md): Slice, TopK, Clip and Pad take as inputs what were attributes, Upsample is called Resize, Scatter is called
-/// ScatterElements, and Resize says how it maps coordinates. The other operators that changed only gained attributes, types and negative axes.
+/// ScatterElements, and Resize says how it maps coordinates. The other operators that changed only gained attributes, types and negative
+/// axes.
 /// </summary>
 public static class OpsetRaise
 {

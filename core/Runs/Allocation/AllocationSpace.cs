@@ -139,12 +139,7 @@ internal sealed class AllocationSpace
     public long Weigh(int[] chosen)
     {
         var model = graph.Clone();
-        var (edit, weights) = (new ModelEdit(model), Weight.Of(model).ToDictionary(w => w.Name, StringComparer.Ordinal));
-        var layers = Layers(chosen);
-        Form.Prepare(edit, layers.Select(l => l.Stored.Layer));
-        using (edit.Batch(weights.Values.Select(w => ModelEdit.Outermost(w.Scope)).Distinct()))
-            foreach (var (name, stored) in layers)
-                Form.Apply(edit, weights[name], stored.Layer, stored.Shard);
+        StoredLayers.Put(model, Layers(chosen));
         Reassemble.Finish(model, recipe);
         long payload = 0;
         foreach (

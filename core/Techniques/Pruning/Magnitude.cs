@@ -34,7 +34,8 @@ public sealed class Magnitude : Pruning<MagnitudeOptions>
     /// <inheritdoc/>
     protected override string? WhyInvalid(MagnitudeOptions options) =>
         options.Rounds > 1
-            ? "'rounds' of 'method: magnitude' make of the model what one round makes of it, as no weight is changed in between: leave it out"
+            ? "'rounds' of 'method: magnitude' make of the model what one round makes of it, as no weight is changed in between: "
+                + "leave it out"
             : base.WhyInvalid(options);
 
     /// <inheritdoc/>

@@ -12,17 +12,6 @@ internal static class ObservedInput
             ? "'scope: global' goes with 'method: magnitude': scores of layers with different inputs do not compare; 'scope: measured' does"
             : null;
 
-    /// <summary>Why the Gram matrices of a layer's input are of no use, or null.</summary>
-    public static string? WhyUnknown(LayerWork work) =>
-        work.Input switch
-        {
-            null => work.NotObserved ?? "there are no statistics of its input",
-            { GramAxis: 0 } or { GramRows: 0 } => "no sample reached it",
-            { GramAxis: var axis } when axis != work.Shape.Axis => "its input has another shape than its rows",
-            { GramGroups: var groups } when work.Shape.Rows % groups != 0 => "its groups do not divide its rows",
-            _ => null,
-        };
-
     /// <summary>Prunes by magnitude instead.</summary>
     public static async Task<EncodedLayer> ByMagnitudeAsync(
         LayerWork work,

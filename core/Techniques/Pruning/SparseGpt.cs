@@ -24,9 +24,9 @@ public sealed record SparseGptOptions : PruneOptions
 
 /// <summary>
 /// SparseGPT (Frantar and Alistarh 2023, "SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot", algorithm 1): of each
-/// block of columns, corrected for the errors of all columns before, the weights of least w² / [H⁻¹]² become zero, and the later columns make
-/// up for them. A layer whose input is not known, or whose Hessian stays singular, is pruned by magnitude; inputs that were never active
-/// are pruned first.
+/// block of columns, corrected for the errors of all columns before, the weights of least w² / [H⁻¹]² become zero, and the later columns
+/// make up for them. A layer whose input is not known, or whose Hessian stays singular, is pruned by magnitude; inputs that were never
+/// active are pruned first.
 /// </summary>
 public sealed class SparseGpt : Pruning<SparseGptOptions>
 {
@@ -63,7 +63,7 @@ public sealed class SparseGpt : Pruning<SparseGptOptions>
         CancellationToken cancellation
     )
     {
-        if (ObservedInput.WhyUnknown(work) is { } why)
+        if (work.WhyNoGram is { } why)
             return await ObservedInput.ByMagnitudeAsync(work, options, why, shard, cancellation);
         var perGroup = work.Shape.Rows / work.Input!.GramGroups;
         if (PatternOf(options) is { IsBlocks: true } blocks && work.Input.GramGroups > 1 && perGroup % blocks.Rows != 0)

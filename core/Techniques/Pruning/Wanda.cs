@@ -48,7 +48,7 @@ public sealed class Wanda : Pruning<WandaOptions>
         CancellationToken cancellation
     )
     {
-        if (ObservedInput.WhyUnknown(work) is { } why)
+        if (work.WhyNoGram is { } why)
             return await ObservedInput.ByMagnitudeAsync(work, options, why, shard, cancellation);
         var (weight, shape, pattern) = (work.Weight, work.Shape, PatternOf(options));
         var importance = new InputMagnitude(await ObservedInput.SquaresAsync(work.Input!, cancellation), shape.Rows);

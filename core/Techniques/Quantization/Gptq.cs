@@ -105,15 +105,7 @@ public sealed class Gptq : Quantizer<GptqOptions>
         CancellationToken cancellation
     )
     {
-        var why = work.Input switch
-        {
-            null => work.NotObserved ?? "there are no statistics of its input",
-            { GramAxis: 0 } or { GramRows: 0 } => "no sample reached it",
-            { GramAxis: var axis } when axis != work.Shape.Axis => "its input has another shape than its rows",
-            { GramGroups: var groups } when work.Shape.Rows % groups != 0 => "its rows do not divide into its groups",
-            _ => null,
-        };
-        if (why is not null)
+        if (work.WhyNoGram is { } why)
             return await FallBackAsync(work, options, why, shard, cancellation);
         foreach (var half in work.Plan.Form == FormName.Folded ? new[] { true, false } : [false])
         {

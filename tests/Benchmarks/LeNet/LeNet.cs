@@ -3,8 +3,8 @@ using System.Numerics.Tensors;
 namespace Serverless.Benchmarks;
 
 /// <summary>
-/// LeNet-5 as Caffe has it and Han et al. 2015 ("Learning both Weights and Connections for Efficient Neural Networks", section 4.1) prune it:
-/// convolutions 20@5×5 and 50@5×5, each behind it the largest of 2×2, a fully connected layer of 500 with ReLU, and one of 10; 430,500
+/// LeNet-5 as Caffe has it and Han et al. 2015 ("Learning both Weights and Connections for Efficient Neural Networks", section 4.1) prune
+/// it: convolutions 20@5×5 and 50@5×5, each behind it the largest of 2×2, a fully connected layer of 500 with ReLU, and one of 10; 430,500
 /// weights. Values lie channels last.
 /// </summary>
 /// <param name="most">Pictures of a batch, at most.</param>

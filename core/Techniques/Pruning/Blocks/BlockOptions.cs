@@ -38,7 +38,9 @@ public record BlockOptions
     [Range(1, 1000)]
     public int? Blocks { get; init; }
 
-    /// <summary>Share of the model that the blocks may make up together; blocks are taken as long as they fit (default: by number).</summary>
+    /// <summary>
+    /// Share of the model that the blocks may make up together; blocks are taken as long as they fit (default: by number).
+    /// </summary>
     [Range(0.0, 0.95)]
     public double? Share { get; init; }
 

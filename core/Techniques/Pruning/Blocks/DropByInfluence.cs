@@ -4,7 +4,8 @@ namespace Serverless.Core.Techniques.Pruning.Blocks;
 public sealed record InfluenceOptions : BlockOptions;
 
 /// <summary>
-/// The blocks whose output differs least from their input go (Men et al. 2024, "ShortGPT: Layers in Large Language Models are More Redundant Than You Expect";
+/// The blocks whose output differs least from their input go (Men et al. 2024, "ShortGPT: Layers in Large Language Models are More
+/// Redundant Than You Expect";
 /// <see cref="BlockInfluence"/>). Under a budget of accuracy as many of them as keep it on samples that techniques see.
 /// </summary>
 public sealed class DropByInfluence : Dropping<InfluenceOptions>

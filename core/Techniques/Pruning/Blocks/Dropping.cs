@@ -60,7 +60,7 @@ public abstract class Dropping<TOptions> : GraphTechnique<TOptions>
         {
             work.RunsModel();
             var trials = work.Trials!;
-            sizes = new WeightSizes(work.Model, (await trials.ReadAsync(1, cancellation)).FirstOrDefault());
+            sizes = new WeightSizes(work.Model, work.Limits.CountAsOf(work.Model));
             blocks = await RankAsync(trials, RankedBlock.Of(found, options.Of, sizes), cancellation);
             selection =
                 trials.Samples == 0
@@ -97,7 +97,8 @@ public abstract class Dropping<TOptions> : GraphTechnique<TOptions>
 
     private static string? WhyNone(GraphBlocks found, TOptions options) =>
         found.All.Count == 0
-            ? "no part of the main graph with a layer in it puts out what it takes, in type and shape; blocks inside subgraphs are not looked for"
+            ? "no part of the main graph with a layer in it puts out what it takes, in type and shape; "
+                + "blocks inside subgraphs are not looked for"
             : $"none of the model's blocks with weights is of the kind '{options.Of.ToString().ToLowerInvariant()}'";
 
     // Behind a block that is gone, values are distributed otherwise than the normalizations say.

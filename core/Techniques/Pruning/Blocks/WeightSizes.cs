@@ -1,4 +1,3 @@
-using Serverless.Core.Execution;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 
@@ -12,15 +11,12 @@ internal sealed class WeightSizes
 
     /// <summary>Counts.</summary>
     /// <param name="model">The model.</param>
-    /// <param name="sample">The sample that multiply-accumulates are counted at; null for none.</param>
-    public WeightSizes(ModelProto model, Sample? sample)
+    /// <param name="macs">Multiply-accumulates by weight; null for none.</param>
+    public WeightSizes(ModelProto model, IReadOnlyDictionary<string, long>? macs)
     {
-        var macs = sample is null
-            ? new Dictionary<string, long>()
-            : MultiplyAccumulates.Of(model, sample.Inputs.ToDictionary(i => i.Key, i => i.Value.Known, StringComparer.Ordinal));
         foreach (var weight in Weight.Of(model))
         {
-            var size = (weight.Reference.Elements, macs.GetValueOrDefault(weight.Name));
+            var size = (weight.Reference.Elements, macs?.GetValueOrDefault(weight.Name) ?? 0);
             (Parameters, Macs) = (Parameters + size.Elements, MultiplyAccumulates.Total([Macs, size.Item2]));
             if (weight.Constant is { } node)
                 byNode[node] = size;

@@ -1,9 +1,9 @@
 namespace Serverless.Core.Techniques.Pruning.Structured;
 
 /// <summary>
-/// Units go that add least energy to the outputs of the layers that take them, Σ E[x²]·‖w‖² over a unit's columns, on samples (as Wanda weighs
-/// single weights: Sun et al. 2024, eq. 1; An et al. 2024, "Fluctuation-based Adaptive Structured Pruning for Large Language Models", eq. 5,
-/// where x is centred: the layer's bias takes up the mean). Groups that no observed layer takes are ranked by L2 norm.
+/// Units go that add least energy to the outputs of the layers that take them, Σ E[x²]·‖w‖² over a unit's columns, on samples (as Wanda
+/// weighs single weights: Sun et al. 2024, eq. 1; An et al. 2024, "Fluctuation-based Adaptive Structured Pruning for Large Language
+/// Models", eq. 5, where x is centred: the layer's bias takes up the mean). Groups that no observed layer takes are ranked by L2 norm.
 /// </summary>
 public sealed class ActivationEnergy : Shrink
 {
@@ -24,19 +24,14 @@ public sealed class ActivationEnergy : Shrink
     {
         var scores = new double[group.Group.Units];
         var found = false;
-        foreach (var consumer in group.Consumers)
+        await foreach (var (layer, columns, moments, _, weights, energy) in facts.ConsumersAsync(group, int.MaxValue, cancellation))
         {
-            if (facts.Observed?.Input(consumer.Layer) is not { } seen)
-                continue;
-            var (layer, moments) = (consumer.Layer, seen.Matrix(consumer.Layer.Bias is not null));
-            var weights = layer.Matrix(await facts.Model.ReadAsync(layer.Tensor, cancellation));
-            var energy = LeastSquares.Energy(weights, moments, layer.Rows);
-            for (var u = 0; u < scores.Length && energy > 0; u++)
-                foreach (var c in consumer.Columns[u])
+            for (var u = 0; u < scores.Length; u++)
+                foreach (var c in columns[u])
                     for (var r = 0; r < layer.Rows; r++)
                         scores[u] +=
                             moments[c * layer.Columns + c] * weights[r * layer.Columns + c] * weights[r * layer.Columns + c] / energy;
-            found |= energy > 0;
+            found = true;
         }
         return found ? UnitOrder.ByScore(scores) : await ByWeightsAsync(group, facts, cancellation);
     }

@@ -2,7 +2,8 @@ namespace Serverless.Core.Techniques.Pruning.Structured;
 
 /// <summary>
 /// Channels that a batch normalization scales least go (Liu et al. 2017, "Learning Efficient Convolutional Networks through Network
-/// Slimming", section 3): by |γ|, also where the normalization was folded into the layer in front. Groups without one are ranked by L2 norm.
+/// Slimming", section 3): by |γ|, also where the normalization was folded into the layer in front. Groups without one are ranked by L2
+/// norm.
 /// </summary>
 public sealed class BatchNormScale : Shrink
 {

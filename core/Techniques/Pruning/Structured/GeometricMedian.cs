@@ -4,8 +4,8 @@ using Serverless.Core.Model;
 namespace Serverless.Core.Techniques.Pruning.Structured;
 
 /// <summary>
-/// Units whose weights lie nearest to all others' go: the others can stand for them (He et al. 2019, "Filter Pruning via Geometric Median for
-/// Deep Convolutional Neural Networks Acceleration", section 3.3). Distances are those of the weights that make the units.
+/// Units whose weights lie nearest to all others' go: the others can stand for them (He et al. 2019, "Filter Pruning via Geometric Median
+/// for Deep Convolutional Neural Networks Acceleration", section 3.3). Distances are those of the weights that make the units.
 /// </summary>
 public sealed class GeometricMedian : Shrink
 {

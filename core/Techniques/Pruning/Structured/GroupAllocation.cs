@@ -3,7 +3,11 @@ namespace Serverless.Core.Techniques.Pruning.Structured;
 /// <summary>What a group may lose.</summary>
 /// <param name="Levels">Units that go, ascending; the first is 0.</param>
 /// <param name="Loss">The squared relative error of the model's outputs that each is predicted to cost.</param>
-internal sealed record GroupLadder(IReadOnlyList<int> Levels, IReadOnlyList<double> Loss);
+internal sealed record GroupLadder(IReadOnlyList<int> Levels, IReadOnlyList<double> Loss)
+{
+    /// <summary>The loss of units that go, one of the levels.</summary>
+    public double LossOf(int units) => Levels.Zip(Loss).First(l => l.First == units).Second;
+}
 
 /// <summary>A limit of a cost.</summary>
 /// <param name="Cost">The cost ratio when some units of each group go.</param>
@@ -11,8 +15,8 @@ internal sealed record GroupLadder(IReadOnlyList<int> Levels, IReadOnlyList<doub
 internal sealed record CostLimit(Func<IReadOnlyList<int>, double> Cost, double Most);
 
 /// <summary>
-/// Units of each group that go so that costs keep their limits at little loss. Losses of groups add up; costs do not, since a weight shrinks
-/// by both of its sides: from nothing removed on, the move of one group is made that saves most for what it loses, and so again.
+/// Units of each group that go so that costs keep their limits at little loss. Losses of groups add up; costs do not, since a weight
+/// shrinks by both of its sides: from nothing removed on, the move of one group is made that saves most for what it loses, and so again.
 /// </summary>
 internal static class GroupAllocation
 {

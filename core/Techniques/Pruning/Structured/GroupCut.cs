@@ -1,6 +1,3 @@
-using Serverless.Core.Model;
-using Serverless.Core.Model.Schema;
-
 namespace Serverless.Core.Techniques.Pruning.Structured;
 
 /// <summary>A cut model and what it costs.</summary>
@@ -73,7 +70,7 @@ internal sealed class GroupCut(GraphWork work, UnitFacts facts, IReadOnlyList<Pr
     {
         var trials = work.Trials!;
         var folder = await trials.FolderAsync(cancellation);
-        var source = new PrunableModel(trials.Model.Model, (tensor, token) => ReadAsync(folder, tensor, token));
+        var source = facts.Model.As(trials.Model.Model);
         var layers = facts.Model.Layers.Where(l => facts.Observed!.Input(l) is not null).ToList();
         var inline = layers.SelectMany(l => l.Bias is { } b ? new[] { l.Tensor, b } : [l.Tensor]);
         var cut = await source.CutAsync(Units(counts), values, inline, cancellation);
@@ -87,20 +84,5 @@ internal sealed class GroupCut(GraphWork work, UnitFacts facts, IReadOnlyList<Pr
         foreach (var place in fitted)
             PrunableModel.Put(result.Constants[place], cut.Constants[place].RawData.ToByteArray(), [.. cut.Constants[place].Dims]);
         return result;
-    }
-
-    private static async Task<ReadOnlyMemory<byte>> ReadAsync(string folder, TensorProto tensor, CancellationToken cancellation)
-    {
-        var reference = TensorRef.From(tensor, tensor.Name);
-        if (reference.File is null)
-            return TensorRef.InlineBytes(tensor);
-        var bytes = new byte[reference.Length];
-        using var file = File.OpenHandle(Path.Combine(folder, reference.File));
-        for (var done = 0; done < bytes.Length; )
-        {
-            var read = await RandomAccess.ReadAsync(file, bytes.AsMemory(done), reference.Offset + done, cancellation);
-            done += read > 0 ? read : throw new EndOfStreamException($"{reference.File} is shorter than its tensors.");
-        }
-        return bytes;
     }
 }

@@ -9,7 +9,9 @@ internal static class GroupLevels
     /// <summary>The most.</summary>
     public static int Most(int units, ShrinkOptions options) => Of(units, options)[^1];
 
-    /// <summary>All numbers that may go, ascending, from 0 on: what is left is a multiple of the option's, or of few units any number.</summary>
+    /// <summary>
+    /// All numbers that may go, ascending, from 0 on: what is left is a multiple of the option's, or of few units any number.
+    /// </summary>
     public static IReadOnlyList<int> Of(int units, ShrinkOptions options)
     {
         var multiple = Multiple(units, options);

@@ -3,9 +3,9 @@ using Serverless.Core.Numerics;
 namespace Serverless.Core.Techniques.Pruning.Structured;
 
 /// <summary>
-/// The optimal brain surgeon on groups (Kurtic et al. 2023, "ZipLM"; <see cref="GroupSurgeon"/>): the unit goes that costs the outputs of the
-/// layers that take it least once the others have made up for it, one after another, on samples. Groups that no observed layer takes are
-/// ranked by L2 norm.
+/// The optimal brain surgeon on groups (Kurtic et al. 2023, "ZipLM"; <see cref="GroupSurgeon"/>): the unit goes that costs the outputs of
+/// the layers that take it least once the others have made up for it, one after another, on samples. Groups that no observed layer takes
+/// are ranked by L2 norm.
 /// </summary>
 public sealed class GroupObs : Shrink
 {
@@ -31,16 +31,11 @@ public sealed class GroupObs : Shrink
     )
     {
         var layers = new List<SurgeonLayer>();
-        foreach (var consumer in group.Consumers.Where(c => c.Layer.Columns <= MostColumns))
+        await foreach (var (layer, columns, moments, count, weights, energy) in facts.ConsumersAsync(group, MostColumns, cancellation))
         {
-            if (facts.Observed?.Input(consumer.Layer) is not { } seen)
-                continue;
-            var (layer, n) = (consumer.Layer, consumer.Layer.Columns);
-            var moments = seen.Matrix(layer.Bias is not null);
-            var weights = layer.Matrix(await facts.Model.ReadAsync(layer.Tensor, cancellation));
-            var energy = LeastSquares.Energy(weights, moments, layer.Rows);
-            var damping = facts.Observed!.Damping(moments, seen.Count);
-            if (!(energy > 0) || LeastSquares.Scale(moments, n) is not { } scales)
+            var n = layer.Columns;
+            var damping = facts.Observed!.Damping(moments, count);
+            if (LeastSquares.Scale(moments, n) is not { } scales)
                 continue;
             for (var i = 0; i < n; i++)
                 moments[i * n + i] += damping;
@@ -50,7 +45,7 @@ public sealed class GroupObs : Shrink
             for (var r = 0; r < layer.Rows; r++)
             for (var c = 0; c < n; c++)
                 columnsFirst[c * layer.Rows + r] = weights[r * n + c] * scales[c];
-            layers.Add(new SurgeonLayer(columnsFirst, inverse, layer.Rows, energy, consumer.Columns));
+            layers.Add(new SurgeonLayer(columnsFirst, inverse, layer.Rows, energy, columns));
         }
         return layers.Count > 0
             ? GroupSurgeon.Order(layers, group.Group.Units, most, cancellation)

@@ -21,6 +21,8 @@ internal sealed class GroupSearch(
 {
     private const double DefaultRatio = 0.3;
 
+    private readonly Lazy<IReadOnlyDictionary<string, long>> macs = new(() => work.Limits.CountAsOf(facts.Model.Model));
+
     /// <summary>Chooses.</summary>
     /// <param name="cut">Cuts units out of the model.</param>
     /// <param name="cancellation">Cancels the work.</param>
@@ -49,7 +51,7 @@ internal sealed class GroupSearch(
         var cost = limits.Count > 0 ? limits[0].Cost : found!.Cost;
         return (path[^1], [.. path.Select(p => new ShrinkPoint(cost(p), Math.Sqrt(Loss(p))))], found?.Figures);
 
-        double Loss(int[] counts) => counts.Select((c, i) => ladders[i].Loss[ladders[i].Levels.ToList().IndexOf(c)]).Sum();
+        double Loss(int[] counts) => counts.Select((c, i) => ladders[i].LossOf(c)).Sum();
     }
 
     private async Task<GroupLadder> LadderAsync(GroupCut cut, int group, double share, CancellationToken cancellation)
@@ -70,9 +72,12 @@ internal sealed class GroupSearch(
         var isLimited = given is not { MacRatio: null, SizeRatio: null, LatencyRatio: null };
         if (options.By != ShrinkCostKind.Latency && (options.Ratio is not null || !isLimited))
             limits.Add(new CostLimit(CostOf(options.By), 1 - ratio));
-        if (given.MacRatio is { } macs)
+        if (given.MacRatio is { } most)
             limits.Add(
-                new CostLimit(CostOf(ShrinkCostKind.Macs), macs * given.MultiplyAccumulates / Math.Max(1, Macs().Sum(m => (double)m.Value)))
+                new CostLimit(
+                    CostOf(ShrinkCostKind.Macs),
+                    most * given.MultiplyAccumulates / Math.Max(1, macs.Value.Sum(m => (double)m.Value))
+                )
             );
         if (given.SizeRatio is { } size)
             limits.Add(new CostLimit(CostOf(ShrinkCostKind.Bytes), size));
@@ -82,19 +87,17 @@ internal sealed class GroupSearch(
     private Func<IReadOnlyList<int>, double> CostOf(ShrinkCostKind kind)
     {
         var weights = new Dictionary<int, double>();
-        var (macs, rest) = (Macs(), 0.0);
+        var rest = 0.0;
         var places = Weight.Of(facts.Model.Model, facts.Model.Facts.Roots).ToDictionary(w => w.Name, StringComparer.Ordinal);
         foreach (var (name, weight) in places)
             weights[facts.Model.PlaceOf(weight.Tensor)] = kind switch
             {
-                ShrinkCostKind.Macs => macs.GetValueOrDefault(name),
+                ShrinkCostKind.Macs => macs.Value.GetValueOrDefault(name),
                 ShrinkCostKind.Parameters => weight.Reference.Elements,
                 _ => weight.Reference.Length,
             };
         if (kind == ShrinkCostKind.Macs)
-            rest = macs.Where(m => !places.ContainsKey(m.Key)).Sum(m => (double)m.Value);
+            rest = macs.Value.Where(m => !places.ContainsKey(m.Key)).Sum(m => (double)m.Value);
         return new ShrinkCost(facts.Model, groups, weights, rest).Of;
     }
-
-    private IReadOnlyDictionary<string, long> Macs() => work.Limits.CountAsOf(facts.Model.Model);
 }

@@ -17,8 +17,8 @@ internal sealed record SurgeonLayer(double[] Weights, double[] Inverse, int Rows
 
 /// <summary>
 /// The optimal brain surgeon on groups of columns (Kurtic et al. 2023, "ZipLM: Inference-Aware Structured Pruning of Language Models",
-/// section 3.1, eq. 3 and 4): the unit goes whose columns S cost least, Σ_rows w_S·(H⁻¹_SS)⁻¹·w_Sᵀ, the columns that stay make up for it, and
-/// so again. Where several layers take the units, their relative costs add up.
+/// section 3.1, eq. 3 and 4): the unit goes whose columns S cost least, Σ_rows w_S·(H⁻¹_SS)⁻¹·w_Sᵀ, the columns that stay make up for it,
+/// and so again. Where several layers take the units, their relative costs add up.
 /// </summary>
 internal static class GroupSurgeon
 {

@@ -1,8 +1,8 @@
 namespace Serverless.Core.Techniques.Pruning.Structured;
 
 /// <summary>
-/// Units whose weights have the least sum of magnitudes go (Li et al. 2017, "Pruning Filters for Efficient ConvNets", section 3.1), over all
-/// weights that make or take the unit.
+/// Units whose weights have the least sum of magnitudes go (Li et al. 2017, "Pruning Filters for Efficient ConvNets", section 3.1), over
+/// all weights that make or take the unit.
 /// </summary>
 public sealed class L1Norm : Shrink
 {

@@ -3,8 +3,8 @@ using Serverless.Core.Numerics;
 namespace Serverless.Core.Techniques.Pruning.Structured;
 
 /// <summary>
-/// Weights of what is left of a layer's input that make its outputs best: min ‖X·Wᵀ − X_S·W'ᵀ‖² + λ‖(W' − W₀)·√D‖² (He et al. 2017, "Channel
-/// Pruning for Accelerating Very Deep Neural Networks", section 3.1, step ii; the ridge draws to W₀, the weights as they were).
+/// Weights of what is left of a layer's input that make its outputs best: min ‖X·Wᵀ − X_S·W'ᵀ‖² + λ‖(W' − W₀)·√D‖² (He et al. 2017,
+/// "Channel Pruning for Accelerating Very Deep Neural Networks", section 3.1, step ii; the ridge draws to W₀, the weights as they were).
 /// </summary>
 internal static class LeastSquares
 {
@@ -51,8 +51,8 @@ internal static class LeastSquares
     }
 
     /// <summary>
-    /// W' = (C + λ·W₀·D)·(G + λ·D)⁻¹, D = diag G: the ridge weighs each input by its own energy, so that a few large ones do not drown it, and
-    /// inputs are scaled to 1 while the system is solved.
+    /// W' = (C + λ·W₀·D)·(G + λ·D)⁻¹, D = diag G: the ridge weighs each input by its own energy, so that a few large ones do not drown it,
+    /// and inputs are scaled to 1 while the system is solved.
     /// </summary>
     /// <param name="square">G, m × m; changed.</param>
     /// <param name="target">C, rows × m.</param>
@@ -93,7 +93,9 @@ internal static class LeastSquares
         return null;
     }
 
-    /// <summary>Divides rows and columns by the roots of the diagonal, which becomes 1; where it is 0, an input that was never active, by 1.</summary>
+    /// <summary>
+    /// Divides rows and columns by the roots of the diagonal, which becomes 1; where it is 0, an input that was never active, by 1.
+    /// </summary>
     /// <param name="square">n × n; changed.</param>
     /// <param name="n">Its order.</param>
     /// <returns>The roots; null where the diagonal is not finite, or zero.</returns>

@@ -8,22 +8,29 @@ namespace Serverless.Core.Techniques.Pruning.Structured;
 /// <summary>A model with its groups of coupled channels and its linear layers; constants go by their place in the model.</summary>
 internal sealed class PrunableModel
 {
-    private readonly Func<TensorProto, CancellationToken, Task<ReadOnlyMemory<byte>>> read;
+    private readonly Func<int, CancellationToken, Task<ReadOnlyMemory<byte>>> read;
     private readonly List<TensorProto> constants;
     private readonly Dictionary<TensorProto, int> places;
+    private readonly Lazy<IReadOnlyList<LinearLayer>> layers;
 
     /// <summary>Looks at a model.</summary>
     /// <param name="model">The model.</param>
     /// <param name="read">Reads one of its constants.</param>
     public PrunableModel(ModelProto model, Func<TensorProto, CancellationToken, Task<ReadOnlyMemory<byte>>> read)
+        : this(model) => this.read = (place, cancellation) => read(constants[place], cancellation);
+
+    private PrunableModel(ModelProto model, Func<int, CancellationToken, Task<ReadOnlyMemory<byte>>> read)
+        : this(model) => this.read = read;
+
+    private PrunableModel(ModelProto model)
     {
-        (Model, this.read) = (model, read);
+        (Model, read) = (model, (_, _) => throw new InvalidOperationException("Nothing reads constants yet."));
         Facts = new GraphFacts(model);
         constants = [.. ModelIndex.Tensors(model).Select(t => t.Tensor)];
         places = new Dictionary<TensorProto, int>(ReferenceEqualityComparer.Instance);
         for (var i = 0; i < constants.Count; i++)
             places[constants[i]] = i;
-        Layers = LinearLayer.Of(model, Facts, places);
+        layers = new Lazy<IReadOnlyList<LinearLayer>>(() => LinearLayer.Of(model, Facts, places));
     }
 
     /// <summary>The model.</summary>
@@ -36,7 +43,10 @@ internal sealed class PrunableModel
     public IReadOnlyList<ChannelGroup> Groups => Facts.Groups.All;
 
     /// <summary>Its linear layers.</summary>
-    public IReadOnlyList<LinearLayer> Layers { get; }
+    public IReadOnlyList<LinearLayer> Layers => layers.Value;
+
+    /// <summary>Another copy of the model, whose constants have the same places and values, wherever they lie.</summary>
+    public PrunableModel As(ModelProto copy) => new(copy, read);
 
     /// <summary>The place of a constant.</summary>
     public int PlaceOf(TensorProto constant) => places[constant];
@@ -50,7 +60,7 @@ internal sealed class PrunableModel
     /// <summary>Reads a constant of floats.</summary>
     public async Task<float[]> ReadAsync(int place, CancellationToken cancellation)
     {
-        var bytes = await read(constants[place], cancellation);
+        var bytes = await read(place, cancellation);
         var floats = new float[bytes.Length / (DataTypes.Bits(constants[place].DataType) / 8)];
         FloatConversion.ToFloat(bytes.Span, constants[place].DataType, floats);
         return floats;
@@ -68,16 +78,14 @@ internal sealed class PrunableModel
         CancellationToken cancellation
     )
     {
-        var copy = new PrunableModel(Model.Clone(), read);
+        var copy = As(Model.Clone());
         var units = removed.Where(r => r.Value.Count > 0).ToDictionary(r => copy.Groups[r.Key], r => r.Value);
         var cuts = UnitRemoval.Apply(copy.Model, copy.Facts, units).ToLookup(c => copy.PlaceOf(c.Tensor));
         foreach (var place in cuts.Select(c => c.Key).Union(values.Keys).Union(inline))
         {
             var tensor = copy.constants[place];
             var type = tensor.DataType;
-            var bytes = values.TryGetValue(place, out var other)
-                ? FloatConversion.FromFloat(other, type)
-                : await read(constants[place], cancellation);
+            var bytes = values.TryGetValue(place, out var other) ? FloatConversion.FromFloat(other, type) : await read(place, cancellation);
             var dims = tensor.Dims.ToArray();
             Put(tensor, UnitRemoval.Cut(bytes.Span, dims, DataTypes.Bits(type) / 8, cuts[place]), dims);
         }

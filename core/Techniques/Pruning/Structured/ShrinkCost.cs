@@ -2,7 +2,9 @@ using Serverless.Core.Model;
 
 namespace Serverless.Core.Techniques.Pruning.Structured;
 
-/// <summary>What a model without some units takes, over what it takes now: a sum over its constants, each in proportion to its elements.</summary>
+/// <summary>
+/// What a model without some units takes, over what it takes now: a sum over its constants, each in proportion to its elements.
+/// </summary>
 internal sealed class ShrinkCost
 {
     private readonly PrunableModel model;

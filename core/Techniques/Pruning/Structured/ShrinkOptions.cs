@@ -48,13 +48,15 @@ public enum ShrinkCostKind
 public sealed record ShrinkOptions
 {
     /// <summary>
-    /// Share that goes: with scope measured of what by names, with scope group of the units of each group (default 0.3; with scope measured,
-    /// the recipe's maxMacRatio, maxSizeRatio or maxLatencyRatio where it has one).
+    /// Share that goes: with scope measured of what by names, with scope group of the units of each group (default 0.3; with scope
+    /// measured, the recipe's maxMacRatio, maxSizeRatio or maxLatencyRatio where it has one).
     /// </summary>
     [Range(0.01, 0.95)]
     public double? Ratio { get; init; }
 
-    /// <summary>What the ratio is that of, with scope measured: macs (default, multiply-accumulates), parameters, bytes or latency.</summary>
+    /// <summary>
+    /// What the ratio is that of, with scope measured: macs (default, multiply-accumulates), parameters, bytes or latency.
+    /// </summary>
     public ShrinkCostKind By { get; init; } = ShrinkCostKind.Macs;
 
     /// <summary>Units that are removed: all (default), channels, units or heads.</summary>
@@ -70,8 +72,8 @@ public sealed record ShrinkOptions
     public bool Refit { get; init; } = true;
 
     /// <summary>
-    /// Ridge of the refit, in proportion to each input's energy (default 0.1): how much the weights are drawn to those they were. Few samples
-    /// want more, many less.
+    /// Ridge of the refit, in proportion to each input's energy (default 0.1): how much the weights are drawn to those they were. Few
+    /// samples want more, many less.
     /// </summary>
     [Range(0.0001, 10)]
     public double Damping { get; init; } = 0.1;
@@ -80,7 +82,9 @@ public sealed record ShrinkOptions
     [Range(1, 100_000)]
     public int Samples { get; init; } = 128;
 
-    /// <summary>What is left of a group is a multiple of this, as kernels like it (default 8); groups of fewer than twice as many are free.</summary>
+    /// <summary>
+    /// What is left of a group is a multiple of this, as kernels like it (default 8); groups of fewer than twice as many are free.
+    /// </summary>
     [Range(1, 256)]
     public int Multiple { get; init; } = 8;
 }

@@ -2,7 +2,9 @@ using Serverless.Core.Model.Schema;
 
 namespace Serverless.Core.Model;
 
-/// <summary>The nodes of a graph in topological order, and which values hold data: those that depend on inputs by more than lengths.</summary>
+/// <summary>
+/// The nodes of a graph in topological order, and which values hold data: those that depend on inputs by more than lengths.
+/// </summary>
 internal sealed class DataFlow
 {
     private readonly GraphIndex index;

@@ -2,7 +2,7 @@ using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Numerics;
 
-namespace Serverless.Core.Techniques.Pruning;
+namespace Serverless.Core.Techniques;
 
 /// <summary>Sets to zero what is pruned of a weight's elements from an index on.</summary>
 internal delegate void PrunePart(long first, Span<float> values);
