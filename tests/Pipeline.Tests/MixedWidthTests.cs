@@ -14,7 +14,7 @@ public class MixedWidthTests
     [InlineData("ch_PP-OCRv4_rec_infer", "gptq, samples: 16", 3, Explicit = true)]
     [InlineData("ch_PP-OCRv4_det_infer", "rtn", 4, Explicit = true)]
     [InlineData("ch_ppocr_mobile_v2.0_cls_infer", "rtn", 4, Explicit = true)]
-    [InlineData("ch_ppocr_mobile_v2.0_cls_infer", "rtn", 3)]
+    [InlineData("ch_ppocr_mobile_v2.0_cls_infer", "rtn", 3, Explicit = true)]
     [InlineData("silero_vad_v5", "hqq", 4, Explicit = true)]
     [InlineData("silero_vad_v6", "gptq", 4, Explicit = true)]
     [InlineData("digits", "rtn", 3)]

@@ -6,14 +6,14 @@ using Xunit;
 namespace Serverless.Pipeline.Tests;
 
 /// <summary>
-/// 1,000 mutants, 40 of them of real models and 960 of the digits and of a small model with a weight in every kind of place: a result
+/// 320 mutants, 20 of them of real models and 300 of the digits and of a small model with a weight in every kind of place: a result
 /// or one sentence. Benchmarks runs 10,000 of real models, all of them through the command line.
 /// </summary>
 public class MutantTests
 {
     private const int Seed = 3,
-        Large = 40,
-        Small = 960,
+        Large = 20,
+        Small = 300,
         Damaged = 80,
         OneLargeInThisIsAProcess = 30,
         OneSmallInThisIsAProcess = 150,
