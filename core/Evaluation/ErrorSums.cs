@@ -6,6 +6,7 @@ namespace Serverless.Core.Evaluation;
 /// <param name="isFloat">Whether its elements are real numbers.</param>
 internal sealed class ErrorSums(bool isFloat)
 {
+    private const int Block = 512;
     private double dot,
         before,
         after,
@@ -34,8 +35,16 @@ internal sealed class ErrorSums(bool isFloat)
     {
         if (a.Shape.SequenceEqual(b.Shape))
         {
-            for (var i = 0; i < a.Elements; i++)
-                Add(At(a, i), At(b, i));
+            Span<double> x = stackalloc double[Block],
+                y = stackalloc double[Block];
+            for (var start = 0; start < a.Elements; start += Block)
+            {
+                var count = (int)Math.Min(Block, a.Elements - start);
+                ElementTypes.Read(a.Bytes, a.Type, start, x[..count]);
+                ElementTypes.Read(b.Bytes, b.Type, start, y[..count]);
+                for (var i = 0; i < count; i++)
+                    Add(x[i], y[i]);
+            }
             return;
         }
         var aligned = a.Shape.Length == b.Shape.Length;

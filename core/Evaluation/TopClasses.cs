@@ -1,3 +1,4 @@
+using System.Buffers;
 using Microsoft.ML.OnnxRuntime.Tensors;
 using Serverless.Core.Execution;
 
@@ -74,20 +75,25 @@ internal sealed class TopClasses
         var inner = (int)t.Shape[(axis + 1)..].Aggregate(1L, (x, y) => x * y);
         var outer = (int)t.Shape[..axis].Aggregate(1L, (x, y) => x * y);
         var decisions = new long[outer * inner];
+        var scores = ArrayPool<double>.Shared.Rent(classes * inner);
         for (var o = 0; o < outer; o++)
-        for (var n = 0; n < inner; n++)
-            decisions[o * inner + n] = Best(t, o * classes * inner + n, classes, inner);
+        {
+            ElementTypes.Read(t.Bytes, t.Type, o * classes * inner, scores.AsSpan(0, classes * inner));
+            for (var n = 0; n < inner; n++)
+                decisions[o * inner + n] = Best(scores, n, classes, inner);
+        }
+        ArrayPool<double>.Shared.Return(scores);
         return decisions;
     }
 
-    private static int Best(TensorValue t, int start, int classes, int stride)
+    private static int Best(double[] scores, int start, int classes, int stride)
     {
         if (classes == 1)
-            return ElementTypes.Get(t.Bytes, t.Type, start) > 0.5 ? 1 : 0;
+            return scores[start] > 0.5 ? 1 : 0;
         var (best, most) = (0, double.NegativeInfinity);
         for (var c = 0; c < classes; c++)
         {
-            var v = ElementTypes.Get(t.Bytes, t.Type, start + c * stride);
+            var v = scores[start + c * stride];
             if (v > most)
                 (best, most) = (c, v);
         }

@@ -42,6 +42,26 @@ internal static class ElementTypes
             _ => bytes[i],
         };
 
+    /// <summary>Elements from one on as doubles.</summary>
+    /// <param name="bytes">The tensor's bytes.</param>
+    /// <param name="type">Its type.</param>
+    /// <param name="start">The first element.</param>
+    /// <param name="values">Where they go, as many as it is long.</param>
+    public static void Read(ReadOnlySpan<byte> bytes, TensorElementType type, int start, Span<double> values)
+    {
+        if (type == TensorElementType.Float)
+        {
+            var floats = MemoryMarshal.Cast<byte, float>(bytes).Slice(start, values.Length);
+            for (var i = 0; i < floats.Length; i++)
+                values[i] = floats[i];
+        }
+        else
+        {
+            for (var i = 0; i < values.Length; i++)
+                values[i] = Get(bytes, type, start + i);
+        }
+    }
+
     /// <summary>Sets element <paramref name="i"/>.</summary>
     public static void Set(Span<byte> bytes, TensorElementType type, int i, double value)
     {

@@ -97,16 +97,18 @@ internal sealed class ModelTrial : IDisposable
     /// <summary>What another model of the same outputs makes of them.</summary>
     /// <param name="changed">The model; its weights may be byte ranges of the store.</param>
     /// <param name="source">Where the samples come from (<see cref="ComparisonResult.Source"/>).</param>
+    /// <param name="most">Samples to compare on, at most.</param>
     /// <param name="cancellation">Cancels the runs.</param>
-    public async Task<OutputChange> ChangeAsync(ModelProto changed, string source, CancellationToken cancellation)
+    public async Task<OutputChange> ChangeAsync(ModelProto changed, string source, int most, CancellationToken cancellation)
     {
         var fidelity = new Fidelity();
         var loss = await LossAsync(
             changed.Clone(),
+            [.. samples.Take(most)],
             (i, actual) => fidelity.Add(outputs, expected[i].Outputs, actual.Outputs, samples[i].Labels, samples[i].Group),
             cancellation
         );
-        var figures = ComparisonResult.Of(source, samples.Count, fidelity, null);
+        var figures = ComparisonResult.Of(source, Math.Min(most, samples.Count), fidelity, null);
         return new OutputChange(Math.Sqrt(loss.Outputs), fidelity.Cosine, figures.Loss.Loss)
         {
             Scores = double.IsNaN(loss.Scores) ? null : Math.Sqrt(loss.Scores),
@@ -120,17 +122,22 @@ internal sealed class ModelTrial : IDisposable
     {
         var model = graph.Clone();
         StoredLayers.Put(model, layers);
-        return await LossAsync(model, null, cancellation);
+        return await LossAsync(model, samples, null, cancellation);
     }
 
     // Of scores that the model does not compute, NaN.
-    private async Task<TrialLoss> LossAsync(ModelProto model, Action<int, RunOutputs>? see, CancellationToken cancellation)
+    private async Task<TrialLoss> LossAsync(
+        ModelProto model,
+        IReadOnlyList<Sample> runs,
+        Action<int, RunOutputs>? see,
+        CancellationToken cancellation
+    )
     {
-        var errors = outputs.Select(o => new Error(o, null)).Concat(scores.Select(f => new Error(f.Value, f.Softmax))).ToList();
+        var errors = outputs.Select(o => new ValueError(o, null)).Concat(scores.Select(f => new ValueError(f.Value, f.Softmax))).ToList();
         var i = 0;
         await RunAsync(
             model,
-            samples,
+            runs,
             actual =>
             {
                 foreach (var e in errors)
@@ -174,55 +181,5 @@ internal sealed class ModelTrial : IDisposable
         using var runner = new ModelRunner(written.Folder, written.Index);
         foreach (var sample in runs)
             take(runner.Run([sample], cancellation)[0]);
-    }
-
-    /// <summary>The squared relative error of a value over samples.</summary>
-    private sealed class Error(string value, long? softmax)
-    {
-        private double before,
-            difference;
-
-        public string Value => value;
-
-        /// <summary>Whether the changed model has no such value.</summary>
-        public bool IsLost { get; set; }
-
-        public double Relative =>
-            before == 0
-                ? difference == 0
-                    ? 0
-                    : 1
-                : difference / before;
-
-        public void Add(TensorValue expected, TensorValue actual)
-        {
-            var size = ElementTypes.Size(expected.Type);
-            var count = size == 0 || actual.Bytes.Length != expected.Bytes.Length ? 0 : expected.Bytes.Length / size;
-            var normalized = softmax is { } axis && expected.Shape.Length > 0 && (axis == -1 || axis == expected.Shape.Length - 1);
-            var row = normalized ? (int)expected.Shape[^1] : count;
-            for (var start = 0; start < count; start += row)
-            {
-                var (x, y) = normalized ? (Mean(expected, start, row), Mean(actual, start, row)) : (0, 0);
-                for (var i = start; i < start + row; i++)
-                {
-                    var wanted = ElementTypes.Get(expected.Bytes, expected.Type, i) - x;
-                    if (!double.IsFinite(wanted))
-                        continue;
-                    var got = ElementTypes.Get(actual.Bytes, actual.Type, i) - y;
-                    // What became undefined counts as turned round.
-                    var d = double.IsFinite(got) ? wanted - got : 2 * wanted;
-                    before += wanted * wanted;
-                    difference += d * d;
-                }
-            }
-        }
-
-        private static double Mean(TensorValue value, int start, int count)
-        {
-            double sum = 0;
-            for (var i = start; i < start + count; i++)
-                sum += ElementTypes.Get(value.Bytes, value.Type, i);
-            return sum / count;
-        }
     }
 }

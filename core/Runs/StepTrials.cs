@@ -90,10 +90,10 @@ internal sealed class StepTrials : IDisposable
         return synthetic?.Take(count) ?? [];
     }
 
-    private async Task<OutputChange?> ChangeAsync(ModelProto changed, CancellationToken cancellation)
+    private async Task<OutputChange?> ChangeAsync(ModelProto changed, int most, CancellationToken cancellation)
     {
         original ??= await ModelTrial.OpenAsync(store, request, ModelTrial.MostRuns, int.MaxValue, cancellation);
-        return original.Runs ? await original.ChangeAsync(changed, calibration.Source, cancellation) : null;
+        return original.Runs ? await original.ChangeAsync(changed, calibration.Source, most, cancellation) : null;
     }
 
     // The original as it was dropped, for as long as the step works.

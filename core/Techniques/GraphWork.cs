@@ -145,11 +145,12 @@ public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyD
     /// <summary>Runs what the step may make of the model, and compares it with the model as the step found it.</summary>
     /// <param name="changed">The changed model: its constants inline, byte ranges of the store, or kept.</param>
     /// <param name="cancellation">Cancels the runs.</param>
+    /// <param name="most">Samples to run them on, at most; 128 at most.</param>
     /// <returns>Null where the model takes no samples, or is too large to be run for each trial.</returns>
     /// <exception cref="ModelRunNeededException">Native code may not run on the model here.</exception>
     /// <exception cref="InvalidOperationException">The step did not ask for samples.</exception>
-    public async Task<OutputChange?> TryAsync(ModelProto changed, CancellationToken cancellation) =>
-        await (await ReadyAsync(cancellation)).ChangeAsync(changed, cancellation);
+    public async Task<OutputChange?> TryAsync(ModelProto changed, CancellationToken cancellation, int most = int.MaxValue) =>
+        await (await ReadyAsync(cancellation)).ChangeAsync(changed, most, cancellation);
 
     /// <summary>Times what the step may make of the model against the original, on one sample.</summary>
     /// <param name="changed">The changed model, as <see cref="TryAsync"/> takes it.</param>

@@ -19,8 +19,10 @@ public sealed record ModelTrials(ModelIndex Model, int Samples, bool IsData)
     /// <summary>The first so many samples; data is read as it is enumerated.</summary>
     public required Func<int, CancellationToken, Task<IEnumerable<Sample>>> ReadAsync { get; init; }
 
-    /// <summary>Runs another model of the same inputs and outputs, and compares it with the model as the step finds it.</summary>
-    public required Func<ModelProto, CancellationToken, Task<OutputChange?>> ChangeAsync { get; init; }
+    /// <summary>
+    /// Runs another model of the same inputs and outputs, on so many samples at most, and compares it with the model as the step finds it.
+    /// </summary>
+    public required Func<ModelProto, int, CancellationToken, Task<OutputChange?>> ChangeAsync { get; init; }
 
     /// <summary>Times another model of the same inputs against the original, run by run, on the first sample.</summary>
     public required Func<ModelProto, CancellationToken, Task<ModelTime?>> TimeAsync { get; init; }

@@ -16,6 +16,8 @@ switch (args)
         return await PruningTable.RunAsync(recogniser, detector, rest);
     case ["pruned-quantized", var recogniser, var detector, .. var rest]:
         return await PrunedAndQuantizedTable.RunAsync(recogniser, detector, rest);
+    case ["shrink", var recogniser, var detector, .. var rest]:
+        return await ShrinkTable.RunAsync(recogniser, detector, rest);
     case ["sparse-forms"]:
         return SparseFormTable.Run();
     case ["blocks", var recogniser]:

@@ -51,7 +51,7 @@ public class BlobRunTests(Azurite azurite) : IClassFixture<Azurite>
         var name = $"overwritten-{step}".ToLowerInvariant();
         var store = azurite.Store();
         await ContainersAsync(name);
-        var (first, second) = (Model("digits"), Model("ch_ppocr_mobile_v2.0_cls_infer"));
+        var (first, second) = (Model("digits"), Model("lenet"));
         await store.WriteBytesAsync($"drop/{name}.onnx", await File.ReadAllBytesAsync(first), None);
         var drop = (await DropRequest.OfAsync(store, $"drop/{name}.onnx", null, None))!;
         var done = 0;
@@ -96,7 +96,8 @@ public class BlobRunTests(Azurite azurite) : IClassFixture<Azurite>
 
     private static ActivityContext Context(IArtifactStore store) => new(store, new MemoryGate(1L << 30));
 
-    private static string Model(string name) => name == "digits" ? Path.Combine(RealModels.Digits, "digits.onnx") : RealModels.File(name);
+    private static string Model(string name) =>
+        name is "digits" or "lenet" ? Path.Combine(RealModels.Repository, "tests", "models", name, $"{name}.onnx") : RealModels.File(name);
 
     private static async Task<byte[]> ExpectedAsync(string model)
     {

@@ -133,7 +133,7 @@ public class ShrinkLatencyTests
             {
                 FolderAsync = _ => throw new InvalidOperationException(),
                 ReadAsync = (_, _) => throw new InvalidOperationException(),
-                ChangeAsync = (_, _) => Task.FromResult<OutputChange?>(null),
+                ChangeAsync = (_, _, _) => Task.FromResult<OutputChange?>(null),
                 TimeAsync = (m, _) => Task.FromResult<ModelTime?>(new ModelTime(TimeOf(m) / 1000, TimeOf(m) / TimeOf(Net))),
                 TimesAsync = _ => Task.FromResult(new OperatorTimes("tests", TimeOf)),
             },

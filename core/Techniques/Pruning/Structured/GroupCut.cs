@@ -12,13 +12,18 @@ internal sealed record ShrunkModel(CutModel Model, ShrinkErrors Errors);
 /// <param name="orders">The order in which units of each go.</param>
 internal sealed class GroupCut(GraphWork work, UnitFacts facts, IReadOnlyList<PrunableGroup> groups, IReadOnlyList<UnitOrder> orders)
 {
+    // Groups differ in what they cost by orders of magnitude: few samples rank them.
+    private const int SensitivitySamples = 32;
+
     /// <summary>The squared relative error of the outputs where one group alone loses units; null where the model is not run.</summary>
     public async Task<double?> LossAsync(int group, int count, bool refit, CancellationToken cancellation)
     {
         var counts = new int[groups.Count];
         counts[group] = count;
         var cut = await facts.Model.CutAsync(Units(counts), await ValuesAsync(counts, refit, cancellation), [], cancellation);
-        return await work.TryAsync(cut.Model, cancellation) is { } change ? Math.Pow(change.Scores ?? change.RelativeError, 2) : null;
+        return await work.TryAsync(cut.Model, cancellation, SensitivitySamples) is { } change
+            ? Math.Pow(change.Scores ?? change.RelativeError, 2)
+            : null;
     }
 
     /// <summary>Cuts, and keeps the best of the ways to refit.</summary>
