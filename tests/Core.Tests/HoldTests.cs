@@ -98,15 +98,15 @@ public class HoldTests(Azurite azurite) : IClassFixture<Azurite>
         var until = DateTime.MaxValue;
         var queue = Queue("passing", () => until == DateTime.MaxValue || DateTime.UtcNow >= until ? null : "cut", Patient);
         await queue.SendAsync("work", None);
-        await using (var held = await queue.TryTakeAsync(TimeSpan.FromSeconds(2), None))
+        await using (var held = await queue.TryTakeAsync(TimeSpan.FromSeconds(6), None))
         {
-            until = DateTime.UtcNow.AddMilliseconds(1200);
-            await Task.Delay(2500, None);
+            until = DateTime.UtcNow.AddMilliseconds(3600);
+            await Task.Delay(7500, None);
             Assert.False(held!.Lost.IsCancellationRequested);
-            Assert.Null(await queue.TryTakeAsync(TimeSpan.FromSeconds(2), None));
+            Assert.Null(await queue.TryTakeAsync(TimeSpan.FromSeconds(6), None));
             await held.CompleteAsync(None);
         }
-        Assert.Null(await queue.TryTakeAsync(TimeSpan.FromSeconds(2), None));
+        Assert.Null(await queue.TryTakeAsync(TimeSpan.FromSeconds(6), None));
         await queue.SendAsync("gone", None);
         await using var gone = await queue.TryTakeAsync(TimeSpan.FromSeconds(1), None);
         await new Azure.Storage.Queues.QueueClient(azurite.ConnectionString, "passing").ClearMessagesAsync(None);

@@ -47,7 +47,7 @@ public class CalibratedTests
     {
         using var folder = new Folder();
         Assert.SkipWhen(TextLines.Fonts.Count == 0, "There are no TrueType fonts here to render text lines with.");
-        var data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 1, count: 24, width: 160);
+        var data = TextLines.WriteNpz(Path.Combine(folder.Path, "data.npz"), "x", seed: 1, count: 48, width: 160);
         var rtn = await Compressed.RunAsync(
             folder,
             RealModels.File(Recogniser),
@@ -57,7 +57,7 @@ public class CalibratedTests
         var awq = await Compressed.RunAsync(
             folder,
             RealModels.File(Recogniser),
-            "version: 1\nsteps:\n- quantize: {method: awq, bits: 4, samples: 12}\n",
+            "version: 1\nsteps:\n- quantize: {method: awq, bits: 4, samples: 24}\n",
             data
         );
         Assert.InRange((double)awq.Report.Size.After / rtn.Report.Size.After, 0.99, 1.02);
