@@ -11,8 +11,8 @@ using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 namespace Serverless.Benchmarks;
 
 /// <summary>
-/// <c>large [FOLDER] [GB]</c>: generates a transformer-shaped fp32 model with external data, compresses it to int4 by
-/// the command line in 1 GB, and prints throughput beside a plain copy of the same bytes on the same disk.
+/// <c>large [FOLDER] [GB] [STEPS…]</c>: generates a transformer-shaped fp32 model with external data, compresses it by the command line in
+/// 1 GB, to int4 or by each of the steps, and prints throughput beside a plain copy of the same bytes on the same disk.
 /// </summary>
 internal static class LargeModel
 {
@@ -29,19 +29,26 @@ internal static class LargeModel
         Console.WriteLine($"generated {bytes / 1e9:0.00} GB of weights");
         var copy = Copy(Path.Combine(folder, "model.onnx.data"), Path.Combine(folder, "copy.tmp"));
         Console.WriteLine($"plain copy: {copy:0.0} s, {bytes / 1e9 / copy:0.00} GB/s");
-        await File.WriteAllTextAsync(Path.Combine(folder, "int4.yaml"), "version: 1\npreset: int4\n");
+        string[] recipes = args.Length > 2 ? [.. args[2..].Select(s => $"steps:\n- {s}")] : ["preset: int4"];
+        foreach (var recipe in recipes)
+            await PrintAsync(folder, recipe, bytes);
+        return 0;
+    }
+
+    private static async Task PrintAsync(string folder, string recipe, long bytes)
+    {
+        await File.WriteAllTextAsync(Path.Combine(folder, "large.yaml"), $"version: 1\n{recipe}\n");
         var (seconds, peak) = await CompressAsync(folder);
         using var report = JsonDocument.Parse(await File.ReadAllBytesAsync(Path.Combine(folder, "out", "report.json")));
         var root = report.RootElement;
         Console.WriteLine(
-            $"compress to int4, all of it: {seconds:0.0} s, {bytes / 1e9 / seconds:0.00} GB/s of weights; peak resident memory {peak / 1e6:0} MB (host and evaluation process together)"
+            $"{recipe.Replace("\n", " ")}, all of it: {seconds:0.0} s, {bytes / 1e9 / seconds:0.00} GB/s of weights; peak resident memory {peak / 1e6:0} MB (host and evaluation process together)"
         );
         var layers = root.GetProperty("layers").EnumerateArray().Sum(l => l.GetProperty("seconds").GetDouble());
         Console.WriteLine($"the layers alone: {layers:0.0} core-seconds, {bytes / 1e9 / layers:0.00} GB/s per core");
         Console.WriteLine(
             $"size ratio {root.GetProperty("size").GetProperty("ratio").GetDouble():0.000}, cosine {root.GetProperty("fidelity").GetProperty("cosine").GetDouble():0.0000}, latency ratio {root.GetProperty("latency").GetProperty("ratio").GetDouble():0.00} over {root.GetProperty("latency").GetProperty("segments").GetInt32()} segments"
         );
-        return 0;
     }
 
     /// <summary>Writes the model; returns the bytes of its weights.</summary>
@@ -179,9 +186,10 @@ internal static class LargeModel
                 "compress",
                 Path.Combine(folder, "model.onnx"),
                 "--recipe",
-                Path.Combine(folder, "int4.yaml"),
+                Path.Combine(folder, "large.yaml"),
                 "--out",
                 Path.Combine(folder, "out"),
+                "--force",
                 "--memory",
                 "1GB",
             }

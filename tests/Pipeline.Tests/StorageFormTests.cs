@@ -195,7 +195,7 @@ public class StorageFormTests
     {
         using var folder = new Folder();
         // Large Gemms have the kernel of the large MatMul, which is tried at every opset.
-        int[] opsets = op.StartsWith("Gemm large", StringComparison.Ordinal) ? [8, 13, 21] : [8, 9, 11, 13, 16, 17, 21];
+        int[] opsets = op.StartsWith("Gemm large", StringComparison.Ordinal) ? [13, 21] : [8, 11, 13, 17, 21];
         foreach (var opset in opsets)
         {
             var (exact, _) = Lowered.Run(Models[op](opset).ToByteArray(), Path.Combine(folder.Path, "float.onnx"));

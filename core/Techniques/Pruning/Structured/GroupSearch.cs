@@ -3,8 +3,8 @@ using Serverless.Core.Model;
 namespace Serverless.Core.Techniques.Pruning.Structured;
 
 /// <summary>
-/// Chooses how many units go of each group. What a group costs the model is measured, at one number of units that go; at others it follows
-/// the order's own cost. So few trials are enough: one a group.
+/// Chooses how many units go of each group. What a group costs the model is measured at one number of units that go, and at those that a
+/// choice goes further to; at others it follows the order's own cost. So few trials are enough.
 /// </summary>
 /// <param name="work">The model, its trials and limits.</param>
 /// <param name="facts">The model, and what its layers take.</param>
@@ -20,6 +20,7 @@ internal sealed class GroupSearch(
 )
 {
     private const double DefaultRatio = 0.3;
+    private const int MostRounds = 6;
 
     private readonly Lazy<IReadOnlyDictionary<string, long>> macs = new(() => work.Limits.CountAsOf(facts.Model.Model));
 
@@ -37,32 +38,38 @@ internal sealed class GroupSearch(
             return ([.. groups.Select(g => GroupLevels.Of(g.Group.Units, ratio, options))], [], null);
         var (limits, latency) = (Limits(ratio), LatencyWanted.Of(work.Limits, options, ratio));
         var most = limits.Count > 0 ? limits[0].Most : latency!.Least;
-        var ladders = new List<GroupLadder>();
-        for (var i = 0; i < groups.Count; i++)
-            ladders.Add(await LadderAsync(cut, i, Math.Clamp(1 - most, 0.2, 0.6), cancellation));
-        var found = latency is null
-            ? null
-            : await new LatencySearch(work, facts, groups, cut).FindAsync(
-                latency,
-                limit => GroupAllocation.Path(ladders, [.. limits, limit], cancellation),
-                cancellation
-            );
-        var path = found?.Path ?? GroupAllocation.Path(ladders, limits, cancellation);
-        var cost = limits.Count > 0 ? limits[0].Cost : found!.Cost;
-        return (path[^1], [.. path.Select(p => new ShrinkPoint(cost(p), Math.Sqrt(Loss(p))))], found?.Figures);
+        var ladders = groups.Select((g, i) => new MeasuredLadder(GroupLevels.Of(g.Group.Units, options), orders[i].Cost)).ToList();
+        var share = Math.Clamp(1 - most, 0.2, 0.6);
+        await MeasureAsync(ladders, groups.Select((g, i) => ladders[i].Nearest(share * g.Group.Units)), cut, cancellation);
+        for (var round = 0; ; round++)
+        {
+            GroupLadder[] predicted = [.. ladders.Select(l => l.Predict())];
+            var found = latency is null
+                ? null
+                : await new LatencySearch(work, facts, groups, cut).FindAsync(
+                    latency,
+                    limit => GroupAllocation.Path(predicted, [.. limits, limit], cancellation),
+                    cancellation
+                );
+            var path = found?.Path ?? GroupAllocation.Path(predicted, limits, cancellation);
+            int[] beyond = [.. path[^1].Select((units, i) => ladders[i].IsBeyond(units) ? units : 0)];
+            if (round < MostRounds && Array.Exists(beyond, units => units > 0))
+            {
+                await MeasureAsync(ladders, beyond, cut, cancellation);
+                continue;
+            }
+            var cost = limits.Count > 0 ? limits[0].Cost : found!.Cost;
+            return (path[^1], [.. path.Select(p => new ShrinkPoint(cost(p), Math.Sqrt(Loss(p))))], found?.Figures);
 
-        double Loss(int[] counts) => counts.Select((c, i) => ladders[i].LossOf(c)).Sum();
+            double Loss(int[] counts) => counts.Select((c, i) => predicted[i].LossOf(c)).Sum();
+        }
     }
 
-    private async Task<GroupLadder> LadderAsync(GroupCut cut, int group, double share, CancellationToken cancellation)
+    private async Task MeasureAsync(List<MeasuredLadder> ladders, IEnumerable<int> counts, GroupCut cut, CancellationToken cancellation)
     {
-        var (levels, cost) = (GroupLevels.Of(groups[group].Group.Units, options), orders[group].Cost);
-        if (levels.Count == 1)
-            return new GroupLadder(levels, [0]);
-        var at = levels.Skip(1).MinBy(l => Math.Abs(l - share * groups[group].Group.Units));
-        var measured = work.Trials is null ? null : await cut.LossAsync(group, at, options.Refit, cancellation);
-        var scale = cost[at] > 0 ? (measured ?? cost[at]) / cost[at] : 0;
-        return new GroupLadder(levels, [.. levels.Select(l => cost[at] > 0 ? scale * cost[l] : (measured ?? 0) * l / at)]);
+        foreach (var (group, units) in counts.Index().Where(c => c.Item > 0 && work.Trials is not null))
+            if (await cut.LossAsync(group, units, options.Refit, cancellation) is { } loss)
+                ladders[group].Add(units, loss);
     }
 
     private List<CostLimit> Limits(double ratio)
