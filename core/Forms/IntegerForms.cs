@@ -17,10 +17,18 @@ internal abstract class IntegerForm : Form
     public override IReadOnlyList<string> Place(ModelEdit edit, Weight weight, EncodedLayer layer, string shard)
     {
         if (layer.Shape.Inner == 1)
-            return Apply(edit, weight, layer with { Form = FormName.Folded }, shard);
+            return Apply(
+                edit,
+                weight,
+                layer with
+                {
+                    Form = layer.Sparse is { } sparse ? SparseForm.Of(sparse).Name : FormName.Folded,
+                },
+                shard
+            );
         ModelEdit.RemoveDefinition(weight);
         var graph = new ConstantSubgraph(edit, weight);
-        var codes = graph.Constant("_q", Tensor(shard, layer.Codes, DataType.Int8, weight.Reference.Dims));
+        var codes = Int8Codes.Add(graph, weight, layer, shard);
         var scales = graph.Constant("_s", Tensor(shard, ((AffineGrid)layer.Grid).Scales, layer.Shape.Rows));
         graph.Add("Mul", [graph.Cast(codes, DataType.Float), scales]);
         graph.Finish();
@@ -31,7 +39,9 @@ internal abstract class IntegerForm : Form
     public override double[] Decode(EncodedLayer layer, ReadOnlySpan<byte> shard)
     {
         var (shape, grid) = (layer.Shape, (AffineGrid)layer.Grid);
-        var stored = WholeSymbols.Read(shard[(int)layer.Codes.Offset..], grid, shape.Elements);
+        var stored = layer.Sparse is null
+            ? WholeSymbols.Read(shard[(int)layer.Codes.Offset..], grid, shape.Elements)
+            : SparseForm.Symbols(layer, shard, grid, shape.Elements);
         var symbols = new int[stored.Length];
         for (long o = 0; o < shape.Outer; o++)
         for (long k = 0; k < shape.Axis; k++)

@@ -179,6 +179,64 @@ public class SparseFormTests
             };
     }
 
+    // Put together at load, they are the constants that integer kernels read.
+    [Theory]
+    [InlineData("static", "QGemm")]
+    [InlineData("dynamic", "DynamicQuantizeMatMul")]
+    public async Task Integer_kernels_read_codes_whose_zeros_are_not_in_the_file(string method, string kernel)
+    {
+        using var folder = new Folder();
+        var (digits, data) = (Path.Combine(RealModels.Digits, "digits.onnx"), Path.Combine(RealModels.Digits, "data.npz"));
+        var step = $"- quantize: {{method: {method}, onlyIfFaster: false}}\n";
+        var alone = await Compressed.RunAsync(folder, digits, $"version: 1\nsteps:\n{step}", data);
+        var both = await Compressed.RunAsync(
+            folder,
+            digits,
+            $"version: 1\nsteps:\n- prune: {{method: wanda, sparsity: 0.5}}\n{step}",
+            data
+        );
+        Assert.True(both.Report.Size.After < 0.66 * alone.Report.Size.After, $"{both.Report.Size} {alone.Report.Size}");
+        Assert.True(both.Report.Fidelity.Cosine > 0.985, both.Report.Fidelity.ToString());
+        var (before, after) = (Kernels(alone), Kernels(both));
+        Assert.True(before.GetValueOrDefault(kernel) > 1, string.Join(' ', before));
+        Assert.Equal(before, after);
+
+        static Dictionary<string, int> Kernels(Compressed done) =>
+            IntegerWork.Optimized(done.File, out _).CountBy(n => n.OpType).OrderBy(p => p.Key, StringComparer.Ordinal).ToDictionary();
+    }
+
+    [Theory]
+    [InlineData("conv", 0.5)]
+    [InlineData("conv", 0.9)]
+    [InlineData("lstm", 0.7)]
+    public async Task Integer_codes_of_convolutions_and_recurrent_layers_are_put_together_in_their_own_order(string kind, double sparsity)
+    {
+        using var folder = new Folder();
+        var model = OfOpset(13);
+        if (kind == "lstm")
+            model
+                .Input("x", DataType.Float, 5, 2, 48)
+                .Weight("w", 1, 160, 48)
+                .Weight("r", 1, 160, 40)
+                .With(Node("LSTM", ["x", "w", "r"], ["y"], ModelEdit.Attribute("hidden_size", 40)))
+                .Output("y");
+        else
+            model
+                .Input("x", DataType.Float, 1, 48, 9, 9)
+                .Weight("w", 48, 48, 3, 3)
+                .Weight("v", 40, 48, 3, 3)
+                .With(Node("Conv", ["x", "w"], ["h"]), Node("Relu", ["h"], ["a"]), Node("Conv", ["a", "v"], ["y"]))
+                .Output("y");
+        var prune = $"prune: {{sparsity: {sparsity}}}";
+        var quantize =
+            kind == "lstm" ? "quantize: {method: dynamic, onlyIfFaster: false}" : "quantize: {method: static, onlyIfFaster: false}";
+        var pruned = await Compressed.RunAsync(folder, model, $"version: 1\nsteps:\n- {prune}\n");
+        var both = await Compressed.RunAsync(folder, model, $"version: 1\nsteps:\n- {prune}\n- {quantize}\n");
+        Assert.Contains(both.Report.Layers, l => l.Form is FormName.Qdq or FormName.Dynamic && l.BytesAfter < 0.8 * l.BytesBefore / 4);
+        Assert.True(both.Report.Size.After < pruned.Report.Size.After);
+        Assert.Equal(pruned.Report.Fidelity.RelativeError!.Value, both.Report.Fidelity.RelativeError!.Value, 0.03);
+    }
+
     [Fact]
     public async Task A_kernel_keeps_its_codes_unless_the_store_is_small()
     {

@@ -31,6 +31,17 @@ public class StaticTests
         );
     }
 
+    [Fact]
+    public async Task Pruned_convolutions_run_in_integer_kernels_and_take_fewer_bytes()
+    {
+        using var folder = new Folder();
+        const string Quantize = "- quantize: {method: static, onlyIfFaster: false}";
+        var plain = await RunAsync(folder, "ch_ppocr_mobile_v2.0_cls_infer", 192, 64, Quantize);
+        var pruned = await RunAsync(folder, "ch_ppocr_mobile_v2.0_cls_infer", 192, 64, "- prune: {sparsity: 0.5}\n" + Quantize);
+        Assert.True(IntegerWork.Share(pruned.File, 96, 192) >= 0.9, $"{IntegerWork.Share(pruned.File, 96, 192)}");
+        Assert.True(pruned.Report.Size.After < 0.9 * plain.Report.Size.After, $"{pruned.Report.Size} {plain.Report.Size}");
+    }
+
     [Theory]
     [InlineData("ch_PP-OCRv4_det_infer", 320, Explicit = true)]
     [InlineData("ch_ppocr_mobile_v2.0_cls_infer", 192)]

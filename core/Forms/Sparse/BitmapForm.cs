@@ -10,7 +10,7 @@ internal sealed class BitmapForm : SparseForm
     public override string Name => FormName.Bitmap;
 
     /// <inheritdoc/>
-    protected override (string Values, Lazy<string> Mask) Dense(
+    public override (string Values, Lazy<string> Mask) Dense(
         ConstantSubgraph graph,
         SparseCodes sparse,
         string shard,

@@ -14,7 +14,7 @@ internal sealed class GapForm : SparseForm
     public override string Name => FormName.Gap;
 
     /// <inheritdoc/>
-    protected override (string Values, Lazy<string> Mask) Dense(
+    public override (string Values, Lazy<string> Mask) Dense(
         ConstantSubgraph graph,
         SparseCodes sparse,
         string shard,

@@ -38,26 +38,43 @@ internal abstract class SparseForm : Form
     /// <inheritdoc/>
     public override double[] Decode(EncodedLayer layer, ReadOnlySpan<byte> shard)
     {
-        var (sparse, unit) = (layer.Sparse!, layer.Sparse!.Unit);
-        var codes = shard.Slice((int)layer.Codes.Offset, (int)layer.Codes.Length);
-        var places = Places(sparse, shard.Slice((int)sparse.Mask.Offset, (int)sparse.Mask.Length));
         if (layer.Grid is FloatGrid floats)
         {
-            var (values, all) = (new float[sparse.Values], new double[layer.Shape.Elements]);
-            FloatConversion.ToFloat(codes, floats.DataType, values);
-            for (var i = unit; i < values.Length; i++)
-                all[places[i / unit - 1] * unit + i % unit] = values[i];
-            return all;
+            var (values, all) = (new float[layer.Sparse!.Values], new float[layer.Shape.Elements]);
+            FloatConversion.ToFloat(shard.Slice((int)layer.Codes.Offset, (int)layer.Codes.Length), floats.DataType, values);
+            Spread(layer.Sparse, shard, values, all);
+            return Array.ConvertAll(all, v => (double)v);
         }
         var grid = AffineNodes.TermsOf(layer).Grid;
+        return layer.Grid.Decode(Symbols(layer, shard, grid, layer.Shape.Rows * grid.PaddedAxis), shard, layer.Shape);
+    }
+
+    /// <summary>The form of some places.</summary>
+    public static SparseForm Of(SparseCodes sparse) => (SparseForm)All[sparse.GapBits == 0 ? FormName.Bitmap : FormName.Gap];
+
+    /// <summary>Reads all symbols of a layer, those that mean zero included: the reference.</summary>
+    /// <param name="layer">The layer.</param>
+    /// <param name="shard">Bytes of its shard.</param>
+    /// <param name="grid">What the symbols mean.</param>
+    /// <param name="count">Symbols.</param>
+    /// <returns>The symbols, counted from the lowest level.</returns>
+    public static int[] Symbols(EncodedLayer layer, ReadOnlySpan<byte> shard, AffineGrid grid, long count)
+    {
         var zeros = grid.Zeros?.Read(shard);
-        var symbols = new int[layer.Shape.Rows * grid.PaddedAxis];
+        var symbols = new int[count];
         for (var i = 0; i < symbols.Length; i++)
             symbols[i] = grid.Middle + (int)(zeros?[i / grid.Group] ?? 0);
-        var read = CodeSymbols.Read(codes, grid, sparse.Values);
-        for (var i = unit; i < read.Length; i++)
-            symbols[places[i / unit - 1] * unit + i % unit] = read[i];
-        return layer.Grid.Decode(symbols, shard, layer.Shape);
+        var read = CodeSymbols.Read(shard.Slice((int)layer.Codes.Offset, (int)layer.Codes.Length), grid, layer.Sparse!.Values);
+        Spread(layer.Sparse, shard, read, symbols);
+        return symbols;
+    }
+
+    // Behind a unit of zeros, the values of each unit that is stored.
+    private static void Spread<T>(SparseCodes sparse, ReadOnlySpan<byte> shard, T[] values, T[] all)
+    {
+        var places = Of(sparse).Places(sparse, shard.Slice((int)sparse.Mask.Offset, (int)sparse.Mask.Length));
+        for (var i = sparse.Unit; i < values.Length; i++)
+            all[places[i / sparse.Unit - 1] * sparse.Unit + i % sparse.Unit] = values[i];
     }
 
     /// <summary>Adds the nodes that put values among zeros.</summary>
@@ -69,7 +86,7 @@ internal abstract class SparseForm : Form
     /// <param name="type">Their type.</param>
     /// <returns>All values, one after another or unit by unit; and FLOAT ones of the same rank where there is a value, else
     /// zeros.</returns>
-    protected abstract (string Values, Lazy<string> Mask) Dense(
+    public abstract (string Values, Lazy<string> Mask) Dense(
         ConstantSubgraph graph,
         SparseCodes sparse,
         string shard,

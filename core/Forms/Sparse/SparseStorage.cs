@@ -33,7 +33,8 @@ public static class SparseStorage
             return await DenseAsync(
                 $"operator set {opset} has no CumSum, which finds the places of weights; convert the model to 11 or later"
             );
-        var kernel = layer.Form is not (FormName.Dense or FormName.Cast or FormName.Folded);
+        var isInteger = layer.Form is FormName.Qdq or FormName.Dynamic;
+        var kernel = !isInteger && layer.Form is not (FormName.Dense or FormName.Cast or FormName.Folded);
         if (kernel && store != Store.Small)
             return await DenseAsync(
                 layer.Form == FormName.MatMulNBits
@@ -68,7 +69,10 @@ public static class SparseStorage
             var grid = await MovedAsync(layer.Grid);
             return layer with
             {
-                Form = best.GapBits == 0 ? FormName.Bitmap : FormName.Gap,
+                Form =
+                    isInteger ? layer.Form
+                    : best.GapBits == 0 ? FormName.Bitmap
+                    : FormName.Gap,
                 Codes = new ShardRange(mask.Length, values),
                 Grid = grid,
                 Sparse = new SparseCodes(new ShardRange(0, mask.Length), best.Entries, best.Unit)

@@ -71,6 +71,9 @@ public sealed class ConstantSubgraph(ModelEdit edit, Weight weight)
     public void Finish()
     {
         nodes[^1].Output[0] = weight.Value;
-        ModelEdit.InsertFirst(Scope, nodes);
+        Insert();
     }
+
+    /// <summary>Puts all nodes in front of the scope's.</summary>
+    public void Insert() => ModelEdit.InsertFirst(Scope, nodes);
 }

@@ -29,8 +29,8 @@ internal sealed class DynamicGraph(ModelEdit edit) : Lowering
         // The kernel takes [inputs, outputs]; torch.nn.Linear has [outputs, inputs]. Folded at load.
         var (codes, scales, zeros) =
             weight.Uses[0].IntAttribute("transB", 0) != 0
-                ? Turned(weight, layer, shard, [1, 0], layer.Shape.Rows)
-                : Constants(weight, layer, shard, layer.Shape.Rows);
+                ? Constants(weight, layer, shard, [1, 0], layer.Shape.Rows)
+                : Constants(weight, layer, shard, [], layer.Shape.Rows);
         foreach (var use in weight.Uses)
         {
             var old = use.Node;
@@ -97,9 +97,10 @@ internal sealed class DynamicGraph(ModelEdit edit) : Lowering
 
     // The kernel takes [directions, inputs, gates]; the model has [directions, gates, inputs].
     private (string Codes, string Scales, string Zeros) Gates((Weight Weight, EncodedLayer Layer, string Shard) part) =>
-        Turned(part.Weight, part.Layer, part.Shard, [0, 2, 1], part.Weight.Reference.Dims[0], part.Weight.Reference.Dims[1]);
+        Constants(part.Weight, part.Layer, part.Shard, [0, 2, 1], part.Weight.Reference.Dims[0], part.Weight.Reference.Dims[1]);
 
-    private (string Codes, string Scales, string Zeros) Turned(
+    // Codes are turned round where the kernel wants another order.
+    private (string Codes, string Scales, string Zeros) Constants(
         Weight weight,
         EncodedLayer layer,
         string shard,
@@ -107,17 +108,14 @@ internal sealed class DynamicGraph(ModelEdit edit) : Lowering
         params long[] scaleDims
     )
     {
-        var (codes, scales, zeros) = Constants(weight, layer, shard, scaleDims);
-        var turned = edit.FreshName(weight.Value + "_t");
-        ModelEdit.InsertFirst(weight.Scope, [ModelEdit.Node("Transpose", [codes], [turned], ModelEdit.Attribute("perm", order))]);
-        return (turned, scales, zeros);
-    }
-
-    private (string Codes, string Scales, string Zeros) Constants(Weight weight, EncodedLayer layer, string shard, params long[] scaleDims)
-    {
         ModelEdit.RemoveDefinition(weight);
+        var graph = new ConstantSubgraph(edit, weight);
+        var codes = Int8Codes.Add(graph, weight, layer, shard);
+        if (order.Length > 0)
+            codes = graph.Add("Transpose", [codes], ModelEdit.Attribute("perm", order));
+        graph.Insert();
         return (
-            edit.AddConstant(weight.Scope, weight.Value + "_q", Form.Tensor(shard, layer.Codes, DataType.Int8, weight.Reference.Dims)),
+            codes,
             edit.AddConstant(weight.Scope, weight.Value + "_s", Form.Tensor(shard, ((AffineGrid)layer.Grid).Scales, scaleDims)),
             edit.Share(weight.Scope, "int8_zero", ModelEdit.Tensor(DataType.Int8, new byte[layer.Shape.Rows], scaleDims))
         );

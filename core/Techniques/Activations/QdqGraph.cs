@@ -133,13 +133,12 @@ internal sealed class QdqGraph(LoweringWork work, Func<string, ObservedValue?> o
     {
         var axis = layer.Shape.RowAxis(weight.Reference.Dims);
         ModelEdit.RemoveDefinition(weight);
-        var codes = edit.AddConstant(main, weight.Value + "_q", Form.Tensor(shard, layer.Codes, DataType.Int8, weight.Reference.Dims));
+        var graph = new ConstantSubgraph(edit, weight);
+        var codes = Int8Codes.Add(graph, weight, layer, shard);
         var scales = edit.AddConstant(main, weight.Value + "_s", Form.Tensor(shard, ((AffineGrid)layer.Grid).Scales, layer.Shape.Rows));
         var zeros = edit.Share(main, "int8_zero", ModelEdit.Tensor(DataType.Int8, new byte[layer.Shape.Rows], layer.Shape.Rows));
-        ModelEdit.InsertFirst(
-            main,
-            [ModelEdit.Node(prefix + "DequantizeLinear", [codes, scales, zeros], [weight.Value], ModelEdit.Attribute("axis", axis))]
-        );
+        graph.Add(prefix + "DequantizeLinear", [codes, scales, zeros], ModelEdit.Attribute("axis", axis));
+        graph.Finish();
     }
 
     // Integer kernels add an int32 bias whose scale is that of the products. False when it cannot be one.
