@@ -21,20 +21,17 @@ internal sealed class GroupSearch(
 {
     private const double DefaultRatio = 0.3;
 
+    private readonly HashSet<int> unreached = [];
     private readonly Lazy<IReadOnlyDictionary<string, long>> macs = new(() => work.Limits.CountAsOf(facts.Model.Model));
 
     /// <summary>Chooses.</summary>
     /// <param name="cut">Cuts units out of the model.</param>
     /// <param name="cancellation">Cancels the work.</param>
-    /// <returns>Units that go of each group, the way there, and latencies where these are limited.</returns>
-    public async Task<(int[] Counts, IReadOnlyList<ShrinkPoint> Curve, ShrinkLatency? Latency)> ChooseAsync(
-        GroupCut cut,
-        CancellationToken cancellation
-    )
+    public async Task<GroupChoice> ChooseAsync(GroupCut cut, CancellationToken cancellation)
     {
         var ratio = options.Ratio ?? DefaultRatio;
         if (options.Scope == ShrinkScope.Group)
-            return ([.. groups.Select(g => GroupLevels.Of(g.Group.Units, ratio, options))], [], null);
+            return new GroupChoice([.. groups.Select(g => GroupLevels.Of(g.Group.Units, ratio, options))]);
         var (limits, latency) = (Limits(ratio), LatencyWanted.Of(work.Limits, options, ratio));
         var most = limits.Count > 0 ? limits[0].Most : latency!.Least;
         var ladders = new List<GroupLadder>();
@@ -49,7 +46,13 @@ internal sealed class GroupSearch(
             );
         var path = found?.Path ?? GroupAllocation.Path(ladders, limits, cancellation);
         var cost = limits.Count > 0 ? limits[0].Cost : found!.Cost;
-        return (path[^1], [.. path.Select(p => new ShrinkPoint(cost(p), Math.Sqrt(Loss(p))))], found?.Figures);
+        return new GroupChoice(path[^1])
+        {
+            Curve = [.. path.Select(p => new ShrinkPoint(cost(p), Math.Sqrt(Loss(p))))],
+            Latency = found?.Figures,
+            Unreached = unreached,
+            Missed = found?.Figures.Missed ?? limits.Select(l => l.Missed(path[^1])).FirstOrDefault(m => m is not null),
+        };
 
         double Loss(int[] counts) => counts.Select((c, i) => ladders[i].LossOf(c)).Sum();
     }
@@ -61,6 +64,11 @@ internal sealed class GroupSearch(
             return new GroupLadder(levels, [0]);
         var at = levels.Skip(1).MinBy(l => Math.Abs(l - share * groups[group].Group.Units));
         var measured = work.Trials is null ? null : await cut.LossAsync(group, at, options.Refit, cancellation);
+        if (measured == 0 && await cut.LossAsync(group, levels[^1], refit: false, cancellation) == 0)
+        {
+            unreached.Add(group);
+            return new GroupLadder([0], [0]);
+        }
         var scale = cost[at] > 0 ? (measured ?? cost[at]) / cost[at] : 0;
         return new GroupLadder(levels, [.. levels.Select(l => cost[at] > 0 ? scale * cost[l] : (measured ?? 0) * l / at)]);
     }
@@ -71,16 +79,17 @@ internal sealed class GroupSearch(
         var given = work.Limits;
         var isLimited = given is not { MacRatio: null, SizeRatio: null, LatencyRatio: null };
         if (options.By != ShrinkCostKind.Latency && (options.Ratio is not null || !isLimited))
-            limits.Add(new CostLimit(CostOf(options.By), 1 - ratio));
+            limits.Add(new CostLimit(options.By, CostOf(options.By), 1 - ratio));
         if (given.MacRatio is { } most)
             limits.Add(
                 new CostLimit(
+                    ShrinkCostKind.Macs,
                     CostOf(ShrinkCostKind.Macs),
                     most * given.MultiplyAccumulates / Math.Max(1, macs.Value.Sum(m => (double)m.Value))
                 )
             );
         if (given.SizeRatio is { } size)
-            limits.Add(new CostLimit(CostOf(ShrinkCostKind.Bytes), size));
+            limits.Add(new CostLimit(ShrinkCostKind.Bytes, CostOf(ShrinkCostKind.Bytes), size));
         return limits;
     }
 
@@ -100,4 +109,21 @@ internal sealed class GroupSearch(
             rest = macs.Value.Where(m => !places.ContainsKey(m.Key)).Sum(m => (double)m.Value);
         return new ShrinkCost(facts.Model, groups, weights, rest).Of;
     }
+}
+
+/// <summary>How many units go of each group.</summary>
+/// <param name="Counts">The units.</param>
+internal sealed record GroupChoice(int[] Counts)
+{
+    /// <summary>The way there.</summary>
+    public IReadOnlyList<ShrinkPoint> Curve { get; init; } = [];
+
+    /// <summary>Latencies, where these are limited.</summary>
+    public ShrinkLatency? Latency { get; init; }
+
+    /// <summary>Groups without which no sample's outputs change at all, as in a branch that none takes: they stay.</summary>
+    public IReadOnlySet<int> Unreached { get; init; } = new HashSet<int>();
+
+    /// <summary>Why more is left than asked for; else null.</summary>
+    public string? Missed { get; init; }
 }
