@@ -160,16 +160,11 @@ public class ShrinkTests
     public async Task What_no_sample_reaches_stays()
     {
         using var folder = new Folder();
-        var model = OfOpset(13)
-            .Input("x", DataType.Float, 6, 48)
-            .Initializer(Tensor("least", [-1f], 1))
-            .With(
-                Node("ReduceMax", ["x"], ["most"], new AttributeProto { Name = "keepdims", Type = AttributeProto.Types.AttributeType.Int }),
-                Node("Greater", ["most", "least"], ["yes"]),
-                Node("If", ["yes"], ["y"], Subgraph("then_branch", Branch("taken")), Subgraph("else_branch", Branch("other")))
-            )
-            .Output("y");
-        var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- shrink: {ratio: 0.4, by: parameters, method: l2}\n");
+        var done = await Compressed.RunAsync(
+            folder,
+            BranchModel.Create(),
+            "version: 1\nsteps:\n- shrink: {ratio: 0.4, by: parameters, method: l2}\n"
+        );
         var layers = done.Report.Layers.ToDictionary(l => l.Name.Split('/')[^1]);
         Assert.True(layers["taken_a"].BytesAfter < layers["taken_a"].BytesBefore);
         Assert.Equal(layers["other_a"].BytesBefore, layers["other_a"].BytesAfter);
@@ -177,22 +172,6 @@ public class ShrinkTests
             Left(done),
             l => l.Name == "other_a" && l.Reason.StartsWith("no output of a sample changes", StringComparison.Ordinal)
         );
-    }
-
-    private static GraphProto Branch(string name)
-    {
-        var branch = new GraphProto { Name = name };
-        branch.Initializer.AddRange([
-            Tensor($"{name}_a", Random($"{name}_a", 48, 96), 48, 96),
-            Tensor($"{name}_b", Random($"{name}_b", 96, 48), 96, 48),
-        ]);
-        branch.Node.AddRange([
-            Node("MatMul", ["x", $"{name}_a"], [$"{name}_h"]),
-            Node("Relu", [$"{name}_h"], [$"{name}_r"]),
-            Node("MatMul", [$"{name}_r", $"{name}_b"], [$"{name}_y"]),
-        ]);
-        branch.Output.Add(Value($"{name}_y", DataType.Float, 6, 48));
-        return branch;
     }
 
     private static GroupLeft[] Left(Compressed done) =>
