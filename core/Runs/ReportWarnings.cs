@@ -10,6 +10,7 @@ namespace Serverless.Core.Runs;
 public static class ReportWarnings
 {
     private const double LowCosine = 0.9,
+        HighError = 0.5,
         NotSmaller = 0.999,
         Slower = 1.05;
     private const int MostReasons = 3;
@@ -84,10 +85,10 @@ public static class ReportWarnings
                 "The data is zero in every sample compared "
                     + $"({string.Join(", ", figures.ZeroInputs.Select(n => $"'{n}'"))}): check how data.npz was written."
             );
-        if (figures.Cosine < LowCosine && figures.IsRepeatable)
+        if ((figures.Cosine < LowCosine || figures.RelativeError > HighError) && figures.IsRepeatable)
             found.Add(
-                $"The outputs are far from the original's (cosine {Number(figures.Cosine)}): use more bits, another "
-                    + "method, or data to calibrate on."
+                $"The outputs are far from the original's (cosine {Number(figures.Cosine)}, relative error "
+                    + $"{Number(figures.RelativeError)}): ask for less, or take another method, or data to calibrate on."
             );
         found.AddRange(steps);
         if (report.Latency is { Conclusive: true, Ratio: > Slower } latency)

@@ -45,6 +45,9 @@ public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyD
     /// <summary>Whether the recipe has rules for single layers, by their names.</summary>
     public bool HasRules { get; init; }
 
+    /// <summary>Why the recipe leaves a weight alone; null where it does not.</summary>
+    public Func<Weight, string?> WhySkipped { get; init; } = _ => null;
+
     /// <summary>Layers that were coded and are not in the graph yet, by the name of their weight.</summary>
     public IReadOnlyDictionary<string, CodedLayer> Coded { get; init; } = new Dictionary<string, CodedLayer>();
 
@@ -85,6 +88,9 @@ public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyD
     /// <param name="field">Its name in <c>report.json</c>.</param>
     /// <param name="figures">Its value.</param>
     public void Note<T>(string field, T figures) => Notes[field] = JsonSerializer.SerializeToElement(figures, Json.Options);
+
+    /// <summary>Sentences that whoever uses the result should read first.</summary>
+    public List<string> Warnings { get; } = [];
 
     /// <summary>Whether native code may run on the model here.</summary>
     public bool MayRunModel { get; init; }

@@ -42,6 +42,25 @@ public class ComparisonTests
     }
 
     [Fact]
+    public async Task Outputs_of_the_right_direction_and_a_tenth_of_the_size_are_far_from_the_original()
+    {
+        using var folder = new Folder();
+        var weights = Enumerable.Range(0, 64 * 64).Select(i => 1 + 0.1f * (i % 64 + i / 64 % 2) / 64).ToArray();
+        var inputs = Enumerable.Range(0, 16 * 64).Select(i => 1 + 0.01f * (i % 7)).ToArray();
+        var data = Path.Combine(folder.Path, "data.npz");
+        Npz.Write(data, ("x", "<f4", [16, 64], System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(inputs).ToArray()));
+        var model = OfOpset(17)
+            .Input("x", DataType.Float, "n", 64)
+            .Initializer(Tensor("w", weights, 64, 64))
+            .With(Node("MatMul", ["x", "w"], ["y"]))
+            .Output("y");
+        // Of each output's 64 inputs 16 are left.
+        var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- prune: {pattern: \"1:4\"}\n", data);
+        Assert.True(done.Report.Fidelity is { Cosine: > 0.99, RelativeError: > 0.7 }, $"{done.Report.Fidelity}");
+        Assert.Contains(done.Report.Warnings, w => w.StartsWith("The outputs are far from the original's", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public async Task Random_operators_draw_the_same_numbers_in_both_models()
     {
         // idiap/coqui-ai-TTS#588: the noise of a VITS decides its output.

@@ -132,6 +132,51 @@ public class ShrinkTests
         Assert.True(done.Report.Budget!.Met);
     }
 
+    [Fact]
+    public async Task A_ratio_out_of_reach_is_told()
+    {
+        using var folder = new Folder();
+        var done = await Compressed.RunAsync(folder, Mlp(13), "version: 1\nsteps:\n- shrink: {ratio: 0.9, multiple: 64}\n");
+        Assert.Equal(0.5, done.Report.MultiplyAccumulates!.Ratio, 3);
+        Assert.Contains(
+            "'shrink': 50 % of the multiply-accumulates are left, not 10 %: no further units that count may go.",
+            done.Report.Warnings
+        );
+    }
+
+    [Fact]
+    public async Task A_weight_that_a_rule_skips_stays_as_it_is()
+    {
+        using var folder = new Folder();
+        var recipe = "version: 1\nsteps:\n- shrink: {ratio: 0.5}\nlayers:\n- {match: b, skip: true}\n";
+        var done = await Compressed.RunAsync(folder, Mlp(13), recipe);
+        var graph = ModelProto.Parser.ParseFrom(await File.ReadAllBytesAsync(done.File)).Graph;
+        Assert.Equal(Random("b", 128, 24), Values(graph, "b"));
+        Assert.Contains(Left(done), l => l.Reason == "'b' is skipped by the recipe ('b')");
+        Assert.Contains(done.Report.Warnings, w => w.StartsWith("'shrink': no group of units may be cut", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task What_no_sample_reaches_stays()
+    {
+        using var folder = new Folder();
+        var done = await Compressed.RunAsync(
+            folder,
+            BranchModel.Create(),
+            "version: 1\nsteps:\n- shrink: {ratio: 0.4, by: parameters, method: l2}\n"
+        );
+        var layers = done.Report.Layers.ToDictionary(l => l.Name.Split('/')[^1]);
+        Assert.True(layers["taken_a"].BytesAfter < layers["taken_a"].BytesBefore);
+        Assert.Equal(layers["other_a"].BytesBefore, layers["other_a"].BytesAfter);
+        Assert.Contains(
+            Left(done),
+            l => l.Name == "other_a" && l.Reason.StartsWith("no output of a sample changes", StringComparison.Ordinal)
+        );
+    }
+
+    private static GroupLeft[] Left(Compressed done) =>
+        System.Text.Json.JsonSerializer.Deserialize<GroupLeft[]>(done.Report.Notes["structureLeft"], Core.Json.Options)!;
+
     // x·a + c, Relu, ·b + d; units from 64 on are those before them with other weights behind.
     private static ModelProto Mlp(int opset)
     {

@@ -59,6 +59,7 @@ public sealed class ApplyGraphStep : Activity<GraphStepInput, GraphStepDone>
         var work = new GraphWork(store, state.Index, state.ETags, next.State)
         {
             HasRules = recipe.Layers.Count > 0,
+            WhySkipped = weight => LayerTasks.WhySkipped(recipe, weight),
             MayRunModel = mayRunModel,
             Normalized = state.Facts.Normalized,
             Notes = state.Facts.Notes,
@@ -79,6 +80,7 @@ public sealed class ApplyGraphStep : Activity<GraphStepInput, GraphStepDone>
             await trials.KeepTimesAsync(cancellation);
         await work.FinishAsync(cancellation);
         LayerOrigin.Note(state.Facts.Origins, work, step.Label);
+        state.Facts.Warnings.AddRange(work.Warnings);
         await state.WriteAsync(store, next, cancellation);
         return new GraphStepDone(true, 0);
     }

@@ -36,7 +36,8 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
         var cost = await RunCost.ReadAsync(store, request.Work, cancellation);
         var macs = MultiplyAccumulates.Total(cost.Of(model).Values);
         var lowered = await coded.LowerAsync(model, input.Parts.Finishing, input.Parts.Calibrated.Contains(request.Stage), cancellation);
-        var facts = coded.State.Facts with { LayerNotes = lowered.Notes, Warnings = lowered.Warnings };
+        var known = coded.State.Facts;
+        var facts = known with { LayerNotes = lowered.Notes, Warnings = [.. known.Warnings, .. lowered.Warnings] };
         await store.WriteJsonAsync(RunPaths.Lowered(request.State, input.Attempt), facts, cancellation);
         Finish(model, recipe);
         var bytes = await ModelWriter.WriteAsync(

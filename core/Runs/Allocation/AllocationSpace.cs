@@ -34,13 +34,14 @@ internal sealed class AllocationSpace
         RunCost cost
     )
     {
-        (this.graph, this.recipe, this.measured) = (graph, recipe, measured);
+        (this.graph, this.recipe) = (graph, recipe);
         Open = [.. tasks.Where(t => t.Choices.Count > 0)];
         // Layers whose settings a rule fixes.
         saved = tasks
             .Where(t => t.Choices.Count == 0 && t.Plan is not null)
             .Sum(t => t.Data.Length - SparseLayers.Planned(t.Chain, t.Shape.Elements));
         Reference = [.. Open.Select(t => From(t, t.Choices[0].Reference))];
+        this.measured = measured = UnreachedLayers.LikeTheOthers(measured, Reference);
         referenceBytes = new Lazy<long>(() => Weigh(Reference));
         var reference = Reference.Select((c, i) => measured[i].Losses[c]).ToList();
         ScoreScale = reference.Sum(l => l.Scores) is > 0 and var scores ? reference.Sum(l => l.Outputs) / scores : 0;

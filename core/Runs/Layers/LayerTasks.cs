@@ -117,22 +117,8 @@ public static class LayerTasks
             reference.DataType
         );
         var shape = weight.Uses.Count > 0 ? LayerShape.Of(weight) : new LayerShape(1, reference.Elements, 1);
-        var node = weight.Uses.Count > 0 ? weight.Uses[0].Node : null;
         var op = string.Join("+", weight.Uses.Select(u => u.Op).Distinct());
-        var task = new LayerTask(
-            0,
-            weight.Name,
-            node is null ? null
-                : node.Name.Length > 0 ? node.Name
-                : node.Output[0],
-            op,
-            reference.Dims,
-            data,
-            shape,
-            null,
-            null,
-            weight.SkipReason
-        )
+        var task = new LayerTask(0, weight.Name, NodeOf(weight), op, reference.Dims, data, shape, null, null, weight.SkipReason)
         {
             Store = recipe.Store,
         };
@@ -141,8 +127,8 @@ public static class LayerTasks
         if (LayerShape.WhyUnfit(weight) is { } unfit)
             return task with { SkipReason = unfit };
         var rules = recipe.Layers.Where(r => Matches(r.Match, task.Name, task.Node)).ToList();
-        if (rules.LastOrDefault()?.Skip == true)
-            return task with { SkipReason = $"skipped by the recipe ('{rules[^1].Match}')" };
+        if (WhySkipped(rules) is { } skipped)
+            return task with { SkipReason = skipped };
         if (chain.Count == 0)
             return task with { SkipReason = NoStep };
         // Each step that applies, with its settings where they are open: the chains are all combinations.
@@ -197,6 +183,18 @@ public static class LayerTasks
     /// <param name="layers">Names of the layers' weights, and of the nodes that take them.</param>
     public static IReadOnlyList<string> Unmatched(Recipe recipe, IReadOnlyList<(string Name, string? Node)> layers) =>
         [.. recipe.Layers.Select(r => r.Match).Where(m => !layers.Any(l => Matches(m, l.Name, l.Node))).Distinct()];
+
+    /// <summary>Why a recipe's rules leave a weight alone; null where they do not.</summary>
+    public static string? WhySkipped(Recipe recipe, Weight weight) =>
+        WhySkipped([.. recipe.Layers.Where(r => Matches(r.Match, weight.Name, NodeOf(weight)))]);
+
+    private static string? WhySkipped(List<LayerRule> rules) =>
+        rules is [.., { Skip: true } last] ? $"skipped by the recipe ('{last.Match}')" : null;
+
+    private static string? NodeOf(Weight weight) =>
+        weight.Uses is not [var use, ..] ? null
+        : use.Node.Name.Length > 0 ? use.Node.Name
+        : use.Node.Output[0];
 
     private static bool Matches(string glob, string name, string? node) =>
         FileSystemName.MatchesSimpleExpression(glob, name, ignoreCase: false)

@@ -314,6 +314,27 @@ public class DropTests
     private static IEnumerable<double[]> Rows() =>
         Random("rows", Samples, Width).Select(v => v * 10.0).Chunk(Width).Select(r => r.Select(v => (double)(float)v).ToArray());
 
+    [Fact]
+    public async Task A_block_with_a_weight_that_a_rule_skips_stays()
+    {
+        using var folder = new Folder();
+        var rule = "layers:\n- {match: w2, skip: true}\n";
+        var done = await Compressed.RunAsync(folder, Stack(), Recipe("blocks: 1") + rule, WriteData(folder, DataType.Float));
+        Assert.Equal(["head", "w0", "w1", "w2", "w4"], done.Report.Layers.Select(l => l.Name).Order());
+        Assert.Contains(Notes<NotedBlock[]>(done, "blockList"), b => b.Note == "it holds 'w2', skipped by the recipe ('w2')");
+    }
+
+    [Fact]
+    public async Task Fewer_blocks_than_asked_for_are_told()
+    {
+        using var folder = new Folder();
+        var done = await Compressed.RunAsync(folder, Stack(), Recipe("of: attention"), WriteData(folder, DataType.Float));
+        Assert.Contains(
+            "'drop' took 0 blocks away: none of the model's blocks with weights is of the kind 'attention'.",
+            done.Report.Warnings
+        );
+    }
+
     private static string WriteData(Folder folder, DataType type)
     {
         var path = Path.Combine(folder.Path, "data.npz");

@@ -4,6 +4,7 @@ using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using Serverless.Core.Recipes;
+using Serverless.Core.Reports;
 using Serverless.TestSupport;
 using Xunit;
 using static Serverless.TestSupport.TestModels;
@@ -196,4 +197,21 @@ public class PruningPatternTests
         layers.Sum(l => l.Sparsity * Elements(l)) / layers.Sum(Elements);
 
     private static double Elements(Core.Reports.ReportLayer layer) => layer.Shape.Aggregate(1.0, (a, b) => a * b);
+
+    [Theory]
+    [InlineData("prune: {scope: measured, sparsity: 0.5}")]
+    [InlineData("prune: {method: wanda, scope: measured, sparsity: 0.5}")]
+    [InlineData("quantize: {bits: mixed, protect: 0}")]
+    public async Task Layers_that_no_sample_reaches_are_not_treated_more_strongly_than_those_that_all_do(string step)
+    {
+        using var folder = new Folder();
+        var done = await Compressed.RunAsync(folder, BranchModel.Create(), $"version: 1\nsteps:\n- {step}\n");
+        var layers = done.Report.Layers.Where(l => l.Steps.Count > 0).ToList();
+        var (taken, other) = (Of("taken_"), Of("other_"));
+        Assert.Equal((2, 2), (taken.Count, other.Count));
+        Assert.True(other.Max(l => l.Sparsity) <= taken.Max(l => l.Sparsity) + 0.1, string.Join('\n', layers));
+        Assert.True(other.Min(l => l.Bits) >= taken.Min(l => l.Bits), string.Join('\n', layers));
+
+        List<ReportLayer> Of(string name) => [.. layers.Where(l => l.Name.Contains(name, StringComparison.Ordinal))];
+    }
 }

@@ -60,17 +60,17 @@ public abstract class Dropping<TOptions> : GraphTechnique<TOptions>
         {
             work.RunsModel();
             var trials = work.Trials!;
-            sizes = new WeightSizes(work.Model, work.Limits.CountAsOf(work.Model));
+            sizes = new WeightSizes(work.Model, work.Limits.CountAsOf(work.Model), work.WhySkipped);
             blocks = await RankAsync(trials, RankedBlock.Of(found, options.Of, sizes), cancellation);
             selection =
-                trials.Samples == 0
-                    ? new BlockSelection([], [], "the model takes no samples that blocks could be ranked on")
-                    : await ChooseAsync(
-                        work,
-                        [.. blocks.Where(b => b.Influence is not null)],
-                        new BlockAmount(options, sizes),
-                        cancellation
-                    );
+                trials.Samples == 0 ? new BlockSelection([], [], "the model takes no samples that blocks could be ranked on")
+                : blocks.All(b => b.Held is not null) ? new BlockSelection([], [], "the recipe's rules skip a weight of each block")
+                : await ChooseAsync(
+                    work,
+                    [.. blocks.Where(b => b is { Influence: not null, Held: null })],
+                    new BlockAmount(options, sizes),
+                    cancellation
+                );
             BlockRemoval.Remove(work.Model, [.. selection.Chosen.Select(b => b.Block)], cancellation);
             ForgetDistributions(work, selection.Chosen);
         }
@@ -125,6 +125,8 @@ public abstract class Dropping<TOptions> : GraphTechnique<TOptions>
     )
     {
         var parameters = selection.Chosen.Sum(b => b.Parameters);
+        if (selection.Reason is { } reason)
+            work.Warnings.Add($"'drop' took {selection.Chosen.Count} {(selection.Chosen.Count == 1 ? "block" : "blocks")} away: {reason}.");
         work.Note(
             Field,
             new BlocksRemoved(
@@ -160,7 +162,7 @@ public abstract class Dropping<TOptions> : GraphTechnique<TOptions>
             ranked.Parameters,
             ranked.MultiplyAccumulates,
             isRemoved,
-            ranked.Influence is null ? "its input or output is not finite, or no sample reached it" : null
+            ranked.Held ?? (ranked.Influence is null ? "its input or output is not finite, or no sample reached it" : null)
         )
         {
             Parts = isRemoved

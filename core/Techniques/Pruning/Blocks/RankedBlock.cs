@@ -21,6 +21,9 @@ internal sealed record RankedBlock(GraphBlock Block, long Parameters, long Multi
     public static IReadOnlyList<RankedBlock> Of(GraphBlocks found, BlockChoice of, WeightSizes size) =>
         [.. found.All.Where(b => IsOf(b, of)).Select(size.Of).Where(b => b.Parameters > 0)];
 
+    /// <summary>Why a block is to stay: it holds a weight that the recipe leaves alone. Null where it is not.</summary>
+    public string? Held { get; init; }
+
     private static bool IsOf(GraphBlock block, BlockChoice of) =>
         of switch
         {

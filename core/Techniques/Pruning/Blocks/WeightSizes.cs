@@ -7,15 +7,19 @@ namespace Serverless.Core.Techniques.Pruning.Blocks;
 internal sealed class WeightSizes
 {
     private readonly Dictionary<string, (long Parameters, long Macs)> byConstant = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, string> held = new(StringComparer.Ordinal);
     private readonly Dictionary<NodeProto, (long Parameters, long Macs)> byNode = new(ReferenceEqualityComparer.Instance);
 
     /// <summary>Counts.</summary>
     /// <param name="model">The model.</param>
     /// <param name="macs">Multiply-accumulates by weight; null for none.</param>
-    public WeightSizes(ModelProto model, IReadOnlyDictionary<string, long>? macs)
+    /// <param name="whySkipped">Why a weight is to stay as it is; null where it is not.</param>
+    public WeightSizes(ModelProto model, IReadOnlyDictionary<string, long>? macs, Func<Weight, string?>? whySkipped = null)
     {
         foreach (var weight in Weight.Of(model))
         {
+            if (whySkipped?.Invoke(weight) is { } why)
+                held[weight.Value] = $"it holds '{weight.Name}', {why}";
             var size = (weight.Reference.Elements, macs?.GetValueOrDefault(weight.Name) ?? 0);
             (Parameters, Macs) = (Parameters + size.Elements, MultiplyAccumulates.Total([Macs, size.Item2]));
             if (weight.Constant is { } node)
@@ -38,6 +42,10 @@ internal sealed class WeightSizes
             .Constants.Select(c => byConstant.GetValueOrDefault(c))
             .Concat(block.Nodes.Select(n => byNode.GetValueOrDefault(n)))
             .ToList();
-        return new RankedBlock(block, sizes.Sum(s => s.Parameters), MultiplyAccumulates.Total(sizes.Select(s => s.Macs)));
+        var parts = block.Constants.Concat(block.Nodes.SelectMany(n => n.Output));
+        return new RankedBlock(block, sizes.Sum(s => s.Parameters), MultiplyAccumulates.Total(sizes.Select(s => s.Macs)))
+        {
+            Held = parts.Select(p => held.GetValueOrDefault(p)).FirstOrDefault(h => h is not null),
+        };
     }
 }

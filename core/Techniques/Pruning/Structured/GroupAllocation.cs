@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace Serverless.Core.Techniques.Pruning.Structured;
 
 /// <summary>What a group may lose.</summary>
@@ -10,9 +12,23 @@ internal sealed record GroupLadder(IReadOnlyList<int> Levels, IReadOnlyList<doub
 }
 
 /// <summary>A limit of a cost.</summary>
+/// <param name="Of">What costs.</param>
 /// <param name="Cost">The cost ratio when some units of each group go.</param>
 /// <param name="Most">The most it may be.</param>
-internal sealed record CostLimit(Func<IReadOnlyList<int>, double> Cost, double Most);
+internal sealed record CostLimit(ShrinkCostKind Of, Func<IReadOnlyList<int>, double> Cost, double Most)
+{
+    private const double Exact = 1e-9;
+
+    /// <summary>Why a choice is over the limit; null where it is not.</summary>
+    /// <param name="removed">Units that go of each group.</param>
+    public string? Missed(IReadOnlyList<int> removed) =>
+        Cost(removed) is var left && left > Most + Exact
+            ? string.Create(
+                CultureInfo.InvariantCulture,
+                $"{100 * left:0.#} % of the {Of.Plural()} are left, not {100 * Most:0.#} %: no further units that count may go"
+            )
+            : null;
+}
 
 /// <summary>
 /// Units of each group that go so that costs keep their limits at little loss. Losses of groups add up; costs do not, since a weight

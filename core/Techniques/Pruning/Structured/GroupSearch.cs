@@ -22,20 +22,17 @@ internal sealed class GroupSearch(
     private const double DefaultRatio = 0.3;
     private const int MostRounds = 6;
 
+    private readonly HashSet<int> unreached = [];
     private readonly Lazy<IReadOnlyDictionary<string, long>> macs = new(() => work.Limits.CountAsOf(facts.Model.Model));
 
     /// <summary>Chooses.</summary>
     /// <param name="cut">Cuts units out of the model.</param>
     /// <param name="cancellation">Cancels the work.</param>
-    /// <returns>Units that go of each group, the way there, and latencies where these are limited.</returns>
-    public async Task<(int[] Counts, IReadOnlyList<ShrinkPoint> Curve, ShrinkLatency? Latency)> ChooseAsync(
-        GroupCut cut,
-        CancellationToken cancellation
-    )
+    public async Task<GroupChoice> ChooseAsync(GroupCut cut, CancellationToken cancellation)
     {
         var ratio = options.Ratio ?? DefaultRatio;
         if (options.Scope == ShrinkScope.Group)
-            return ([.. groups.Select(g => GroupLevels.Of(g.Group.Units, ratio, options))], [], null);
+            return new GroupChoice([.. groups.Select(g => GroupLevels.Of(g.Group.Units, ratio, options))]);
         var (limits, latency) = (Limits(ratio), LatencyWanted.Of(work.Limits, options, ratio));
         var most = limits.Count > 0 ? limits[0].Most : latency!.Least;
         var ladders = groups.Select((g, i) => new MeasuredLadder(GroupLevels.Of(g.Group.Units, options), orders[i].Cost)).ToList();
@@ -59,7 +56,13 @@ internal sealed class GroupSearch(
                 continue;
             }
             var cost = limits.Count > 0 ? limits[0].Cost : found!.Cost;
-            return (path[^1], [.. path.Select(p => new ShrinkPoint(cost(p), Math.Sqrt(Loss(p))))], found?.Figures);
+            return new GroupChoice(path[^1])
+            {
+                Curve = [.. path.Select(p => new ShrinkPoint(cost(p), Math.Sqrt(Loss(p))))],
+                Latency = found?.Figures,
+                Unreached = unreached,
+                Missed = found?.Figures.Missed ?? limits.Select(l => l.Missed(path[^1])).FirstOrDefault(m => m is not null),
+            };
 
             double Loss(int[] counts) => counts.Select((c, i) => predicted[i].LossOf(c)).Sum();
         }
@@ -68,8 +71,17 @@ internal sealed class GroupSearch(
     private async Task MeasureAsync(List<MeasuredLadder> ladders, IEnumerable<int> counts, GroupCut cut, CancellationToken cancellation)
     {
         foreach (var (group, units) in counts.Index().Where(c => c.Item > 0 && work.Trials is not null))
-            if (await cut.LossAsync(group, units, options.Refit, cancellation) is { } loss)
-                ladders[group].Add(units, loss);
+        {
+            if (await cut.LossAsync(group, units, options.Refit, cancellation) is not { } loss)
+                continue;
+            ladders[group].Add(units, loss);
+            // Without any of its units the outputs are the same.
+            if (loss == 0 && await cut.LossAsync(group, ladders[group].Most, refit: false, cancellation) == 0)
+            {
+                unreached.Add(group);
+                ladders[group] = MeasuredLadder.None;
+            }
+        }
     }
 
     private List<CostLimit> Limits(double ratio)
@@ -78,16 +90,17 @@ internal sealed class GroupSearch(
         var given = work.Limits;
         var isLimited = given is not { MacRatio: null, SizeRatio: null, LatencyRatio: null };
         if (options.By != ShrinkCostKind.Latency && (options.Ratio is not null || !isLimited))
-            limits.Add(new CostLimit(CostOf(options.By), 1 - ratio));
+            limits.Add(new CostLimit(options.By, CostOf(options.By), 1 - ratio));
         if (given.MacRatio is { } most)
             limits.Add(
                 new CostLimit(
+                    ShrinkCostKind.Macs,
                     CostOf(ShrinkCostKind.Macs),
                     most * given.MultiplyAccumulates / Math.Max(1, macs.Value.Sum(m => (double)m.Value))
                 )
             );
         if (given.SizeRatio is { } size)
-            limits.Add(new CostLimit(CostOf(ShrinkCostKind.Bytes), size));
+            limits.Add(new CostLimit(ShrinkCostKind.Bytes, CostOf(ShrinkCostKind.Bytes), size));
         return limits;
     }
 
@@ -107,4 +120,21 @@ internal sealed class GroupSearch(
             rest = macs.Value.Where(m => !places.ContainsKey(m.Key)).Sum(m => (double)m.Value);
         return new ShrinkCost(facts.Model, groups, weights, rest).Of;
     }
+}
+
+/// <summary>How many units go of each group.</summary>
+/// <param name="Counts">The units.</param>
+internal sealed record GroupChoice(int[] Counts)
+{
+    /// <summary>The way there.</summary>
+    public IReadOnlyList<ShrinkPoint> Curve { get; init; } = [];
+
+    /// <summary>Latencies, where these are limited.</summary>
+    public ShrinkLatency? Latency { get; init; }
+
+    /// <summary>Groups without which no sample's outputs change at all, as in a branch that none takes: they stay.</summary>
+    public IReadOnlySet<int> Unreached { get; init; } = new HashSet<int>();
+
+    /// <summary>Why more is left than asked for; else null.</summary>
+    public string? Missed { get; init; }
 }

@@ -62,7 +62,7 @@ internal sealed class LatencySearch(GraphWork work, UnitFacts facts, IReadOnlyLi
         var tries = new List<(IReadOnlyList<int[]> Path, double Limit, double Predicted, double? Measured)>();
         for (var limit = target / start; tries.Count <= MostCorrections; )
         {
-            var path = allocate(new CostLimit(cost.Of, limit));
+            var path = allocate(new CostLimit(ShrinkCostKind.Latency, cost.Of, limit));
             var counts = path[^1];
             if (tries.Any(t => t.Path[^1].AsSpan().SequenceEqual(counts)))
                 break;

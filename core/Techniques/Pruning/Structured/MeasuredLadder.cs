@@ -12,6 +12,12 @@ internal sealed class MeasuredLadder(IReadOnlyList<int> levels, IReadOnlyList<do
     private const double Reach = 1.25;
     private readonly SortedList<int, double> measured = [];
 
+    /// <summary>Of a group that stays whole.</summary>
+    public static MeasuredLadder None { get; } = new([0], [0]);
+
+    /// <summary>The most units that may go.</summary>
+    public int Most => levels[^1];
+
     /// <summary>The level nearest to a number of units; 0 where none may go.</summary>
     public int Nearest(double units) => levels.Skip(1).DefaultIfEmpty().MinBy(l => Math.Abs(l - units));
 

@@ -1,4 +1,5 @@
 using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
 
 namespace Serverless.Core.Techniques.Pruning.Structured;
 
@@ -24,10 +25,19 @@ internal sealed record PrunableGroup(int Number, ChannelGroup Group, UnitSort So
     /// <summary>The groups of a model that a step shrinks, and why not the others.</summary>
     /// <param name="model">The model.</param>
     /// <param name="sort">The units wanted.</param>
-    public static (IReadOnlyList<PrunableGroup> Groups, IReadOnlyList<GroupLeft> Left) Of(PrunableModel model, UnitSort sort)
+    /// <param name="whySkipped">Why a weight is to stay as it is; null where it is not.</param>
+    public static (IReadOnlyList<PrunableGroup> Groups, IReadOnlyList<GroupLeft> Left) Of(
+        PrunableModel model,
+        UnitSort sort,
+        Func<Weight, string?> whySkipped
+    )
     {
         var (groups, left) = (new List<PrunableGroup>(), new List<GroupLeft>());
         var layers = model.Layers.ToDictionary(l => l.Tensor);
+        var skipped = new Dictionary<TensorProto, string>(ReferenceEqualityComparer.Instance);
+        foreach (var weight in Weight.Of(model.Model, model.Facts.Roots))
+            if (whySkipped(weight) is { } skip)
+                skipped[weight.Tensor] = $"'{weight.Name}' is {skip}";
         for (var i = 0; i < model.Groups.Count; i++)
         {
             var group = model.Groups[i];
@@ -35,7 +45,7 @@ internal sealed record PrunableGroup(int Number, ChannelGroup Group, UnitSort So
             var why =
                 !group.CanShrink ? group.Reason ?? "it has one unit"
                 : sort != UnitSort.All && sort != of ? $"its units are {of.ToString().ToLowerInvariant()}"
-                : null;
+                : group.Members.Select(m => skipped.GetValueOrDefault(m.Tensor)).FirstOrDefault(s => s is not null);
             if (why is not null)
             {
                 left.Add(new GroupLeft(NameOf(group), group.Units, why));

@@ -13,6 +13,8 @@ public abstract class Shrink : GraphTechnique<ShrinkOptions>
     /// <summary>Field of the report.</summary>
     public const string Field = "structure";
 
+    private const string Unreached = "no output of a sample changes without it, as where samples take another branch";
+
     /// <inheritdoc/>
     public sealed override string Step => "shrink";
 
@@ -47,10 +49,11 @@ public abstract class Shrink : GraphTechnique<ShrinkOptions>
     protected override async Task ApplyAsync(GraphWork work, ShrinkOptions options, CancellationToken cancellation)
     {
         var model = new PrunableModel(work.Model, work.ReadAsync);
-        var (groups, left) = PrunableGroup.Of(model, options.Of);
+        var (groups, left) = PrunableGroup.Of(model, options.Of, work.WhySkipped);
         if (groups.Count == 0)
         {
-            var why = model.Facts.Groups.WhyNone ?? "no group of units may be cut";
+            var largest = left.MaxBy(l => l.Units) is { } l ? $", as that of '{l.Name}': {l.Reason}" : "";
+            var why = model.Facts.Groups.WhyNone ?? $"no group of units may be cut{largest}";
             Note(work, new ShrinkErrors(null, null, null, why), [], left, []);
             return;
         }
@@ -67,11 +70,15 @@ public abstract class Shrink : GraphTechnique<ShrinkOptions>
             async (i, token) => orders[i] = await OrderAsync(groups[i], facts, GroupLevels.Most(groups[i].Group.Units, options), token)
         );
         var cut = new GroupCut(work, facts, groups, orders);
-        var (counts, curve, latency) = await new GroupSearch(work, facts, groups, orders, options).ChooseAsync(cut, cancellation);
+        var choice = await new GroupSearch(work, facts, groups, orders, options).ChooseAsync(cut, cancellation);
+        var counts = choice.Counts;
         var shrunk = await cut.CutAsync(counts, options.Refit, cancellation);
-        var kept = groups.Select((g, i) => new GroupShrunk(g.Name, g.Sort, g.Group.Units, g.Group.Units - counts[i]));
-        Note(work, shrunk.Errors with { Note = latency?.Missed }, [.. kept], left, curve);
-        if (latency is not null)
+        var kept = groups
+            .Select((g, i) => new GroupShrunk(g.Name, g.Sort, g.Group.Units, g.Group.Units - counts[i]))
+            .Where((_, i) => !choice.Unreached.Contains(i));
+        var unreached = choice.Unreached.Select(i => new GroupLeft(groups[i].Name, groups[i].Group.Units, Unreached));
+        Note(work, shrunk.Errors with { Note = choice.Missed }, [.. kept], [.. left, .. unreached], choice.Curve);
+        if (choice.Latency is { } latency)
             work.Note($"{Field}Latency", latency);
         Take(work, model, cut.Units(counts), shrunk.Model);
     }
@@ -85,6 +92,8 @@ public abstract class Shrink : GraphTechnique<ShrinkOptions>
     )
     {
         work.Note(Field, errors);
+        if (errors.Note is { } note)
+            work.Warnings.Add($"'shrink': {note}.");
         work.Note($"{Field}Groups", groups);
         work.Note($"{Field}Left", left);
         work.Note($"{Field}Curve", curve);

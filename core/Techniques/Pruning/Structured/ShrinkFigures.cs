@@ -18,7 +18,7 @@ public sealed record ShrinkPoint(double Cost, double RelativeError);
 /// <param name="Cut">Without refit.</param>
 /// <param name="Refitted">With each layer refitted to what it took before.</param>
 /// <param name="Staged">With layers refitted one after another to what they take now.</param>
-/// <param name="Note">Why nothing was done; else null.</param>
+/// <param name="Note">Why nothing was done, or less than asked for; else null.</param>
 public sealed record ShrinkErrors(double? Cut, double? Refitted, double? Staged, string? Note = null);
 
 /// <summary>A choice of units on the way to a latency, over that of the original.</summary>

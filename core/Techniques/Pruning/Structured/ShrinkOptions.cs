@@ -44,6 +44,20 @@ public enum ShrinkCostKind
     Latency,
 }
 
+/// <summary>Names of kinds of cost.</summary>
+internal static class ShrinkCostNames
+{
+    /// <summary>What there is less of, as in a sentence.</summary>
+    public static string Plural(this ShrinkCostKind kind) =>
+        kind switch
+        {
+            ShrinkCostKind.Macs => "multiply-accumulates",
+            ShrinkCostKind.Parameters => "weights",
+            ShrinkCostKind.Bytes => "bytes of weights",
+            _ => "milliseconds of a run",
+        };
+}
+
 /// <summary>Options of the methods of <c>shrink</c>.</summary>
 public sealed record ShrinkOptions
 {
