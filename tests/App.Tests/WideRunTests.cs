@@ -16,7 +16,7 @@ namespace Serverless.App.Tests;
 /// </summary>
 public class WideRunTests(Azurite azurite, ITestOutputHelper output) : IClassFixture<Azurite>
 {
-    private const int Layers = 400;
+    private const int Layers = 200;
     private static readonly string[] Stages =
     [
         "Inspect",
