@@ -80,11 +80,9 @@ public class DamageTests
     [Theory]
     [InlineData(Mixed, "attempt-0")]
     [InlineData(Mixed, "state-01/attempt-0/layers/000000.results.json")]
-    [InlineData(Mixed, "state-01/attempt-0/layers/tasks.json")]
     [InlineData(Mixed, "state-01/calibration/calibration.json")]
     [InlineData(Static, "attempt-0")]
     [InlineData(Static, "state-03/attempt-0/coded/graph.pb")]
-    [InlineData(Static, "state-03/attempt-0/layers")]
     [InlineData(Static, "state-03/calibration")]
     [InlineData(Static, "state-01")]
     public async Task What_is_gone_with_its_checksum_is_made_again(string recipe, string gone)
