@@ -99,4 +99,7 @@ public static class FormName
 
     /// <summary>Two matrices whose product stands for the weight: two operators in the place of one.</summary>
     public const string Product = "Product";
+
+    /// <summary>Whether integer kernels read the codes of a form.</summary>
+    public static bool IsInteger(string form) => form is Qdq or Dynamic;
 }

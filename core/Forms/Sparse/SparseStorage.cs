@@ -33,7 +33,7 @@ public static class SparseStorage
             return await DenseAsync(
                 $"operator set {opset} has no CumSum, which finds the places of weights; convert the model to 11 or later"
             );
-        var isInteger = layer.Form is FormName.Qdq or FormName.Dynamic;
+        var isInteger = FormName.IsInteger(layer.Form);
         var kernel = !isInteger && layer.Form is not (FormName.Dense or FormName.Cast or FormName.Folded);
         if (kernel && store != Store.Small)
             return await DenseAsync(
@@ -67,19 +67,17 @@ public static class SparseStorage
             var end = mask.Length + values;
             // The grid's numbers move to behind the symbols.
             var grid = await MovedAsync(layer.Grid);
+            var sparse = new SparseCodes(new ShardRange(0, mask.Length), best.Entries, best.Unit)
+            {
+                GapBits = best.GapBits,
+                Gaps = best.Gaps,
+            };
             return layer with
             {
-                Form =
-                    isInteger ? layer.Form
-                    : best.GapBits == 0 ? FormName.Bitmap
-                    : FormName.Gap,
+                Form = isInteger ? layer.Form : SparseForm.Of(sparse).Name,
                 Codes = new ShardRange(mask.Length, values),
                 Grid = grid,
-                Sparse = new SparseCodes(new ShardRange(0, mask.Length), best.Entries, best.Unit)
-                {
-                    GapBits = best.GapBits,
-                    Gaps = best.Gaps,
-                },
+                Sparse = sparse,
             };
 
             async Task<Grid> MovedAsync(Grid of) =>

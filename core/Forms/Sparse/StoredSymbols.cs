@@ -39,7 +39,7 @@ internal sealed class StoredSymbols
     {
         if (layer.Grid is FloatGrid { BitsPerWeight: var width })
             return layer.Rank > 0 ? null : new StoredSymbols(shard, layer.Codes, layer.Shape.Elements, [(width, 0)], 0);
-        if (layer.Form is FormName.Qdq or FormName.Dynamic)
+        if (FormName.IsInteger(layer.Form))
             return new StoredSymbols(shard, layer.Codes, layer.Shape.Elements, [(8, 0)], 0);
         if (layer.Form is not (FormName.Folded or FormName.MatMulNBits) || layer.Grid is SumGrid or ScaledGrid { Inner: SumGrid })
             return null;

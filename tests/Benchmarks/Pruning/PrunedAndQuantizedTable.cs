@@ -28,21 +28,8 @@ internal static class PrunedAndQuantizedTable
     /// <param name="recogniser">The recogniser's <c>.onnx</c>, or a dash.</param>
     /// <param name="detector">The detector's, or a dash.</param>
     /// <param name="words">Models by name, and other quantizations than those of the table.</param>
-    public static async Task<int> RunAsync(string recogniser, string detector, string[] words)
-    {
-        var folder = Directory.CreateTempSubdirectory("serverless-pruned-").FullName;
-        try
-        {
-            string[] given = [.. words.Where(w => !PruningModel.IsName(w))];
-            foreach (var model in PruningModel.Of(folder, recogniser, detector, [.. words.Where(PruningModel.IsName)]))
-                await PrintAsync(model, given.Length > 0 ? given : Methods, folder);
-            return 0;
-        }
-        finally
-        {
-            Directory.Delete(folder, recursive: true);
-        }
-    }
+    public static Task<int> RunAsync(string recogniser, string detector, string[] words) =>
+        PruningModel.EachAsync("pruned", recogniser, detector, words, Methods, PrintAsync);
 
     private static async Task PrintAsync(PruningModel model, string[] methods, string folder)
     {

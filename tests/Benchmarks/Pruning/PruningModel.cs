@@ -64,8 +64,37 @@ internal sealed record PruningModel(string Name, string File, string Data, int S
         bool Wanted(string name) => names.Count == 0 || names.Contains(name);
     }
 
-    /// <summary>Whether a word names a model.</summary>
-    public static bool IsName(string word) => word is "digits" or "lenet" or "minilm" or "recogniser" or "detector";
+    /// <summary>Prints a table of each model.</summary>
+    /// <param name="table">Names the folder of the samples.</param>
+    /// <param name="recogniser">The recogniser's <c>.onnx</c>, or a dash.</param>
+    /// <param name="detector">The detector's, or a dash.</param>
+    /// <param name="words">Models by name, and rows; the others are all.</param>
+    /// <param name="rows">Rows where no word is one.</param>
+    /// <param name="printAsync">Prints the rows of a model; may write into the folder.</param>
+    public static async Task<int> EachAsync(
+        string table,
+        string recogniser,
+        string detector,
+        string[] words,
+        string[] rows,
+        Func<PruningModel, string[], string, Task> printAsync
+    )
+    {
+        var folder = Directory.CreateTempSubdirectory($"serverless-{table}-").FullName;
+        try
+        {
+            string[] given = [.. words.Where(w => !IsName(w))];
+            foreach (var model in Of(folder, recogniser, detector, [.. words.Where(IsName)]))
+                await printAsync(model, given.Length > 0 ? given : rows, folder);
+            return 0;
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    private static bool IsName(string word) => word is "digits" or "lenet" or "minilm" or "recogniser" or "detector";
 
     /// <summary>Compares a result with the model on the second half of the samples.</summary>
     /// <param name="file">The result.</param>

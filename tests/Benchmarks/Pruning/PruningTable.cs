@@ -24,22 +24,15 @@ internal static class PruningTable
     /// <param name="recogniser">The recogniser's <c>.onnx</c>, or a dash.</param>
     /// <param name="detector">The detector's, or a dash.</param>
     /// <param name="words">Models by name, and other prunings than those of the table, as <c>method: wanda, sparsity: 0.6</c>.</param>
-    public static async Task<int> RunAsync(string recogniser, string detector, string[] words)
-    {
-        var folder = Directory.CreateTempSubdirectory("serverless-pruning-").FullName;
-        try
-        {
-            string[] given = [.. words.Where(w => !PruningModel.IsName(w))];
-            string[] prunings = given.Length > 0 ? given : [.. Amounts.SelectMany(a => Methods.Select(m => $"method: {m}, {a}"))];
-            foreach (var model in PruningModel.Of(folder, recogniser, detector, [.. words.Where(PruningModel.IsName)]))
-                await PrintAsync(model, prunings, folder);
-            return 0;
-        }
-        finally
-        {
-            Directory.Delete(folder, recursive: true);
-        }
-    }
+    public static Task<int> RunAsync(string recogniser, string detector, string[] words) =>
+        PruningModel.EachAsync(
+            "pruning",
+            recogniser,
+            detector,
+            words,
+            [.. Amounts.SelectMany(a => Methods.Select(m => $"method: {m}, {a}"))],
+            PrintAsync
+        );
 
     private static async Task PrintAsync(PruningModel model, string[] prunings, string folder)
     {

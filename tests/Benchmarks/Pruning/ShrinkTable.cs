@@ -16,21 +16,8 @@ internal static class ShrinkTable
     /// <param name="recogniser">The recogniser's <c>.onnx</c>, or a dash.</param>
     /// <param name="detector">The detector's, or a dash.</param>
     /// <param name="words">Models by name, and other ratios than those of the table.</param>
-    public static async Task<int> RunAsync(string recogniser, string detector, string[] words)
-    {
-        var folder = Directory.CreateTempSubdirectory("serverless-shrink-").FullName;
-        try
-        {
-            string[] given = [.. words.Where(w => !PruningModel.IsName(w))];
-            foreach (var model in PruningModel.Of(folder, recogniser, detector, [.. words.Where(PruningModel.IsName)]))
-                await PrintAsync(model, given.Length > 0 ? given : Ratios, folder);
-            return 0;
-        }
-        finally
-        {
-            Directory.Delete(folder, recursive: true);
-        }
-    }
+    public static Task<int> RunAsync(string recogniser, string detector, string[] words) =>
+        PruningModel.EachAsync("shrink", recogniser, detector, words, Ratios, PrintAsync);
 
     private static async Task PrintAsync(PruningModel model, string[] ratios, string folder)
     {
