@@ -23,6 +23,9 @@ internal sealed class ModelRunner : IDisposable
     /// <summary>Weights of a segment, in bytes.</summary>
     public const long SegmentLimit = 96L << 20;
 
+    /// <summary>Models whose constants take more than this while they are folded are run by segments, in bytes.</summary>
+    public const long FoldingLimit = 600L << 20;
+
     private static readonly TimeSpan RunLimit = TimeSpan.FromSeconds(120);
     private readonly string file,
         folder;
@@ -57,7 +60,7 @@ internal sealed class ModelRunner : IDisposable
         IsSeeded = seeded is not null;
         // Random operators draw on from one run to the next.
         abreast = new Abreast(alone: byDefault || IsSeeded);
-        if (index.Bytes > wholeLimit)
+        if (index.Bytes > wholeLimit || FoldedBytes.Of(model) > FoldingLimit)
         {
             model = seeded ?? model.Clone();
             segments = Segment.Of(model, segmentLimit);

@@ -20,62 +20,40 @@ internal sealed record Segment(
 
     /// <summary>
     /// Cuts a model, in topological order, into segments whose weights take at most <paramref name="limit"/> bytes (a
-    /// single node may exceed it), so that a model larger than memory is run piece by piece.
+    /// single node may exceed it), so that a model larger than memory is run piece by piece. Weights that are decoded count as what their
+    /// decoding takes.
     /// </summary>
-    public static IReadOnlyList<Segment> Of(ModelProto model, long limit)
+    /// <param name="model">The model; Constant nodes become initializers.</param>
+    /// <param name="limit">Bytes.</param>
+    /// <param name="asked">Values that are asked for; by default the model's outputs. Nodes that none follows from are left out.</param>
+    public static IReadOnlyList<Segment> Of(ModelProto model, long limit, IReadOnlySet<string>? asked = null)
     {
         ModelWriter.LiftConstants(model);
         var graph = model.Graph;
-        var order = GraphCheck.TopologicalOrder(graph.Node)!;
+        var outputs = asked ?? graph.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
+        var order = new CopiedNodes(graph, outputs);
         var initializers = graph.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);
         var sparse = graph.SparseInitializer.Where(t => t.Values is not null).ToDictionary(t => t.Values.Name, StringComparer.Ordinal);
-        var uses = order
-            .Select(i => graph.Node[i].Input.Concat(GraphScope.Captures(graph.Node[i])).Where(n => n.Length > 0).Distinct().ToList())
-            .ToList();
-        var cuts = new List<(int Start, int End)>();
-        var (start, held) = (0, 0L);
-        var counted = new HashSet<string>(StringComparer.Ordinal);
-        for (var k = 0; k < order.Length; k++)
-        {
-            long own = GraphScope.Subgraphs(graph.Node[order[k]]).Sum(g => (long)g.CalculateSize());
-            foreach (var name in uses[k])
-                if (initializers.TryGetValue(name, out var t) && !counted.Contains(name))
-                    own += TensorRef.From(t, name).Length;
-            if (held > 0 && held + own > limit)
-            {
-                cuts.Add((start, k));
-                (start, held) = (k, 0);
-                counted = new HashSet<string>(StringComparer.Ordinal);
-                own = uses[k].Sum(n => initializers.TryGetValue(n, out var t) ? TensorRef.From(t, n).Length : 0);
-            }
-            held += own;
-            counted.UnionWith(uses[k]);
-        }
-        cuts.Add((start, order.Length));
-
+        var parts = Cut(model, order, order.Needed(outputs), initializers, limit);
         var lastUse = new Dictionary<string, int>(StringComparer.Ordinal);
-        for (var s = 0; s < cuts.Count; s++)
-        for (var k = cuts[s].Start; k < cuts[s].End; k++)
-            foreach (var name in uses[k])
+        for (var s = 0; s < parts.Count; s++)
+            foreach (var name in parts[s].SelectMany(k => order.Uses[k]))
                 lastUse[name] = s;
-        var outputs = graph.Output.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
         var segments = new List<Segment>();
-        for (var s = 0; s < cuts.Count; s++)
+        for (var s = 0; s < parts.Count; s++)
         {
-            var nodes = Enumerable.Range(cuts[s].Start, cuts[s].End - cuts[s].Start).Select(k => graph.Node[order[k]]).ToList();
-            var made = nodes.SelectMany(n => n.Output).Where(o => o.Length > 0).ToHashSet(StringComparer.Ordinal);
-            var taken = Enumerable
-                .Range(cuts[s].Start, cuts[s].End - cuts[s].Start)
-                .SelectMany(k => uses[k])
-                .Distinct()
-                .Where(n => !made.Contains(n))
-                .ToList();
+            var inside = Made(parts[s]).ToHashSet(StringComparer.Ordinal);
+            var taken = parts[s].SelectMany(k => order.Uses[k]).Distinct().Where(n => !inside.Contains(n)).ToList();
             segments.Add(
                 new Segment(
-                    nodes,
+                    [.. parts[s].Select(order.Node)],
                     [.. taken.Where(initializers.ContainsKey).Select(n => initializers[n])],
                     [.. taken.Where(n => !initializers.ContainsKey(n) && !sparse.ContainsKey(n))],
-                    [.. made.Where(o => outputs.Contains(o) || lastUse.GetValueOrDefault(o, -1) > s).Order(StringComparer.Ordinal)]
+                    [
+                        .. Made(parts[s].Where(k => !order.IsCopied(k)))
+                            .Where(o => outputs.Contains(o) || lastUse.GetValueOrDefault(o, -1) > s)
+                            .Order(StringComparer.Ordinal),
+                    ]
                 )
                 {
                     Sparse = [.. taken.Where(sparse.ContainsKey).Select(n => sparse[n])],
@@ -83,6 +61,51 @@ internal sealed record Segment(
             );
         }
         return segments;
+
+        IEnumerable<string> Made(IEnumerable<int> nodes) => nodes.SelectMany(k => order.Node(k).Output).Where(o => o.Length > 0);
+    }
+
+    // Places in the order, with the constants that a part decodes.
+    private static List<List<int>> Cut(
+        ModelProto model,
+        CopiedNodes order,
+        HashSet<int> needed,
+        Dictionary<string, TensorProto> initializers,
+        long limit
+    )
+    {
+        var parts = new List<List<int>>();
+        var folded = new Lazy<FoldedBytes>(() => new FoldedBytes(model, order));
+        var (nodes, held) = (new SortedSet<int>(), 0L);
+        var counted = new HashSet<string>(StringComparer.Ordinal);
+        for (var k = 0; k < order.Count; k++)
+        {
+            if (order.IsCopied(k) || !needed.Contains(k))
+                continue;
+            var own = order.Behind([k]).Append(k).ToList();
+            var bytes = Bytes(own);
+            if (held > 0 && held + bytes > limit)
+            {
+                parts.Add([.. nodes]);
+                (nodes, held, counted) = ([], 0, new HashSet<string>(StringComparer.Ordinal));
+                bytes = Bytes(own);
+            }
+            held += bytes;
+            counted.UnionWith(own.SelectMany(n => order.Uses[n]));
+            nodes.UnionWith(own);
+        }
+        parts.Add([.. nodes]);
+        return parts;
+
+        long Bytes(List<int> own)
+        {
+            var stored = own.SelectMany(n => order.Uses[n])
+                .Distinct()
+                .Where(n => !counted.Contains(n) && initializers.ContainsKey(n))
+                .Sum(n => TensorRef.From(initializers[n], n).Length);
+            var made = own.Count > 1 ? own.Where(n => !nodes.Contains(n)).Sum(folded.Value.Of) : 0;
+            return stored + made + GraphScope.Subgraphs(order.Node(own[^1])).Sum(g => (long)g.CalculateSize());
+        }
     }
 
     /// <summary>The segment as a model of its own.</summary>

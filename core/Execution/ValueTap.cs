@@ -38,7 +38,7 @@ public static class ValueTap
     {
         var model = index.Model.Clone();
         SubgraphTaps.Lift(model, names);
-        var segments = Segment.Of(model, index.Bytes > ModelRunner.WholeLimit ? ModelRunner.SegmentLimit : long.MaxValue);
+        var segments = Segment.Of(model, index.Bytes > ModelRunner.WholeLimit ? ModelRunner.SegmentLimit : long.MaxValue, names);
         var (lastUses, functions) = (Segment.LastUses(segments, new HashSet<string>()), new FunctionCalls(model));
         var taken = segments.SelectMany(s => s.Inputs).ToHashSet(StringComparer.Ordinal);
         using var live = new LiveValues();
@@ -60,6 +60,9 @@ public static class ValueTap
             )
                 foreach (var group in abreast.Groups(s == 0 ? Enter() : Enumerable.Range(0, count)))
                 {
+                    // Inputs alone are asked for.
+                    if (outputs.Count == 0)
+                        continue;
                     var values = new List<(int Sample, string Name, OrtValue Value)>();
                     try
                     {

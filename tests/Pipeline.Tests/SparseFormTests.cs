@@ -131,7 +131,7 @@ public class SparseFormTests
         var entropy = -sparsity * Math.Log2(sparsity) - (1 - sparsity) * Math.Log2(1 - sparsity);
         var least = 512 * 512 * (entropy + (1 - sparsity) * bits) / 8;
         Assert.InRange((layer.Bytes - layer.Grid.Bytes) / least, 1, most);
-        var estimated = SparseBytes.Estimate(512 * 512, 1 - sparsity, bits) - 600;
+        var estimated = SparseBytes.Estimate(512 * 512, 1 - sparsity, bits, Store.Balanced)!.Value - 600;
         Assert.InRange(estimated / (double)(layer.Bytes - layer.Grid.Bytes), 0.98, 1.02);
     }
 

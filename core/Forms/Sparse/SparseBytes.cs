@@ -3,12 +3,15 @@ namespace Serverless.Core.Forms;
 /// <summary>What a layer of a density is expected to take in the sparse forms, its zeros anywhere.</summary>
 public static class SparseBytes
 {
-    /// <summary>Expected bytes in the better form, nodes included.</summary>
+    /// <summary>Expected bytes in the better form, nodes included; null where the layer is stored dense in any case.</summary>
     /// <param name="elements">Weights.</param>
     /// <param name="density">Share of them that is not zero.</param>
     /// <param name="bits">Bits of a weight that is stored.</param>
-    public static long Estimate(long elements, double density, double bits) =>
-        (long)Math.Ceiling(Math.Min(Bitmap(elements, density, bits), Gap(elements, density, bits)));
+    /// <param name="store">What forms are chosen by.</param>
+    public static long? Estimate(long elements, double density, double bits, Store store) =>
+        SparseForm.TakesTooMuch(elements, store)
+            ? null
+            : (long)Math.Ceiling(Math.Min(Bitmap(elements, density, bits), Gap(elements, density, bits)));
 
     /// <summary>Expected bytes as a bitmap, nodes included.</summary>
     /// <param name="elements">Weights.</param>

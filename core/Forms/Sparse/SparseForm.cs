@@ -15,6 +15,11 @@ internal abstract class SparseForm : Form
     /// <summary>The oldest that has CumSum.</summary>
     public const long Oldest = 11;
 
+    /// <summary>Bytes a weight that ONNX Runtime takes to fold a bitmap of floats: bits, their sums and products as INT32, the values.</summary>
+    public const long BytesWhileLoading = 22;
+
+    private const long MostElements = 32 << 20;
+
     /// <inheritdoc/>
     public override long OldestOpset => Oldest;
 
@@ -48,6 +53,12 @@ internal abstract class SparseForm : Form
         var grid = AffineNodes.TermsOf(layer).Grid;
         return layer.Grid.Decode(Symbols(layer, shard, grid, layer.Shape.Rows * grid.PaddedAxis), shard, layer.Shape);
     }
+
+    /// <summary>
+    /// Whether putting the weights in their places takes too much memory while the model loads: of more than
+    /// 32 million, where <see cref="Store.Small"/> does not ask for the fewest bytes.
+    /// </summary>
+    public static bool TakesTooMuch(long elements, Store store) => elements > MostElements && store != Store.Small;
 
     /// <summary>The form of some places.</summary>
     public static SparseForm Of(SparseCodes sparse) => (SparseForm)All[sparse.GapBits == 0 ? FormName.Bitmap : FormName.Gap];

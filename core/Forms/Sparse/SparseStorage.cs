@@ -41,6 +41,10 @@ public static class SparseStorage
                     ? "its kernel reads all codes; 'store: small' leaves zeros out"
                     : "its kernel reads all codes"
             );
+        if (SparseForm.TakesTooMuch(layer.Shape.Elements, store))
+            return await DenseAsync(
+                $"without zeros, loading it takes {layer.Shape.Elements * SparseForm.BytesWhileLoading >> 20:N0} MB for a moment; 'store: small' leaves them out"
+            );
         if (await StoredSymbols.OfAsync(shard, layer, cancellation) is not { } symbols)
             return await DenseAsync("its codes have no zero of their own, or a kernel reads them");
         var present = await symbols.MarkAsync(cancellation);

@@ -37,9 +37,7 @@ internal sealed class AllocationSpace
         (this.graph, this.recipe) = (graph, recipe);
         Open = [.. tasks.Where(t => t.Choices.Count > 0)];
         // Layers whose settings a rule fixes.
-        saved = tasks
-            .Where(t => t.Choices.Count == 0 && t.Plan is not null)
-            .Sum(t => t.Data.Length - SparseLayers.Planned(t.Chain, t.Shape.Elements));
+        saved = tasks.Where(t => t.Choices.Count == 0 && t.Plan is not null).Sum(t => t.Data.Length - SparseLayers.Planned(t.Chain, t));
         Reference = [.. Open.Select(t => From(t, t.Choices[0].Reference))];
         this.measured = measured = UnreachedLayers.LikeTheOthers(measured, Reference);
         referenceBytes = new Lazy<long>(() => Weigh(Reference));

@@ -7,13 +7,15 @@ internal static class SparseLayers
 {
     /// <summary>Bytes as planned, graph nodes included.</summary>
     /// <param name="chain">The steps; at least one.</param>
-    /// <param name="elements">Weights of the layer.</param>
-    public static long Planned(IEnumerable<PlannedStep> chain, long elements)
+    /// <param name="task">The layer.</param>
+    public static long Planned(IEnumerable<PlannedStep> chain, LayerTask task)
     {
         var plans = chain.Select(p => p.Plan).ToList();
         var last = plans[^1];
-        return plans.Min(p => p.Density) is { } density
-            ? Math.Min(last.BytesAfter, SparseBytes.Estimate(elements, density, last.Bits) + last.NodeBytes)
+        return
+            plans.Min(p => p.Density) is { } density
+            && SparseBytes.Estimate(task.Shape.Elements, density, last.Bits, task.Store) is { } sparse
+            ? Math.Min(last.BytesAfter, sparse + last.NodeBytes)
             : last.BytesAfter;
     }
 
@@ -26,6 +28,7 @@ internal static class SparseLayers
         if (task.StoredOpset is not null || chain.All(p => p.Plan.Density is null) || layer.Rank > 0)
             return layer.Bytes;
         var elements = layer.Shape.Elements;
-        return Math.Min(layer.Bytes, SparseBytes.Estimate(elements, (double)layer.Nonzero / elements, layer.Grid.BitsPerWeight));
+        var sparse = SparseBytes.Estimate(elements, (double)layer.Nonzero / elements, layer.Grid.BitsPerWeight, task.Store);
+        return Math.Min(layer.Bytes, sparse ?? layer.Bytes);
     }
 }

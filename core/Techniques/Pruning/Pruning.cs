@@ -90,7 +90,9 @@ public abstract class Pruning<TOptions> : PruningStep<TOptions>
     {
         var (reference, density) = (weight.Reference, 1 - Sparsity(options));
         var bits = DataTypes.Bits(reference.DataType);
-        var bytes = Math.Min(reference.Length, SparseBytes.Estimate(reference.Elements, density, bits));
+        var bytes = SparseBytes.Estimate(reference.Elements, density, bits, store) is { } sparse
+            ? Math.Min(reference.Length, sparse)
+            : reference.Length;
         return new LayerPlan(FormName.Dense, bits, 1, bytes, 3L * WeightReader.Whole + WorkingBytes(shape, options)) { Density = density };
     }
 

@@ -130,7 +130,7 @@ public class PruningPatternTests
         static long Bytes(Core.Reports.ReportLayer l)
         {
             var elements = l.Shape.Aggregate(1L, (a, b) => a * b);
-            return Math.Min(4 * elements, SparseBytes.Estimate(elements, 1 - l.Sparsity, 32));
+            return Math.Min(4 * elements, SparseBytes.Estimate(elements, 1 - l.Sparsity, 32, Store.Balanced)!.Value);
         }
     }
 
