@@ -14,6 +14,7 @@ public static class ReportWarnings
         NotSmaller = 0.999,
         Slower = 1.05;
     private const int MostReasons = 3;
+    private const long MuchToLoad = 2L << 30;
 
     /// <summary>The warnings, most important first, a sentence each.</summary>
     /// <param name="report">The report without them.</param>
@@ -37,7 +38,7 @@ public static class ReportWarnings
             found.Add(
                 "The result was not run and not compared with the original (--no-evaluate)"
                     + (
-                        report.Layers.Any(l => l.Form is FormName.Qdq or FormName.Dynamic)
+                        report.Layers.Any(l => l.Form is { } form && FormName.IsInteger(form))
                             ? ", nor timed: integer kernels stay, also where they are slower than float."
                             : "."
                     )
@@ -91,6 +92,14 @@ public static class ReportWarnings
                     + $"{Number(figures.RelativeError)}): ask for less, or take another method, or data to calibrate on."
             );
         found.AddRange(steps);
+        var scattered = report
+            .Layers.Where(l => l.Form is FormName.Bitmap or FormName.Gap)
+            .Sum(l => l.Shape.Aggregate(1L, (a, b) => a * b));
+        if (scattered * SparseForm.BytesWhileLoading is > MuchToLoad and var bytes)
+            found.Add(
+                $"Loading takes about {bytes / 1_000_000_000:N0} GB of memory for a moment, while ONNX Runtime puts {scattered / 1_000_000:N0} million "
+                    + "weights in their places; layers that 'skip' leaves out are loaded as before."
+            );
         if (report.Latency is { Conclusive: true, Ratio: > Slower } latency)
             found.Add($"The result is slower than the original (×{latency.Ratio.ToString("0.00", CultureInfo.InvariantCulture)}).");
         if (report.Size.Ratio >= NotSmaller)

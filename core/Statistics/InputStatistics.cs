@@ -18,6 +18,9 @@ public enum StatisticKinds
 
     /// <summary>The Gram matrix XᵀX of its rows.</summary>
     Gram = 8,
+
+    /// <summary>The sums of squares of the columns of its rows: the diagonal of the Gram matrix, which has them too.</summary>
+    Squares = 16,
 }
 
 /// <summary>
@@ -74,6 +77,12 @@ public sealed record InputStatistics(long Samples, float Min, float Max, MovingR
 
     /// <summary>The channels, when asked for.</summary>
     public ChannelStatistics? Channels { get; init; }
+
+    /// <summary>‖x‖² of each column x of its rows, for each group of channels, when asked for without the Gram matrix.</summary>
+    public double[][]? Squares { get; init; }
+
+    /// <summary>Rows that went into each group's squares.</summary>
+    public long SquaresRows { get; init; }
 
     /// <summary>Order of the Gram matrices; 0 when not asked for.</summary>
     public int GramAxis { get; init; }

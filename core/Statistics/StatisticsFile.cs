@@ -23,6 +23,8 @@ public static class StatisticsFile
         int? Exponent,
         long[]? Counts,
         ChannelStatistics? Channels,
+        double[][]? Squares,
+        long SquaresRows,
         int GramAxis,
         int GramGroups,
         long GramRows
@@ -133,6 +135,8 @@ public static class StatisticsFile
             Quietest = seen.Select(p => p.Quietest).Where(q => q > 0).DefaultIfEmpty(0).Min(),
             Histogram = histogram,
             Channels = Merge([.. seen.Select(p => p.Channels).OfType<ChannelStatistics>()]),
+            Squares = Merge([.. seen.Select(p => p.Squares).OfType<double[][]>()]),
+            SquaresRows = seen.Sum(p => p.SquaresRows),
             GramAxis = grams?.GramAxis ?? 0,
             GramGroups = grams?.GramGroups ?? 0,
             GramRows = seen.Sum(p => p.GramRows),
@@ -147,21 +151,24 @@ public static class StatisticsFile
         return new ChannelStatistics(
             [.. Enumerable.Range(0, n).Select(c => parts.Min(p => p.Min[c]))],
             [.. Enumerable.Range(0, n).Select(c => parts.Max(p => p.Max[c]))],
-            Sum(p => p.Sum),
-            Sum(p => p.Magnitudes),
+            Sum([.. parts.Select(p => p.Sum)]),
+            Sum([.. parts.Select(p => p.Magnitudes)]),
             parts.Sum(p => p.Count)
         );
+    }
 
-        double[] Sum(Func<ChannelStatistics, double[]> of)
-        {
-            var (sum, lost) = (new double[n], new double[n]);
-            foreach (var p in parts)
-                for (var i = 0; i < n; i++)
-                    Add(ref sum[i], ref lost[i], of(p)[i]);
-            for (var i = 0; i < n; i++)
-                sum[i] += lost[i];
-            return sum;
-        }
+    private static double[][]? Merge(IReadOnlyList<double[][]> parts) =>
+        parts.Count == 0 ? null : [.. parts[0].Select((_, g) => Sum([.. parts.Select(p => p[g])]))];
+
+    private static double[] Sum(IReadOnlyList<double[]> parts)
+    {
+        var (sum, lost) = (new double[parts[0].Length], new double[parts[0].Length]);
+        foreach (var p in parts)
+            for (var i = 0; i < sum.Length; i++)
+                Add(ref sum[i], ref lost[i], p[i]);
+        for (var i = 0; i < sum.Length; i++)
+            sum[i] += lost[i];
+        return sum;
     }
 
     // What an addition rounds away, without error (Knuth, "The Art of Computer Programming", vol. 2, 4.2.2, theorem B).
@@ -179,6 +186,8 @@ public static class StatisticsFile
             Quietest = h.Quietest,
             Histogram = h.Counts is null ? null : new Histogram(h.Exponent!.Value, h.Counts),
             Channels = h.Channels,
+            Squares = h.Squares,
+            SquaresRows = h.SquaresRows,
             GramAxis = h.GramAxis,
             GramGroups = h.GramGroups,
             GramRows = h.GramRows,
@@ -196,6 +205,8 @@ public static class StatisticsFile
                 s.Histogram?.Exponent,
                 s.Histogram?.Counts,
                 s.Channels,
+                s.Squares,
+                s.SquaresRows,
                 s.GramAxis,
                 s.GramGroups,
                 s.GramRows

@@ -13,6 +13,7 @@ public sealed class StatisticsObserver(InputView view, StatisticKinds wanted, Fu
     private const int MostRows = 256;
     private readonly Histogram? histogram = wanted.HasFlag(StatisticKinds.Histogram) ? new Histogram() : null;
     private GramMatrix[]? grams;
+    private ColumnSquares? squares;
     private ChannelStatistics? channels;
     private long samples;
     private float min = float.PositiveInfinity,
@@ -42,6 +43,8 @@ public sealed class StatisticsObserver(InputView view, StatisticKinds wanted, Fu
             AddChannels(values, shape);
         if (wanted.HasFlag(StatisticKinds.Gram))
             AddRows(values, shape);
+        if (wanted.HasFlag(StatisticKinds.Squares))
+            (squares ??= new ColumnSquares(view, MostRows)).Add(values, shape);
     }
 
     /// <summary>What was gathered, with the Gram matrices to be written from <see cref="WriteGramsAsync"/>.</summary>
@@ -51,6 +54,8 @@ public sealed class StatisticsObserver(InputView view, StatisticKinds wanted, Fu
             Quietest = float.IsFinite(quietest) ? quietest : 0,
             Histogram = histogram,
             Channels = channels,
+            Squares = squares?.Sums,
+            SquaresRows = squares?.Rows ?? 0,
             GramAxis = grams is null ? 0 : view.Axis,
             GramGroups = grams?.Length ?? 0,
             GramRows = grams?[0].Rows ?? 0,

@@ -82,6 +82,16 @@ public sealed record LayerWork(WeightReader Weight, LayerShape Shape, LayerPlan 
             _ => null,
         };
 
+    /// <summary>Why the squares of the layer's input are of no use, or null; the Gram matrices have them too.</summary>
+    internal string? WhyNoSquares =>
+        Input switch
+        {
+            null or { SquaresRows: 0 } or { Squares: null } => WhyNoGram,
+            { Squares: var squares } when squares[0].Length != Shape.Axis => "its input has another shape than its rows",
+            { Squares: var squares } when Shape.Rows % squares.Length != 0 => "its groups do not divide its rows",
+            _ => null,
+        };
+
     /// <summary>Whether zeros of the weight are pruned ones, which have to stay zero.</summary>
     public bool Masked { get; init; }
 

@@ -9,7 +9,7 @@ public class StatisticsTests
 {
     private static readonly InputView Rows = new("x", 40, null);
     private const StatisticKinds Everything =
-        StatisticKinds.Range | StatisticKinds.Histogram | StatisticKinds.Channels | StatisticKinds.Gram;
+        StatisticKinds.Range | StatisticKinds.Histogram | StatisticKinds.Channels | StatisticKinds.Gram | StatisticKinds.Squares;
 
     [Theory]
     [InlineData(false)]
@@ -57,7 +57,7 @@ public class StatisticsTests
         await using var reader = await folder.Store.OpenAsync("drop/whole-0", null, CancellationToken.None);
         var merged = await StatisticsFile.ReadAsync(reader, CancellationToken.None);
         var gram = await merged.ReadGramAsync!(0, CancellationToken.None);
-        Assert.Equal((12, 12 * 30), (merged.Samples, merged.GramRows));
+        Assert.Equal((12, 12 * 30, 12 * 30), (merged.Samples, merged.GramRows, merged.SquaresRows));
         Assert.Equal((samples.Min(s => s.Min()), samples.Max(s => s.Max())), (merged.Min, merged.Max));
         Assert.Equal(12 * 30 * 40, merged.Histogram!.Counts.Sum());
         for (var i = 0; i < 40; i += 7)
@@ -70,6 +70,7 @@ public class StatisticsTests
                 (Math.Min(0, (float)column.Min()), Math.Max(0, (float)column.Max())),
                 (merged.Channels.Min[i], merged.Channels.Max[i])
             );
+            Assert.Equal(gram[i * 40 + i], merged.Squares![0][i], 1e-9 * gram[i * 40 + i]);
             for (var j = 0; j < 40; j += 5)
                 Assert.Equal(
                     samples.Sum(s => Enumerable.Range(0, 30).Sum(r => (double)s[r * 40 + i] * s[r * 40 + j])),
@@ -135,6 +136,30 @@ public class StatisticsTests
             var expected = iy is < 0 or >= 6 || ix >= 5 ? 0 : x[(2 + c) * 30 + iy * 5 + ix];
             Assert.Equal(expected, rows[(y * 4 + column) * 12 + (c * 3 + ky) * 2 + kx]);
         }
+    }
+
+    [Fact]
+    public void Squares_of_a_grouped_convolution_are_the_diagonals_of_its_gram_matrices()
+    {
+        var view = new InputView("x", 2 * 9, new ConvWindow([3, 3], [1, 1], [1, 1], [1, 1, 1, 1], false, 2));
+        using var observer = new StatisticsObserver(view, StatisticKinds.Squares, _ => false);
+        var expected = new double[2][];
+        foreach (var (g, gram) in new[] { new GramMatrix(18, false), new GramMatrix(18, false) }.Index())
+        {
+            foreach (var name in new[] { "a", "b" })
+                gram.Added(InputRows.Take(TestModels.Random(name, 4 * 36), [1, 4, 6, 6], view, g, 36, gram.Next));
+            expected[g] = [.. Enumerable.Range(0, 18).Select(k => gram.ToArray()[k * 18 + k])];
+            gram.Dispose();
+        }
+        foreach (var name in new[] { "a", "b" })
+            observer.Add(TestModels.Random(name, 4 * 36), [1, 4, 6, 6]);
+        // What is not finite says nothing.
+        observer.Add([.. Enumerable.Repeat(float.NaN, 4 * 36)], [1, 4, 6, 6]);
+        var result = observer.Result;
+        Assert.Equal((2, 2 * 36, 0), (result.Squares!.Length, result.SquaresRows, result.GramAxis));
+        for (var g = 0; g < 2; g++)
+        for (var k = 0; k < 18; k++)
+            Assert.Equal(expected[g][k], result.Squares[g][k], 1e-9);
     }
 
     [Theory]

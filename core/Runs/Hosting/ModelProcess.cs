@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Reflection;
 using System.Text.Json;
+using Serverless.Core.Execution;
 using Serverless.Core.Storage;
 
 namespace Serverless.Core.Runs;
@@ -16,7 +17,8 @@ public sealed class ModelProcess : IDisposable
     public const string Command = "run-activity";
 
     private const long LeastShare = 512L << 20,
-        MuchGarbage = 64L << 20;
+        MuchGarbage = 64L << 20,
+        MuchHeld = 160L << 20;
     private const int Killed = 9,
         FirstSignal = 128;
     private static readonly int[] Crashes = [4, 6, 7, 8, 11];
@@ -109,8 +111,11 @@ public sealed class ModelProcess : IDisposable
     {
         using var held = await room.EnterAsync(limit, cancellation);
         // Nothing allocates here while a child works, so that nothing would be collected either.
-        if (GC.GetTotalMemory(forceFullCollection: false) > MuchGarbage)
+        if (GC.GetTotalMemory(forceFullCollection: false) > MuchGarbage || Environment.WorkingSet > MuchHeld)
+        {
             GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);
+            NativeHeap.Trim();
+        }
         var child = await children.TakeAsync(Of(input, "work"), cancellation);
         var ended = new Ended(null, ModelProcessChild.OutOfTime, "", limit);
         try

@@ -66,7 +66,8 @@ internal sealed class LayerObservations
         var key = JsonSerializer.Serialize(views, Json.Options);
         if (!asked.TryGetValue(key, out var observation))
             observation = new Observation(asked.Count, views, StatisticKinds.None);
-        asked[key] = observation with { Wanted = observation.Wanted | wanted };
+        wanted |= observation.Wanted;
+        asked[key] = observation with { Wanted = wanted.HasFlag(StatisticKinds.Gram) ? wanted & ~StatisticKinds.Squares : wanted };
         return key;
     }
 

@@ -25,9 +25,11 @@ internal static class ObservedInput
         return await new Magnitude().CompressAsync(work, same, shard, cancellation) with { Fallback = $"pruned by magnitude: {why}" };
     }
 
-    /// <summary>‖x‖² of each input of each group of channels: the diagonals of XᵀX.</summary>
+    /// <summary>‖x‖² of each input of each group of channels: as they were observed, or the diagonals of XᵀX.</summary>
     public static async Task<double[][]> SquaresAsync(InputStatistics input, CancellationToken cancellation)
     {
+        if (input.Squares is { } known)
+            return known;
         var squares = new double[input.GramGroups][];
         for (var g = 0; g < squares.Length; g++)
         {

@@ -31,14 +31,14 @@ public sealed class Wanda : Pruning<WandaOptions>
     protected override string? WhyInvalid(WandaOptions options) => ObservedInput.WhyInvalid(options.Scope) ?? base.WhyInvalid(options);
 
     /// <inheritdoc/>
-    protected override StatisticKinds Needs(WandaOptions options) => StatisticKinds.Gram;
+    protected override StatisticKinds Needs(WandaOptions options) => StatisticKinds.Squares;
 
     /// <inheritdoc/>
     protected override int Samples(WandaOptions options) => options.Samples;
 
     /// <inheritdoc/>
     private protected override long WorkingBytes(LayerShape shape, WandaOptions options) =>
-        shape.Axis * shape.Axis * 8 + shape.Axis * 16 + MaskChoice.WorkingBytes(shape, PatternOf(options));
+        shape.Axis * 24 + MaskChoice.WorkingBytes(shape, PatternOf(options));
 
     /// <inheritdoc/>
     protected override async Task<EncodedLayer> CompressAsync(
@@ -48,7 +48,7 @@ public sealed class Wanda : Pruning<WandaOptions>
         CancellationToken cancellation
     )
     {
-        if (work.WhyNoGram is { } why)
+        if (work.WhyNoSquares is { } why)
             return await ObservedInput.ByMagnitudeAsync(work, options, why, shard, cancellation);
         var (weight, shape, pattern) = (work.Weight, work.Shape, PatternOf(options));
         var importance = new InputMagnitude(await ObservedInput.SquaresAsync(work.Input!, cancellation), shape.Rows);

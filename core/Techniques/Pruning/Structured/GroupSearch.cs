@@ -38,13 +38,14 @@ internal sealed class GroupSearch(
         var ladders = groups.Select((g, i) => new MeasuredLadder(GroupLevels.Of(g.Group.Units, options), orders[i].Cost)).ToList();
         var share = Math.Clamp(1 - most, 0.2, 0.6);
         await MeasureAsync(ladders, groups.Select((g, i) => ladders[i].Nearest(share * g.Group.Units)), cut, cancellation);
+        var search = latency is null ? null : new LatencySearch(work, facts, groups, cut);
         for (var round = 0; ; round++)
         {
             GroupLadder[] predicted = [.. ladders.Select(l => l.Predict())];
-            var found = latency is null
+            var found = search is null
                 ? null
-                : await new LatencySearch(work, facts, groups, cut).FindAsync(
-                    latency,
+                : await search.FindAsync(
+                    latency!,
                     limit => GroupAllocation.Path(predicted, [.. limits, limit], cancellation),
                     cancellation
                 );

@@ -39,8 +39,9 @@ internal sealed class LatencySearch(GraphWork work, UnitFacts facts, IReadOnlyLi
     public const double Near = 0.03;
 
     private const int MostCorrections = 4;
+    private Start? start;
 
-    /// <summary>Finds them.</summary>
+    /// <summary>Finds them; the model as it is found is timed, and its operators looked up, the first time.</summary>
     /// <param name="wanted">How fast.</param>
     /// <param name="allocate">Chooses units under a limit of predicted latency; the last of the path is the choice.</param>
     /// <param name="cancellation">Cancels the search.</param>
@@ -51,16 +52,11 @@ internal sealed class LatencySearch(GraphWork work, UnitFacts facts, IReadOnlyLi
         CancellationToken cancellation
     )
     {
-        var found = work.Trials is null ? null : await work.TimeAsync(work.Model, cancellation);
-        var times = work.Trials is { } trials
-            ? await trials.TimesAsync(cancellation)
-            : new OperatorTimes(OperatorTimer.Machine, OperatorTimer.Measure);
-        var (predicts, before) = (new LatencyModel(facts.Model, work.Limits, times), times.Measured);
-        var cost = predicts.Cost(groups, found?.Milliseconds, cancellation);
-        var start = found?.Ratio ?? 1;
-        var target = Math.Min(wanted.OfOriginal ?? double.MaxValue, start * wanted.OfFound ?? double.MaxValue);
+        start ??= await StartAsync(cancellation);
+        var (found, cost, ratioNow) = (start.Found, start.Cost, start.Found?.Ratio ?? 1);
+        var target = Math.Min(wanted.OfOriginal ?? double.MaxValue, ratioNow * wanted.OfFound ?? double.MaxValue);
         var tries = new List<(IReadOnlyList<int[]> Path, double Limit, double Predicted, double? Measured)>();
-        for (var limit = target / start; tries.Count <= MostCorrections; )
+        for (var limit = target / ratioNow; tries.Count <= MostCorrections; )
         {
             var path = allocate(new CostLimit(ShrinkCostKind.Latency, cost.Of, limit));
             var counts = path[^1];
@@ -75,14 +71,24 @@ internal sealed class LatencySearch(GraphWork work, UnitFacts facts, IReadOnlyLi
         }
         var met = tries.Where(t => t.Measured is null || t.Measured <= (1 + Near) * target).ToList();
         var best = met.Count > 0 ? met.MaxBy(t => t.Limit) : tries.MinBy(t => t.Measured);
-        var figures = new ShrinkLatency(target, start, start * best.Predicted, best.Measured, tries.Count)
+        var figures = new ShrinkLatency(target, ratioNow, ratioNow * best.Predicted, best.Measured, tries.Count)
         {
-            Layers = predicts.Layers,
-            TableEntries = times.Count,
-            TableMeasured = times.Measured - before,
-            Tried = [.. tries.Select(t => new LatencyTry(start * t.Predicted, t.Measured))],
+            Layers = start.Predicts.Layers,
+            TableEntries = start.Times.Count,
+            TableMeasured = start.Times.Measured - start.MeasuredBefore,
+            Tried = [.. tries.Select(t => new LatencyTry(ratioNow * t.Predicted, t.Measured))],
         };
         return new LatencyFound(best.Path, cost.Of, figures);
+    }
+
+    private async Task<Start> StartAsync(CancellationToken cancellation)
+    {
+        var found = work.Trials is null ? null : await work.TimeAsync(work.Model, cancellation);
+        var times = work.Trials is { } trials
+            ? await trials.TimesAsync(cancellation)
+            : new OperatorTimes(OperatorTimer.Machine, OperatorTimer.Measure);
+        var (predicts, before) = (new LatencyModel(facts.Model, work.Limits, times), times.Measured);
+        return new Start(found, times, before, predicts, predicts.Cost(groups, found?.Milliseconds, cancellation));
     }
 
     // The latency falls in steps: what lies outside of the limits that are known to be too loose and tight enough is no better than these.
@@ -101,6 +107,8 @@ internal sealed class LatencySearch(GraphWork work, UnitFacts facts, IReadOnlyLi
         var model = await facts.Model.CutAsync(cut.Units(counts), new Dictionary<int, float[]>(), [], cancellation);
         return (await work.TimeAsync(model.Model, cancellation))?.Ratio;
     }
+
+    private sealed record Start(ModelTime? Found, OperatorTimes Times, int MeasuredBefore, LatencyModel Predicts, LatencyCost Cost);
 }
 
 /// <summary>Units whose removal makes a model as fast as wanted.</summary>
