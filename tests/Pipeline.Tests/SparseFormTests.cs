@@ -105,6 +105,28 @@ public class SparseFormTests
         Assert.True(layer.Bytes < weights.Length * 4 * (1 - sparsity) * 1.03 + 100);
     }
 
+    // Of what is not zero, a sign is left: a bit for the place and one for each weight that stays.
+    [Theory]
+    [InlineData(0.5)]
+    [InlineData(0.8)]
+    public async Task Ternary_weights_are_places_and_signs(double sparsity)
+    {
+        using var folder = new Folder();
+        var model = OfOpset(13)
+            .Input("x", DataType.Float, 2, 256)
+            .Weight("w", 256, 256)
+            .With(Node("MatMul", ["x", "w"], ["y"]))
+            .Output("y");
+        var lowered = await Lowered.Of(folder, model, $"prune: {{sparsity: {sparsity}}}", "quantize: {method: ternary, protect: 0}");
+        var layer = lowered.Encoded["w"];
+        Assert.True(layer.Sparse!.Signs);
+        Assert.True(layer.Nonzero <= (1 - sparsity) * 256 * 256 + 1);
+        Assert.InRange(8 * (layer.Bytes - layer.Grid.Bytes), 60_000, 256 * 256 + layer.Nonzero + 64);
+        var decoded = Form.All[layer.Form].Decode(layer, lowered.Shards["w"]);
+        Same(Stored(layer, decoded), lowered.LargestWeight, $"{sparsity}");
+        Assert.Equal(["MatMul"], lowered.Optimized.Keys);
+    }
+
     // The mask's entropy and that of values that are all different: as few bytes as any code of single weights takes on average.
     [Theory]
     [InlineData(0.5, 32, 1.02)]

@@ -17,6 +17,12 @@ public sealed record SparseCodes(ShardRange Mask, long Entries, int Unit)
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
     public int GapBits { get; init; }
 
+    /// <summary>
+    /// Whether values are their signs alone, a bit each: of two-bit symmetric symbols of which only −1 and +1 are left, as ternary ones.
+    /// </summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
+    public bool Signs { get; init; }
+
     /// <summary>Gaps; 0 for a bitmap.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
     public long Gaps { get; init; }

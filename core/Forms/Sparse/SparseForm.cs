@@ -75,8 +75,12 @@ internal abstract class SparseForm : Form
         var symbols = new int[count];
         for (var i = 0; i < symbols.Length; i++)
             symbols[i] = grid.Middle + (int)(zeros?[i / grid.Group] ?? 0);
-        var read = CodeSymbols.Read(shard.Slice((int)layer.Codes.Offset, (int)layer.Codes.Length), grid, layer.Sparse!.Values);
-        Spread(layer.Sparse, shard, read, symbols);
+        var sparse = layer.Sparse!;
+        var values = sparse.Signs ? grid with { Bits = 1 } : grid;
+        var read = CodeSymbols.Read(shard.Slice((int)layer.Codes.Offset, (int)layer.Codes.Length), values, sparse.Values);
+        if (sparse.Signs)
+            read = Array.ConvertAll(read, s => grid.Middle + values.Level(s));
+        Spread(sparse, shard, read, symbols);
         return symbols;
     }
 
@@ -123,8 +127,18 @@ internal abstract class SparseForm : Form
     {
         public override string Of(ConstantSubgraph graph, AffineGrid grid, ShardRange codes, long count, long[] dims, Lazy<string>? zeros)
         {
-            var values = CodeSymbols.Levels(graph, grid, shard, codes, sparse.Values, [sparse.Values]);
+            var values = CodeSymbols.Levels(
+                graph,
+                sparse.Signs ? grid with { Bits = 1 } : grid,
+                shard,
+                codes,
+                sparse.Values,
+                [sparse.Values]
+            );
             var dense = form.Dense(graph, sparse, shard, values, count, DataType.Float);
+            // No sign means zero: the one in front does not either.
+            if (sparse.Signs)
+                return graph.Reshape(graph.Add("Mul", [dense.Values, dense.Mask.Value]), dims);
             if (zeros is null)
                 return graph.Reshape(dense.Values, dims);
             // The zero point is taken off where there is a value alone: added to the others here, to be taken off all.

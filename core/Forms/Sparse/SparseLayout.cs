@@ -12,7 +12,8 @@ internal sealed record SparseLayout(int Unit, int GapBits, long Entries, long Ga
 {
     // Bytes of the nodes and initializers, found by writing them; the table of bits is shared by all layers.
     internal const int BitmapNodes = 420,
-        GapNodes = 640;
+        GapNodes = 640,
+        SignNodes = 70;
 
     private static readonly int[] Units = [1, 4, 8, 16, 32];
 
@@ -23,13 +24,17 @@ internal sealed record SparseLayout(int Unit, int GapBits, long Entries, long Ga
     /// <param name="present">A bit for each symbol that is not zero, the first in the lowest bit.</param>
     /// <param name="count">Symbols.</param>
     /// <param name="bits">Bits a symbol.</param>
-    public static SparseLayout Best(byte[] present, long count, int bits)
+    /// <param name="alone">Bits of a symbol that is a unit of its own.</param>
+    public static SparseLayout Best(byte[] present, long count, int bits, int alone)
     {
         SparseLayout? best = null;
         foreach (var unit in Units.Where(u => count % u == 0))
-        foreach (var layout in Of(unit == 1 ? present : Joined(present, count, unit), count, unit, bits))
-            if (best is null || layout.Bytes < best.Bytes)
-                best = layout;
+        foreach (var layout in Of(unit == 1 ? present : Joined(present, count, unit), count, unit, unit == 1 ? alone : bits))
+        {
+            var own = unit == 1 && alone < bits ? layout with { Bytes = layout.Bytes + SignNodes } : layout;
+            if (best is null || own.Bytes < best.Bytes)
+                best = own;
+        }
         return best!;
     }
 

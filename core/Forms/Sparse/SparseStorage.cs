@@ -47,8 +47,11 @@ public static class SparseStorage
             );
         if (await StoredSymbols.OfAsync(shard, layer, cancellation) is not { } symbols)
             return await DenseAsync("its codes have no zero of their own, or a kernel reads them");
-        var present = await symbols.MarkAsync(cancellation);
-        var best = SparseLayout.Best(present, symbols.Count, symbols.Bits);
+        var (present, signs) = await symbols.MarkAsync(cancellation);
+        var best = SparseLayout.Best(present, symbols.Count, symbols.Bits, signs ? 1 : symbols.Bits);
+        // Units hold zeros too, which no sign means.
+        signs &= best.Unit == 1;
+        var bits = signs ? 1 : symbols.Bits;
         var dense = layer.Codes.Length + nodes;
         if (best.Bytes >= dense)
             return await DenseAsync($"without zeros it would take {best.Bytes:N0} bytes instead of {dense:N0}");
@@ -66,8 +69,8 @@ public static class SparseStorage
             var units = best.Unit == 1 ? present : SparseLayout.Joined(present, symbols.Count, best.Unit);
             var mask = best.GapBits == 0 ? units : Gaps(units, best);
             await output.WriteAsync(mask, cancellation);
-            await symbols.WriteAsync(units, best.Unit, output, cancellation);
-            var values = BitPacking.PlaneBytes((best.Entries + 1) * best.Unit, symbols.Bits);
+            await symbols.WriteAsync(units, best.Unit, signs, output, cancellation);
+            var values = BitPacking.PlaneBytes((best.Entries + 1) * best.Unit, bits);
             var end = mask.Length + values;
             // The grid's numbers move to behind the symbols.
             var grid = await MovedAsync(layer.Grid);
@@ -75,6 +78,7 @@ public static class SparseStorage
             {
                 GapBits = best.GapBits,
                 Gaps = best.Gaps,
+                Signs = signs,
             };
             return layer with
             {

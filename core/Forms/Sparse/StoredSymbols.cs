@@ -28,6 +28,9 @@ internal sealed class StoredSymbols
 
     private int Group { get; init; } = 1;
 
+    // Symbols 1 and 3 beside the 2 that means zero.
+    private bool MayBeSigns { get; init; }
+
     // What turns a symbol as it is read into one as it is written.
     private ulong Flip { get; init; }
 
@@ -61,14 +64,16 @@ internal sealed class StoredSymbols
         {
             Zeros = zeros,
             Group = grid.Group,
+            MayBeSigns = grid is { Bits: 2, Symmetric: true, Zeros: null },
             Flip = signed && kernel ? (ulong)grid.Middle : 0,
         };
     }
 
     /// <summary>Marks the symbols that do not mean zero.</summary>
-    /// <returns>A bit a symbol, the first in the lowest.</returns>
-    public async Task<byte[]> MarkAsync(CancellationToken cancellation)
+    /// <returns>A bit a symbol, the first in the lowest; and whether the others mean −1 or +1, so that a bit each tells them.</returns>
+    public async Task<(byte[] Present, bool Signs)> MarkAsync(CancellationToken cancellation)
     {
+        var signs = MayBeSigns;
         var present = new byte[BitPacking.Bytes(Count, 1)];
         var symbols = new ulong[Math.Min(Part, Count)];
         for (long at = 0; at < Count; at += Part)
@@ -77,35 +82,39 @@ internal sealed class StoredSymbols
             await ReadAsync(at, symbols.AsMemory(0, count), planes, cancellation);
             for (var i = 0; i < count; i++)
                 if (symbols[i] != (Zeros.Length == 0 ? zero : zero + Zeros[(at + i) / Group]))
+                {
                     present[(at + i) >> 3] |= (byte)(1 << (int)((at + i) & 7));
+                    signs &= (symbols[i] & 1) != 0;
+                }
         }
-        return present;
+        return (present, signs);
     }
 
     /// <summary>Writes a unit of zeros and the symbols of some units, plane by plane.</summary>
     /// <param name="units">A bit a unit.</param>
     /// <param name="unit">Symbols of a unit.</param>
+    /// <param name="signs">Whether their signs alone are written.</param>
     /// <param name="output">Receives them.</param>
     /// <param name="cancellation">Cancels the work.</param>
-    public async Task WriteAsync(byte[] units, int unit, Stream output, CancellationToken cancellation)
+    public async Task WriteAsync(byte[] units, int unit, bool signs, Stream output, CancellationToken cancellation)
     {
         var symbols = new ulong[Math.Min(Part, Count)];
         var kept = new ulong[symbols.Length + 8 + unit];
         var packed = new byte[kept.Length * 8];
         foreach (var plane in planes)
         {
-            var held = unit;
-            kept.AsSpan(0, unit).Fill(((ulong)zero ^ Flip) >> plane.Shift);
+            var (held, (width, shift)) = (unit, signs ? (1, 1) : plane);
+            kept.AsSpan(0, unit).Fill(((ulong)zero ^ Flip) >> shift);
             for (long at = 0; at < Count; at += Part)
             {
                 var count = (int)Math.Min(Part, Count - at);
                 await ReadAsync(at, symbols.AsMemory(0, count), [plane], cancellation);
                 for (var i = 0; i < count; i++)
                     if ((at + i) / unit is var u && (units[u >> 3] >> (int)(u & 7) & 1) != 0)
-                        kept[held++] = (symbols[i] ^ Flip) >> plane.Shift;
+                        kept[held++] = (symbols[i] ^ Flip) >> shift;
                 // What is left of eight begins the next part.
                 var whole = at + count == Count ? held : held / 8 * 8;
-                await output.WriteAsync(packed.AsMemory(0, Pack(kept.AsSpan(0, whole), plane.Width, packed)), cancellation);
+                await output.WriteAsync(packed.AsMemory(0, Pack(kept.AsSpan(0, whole), width, packed)), cancellation);
                 kept.AsSpan(whole, held - whole).CopyTo(kept);
                 held -= whole;
             }
