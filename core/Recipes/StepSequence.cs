@@ -48,7 +48,8 @@ public static class StepSequence
 
     /// <summary>
     /// The layer steps that follow one another from a step on, carried out as one chain: in one place, none behind a step that changes
-    /// which layers there are, and none that observes inputs as the one before it did.
+    /// which layers there are, and none that observes inputs as the one before it did,
+    /// or outputs at all.
     /// </summary>
     /// <param name="steps">The steps of a recipe.</param>
     /// <param name="from">The first.</param>
@@ -61,6 +62,8 @@ public static class StepSequence
                 break;
             // What repeats the step before it and observes inputs observes those that the step before it left.
             if (chain is [.., var last] && last.Technique == technique && technique.Needs(step.Typed) != StatisticKinds.None)
+                break;
+            if (chain.Count > 0 && technique.ObservesOutputs)
                 break;
             chain.Add(step);
             if (technique.ChangesLayers)

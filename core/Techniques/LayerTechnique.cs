@@ -26,6 +26,12 @@ public abstract class LayerTechnique : Technique
     /// <summary>Samples that it is calibrated on, at most.</summary>
     public virtual int Samples(object options) => 0;
 
+    /// <summary>
+    /// Whether what layers put out is observed for it, which has to be that of the layers as the steps before it leave them: then it begins a
+    /// chain.
+    /// </summary>
+    public virtual bool ObservesOutputs => false;
+
     /// <summary>Whether the result is dense floats, which a later step may take; else codes.</summary>
     public virtual bool LeavesDense => false;
 

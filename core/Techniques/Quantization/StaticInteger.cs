@@ -69,6 +69,9 @@ public sealed class StaticInteger : Quantizer<StaticIntegerOptions>
     public override string About => "Activations and weights in int8, calibrated, run by integer kernels (Jacob et al. 2018).";
 
     /// <inheritdoc/>
+    public override bool ObservesOutputs => true;
+
+    /// <inheritdoc/>
     protected override StaticIntegerOptions Settled(StaticIntegerOptions options) =>
         options with
         {
