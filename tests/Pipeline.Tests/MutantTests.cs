@@ -13,10 +13,10 @@ public class MutantTests
 {
     private const int Seed = 3,
         Large = 20,
-        Small = 200,
+        Small = 130,
         Damaged = 80,
         OneLargeInThisIsAProcess = 30,
-        OneSmallInThisIsAProcess = 150,
+        OneSmallInThisIsAProcess = 100,
         OneInThisIsTimed = 25;
 
     [Fact]

@@ -194,8 +194,11 @@ public class StorageFormTests
     public async Task Runs_and_folds_at_every_opset(string op)
     {
         using var folder = new Folder();
-        // Large Gemms have the kernel of the large MatMul, which is tried at every opset.
-        int[] opsets = op.StartsWith("Gemm large", StringComparison.Ordinal) ? [13, 21] : [8, 11, 13, 17, 21];
+        // Large Gemms have the kernel of the large MatMul, which is the same from 13 on.
+        int[] opsets =
+            op.StartsWith("Gemm large", StringComparison.Ordinal) ? [13, 21]
+            : op.EndsWith("large", StringComparison.Ordinal) ? [8, 13, 21]
+            : [8, 11, 13, 17, 21];
         foreach (var opset in opsets)
         {
             var (exact, _) = Lowered.Run(Models[op](opset).ToByteArray(), Path.Combine(folder.Path, "float.onnx"));
