@@ -156,22 +156,39 @@ public class ShrinkTests
         Assert.Contains(done.Report.Warnings, w => w.StartsWith("'shrink': no group of units may be cut", StringComparison.Ordinal));
     }
 
-    [Fact]
-    public async Task What_no_sample_reaches_stays()
+    [Theory]
+    [InlineData("measured")]
+    [InlineData("group")]
+    public async Task What_no_sample_reaches_stays(string scope)
     {
         using var folder = new Folder();
         var done = await Compressed.RunAsync(
             folder,
             BranchModel.Create(),
-            "version: 1\nsteps:\n- shrink: {ratio: 0.4, by: parameters, method: l2}\n"
+            $"version: 1\nsteps:\n- shrink: {{ratio: 0.4, by: parameters, method: l2, scope: {scope}}}\n"
         );
         var layers = done.Report.Layers.ToDictionary(l => l.Name.Split('/')[^1]);
         Assert.True(layers["taken_a"].BytesAfter < layers["taken_a"].BytesBefore);
         Assert.Equal(layers["other_a"].BytesBefore, layers["other_a"].BytesAfter);
-        Assert.Contains(
-            Left(done),
-            l => l.Name == "other_a" && l.Reason.StartsWith("no output of a sample changes", StringComparison.Ordinal)
-        );
+        Assert.Contains(Left(done), l => l is { Name: "other_a", Reason: "no sample takes the branch that it is in" });
+    }
+
+    [Fact]
+    public async Task Each_of_two_steps_has_its_own_fields_in_the_report()
+    {
+        using var folder = new Folder();
+        var recipe = "version: 1\nsteps:\n- shrink: {ratio: 0.2}\n- shrink: {ratio: 0.2, method: l2}\n";
+        var done = await Compressed.RunAsync(folder, Mlp(13), recipe);
+        var (first, second) = (Group("structureGroups"), Group("structure2Groups"));
+        Assert.Equal(128, first.Units);
+        Assert.Equal(first.Kept, second.Units);
+        Assert.Equal(done.Report.Layers.Single(l => l.Name == "a").Shape[1], second.Kept);
+        Assert.True(second.Kept < first.Kept, $"{first} {second}");
+        Assert.Contains("structure2", done.Report.Notes.Keys);
+        Assert.Contains("structure2Curve", done.Report.Notes.Keys);
+
+        GroupShrunk Group(string field) =>
+            Assert.Single(System.Text.Json.JsonSerializer.Deserialize<GroupShrunk[]>(done.Report.Notes[field], Core.Json.Options)!);
     }
 
     private static GroupLeft[] Left(Compressed done) =>
