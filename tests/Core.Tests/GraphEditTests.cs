@@ -64,8 +64,8 @@ public class GraphEditTests
                 Clip("x", "k"),
                 Node("Pad", ["k"], ["p"], pads, ModelEdit.Attribute("value", 0.5f)),
                 Node("If", ["c"], ["y"], Subgraph("then_branch", then), Subgraph("else_branch", other))
-            )
-            .Output("y");
+            );
+        model.Graph.Output.Add(Value("y", type, 2, 6));
         OpsetRaise.To11(new ModelEdit(model));
         using var session = new InferenceSession(Google.Protobuf.MessageExtensions.ToByteArray(model));
         Assert.Equal(3, model.Graph.Initializer.Count(t => t.DataType == (int)type));

@@ -173,6 +173,43 @@ public class ShrinkTests
         Assert.Contains(Left(done), l => l is { Name: "other_a", Reason: "no sample takes the branch that it is in" });
     }
 
+    // Nodes of one branch are those of the other in name and all else; a number of each changes with its units.
+    [Theory]
+    [InlineData(9)]
+    [InlineData(13)]
+    public async Task Branches_that_are_alike_shrink_each_by_itself(int opset)
+    {
+        using var folder = new Folder();
+        var model = BranchModel.Create(opset);
+        foreach (var branch in model.Graph.Node.Single(n => n.OpType == "If").Attribute.Select(a => a.G))
+        {
+            branch.Initializer.Clear();
+            branch.Initializer.AddRange([
+                Tensor("a", Random("a", 48, 96), 48, 96),
+                Tensor("b", Random("b", 96, 48), 96, 48),
+                Tensor("to", DataType.Int64, MemoryMarshal.AsBytes<long>([6, 1, 96]), 3),
+                Tensor("back", DataType.Int64, MemoryMarshal.AsBytes<long>([6, 48]), 2),
+            ]);
+            branch.Node.Clear();
+            branch.Node.AddRange([
+                Node("MatMul", ["x", "a"], ["h"]),
+                Node("Reshape", ["h", "to"], ["s"]),
+                Node("Relu", ["s"], ["r"]),
+                Node("MatMul", ["r", "b"], ["p"]),
+                Node("Reshape", ["p", "back"], ["o"]),
+            ]);
+            branch.Output[0].Name = "o";
+        }
+        var data = Path.Combine(folder.Path, "data.npz");
+        // Some samples take one branch, some the other.
+        var rows = Random("rows", 32 * 6, 48).Select((v, i) => i / (6 * 48) % 2 == 0 ? v : -1.5f - Math.Abs(v)).ToArray();
+        Npz.Write(data, ("x", "<f4", [32 * 6, 48], MemoryMarshal.AsBytes<float>(rows).ToArray()));
+        var recipe = "version: 1\nsteps:\n- shrink: {ratio: 0.3, by: parameters, method: l2}\n";
+        var done = await Compressed.RunAsync(folder, model, recipe, data);
+        Assert.InRange((double)done.Report.Parameters.After / done.Report.Parameters.Before, 0.5, 0.72);
+        Assert.True(done.Report.Fidelity.Cosine > 0.3, done.Report.Fidelity.ToString());
+    }
+
     [Fact]
     public async Task Each_of_two_steps_has_its_own_fields_in_the_report()
     {
