@@ -165,12 +165,36 @@ public class ShrinkTests
         var done = await Compressed.RunAsync(
             folder,
             BranchModel.Create(),
-            $"version: 1\nsteps:\n- shrink: {{ratio: 0.4, by: parameters, method: l2, scope: {scope}}}\n"
+            $"version: 1\nsteps:\n- shrink: {{ratio: 0.3, method: l2, scope: {scope}}}\n"
         );
         var layers = done.Report.Layers.ToDictionary(l => l.Name.Split('/')[^1]);
         Assert.True(layers["taken_a"].BytesAfter < layers["taken_a"].BytesBefore);
         Assert.Equal(layers["other_a"].BytesBefore, layers["other_a"].BytesAfter);
+        Assert.Equal(
+            scope == "measured",
+            done.Report.Warnings.Any(w => w.EndsWith("of an If the branch that takes most counts.", StringComparison.Ordinal))
+        );
         Assert.Contains(Left(done), l => l is { Name: "other_a", Reason: "no sample takes the branch that it is in" });
+    }
+
+    [Fact]
+    public async Task Float16_layers_are_refitted_too()
+    {
+        using var folder = new Folder();
+        var model = Mlp(17);
+        foreach (var tensor in model.Graph.Initializer)
+        {
+            var floats = MemoryMarshal.Cast<byte, float>(tensor.RawData.Span).ToArray();
+            (tensor.DataType, tensor.RawData) = (
+                (int)DataType.Float16,
+                Google.Protobuf.ByteString.CopyFrom(MemoryMarshal.AsBytes<Half>(Array.ConvertAll(floats, v => (Half)v)))
+            );
+        }
+        foreach (var value in model.Graph.Input.Concat(model.Graph.Output))
+            value.Type.TensorType.ElemType = (int)DataType.Float16;
+        var recipe = "version: 1\nsteps:\n- shrink: {ratio: 0.5, damping: 0.001}\n";
+        var errors = Errors(await Compressed.RunAsync(folder, model, recipe));
+        Assert.True(errors.Refitted < 0.75 * errors.Cut && errors.Staged <= 1.01 * errors.Refitted, errors.ToString());
     }
 
     // Nodes of one branch are those of the other in name and all else; a number of each changes with its units.

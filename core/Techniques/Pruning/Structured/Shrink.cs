@@ -1,3 +1,4 @@
+using System.Globalization;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 
@@ -12,6 +13,9 @@ public abstract class Shrink : GraphTechnique<ShrinkOptions>
 {
     /// <summary>Field of the report; that of a second step has a 2 behind it, and so on.</summary>
     public const string Field = "structure";
+
+    // Counts are whole numbers, shares of them are not.
+    private const double Near = 0.01;
 
     private const string NoEffect = "no output of a sample changes without it";
 
@@ -86,10 +90,35 @@ public abstract class Shrink : GraphTechnique<ShrinkOptions>
             .Select((g, i) => new GroupShrunk(g.Name, g.Sort, g.Group.Units, g.Group.Units - counts[i]))
             .Where((_, i) => !choice.Unreached.Contains(i));
         var unreached = choice.Unreached.Select(i => new GroupLeft(groups[i].Name, groups[i].Group.Units, NoEffect));
-        Note(work, field, shrunk.Errors with { Note = choice.Missed }, [.. kept], [.. left, .. unreached], choice.Curve);
+        Note(
+            work,
+            field,
+            shrunk.Errors with
+            {
+                Note = choice.Missed ?? MissedInBranches(work, choice, shrunk.Model),
+            },
+            [.. kept],
+            [.. left, .. unreached],
+            choice.Curve
+        );
         if (choice.Latency is { } latency)
             work.Note($"{field}Latency", latency);
         Take(work, model, cut.Units(counts), shrunk.Model);
+    }
+
+    // What a weight of a branch saves counts where the branch is the dearest of its If, before and after.
+    private static string? MissedInBranches(GraphWork work, GroupChoice choice, CutModel shrunk)
+    {
+        if (choice.MostMacs is not { } most)
+            return null;
+        long Count(ModelProto model) => MultiplyAccumulates.Total(work.Limits.CountAsOf(model).Values);
+        var left = (double)Count(shrunk.Model) / Math.Max(1, Count(work.Model));
+        return left <= most + Near
+            ? null
+            : string.Create(
+                CultureInfo.InvariantCulture,
+                $"{100 * left:0.#} % of the multiply-accumulates are left, not {100 * most:0.#} %: of an If the branch that takes most counts"
+            );
     }
 
     // Those that all samples pass by.
