@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using Serverless.Core.Techniques.Pruning.Structured;
 using Serverless.TestSupport;
@@ -175,6 +176,28 @@ public class ShrinkTests
             done.Report.Warnings.Any(w => w.EndsWith("of an If the branch that takes most counts.", StringComparison.Ordinal))
         );
         Assert.Contains(Left(done), l => l is { Name: "other_a", Reason: "no sample takes the branch that it is in" });
+    }
+
+    // FastGelu(x, b) is Gelu(x + b) (onnxruntime, ContribOperators.md).
+    [Theory]
+    [InlineData("FastGelu")]
+    [InlineData("BiasGelu")]
+    public async Task A_bias_within_an_activation_goes_with_its_units(string op)
+    {
+        using var folder = new Folder();
+        var model = OfOpset(17, "com.microsoft")
+            .Input("x", DataType.Float, 8, 48)
+            .Weight("a", 48, 128)
+            .Weight("c", 128)
+            .Weight("b", 128, 24)
+            .With(
+                Node("MatMul", ["x", "a"], ["h"]),
+                ModelEdit.Node($"com.microsoft:{op}", ["h", "c"], ["r"]),
+                Node("MatMul", ["r", "b"], ["y"])
+            )
+            .Output("y");
+        var done = await Compressed.RunAsync(folder, model, "version: 1\nsteps:\n- shrink: {ratio: 0.5}\n");
+        Assert.Equal([64L], done.Report.Layers.Single(l => l.Name == "c").Shape);
     }
 
     [Fact]
