@@ -68,7 +68,10 @@ public sealed record InputView(string Value, int Axis, ConvWindow? Window)
             if (view is null)
                 return ([], $"the input of {use.Op} is not understood as rows");
             if (SubgraphTaps.Name(use.Scope, view.Value) is not { } shown)
-                return ([], "it is used inside a loop");
+                return (
+                    [],
+                    use.Scope.Opset < OpsetRaise.Lowest ? "it is used in a branch below operator set 9" : "it is used inside a loop"
+                );
             views.Add(view with { Value = shown });
         }
         views = [.. views.Distinct()];

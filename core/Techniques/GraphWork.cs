@@ -89,6 +89,16 @@ public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyD
     /// <param name="figures">Its value.</param>
     public void Note<T>(string field, T figures) => Notes[field] = JsonSerializer.SerializeToElement(figures, Json.Options);
 
+    /// <summary>A field that no step has set, for steps that a recipe may have several times: the name, or with a number behind it.</summary>
+    /// <param name="name">The field of the first such step.</param>
+    public string FreshField(string name)
+    {
+        var field = name;
+        for (var step = 2; Notes.ContainsKey(field); step++)
+            field = $"{name}{step}";
+        return field;
+    }
+
     /// <summary>Sentences that whoever uses the result should read first.</summary>
     public List<string> Warnings { get; } = [];
 

@@ -1,3 +1,4 @@
+using Microsoft.ML.OnnxRuntime;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using Serverless.Core.Techniques.Simplification;
@@ -41,6 +42,36 @@ public class GraphEditTests
         Assert.Equal(["Add", "If", "Split", "Print", "Neg"], model.Graph.Node.Select(n => n.OpType));
         Assert.Equal(["w", "given"], model.Graph.Initializer.Select(t => t.Name));
         Assert.Equal("t", Assert.Single(then.Node).Output[0]);
+    }
+
+    [Theory]
+    [InlineData(DataType.Float)]
+    [InlineData(DataType.Float16)]
+    public void Bounds_that_become_inputs_have_the_type_of_what_they_bound(DataType type)
+    {
+        var then = new GraphProto { Name = "then" };
+        then.Node.Add(Clip("p", "t"));
+        then.Output.Add(Value("t", type));
+        var other = new GraphProto { Name = "else" };
+        other.Node.Add(Node("Neg", ["p"], ["e"]));
+        other.Output.Add(Value("e", type));
+        var pads = new AttributeProto { Name = "pads", Type = AttributeProto.Types.AttributeType.Ints };
+        pads.Ints.AddRange([0L, 1, 0, 1]);
+        var model = OfOpset(9)
+            .Input("x", type, 2, 4)
+            .Input("c", DataType.Bool)
+            .With(
+                Clip("x", "k"),
+                Node("Pad", ["k"], ["p"], pads, ModelEdit.Attribute("value", 0.5f)),
+                Node("If", ["c"], ["y"], Subgraph("then_branch", then), Subgraph("else_branch", other))
+            );
+        model.Graph.Output.Add(Value("y", type, 2, 6));
+        OpsetRaise.To11(new ModelEdit(model));
+        using var session = new InferenceSession(Google.Protobuf.MessageExtensions.ToByteArray(model));
+        Assert.Equal(3, model.Graph.Initializer.Count(t => t.DataType == (int)type));
+
+        static NodeProto Clip(string from, string to) =>
+            Node("Clip", [from], [to], ModelEdit.Attribute("min", -1f), ModelEdit.Attribute("max", 1f));
     }
 
     [Fact]

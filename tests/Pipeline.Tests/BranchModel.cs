@@ -7,9 +7,9 @@ namespace Serverless.Pipeline.Tests;
 /// <summary>A model of two branches alike, of which samples take the first alone; what they take depends on the data.</summary>
 internal static class BranchModel
 {
-    public static ModelProto Create()
+    public static ModelProto Create(int opset = 13)
     {
-        return OfOpset(13)
+        return OfOpset(opset)
             .Input("x", DataType.Float, 6, 48)
             .Initializer(Tensor("least", [-1f], 1))
             .With(

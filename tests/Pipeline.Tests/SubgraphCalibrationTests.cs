@@ -35,9 +35,11 @@ public class SubgraphCalibrationTests
     }
 
     [Theory]
-    [InlineData(false)]
-    [InlineData(true)]
-    public async Task Branches_that_no_sample_takes_are_rounded_to_nearest_and_the_others_are_not(bool nested)
+    [InlineData(false, 13)]
+    [InlineData(true, 13)]
+    [InlineData(false, 9)]
+    [InlineData(true, 10)]
+    public async Task Branches_that_no_sample_takes_are_rounded_to_nearest_and_the_others_are_not(bool nested, int opset)
     {
         using var folder = new Folder();
         var (taken, other) = (Branch("taken"), Branch("other"));
@@ -47,7 +49,7 @@ public class SubgraphCalibrationTests
             taken.Node.Add(If("taken_y", Branch("taken"), Branch("deep")));
             taken.Output.Add(Float("taken_y"));
         }
-        var model = OfOpset(13)
+        var model = OfOpset(opset)
             .Input("x", DataType.Float, 6, 48)
             .Initializer(Tensor("yes", DataType.Bool, [1]))
             .Weight("before", 48, 48)

@@ -1,5 +1,7 @@
 using Google.Protobuf;
 using Serverless.Core.Model.Schema;
+using Serverless.Core.Numerics;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Model;
 
@@ -32,14 +34,27 @@ public static class OpsetRaise
             return;
         if (import.Version < Lowest)
             throw new InvalidOperationException($"Operator set {import.Version} is below {Lowest}.");
+        var types = Bounded(edit);
         foreach (var scope in edit.Roots[0].All())
         foreach (var node in scope.Nodes.Where(n => n.Domain is "" or "ai.onnx").ToList())
         {
             if (import.Version < SliceInputs)
                 To10(edit, scope, node);
-            From10(edit, scope, node);
+            From10(edit, scope, node, types.GetValueOrDefault(node, DataType.Float));
         }
         import.Version = Target;
+    }
+
+    // What these are given as inputs is of the type of the values that they bound or pad; FLOAT where that is not known.
+    private static Dictionary<NodeProto, DataType> Bounded(ModelEdit edit)
+    {
+        var types = new Dictionary<NodeProto, DataType>(ReferenceEqualityComparer.Instance);
+        var facts = new GraphFacts(edit.Model, edit.Roots);
+        foreach (var scope in edit.Roots[0].All())
+        foreach (var node in scope.Nodes.Where(n => n.Operator() is "Clip" or "Pad" && n.Input.Count > 0))
+            if (facts.In(scope).Type(node.Input[0]) is (DataType.Float16 or DataType.Double) and var type)
+                types[node] = type;
+        return types;
     }
 
     private static void To10(ModelEdit edit, GraphScope scope, NodeProto node)
@@ -62,16 +77,16 @@ public static class OpsetRaise
         }
     }
 
-    private static void From10(ModelEdit edit, GraphScope scope, NodeProto node)
+    private static void From10(ModelEdit edit, GraphScope scope, NodeProto node, DataType type)
     {
         switch (node.OpType)
         {
             case "Clip":
                 var (min, max) = (Take(node, "min"), Take(node, "max"));
                 if (min is not null || max is not null)
-                    node.Input.Add(min is null ? "" : Scalar(edit, scope, min.F));
+                    node.Input.Add(min is null ? "" : Scalar(edit, scope, min.F, type));
                 if (max is not null)
-                    node.Input.Add(Scalar(edit, scope, max.F));
+                    node.Input.Add(Scalar(edit, scope, max.F, type));
                 break;
             case "Scatter":
                 node.OpType = "ScatterElements";
@@ -80,7 +95,7 @@ public static class OpsetRaise
                 var value = Take(node, "value")?.F ?? 0;
                 node.Input.Add(edit.Int64s(scope, Integers(node, "pads")));
                 if (value != 0)
-                    node.Input.Add(Scalar(edit, scope, value));
+                    node.Input.Add(Scalar(edit, scope, value, type));
                 break;
             case "Resize":
                 // The region of interest, which only tf_crop_and_resize looks at, may not be left out before 13.
@@ -91,7 +106,8 @@ public static class OpsetRaise
         }
     }
 
-    private static string Scalar(ModelEdit edit, GraphScope scope, float value) => edit.Share(scope, "bound", ModelEdit.Tensor([value]));
+    private static string Scalar(ModelEdit edit, GraphScope scope, float value, DataType type) =>
+        edit.Share(scope, "bound", ModelEdit.Tensor(type, FloatConversion.FromFloat([value], (int)type)));
 
     private static AttributeProto Text(string name, string value) =>
         new()

@@ -5,18 +5,19 @@ namespace Serverless.Core.Model;
 
 /// <summary>
 /// Makes values inside the branches of If visible in the main graph: an output more of both branches and of the node, empty
-/// where the other branch was taken. What Loop and Scan repeat cannot be shown so, since its shape may change.
+/// where the other branch was taken. The model is raised to operator set 11 for it. What Loop and Scan repeat cannot be shown so, since
+/// its shape may change.
 /// </summary>
 public static class SubgraphTaps
 {
     /// <summary>How a value is called in the main graph once it is lifted; its own name where it is of the main graph.</summary>
     /// <param name="scope">The scope that uses it.</param>
     /// <param name="value">Its name there.</param>
-    /// <returns>The name, or null when it cannot be lifted.</returns>
+    /// <returns>The name, or null when it cannot be lifted: out of a Loop or Scan, a function, or a branch below operator set 9.</returns>
     public static string? Name(GraphScope scope, string value)
     {
         var home = scope.Resolve(value);
-        if (home is null || home.Function is not null)
+        if (home is null || home.Function is not null || home.Parent is not null && home.Opset < OpsetRaise.Lowest)
             return null;
         var path = "";
         for (var inner = home; inner.Parent is { } outer; inner = outer)
@@ -39,6 +40,8 @@ public static class SubgraphTaps
     {
         if (!names.Any(n => n.StartsWith('@')))
             return;
+        // Before operator set 11 both branches have to put out the same shape.
+        OpsetRaise.To11(new ModelEdit(model));
         foreach (var scope in GraphScope.Of(model)[0].All().Where(s => s.Parent is not null).ToList())
         {
             foreach (var value in scope.Nodes.SelectMany(n => n.Output).Where(o => o.Length > 0).ToList())

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Serverless.Core.Model.Schema;
 using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
@@ -26,10 +27,10 @@ public static class UnitRemoval
     )
     {
         int Removed(ChannelGroup g) => units.TryGetValue(g, out var which) ? which.Count : 0;
-        var changed = units.Keys.SelectMany(g => g.Lengths).Select(l => (l.Node, l.Attribute, l.Input)).ToHashSet();
+        var changed = units.Keys.SelectMany(g => g.Lengths).Select(Place).ToHashSet();
         var numbers = facts
-            .Groups.Lengths.Where(l => changed.Contains((l.Node, l.Attribute, l.Input)))
-            .GroupBy(l => (l.Node, l.Attribute, l.Input))
+            .Groups.Lengths.Where(l => changed.Contains(Place(l)))
+            .GroupBy(Place)
             .Select(g => (Lengths: g.ToList(), Now: g.Select(l => l.Of(Removed)).ToList()))
             .ToList();
         var before = numbers
@@ -49,6 +50,8 @@ public static class UnitRemoval
                 Set(edit, lengths, now, before[lengths[0]]);
         Forget(model.Graph);
         return cuts;
+
+        static NumberPlace Place(ChannelLength length) => new(length.Node, length.Attribute, length.Input);
 
         static AxisCut Cut(TensorProto tensor, int axis, HashSet<long> removed) =>
             new(tensor, axis, [.. Enumerable.Range(0, checked((int)tensor.Dims[axis])).Where(i => !removed.Contains(i))]);
@@ -135,4 +138,12 @@ public static class UnitRemoval
         type == DataType.Int32
             ? ModelEdit.Tensor(type, MemoryMarshal.AsBytes<int>(Array.ConvertAll(values, v => (int)v)), dims)
             : ModelEdit.Tensor(type, MemoryMarshal.AsBytes<long>(values), dims);
+
+    // Nodes of two branches may be the same in all that they say, and are two.
+    private readonly record struct NumberPlace(NodeProto Node, string? Attribute, int Input)
+    {
+        public bool Equals(NumberPlace other) => ReferenceEquals(Node, other.Node) && Attribute == other.Attribute && Input == other.Input;
+
+        public override int GetHashCode() => HashCode.Combine(RuntimeHelpers.GetHashCode(Node), Attribute, Input);
+    }
 }

@@ -3,9 +3,12 @@ using System.Text.Json;
 using Google.Protobuf;
 using Microsoft.ML.OnnxRuntime;
 using Serverless.Core;
+using Serverless.Core.Execution;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using Serverless.Core.Recipes;
+using Serverless.Core.Storage;
+using Serverless.Core.Techniques;
 using Serverless.Core.Techniques.Pruning.Blocks;
 using Serverless.TestSupport;
 using Xunit;
@@ -333,6 +336,41 @@ public class DropTests
             "'drop' took 0 blocks away: none of the model's blocks with weights is of the kind 'attention'.",
             done.Report.Warnings
         );
+    }
+
+    [Theory]
+    [InlineData(null, null)]
+    [InlineData(0.01, "the model is too large to be run for each number of blocks, so whether they keep the budget was not tried")]
+    public async Task A_budget_that_a_model_too_large_cannot_be_tried_on_is_told_where_there_is_one(double? budget, string? reason)
+    {
+        using var folder = new Folder();
+        var (store, index) = await StoredAsync(folder);
+        var options = new InfluenceOptions { Blocks = 2 };
+        var sizes = new WeightSizes(index.Model, null);
+        var blocks = RankedBlock.Of(GraphBlocks.Of(new GraphFacts(index.Model), default), options.Of, sizes);
+        var work = new GraphWork(store, index, new Dictionary<string, string>(), "m/state")
+        {
+            MayRunModel = true,
+            MostLoss = budget,
+            Trials = new ModelTrials(index, Samples, IsData: true)
+            {
+                FolderAsync = _ => Task.FromResult(folder.Path),
+                ReadAsync = (_, _) => Task.FromResult<IEnumerable<Sample>>([]),
+                ChangeAsync = (_, _, _) => Task.FromResult<OutputChange?>(null),
+                TimeAsync = (_, _) => Task.FromResult<ModelTime?>(null),
+                TimesAsync = _ => throw new InvalidOperationException("Nothing is timed."),
+            },
+        };
+        var selection = await new DropByInfluence().ChooseAsync(work, blocks, new BlockAmount(options, sizes), default);
+        Assert.Equal(2, selection.Chosen.Count);
+        Assert.Equal(reason, selection.Reason);
+    }
+
+    private static async Task<(FolderStore Store, ModelIndex Index)> StoredAsync(Folder folder)
+    {
+        folder.Write("m.onnx", Stack());
+        var store = new FolderStore(new Dictionary<string, string> { ["m"] = folder.Path });
+        return (store, await ModelIndexer.IndexAsync(store, "m/m.onnx", default));
     }
 
     private static string WriteData(Folder folder, DataType type)

@@ -35,18 +35,19 @@ public sealed class DropByInfluence : Dropping<InfluenceOptions>
         for (var count = 1; count <= chosen.Count; count++)
         {
             if (await BlockTrial.WithoutAsync(work, chosen.Take(count), cancellation) is not { } change)
-                return new BlockSelection(
-                    chosen,
-                    [],
-                    "the model is too large to be run for each number of blocks; the budget was not asked"
-                );
+                return new BlockSelection(chosen, [], WhyUntried(work, amount, chosen));
             curve.Add(BlockTrial.Point(chosen[..count], change, amount));
         }
         var kept = work.MostLoss is { } most ? curve.LastOrDefault(p => p.Lost <= most)?.Blocks ?? 0 : chosen.Count;
-        var reason =
-            kept < chosen.Count ? "more would lose more than the budget grants"
-            : amount.IsShort(chosen) ? "no further block is left that fits and overlaps none of them"
-            : null;
+        var reason = kept < chosen.Count ? "more would lose more than the budget grants" : WhyShort(amount, chosen);
         return new BlockSelection(chosen[..kept], curve, reason);
     }
+
+    private static string? WhyUntried(GraphWork work, BlockAmount amount, IReadOnlyList<RankedBlock> chosen) =>
+        work.MostLoss is null
+            ? WhyShort(amount, chosen)
+            : "the model is too large to be run for each number of blocks, so whether they keep the budget was not tried";
+
+    private static string? WhyShort(BlockAmount amount, IReadOnlyList<RankedBlock> chosen) =>
+        amount.IsShort(chosen) ? "no further block is left that fits and overlaps none of them" : null;
 }

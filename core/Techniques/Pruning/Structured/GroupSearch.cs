@@ -62,6 +62,7 @@ internal sealed class GroupSearch(
                 Curve = [.. path.Select(p => new ShrinkPoint(cost(p), Math.Sqrt(Loss(p))))],
                 Latency = found?.Figures,
                 Unreached = unreached,
+                MostMacs = limits.Where(l => l.Of == ShrinkCostKind.Macs).Select(l => (double?)l.Most).Min(),
                 Missed = found?.Figures.Missed ?? limits.Select(l => l.Missed(path[^1])).FirstOrDefault(m => m is not null),
             };
 
@@ -135,6 +136,9 @@ internal sealed record GroupChoice(int[] Counts)
 
     /// <summary>Groups without which no sample's outputs change at all, as in a branch that none takes: they stay.</summary>
     public IReadOnlySet<int> Unreached { get; init; } = new HashSet<int>();
+
+    /// <summary>The largest ratio of multiply-accumulates asked for; null where none is.</summary>
+    public double? MostMacs { get; init; }
 
     /// <summary>Why more is left than asked for; else null.</summary>
     public string? Missed { get; init; }

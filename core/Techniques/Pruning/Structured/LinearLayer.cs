@@ -1,3 +1,4 @@
+using System.Numerics.Tensors;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using Serverless.Core.Statistics;
@@ -6,7 +7,7 @@ using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 namespace Serverless.Core.Techniques.Pruning.Structured;
 
 /// <summary>
-/// A layer y = x·Wᵀ + b of the main graph: a MatMul, a Gemm or a convolution without groups, with one use. Its weight is seen as rows, one
+/// A layer y = x·Wᵀ + b of the main graph, of FLOAT or FLOAT16: a MatMul, a Gemm or a convolution without groups, with one use. Its weight is seen as rows, one
 /// an output, of columns, one an element of what it takes.
 /// </summary>
 /// <param name="Tensor">Place of the weight among the constants of the model.</param>
@@ -22,6 +23,9 @@ internal sealed record LinearLayer(int Tensor, InputView View, int Rows, int Col
 
     /// <summary>Whether an Add behind the product adds the bias, so that <see cref="Output"/> is without it.</summary>
     public bool BiasBehind { get; init; }
+
+    /// <summary>FLOAT or FLOAT16.</summary>
+    public DataType Type { get; init; } = DataType.Float;
 
     /// <summary>The axis of the stored weight that rows lie along; columns along the other, kernels included.</summary>
     public int RowAxis => RowsFirst ? 0 : 1;
@@ -45,7 +49,7 @@ internal sealed record LinearLayer(int Tensor, InputView View, int Rows, int Col
         if (
             weight.SkipReason is not null
             || weight.Uses is not [{ Direct: true, Input: 1, Scope: { Parent: null, Function: null } } use]
-            || weight.Type != (int)DataType.Float
+            || (DataType)weight.Type is not (DataType.Float or DataType.Float16)
             || LayerShape.WhyUnfit(weight) is not null
         )
             return null;
@@ -60,9 +64,12 @@ internal sealed record LinearLayer(int Tensor, InputView View, int Rows, int Col
         var shape = LayerShape.Of(weight);
         if (!fits || shape.Rows > int.MaxValue || InputView.Of(weight, shape) is not ([var view], null))
             return null;
-        var layer = new LinearLayer(places[weight.Tensor], view, (int)shape.Rows, (int)shape.Axis, rowsFirst, use.Node.Output[0]);
+        var layer = new LinearLayer(places[weight.Tensor], view, (int)shape.Rows, (int)shape.Axis, rowsFirst, use.Node.Output[0])
+        {
+            Type = (DataType)weight.Type,
+        };
         var (bias, behind) = BiasOf(use, facts.Main);
-        return bias is not null && bias.Dims is [var length] && length == layer.Rows && bias.DataType == (int)DataType.Float
+        return bias is not null && bias.Dims is [var length] && length == layer.Rows && bias.DataType == weight.Type
             ? layer with
             {
                 Bias = places[bias],
@@ -102,6 +109,10 @@ internal sealed record LinearLayer(int Tensor, InputView View, int Rows, int Col
             stored[(int)(RowsFirst ? (long)r * Columns + k : (long)k * Rows + r)] = (float)matrix[r * Columns + k];
         return stored;
     }
+
+    /// <summary>Whether the layer's type holds some weights.</summary>
+    public bool Holds(ReadOnlySpan<double> weights) =>
+        Type == DataType.Float || Math.Abs(TensorPrimitives.MaxMagnitude(weights)) <= (double)Half.MaxValue;
 
     /// <summary>Columns of some indices of the axis that they lie along.</summary>
     public IEnumerable<int> ColumnsOf(IEnumerable<int> indices) => indices.SelectMany(i => Enumerable.Range(i * Kernel, Kernel));

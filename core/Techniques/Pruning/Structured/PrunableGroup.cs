@@ -44,7 +44,7 @@ internal sealed record PrunableGroup(int Number, ChannelGroup Group, UnitSort So
             var of = SortOf(group);
             var why =
                 !group.CanShrink ? group.Reason ?? "it has one unit"
-                : sort != UnitSort.All && sort != of ? $"its units are {of.ToString().ToLowerInvariant()}"
+                : sort != UnitSort.All && sort != of ? $"its units are {Word(of)}, and 'of' asks for {Word(sort)}"
                 : group.Members.Select(m => skipped.GetValueOrDefault(m.Tensor)).FirstOrDefault(s => s is not null);
             if (why is not null)
             {
@@ -63,6 +63,8 @@ internal sealed record PrunableGroup(int Number, ChannelGroup Group, UnitSort So
         }
         return (groups, left);
     }
+
+    private static string Word(UnitSort sort) => sort.ToString().ToLowerInvariant();
 
     // By the constants that hold them: a unit of several indices is a head, one of a convolution's weight a channel.
     private static UnitSort SortOf(ChannelGroup group)

@@ -29,7 +29,7 @@ internal static class Refit
             var weights = layer.Matrix(await model.ReadAsync(layer.Tensor, cancellation));
             int[] kept = [.. Enumerable.Range(0, layer.Columns).Where(c => !removed[layer.Tensor].Contains(c))];
             var damping = observed.Damping(moments, seen.Count);
-            if (LeastSquares.Refit(weights, moments, layer.Rows, kept, damping, cancellation) is not { } fitted)
+            if (LeastSquares.Refit(weights, moments, layer.Rows, kept, damping, cancellation) is not { } fitted || !layer.Holds(fitted))
                 continue;
             values[layer.Tensor] = layer.Stored(fitted);
             if (layer.Bias is not { } place)

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 
@@ -10,10 +11,15 @@ namespace Serverless.Core.Techniques.Pruning.Structured;
 /// </summary>
 public abstract class Shrink : GraphTechnique<ShrinkOptions>
 {
-    /// <summary>Field of the report.</summary>
+    /// <summary>Field of the report; that of a second step has a 2 behind it, and so on.</summary>
     public const string Field = "structure";
 
-    private const string Unreached = "no output of a sample changes without it, as where samples take another branch";
+    // Counts are whole numbers, shares of them are not.
+    private const double Near = 0.01;
+
+    private const string NoEffect = "no output of a sample changes without it";
+
+    private const string Untaken = "no sample takes the branch that it is in";
 
     /// <inheritdoc/>
     public sealed override string Step => "shrink";
@@ -49,15 +55,22 @@ public abstract class Shrink : GraphTechnique<ShrinkOptions>
     protected override async Task ApplyAsync(GraphWork work, ShrinkOptions options, CancellationToken cancellation)
     {
         var model = new PrunableModel(work.Model, work.ReadAsync);
+        var field = work.FreshField(Field);
         var (groups, left) = PrunableGroup.Of(model, options.Of, work.WhySkipped);
+        if (groups.Count > 0)
+        {
+            work.RunsModel();
+            var untaken = await UntakenAsync(work, model, groups, cancellation);
+            groups = [.. groups.Except(untaken)];
+            left = [.. left, .. untaken.Select(g => new GroupLeft(g.Name, g.Group.Units, Untaken))];
+        }
         if (groups.Count == 0)
         {
             var largest = left.MaxBy(l => l.Units) is { } l ? $", as that of '{l.Name}': {l.Reason}" : "";
             var why = model.Facts.Groups.WhyNone ?? $"no group of units may be cut{largest}";
-            Note(work, new ShrinkErrors(null, null, null, why), [], left, []);
+            Note(work, field, new ShrinkErrors(null, null, null, why), [], left, []);
             return;
         }
-        work.RunsModel();
         var watched = model.Layers.Where(l => groups.Any(g => g.Consumers.Any(c => c.Layer.Tensor == l.Tensor))).ToList();
         var observes = work.Trials is { Samples: > 0 } && (Observes || options.Refit);
         using var observed = observes ? await Observed.OfAsync(work.Trials!, watched, options.Refit, options.Damping, cancellation) : null;
@@ -76,27 +89,74 @@ public abstract class Shrink : GraphTechnique<ShrinkOptions>
         var kept = groups
             .Select((g, i) => new GroupShrunk(g.Name, g.Sort, g.Group.Units, g.Group.Units - counts[i]))
             .Where((_, i) => !choice.Unreached.Contains(i));
-        var unreached = choice.Unreached.Select(i => new GroupLeft(groups[i].Name, groups[i].Group.Units, Unreached));
-        Note(work, shrunk.Errors with { Note = choice.Missed }, [.. kept], [.. left, .. unreached], choice.Curve);
+        var unreached = choice.Unreached.Select(i => new GroupLeft(groups[i].Name, groups[i].Group.Units, NoEffect));
+        Note(
+            work,
+            field,
+            shrunk.Errors with
+            {
+                Note = choice.Missed ?? MissedInBranches(work, choice, shrunk.Model),
+            },
+            [.. kept],
+            [.. left, .. unreached],
+            choice.Curve
+        );
         if (choice.Latency is { } latency)
-            work.Note($"{Field}Latency", latency);
+            work.Note($"{field}Latency", latency);
         Take(work, model, cut.Units(counts), shrunk.Model);
+    }
+
+    // What a weight of a branch saves counts where the branch is the dearest of its If, before and after.
+    private static string? MissedInBranches(GraphWork work, GroupChoice choice, CutModel shrunk)
+    {
+        if (choice.MostMacs is not { } most)
+            return null;
+        long Count(ModelProto model) => MultiplyAccumulates.Total(work.Limits.CountAsOf(model).Values);
+        var left = (double)Count(shrunk.Model) / Math.Max(1, Count(work.Model));
+        return left <= most + Near
+            ? null
+            : string.Create(
+                CultureInfo.InvariantCulture,
+                $"{100 * left:0.#} % of the multiply-accumulates are left, not {100 * most:0.#} %: of an If the branch that takes most counts"
+            );
+    }
+
+    // Those that all samples pass by.
+    private static async Task<IReadOnlyList<PrunableGroup>> UntakenAsync(
+        GraphWork work,
+        PrunableModel model,
+        IReadOnlyList<PrunableGroup> groups,
+        CancellationToken cancellation
+    )
+    {
+        if (work.Trials is not { Samples: > 0 } trials)
+            return [];
+        List<PrunableGroup> inBranches =
+        [
+            .. groups.Where(g => g.Group.Uses.Count > 0 && g.Group.Uses.All(u => u.Scope.Parent is not null)),
+        ];
+        if (inBranches.Count == 0)
+            return [];
+        var untaken = await UntakenBranches.OfAsync(trials, cancellation);
+        var scopes = model.Facts.Roots[0].All().Where((_, place) => untaken.Contains(place)).ToHashSet();
+        return [.. inBranches.Where(g => g.Group.Uses.All(u => scopes.Contains(u.Scope)))];
     }
 
     private static void Note(
         GraphWork work,
+        string field,
         ShrinkErrors errors,
         IReadOnlyList<GroupShrunk> groups,
         IReadOnlyList<GroupLeft> left,
         IReadOnlyList<ShrinkPoint> curve
     )
     {
-        work.Note(Field, errors);
+        work.Note(field, errors);
         if (errors.Note is { } note)
             work.Warnings.Add($"'shrink': {note}.");
-        work.Note($"{Field}Groups", groups);
-        work.Note($"{Field}Left", left);
-        work.Note($"{Field}Curve", curve);
+        work.Note($"{field}Groups", groups);
+        work.Note($"{field}Left", left);
+        work.Note($"{field}Curve", curve);
     }
 
     private static void Take(GraphWork work, PrunableModel model, IReadOnlyDictionary<int, IReadOnlyList<int>> removed, CutModel shrunk)

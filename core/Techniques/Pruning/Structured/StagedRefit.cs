@@ -151,7 +151,7 @@ internal sealed class StagedRefit
                 cross[r * Layer.Columns + k] = cross[r * Layer.Columns + k] / n - (centred ? sums[r] / n * (moments.Sums[k] / n) : 0);
             var start = Layer.Matrix(Floats(cut, Layer.Tensor));
             var damping = observed.Damping(square, moments.Count);
-            if (LeastSquares.Solve(square, cross, start, Layer.Rows, damping, cancellation) is not { } solved)
+            if (LeastSquares.Solve(square, cross, start, Layer.Rows, damping, cancellation) is not { } solved || !Layer.Holds(solved))
                 return;
             cut.Put(Layer.Tensor, Layer.Stored(solved));
             IsFitted = true;

@@ -27,7 +27,7 @@ internal static class ElementwiseCoupling
             n.FreezeAll("has inputs of an unknown rank");
             return;
         }
-        var role = n.Node.OpType is "Add" or "Sub" or "Sum" or "BiasGelu" ? ChannelRole.Bias : ChannelRole.Parameter;
+        var role = n.Node.OpType is "Add" or "Sub" or "Sum" or "BiasGelu" or "FastGelu" ? ChannelRole.Bias : ChannelRole.Parameter;
         var rank = Enumerable.Range(0, data).Max(i => n.Axes(i)?.Count ?? 0);
         var (axes, zero) = (new IndexSet[rank], new bool[rank]);
         for (var a = 0; a < rank; a++)
