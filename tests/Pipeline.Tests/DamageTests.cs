@@ -57,10 +57,12 @@ public class DamageTests
             .Select(g => g.Order(StringComparer.Ordinal).Last())
             .ToList();
         Assert.True(kinds.Count > 20, string.Join('\n', kinds));
-        // Each kind in each way is tests/Benchmarks -- damage; here each kind in one way, in turn.
+        // Each kind in each way is tests/Benchmarks -- damage; here each kind in one way, in turn, of one recipe or the other.
         var all = Environment.GetEnvironmentVariable("SERVERLESS_DAMAGE") == "all";
         foreach (var (kind, i) in kinds.Order(StringComparer.Ordinal).Select((k, i) => (k, i)))
         {
+            if (!all && recipe == Mixed && i % 2 != 0)
+                continue;
             foreach (var (how, damage) in Damages.Where((_, d) => all || d == i % Damages.Count))
             {
                 Copy(stopped, work);

@@ -12,11 +12,11 @@ namespace Serverless.Pipeline.Tests;
 public class MutantTests
 {
     private const int Seed = 3,
-        Large = 20,
-        Small = 130,
-        Damaged = 80,
+        Large = 12,
+        Small = 90,
+        Damaged = 50,
         OneLargeInThisIsAProcess = 30,
-        OneSmallInThisIsAProcess = 100,
+        OneSmallInThisIsAProcess = 70,
         OneInThisIsTimed = 25;
 
     [Fact]

