@@ -6,9 +6,8 @@ using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 namespace Serverless.Core.Forms;
 
 /// <summary>
-/// Puts two operators in the place of one whose weight is a product: x·(A·B) = (x·A)·B for MatMul and Gemm, and for a 1×1 convolution
-/// one that
-/// makes as many channels as the rank, and one that makes the outputs of these.
+/// Puts two operators in the place of one whose weight is a product: x·(A·B) = (x·A)·B for MatMul and Gemm, and for a convolution one
+/// that makes as many channels as the rank, and a 1×1 convolution of these.
 /// </summary>
 internal sealed class ProductForm : Form
 {
@@ -23,7 +22,7 @@ internal sealed class ProductForm : Form
                 _ when !use.Direct => "lies in front of its operator in another layout",
                 ("MatMul", 1) or ("Gemm", 1) when dims.Length == 2 => null,
                 ("MatMul" or "Gemm", _) => "is no matrix on the right of its product",
-                ("Conv", 1) when dims.Length < 3 || dims.Skip(2).Any(d => d != 1) => "has a kernel of more than one element",
+                ("Conv", 1) when dims.Length < 3 => "has no kernel",
                 ("Conv", 1) when use.IntAttribute("group", 1) != 1 => "is a convolution in groups",
                 ("Conv", 1) => null,
                 _ => $"is used by {use.Op}",
@@ -47,7 +46,9 @@ internal sealed class ProductForm : Form
         var dims = weight.Reference.Dims;
         var (rows, rank) = (dims[0], (long)layer.Rank);
         var columns = weight.Reference.Elements / rows;
-        long[] ones = [.. dims.Skip(2)];
+        // A kernel of more than one element goes to the convolution that the input meets.
+        long[] kernel = [.. dims.Skip(2)],
+            ones = [.. kernel.Select(_ => 1L)];
         var bytes = rows * rank * (layer.Codes.Length / (rank * (rows + columns)));
         var (p, q) = (new ShardRange(layer.Codes.Offset, bytes), new ShardRange(layer.Codes.Offset + bytes, layer.Codes.Length - bytes));
         var outputsFirst = StoredOutputsFirst(weight.Uses[0]);
@@ -55,7 +56,7 @@ internal sealed class ProductForm : Form
         string Add(int number, ShardRange range, long[] shape) =>
             edit.AddConstant(weight.Scope, $"{weight.Value}/{number}", Form.Tensor(shard, range, DataType.Float, shape));
         var left = Add(outputsFirst ? 2 : 1, p, [rows, rank, .. ones]);
-        var right = Add(outputsFirst ? 1 : 2, q, [rank, columns, .. ones]);
+        var right = Add(outputsFirst ? 1 : 2, q, [rank, columns / kernel.Aggregate(1L, (a, b) => a * b), .. kernel]);
         var (first, second) = outputsFirst ? (right, left) : (left, right);
         foreach (var use in weight.Uses)
         {
@@ -83,7 +84,12 @@ internal sealed class ProductForm : Form
             Keep(after, "transB", "alpha", "beta");
         }
         else if (op == "Conv")
+        {
             Keep(after, "kernel_shape");
+            foreach (var shape in after.Attribute)
+                for (var i = 0; i < shape.Ints.Count; i++)
+                    shape.Ints[i] = 1;
+        }
     }
 
     private static void Keep(NodeProto node, params string[] names)

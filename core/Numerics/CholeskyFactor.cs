@@ -33,6 +33,15 @@ public sealed class CholeskyFactor
             target[i * stride] = factor * block[(n - 1 - from - i - start) * width + c - start];
     }
 
+    /// <summary>M as a whole: n × n, row-major, zeros below its diagonal.</summary>
+    public double[] ToUpper()
+    {
+        var upper = new double[(long)n * n];
+        for (var j = 0; j < n; j++)
+            CopyColumn(j, 0, j + 1, 1, upper.AsSpan(j), n);
+        return upper;
+    }
+
     /// <summary>Factors a matrix.</summary>
     /// <param name="h">n × n, symmetric; only read.</param>
     /// <param name="order">Row and column i of the matrix factored is row and column <c>order[i]</c> of <paramref name="h"/>.</param>

@@ -39,6 +39,31 @@ public sealed record LowRank(double[] Left, double[] Right, int Rank, double Cap
             : Randomized(matrix, rows, columns, most, enough, cancellation);
     }
 
+    /// <summary>Two factors, each with about half of what their product has of a component.</summary>
+    /// <param name="left">rows × rank; changed.</param>
+    /// <param name="right">rank × columns; changed.</param>
+    /// <param name="rows">Rows.</param>
+    /// <param name="columns">Columns.</param>
+    /// <param name="rank">Rank.</param>
+    /// <param name="captured">Squared norm of what they capture.</param>
+    public static LowRank Balanced(double[] left, double[] right, int rows, int columns, int rank, double captured)
+    {
+        for (var k = 0; k < rank; k++)
+        {
+            double above = 0;
+            for (var i = 0; i < rows; i++)
+                above += left[i * rank + k] * left[i * rank + k];
+            var below = TensorPrimitives.Norm<double>(right.AsSpan(k * columns, columns));
+            var factor = Math.Sqrt(below / Math.Sqrt(above));
+            if (!(factor > 0) || !double.IsFinite(factor) || !double.IsFinite(1 / factor))
+                continue;
+            for (var i = 0; i < rows; i++)
+                left[i * rank + k] *= factor;
+            TensorPrimitives.Divide(right.AsSpan(k * columns, columns), factor, right.AsSpan(k * columns, columns));
+        }
+        return new LowRank(left, right, rank, captured);
+    }
+
     private static LowRank Exact(Memory<double> matrix, int rows, int columns, int most, double enough)
     {
         var (values, vectors) = Eigen(Gram(matrix, rows, columns), rows);

@@ -1,79 +1,17 @@
-using System.Buffers;
-using System.ComponentModel.DataAnnotations;
-using System.Runtime.InteropServices;
-using Serverless.Core.Forms;
-using Serverless.Core.Model;
 using Serverless.Core.Numerics;
-using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Techniques.Factorization;
 
-/// <summary>Options of <see cref="Svd"/>; one of them, or none for a ratio of 0.5.</summary>
-public sealed record SvdOptions
-{
-    /// <summary>Weights of both factors over those of the layer (default 0.5).</summary>
-    [Range(0.01, 0.99)]
-    public double? Ratio { get; init; }
-
-    /// <summary>Share of the squared singular values that is kept: the rank follows, layer by layer.</summary>
-    [Range(0.01, 1)]
-    public double? Energy { get; init; }
-
-    /// <summary>Rank, the same for every layer.</summary>
-    [Range(1, 1 << 20)]
-    public int? Rank { get; init; }
-
-    /// <summary>
-    /// What has the ratio: layer (default: each layer) or global (all layers together, with the ranks that cost the outputs least).
-    /// </summary>
-    public RankScope Scope { get; init; } = RankScope.Layer;
-}
-
-/// <summary>What a ratio of weights is that of.</summary>
-public enum RankScope
-{
-    /// <summary>Every layer.</summary>
-    Layer,
-
-    /// <summary>All layers together.</summary>
-    Global,
-}
+/// <summary>Options of <see cref="Svd"/>.</summary>
+public sealed record SvdOptions : RankOptions;
 
 /// <summary>
 /// Truncated singular value decomposition (Denton et al. 2014, "Exploiting Linear Structure Within Convolutional Networks for Efficient
-/// Evaluation"; Sainath et al. 2013, "Low-rank Matrix Factorization for Deep Neural Network Training", section 3): a matrix becomes the
-/// product
-/// of two, P = U·√S and Q = √S·Vᵀ, of a rank at which both together have fewer weights. Of MatMul, Gemm and 1×1 convolutions; each
-/// factor is a
-/// layer for the steps behind.
+/// Evaluation"; Sainath et al. 2013, "Low-rank Matrix Factorization for Deep Neural Network Training", section 3): P = U·√S and Q = √S·Vᵀ of
+/// the largest singular values of the weight.
 /// </summary>
-public sealed class Svd : LayerTechnique<SvdOptions>
+public sealed class Svd : Factorization<SvdOptions>
 {
-    private const double DefaultRatio = 0.5;
-
-    // Of the ratio given; the last is next to lossless where the ratio is a half.
-    private static readonly double[] Shares =
-    [
-        1.0 / 64,
-        1.0 / 16,
-        0.125,
-        0.25,
-        0.375,
-        0.5,
-        0.625,
-        0.75,
-        0.875,
-        1,
-        1.125,
-        1.25,
-        1.5,
-        1.75,
-        1.95,
-    ];
-
-    /// <inheritdoc/>
-    public override string Step => "factorize";
-
     /// <inheritdoc/>
     public override string Method => "svd";
 
@@ -85,139 +23,26 @@ public sealed class Svd : LayerTechnique<SvdOptions>
     public override bool IsDefault => true;
 
     /// <inheritdoc/>
-    public override bool LeavesDense => true;
-
-    /// <inheritdoc/>
-    public override bool ChangesLayers => true;
-
-    /// <inheritdoc/>
-    public override string? WhyNotOn(ModelTraits before)
-    {
-        if (before.HasFlag(ModelTraits.Coded))
-            return "'factorize' takes weights before they are rounded: put it in front of 'quantize'";
-        return before.HasFlag(ModelTraits.Masked)
-            ? "factors of a pruned matrix hold no zeros: put 'factorize' in front of 'prune', which then prunes the factors"
-            : null;
-    }
-
-    /// <inheritdoc/>
-    public override ModelTraits Leaves(ModelTraits before) => before | ModelTraits.Factored;
-
-    /// <inheritdoc/>
-    protected override string? WhyInvalid(SvdOptions options) =>
-        new object?[] { options.Ratio, options.Energy, options.Rank }.Count(o => o is not null) > 1
-            ? "give one of 'ratio', 'energy' and 'rank'"
-        : options is { Scope: RankScope.Global } and ({ Energy: not null } or { Rank: not null }) ? "'scope: global' goes with 'ratio'"
-        : null;
-
-    /// <inheritdoc/>
-    protected override Ladder Ladder(SvdOptions options)
-    {
-        var given = new Setting(this, options);
-        if (options.Scope == RankScope.Layer)
-            return Techniques.Ladder.From(given);
-        var ratio = options.Ratio ?? DefaultRatio;
-        var ratios = Shares.Select(s => s * ratio).Where(r => r < 1);
-        return Techniques.Ladder.Open(
-            ratios.Select(r => new Rung(new Setting(this, options with { Ratio = r, Scope = RankScope.Layer }), r)),
-            ratio
-        );
-    }
-
-    /// <inheritdoc/>
-    protected override string? WhyNot(Weight weight, LayerShape shape, SvdOptions options)
-    {
-        if (ProductForm.WhyNot(weight) is { } why)
-            return $"not factorized: it {why}";
-        if (weight.Type != (int)DataType.Float || weight.Reference.DataType != weight.Type)
-            return $"not factorized: its weights are {DataTypes.Name(weight.Reference.DataType)}";
-        var (rows, columns) = Sides(weight.Reference.Dims);
-        var rank = MostRank(rows, columns, options);
-        return rank < 1 || rank * (rows + columns) >= rows * columns ? $"not factorized: at rank {rank} it would be no smaller" : null;
-    }
-
-    /// <inheritdoc/>
-    protected override LayerPlan Plan(Weight weight, LayerShape shape, Store store, SvdOptions options)
-    {
-        var (rows, columns) = Sides(weight.Reference.Dims);
-        var rank = MostRank(rows, columns, options);
-        // The matrix, its projection and the vectors, in double.
-        var working = 8 * (3 * rows * columns + 4 * Math.Min(rows, columns) * Math.Min(rows, columns));
-        return new LayerPlan(FormName.Product, 32, 1, 4 * rank * (rows + columns), working)
-        {
-            Shape = new LayerShape(rows, columns, 1),
-            Rank = (int)rank,
-            IsMost = options.Energy is not null,
-            MultiplyAccumulates = rank * (rows + columns),
-        };
-    }
-
-    /// <inheritdoc/>
-    protected override async Task<EncodedLayer> CompressAsync(
+    private protected override Task<FoundFactors> ApproximateAsync(
         LayerWork work,
         SvdOptions options,
-        Stream shard,
+        Memory<double> matrix,
+        (int Rows, int Columns) sides,
+        int most,
+        CancellationToken cancellation
+    ) => Task.FromResult(Of(matrix, sides, most, options.Energy ?? 1, cancellation));
+
+    /// <summary>The factors nearest to a matrix.</summary>
+    internal static FoundFactors Of(
+        Memory<double> matrix,
+        (int Rows, int Columns) sides,
+        int most,
+        double energy,
         CancellationToken cancellation
     )
     {
-        var (rows, columns) = ((int)work.Shape.Outer, (int)work.Shape.Axis);
-        var matrix = ArrayPool<double>.Shared.Rent(checked(rows * columns));
-        try
-        {
-            var whole = matrix.AsMemory(0, rows * columns);
-            var squares = await ReadAsync(work.Weight, whole, cancellation);
-            var most = (int)MostRank(rows, columns, options);
-            var found = LowRank.Of(whole, rows, columns, most, options.Energy ?? 1, cancellation);
-            if (options.Energy is { } energy && found.Captured < energy * squares)
-                throw new LayerRefusedException(
-                    $"not factorized: at rank {most}, the largest that is smaller, it keeps {found.Captured / squares:0.###} of its energy"
-                );
-            foreach (var factor in new[] { found.Left, found.Right })
-                await shard.WriteAsync(MemoryMarshal.AsBytes(Array.ConvertAll(factor, v => (float)v).AsSpan()).ToArray(), cancellation);
-            var weights = (long)found.Rank * (rows + columns);
-            var error = squares == 0 ? 0 : Math.Sqrt(Math.Max(0, squares - found.Captured) / squares);
-            return EncodedLayer.OfFloats(FormName.Product, work.Shape, (int)DataType.Float, 4 * weights, error, weights) with
-            {
-                Rank = found.Rank,
-            };
-        }
-        finally
-        {
-            ArrayPool<double>.Shared.Return(matrix);
-        }
-    }
-
-    private static async Task<double> ReadAsync(WeightReader weight, Memory<double> matrix, CancellationToken cancellation)
-    {
-        double squares = 0;
-        await weight.EachAsync(
-            (at, part) =>
-            {
-                for (var i = 0; i < part.Length; i++)
-                {
-                    double value = part[i];
-                    if (!double.IsFinite(value))
-                        throw new LayerRefusedException("not factorized: it holds NaN or infinity");
-                    matrix.Span[(int)at + i] = value;
-                    squares += value * value;
-                }
-            },
-            cancellation
-        );
-        return squares;
-    }
-
-    private static (long Rows, long Columns) Sides(long[] dims) => (dims[0], dims.Skip(1).Aggregate(1L, (a, b) => a * b));
-
-    // By energy, the largest rank at which the factors are smaller.
-    private static long MostRank(long rows, long columns, SvdOptions options)
-    {
-        var smaller = (rows * columns - 1) / (rows + columns);
-        return options switch
-        {
-            { Rank: { } rank } => rank,
-            { Energy: not null } => smaller,
-            _ => Math.Min(smaller, (long)((options.Ratio ?? DefaultRatio) * rows * columns / (rows + columns))),
-        };
+        var found = LowRank.Of(matrix, sides.Rows, sides.Columns, most, energy, cancellation);
+        var squares = System.Numerics.Tensors.TensorPrimitives.SumOfSquares<double>(matrix.Span);
+        return new FoundFactors(found, Math.Max(0, squares - found.Captured), squares == 0 ? 1 : found.Captured / squares);
     }
 }
