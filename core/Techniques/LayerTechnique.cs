@@ -27,8 +27,8 @@ public abstract class LayerTechnique : Technique
     public virtual int Samples(object options) => 0;
 
     /// <summary>
-    /// Whether what layers put out is observed for it, which has to be that of the layers as the steps before it leave them: then it begins a
-    /// chain.
+    /// Whether what layers put out is observed for it, which has to be that of the layers as the steps before it leave them: then it
+    /// begins a chain.
     /// </summary>
     public virtual bool ObservesOutputs => false;
 

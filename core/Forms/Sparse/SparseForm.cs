@@ -15,7 +15,9 @@ internal abstract class SparseForm : Form
     /// <summary>The oldest that has CumSum.</summary>
     public const long Oldest = 11;
 
-    /// <summary>Bytes a weight that ONNX Runtime takes to fold a bitmap of floats: bits, their sums and products as INT32, the values.</summary>
+    /// <summary>
+    /// Bytes a weight that ONNX Runtime takes to fold a bitmap of floats: bits, their sums and products as INT32, the values.
+    /// </summary>
     public const long BytesWhileLoading = 22;
 
     private const long MostElements = 32 << 20;
