@@ -39,7 +39,10 @@ public sealed record LowRank(double[] Left, double[] Right, int Rank, double Cap
             : Randomized(matrix, rows, columns, most, enough, cancellation);
     }
 
-    /// <summary>Two factors, each with about half of what their product has of a component.</summary>
+    /// <summary>
+    /// Two factors of columns and rows as long as each other, so that neither has numbers that a coarse grid cannot hold: of singular
+    /// vectors, each gets the square root of the singular value.
+    /// </summary>
     /// <param name="left">rows × rank; changed.</param>
     /// <param name="right">rank × columns; changed.</param>
     /// <param name="rows">Rows.</param>
@@ -68,7 +71,7 @@ public sealed record LowRank(double[] Left, double[] Right, int Rank, double Cap
     {
         var (values, vectors) = Eigen(Gram(matrix, rows, columns), rows);
         var (rank, captured) = Enough(values, matrix.Span, most, enough);
-        return Factors(matrix, Columns(vectors, rows, rank), values, rows, columns, rank, captured);
+        return Factors(matrix, Columns(vectors, rows, rank), rows, columns, rank, captured);
     }
 
     // Of the matrix projected onto a basis that spans nearly what its largest singular vectors do.
@@ -82,7 +85,7 @@ public sealed record LowRank(double[] Left, double[] Right, int Rank, double Cap
         var (rank, captured) = Enough(values, matrix.Span, most, enough);
         var left = new double[rows * rank];
         MatrixProduct.Multiply(1, basis, false, Columns(vectors, width, rank), false, null, left, rows, width, rank);
-        return Factors(matrix, left, values, rows, columns, rank, captured);
+        return Factors(matrix, left, rows, columns, rank, captured);
     }
 
     private static (int Rank, double Captured) Enough(double[] values, ReadOnlySpan<double> matrix, int most, double enough)
@@ -94,12 +97,11 @@ public sealed record LowRank(double[] Left, double[] Right, int Rank, double Cap
         return (rank, captured);
     }
 
-    private static LowRank Factors(Memory<double> matrix, double[] left, double[] values, int rows, int columns, int rank, double captured)
+    private static LowRank Factors(Memory<double> matrix, double[] left, int rows, int columns, int rank, double captured)
     {
         var right = new double[rank * columns];
         MatrixProduct.Multiply(1, left, true, matrix, false, null, right, rank, rows, columns);
-        Balance(left, right, values, rows, columns, rank);
-        return new LowRank(left, right, rank, captured);
+        return Balanced(left, right, rows, columns, rank, captured);
     }
 
     private static double[] Columns(Matrix<double> vectors, int rows, int count)
@@ -116,21 +118,6 @@ public sealed record LowRank(double[] Left, double[] Right, int Rank, double Cap
         for (var i = 0; i < rows; i++)
         for (var j = 0; j < columns; j++)
             turned[j * rows + i] = matrix[i * columns + j];
-    }
-
-    // Both factors get the square root of a singular value, so that neither has numbers that a coarse grid cannot hold.
-    private static void Balance(double[] left, double[] right, double[] values, int rows, int columns, int rank)
-    {
-        for (var k = 0; k < rank; k++)
-        {
-            var root = Math.Sqrt(Math.Sqrt(Math.Max(0, values[k])));
-            if (!(root > 0) || !double.IsFinite(1 / root))
-                continue;
-            for (var i = 0; i < rows; i++)
-                left[i * rank + k] *= root;
-            for (var j = 0; j < columns; j++)
-                right[k * columns + j] /= root;
-        }
     }
 
     // Orthonormal columns that span nearly what the largest singular vectors do (Halko, Martinsson, Tropp 2011, algorithm 4.4).

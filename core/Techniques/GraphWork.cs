@@ -89,7 +89,9 @@ public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyD
     /// <param name="figures">Its value.</param>
     public void Note<T>(string field, T figures) => Notes[field] = JsonSerializer.SerializeToElement(figures, Json.Options);
 
-    /// <summary>A field that no step has set, for steps that a recipe may have several times: the name, or with a number behind it.</summary>
+    /// <summary>
+    /// A field that no step has set, for steps that a recipe may have several times: the name, or with a number behind it.
+    /// </summary>
     /// <param name="name">The field of the first such step.</param>
     public string FreshField(string name)
     {

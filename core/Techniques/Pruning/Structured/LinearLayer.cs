@@ -7,8 +7,8 @@ using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 namespace Serverless.Core.Techniques.Pruning.Structured;
 
 /// <summary>
-/// A layer y = x·Wᵀ + b of the main graph, of FLOAT or FLOAT16: a MatMul, a Gemm or a convolution without groups, with one use. Its weight is seen as rows, one
-/// an output, of columns, one an element of what it takes.
+/// A layer y = x·Wᵀ + b of the main graph, of FLOAT or FLOAT16: a MatMul, a Gemm or a convolution without groups, with one use. Its weight
+/// is seen as rows, one an output, of columns, one an element of what it takes.
 /// </summary>
 /// <param name="Tensor">Place of the weight among the constants of the model.</param>
 /// <param name="View">How its input is seen as rows.</param>
