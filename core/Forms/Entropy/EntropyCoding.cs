@@ -1,0 +1,123 @@
+using Serverless.Core.Numerics;
+
+namespace Serverless.Core.Forms;
+
+/// <summary>Chooses which constants of a model are coded at their entropy, and codes them: where the file gets smaller.</summary>
+internal static class EntropyCoding
+{
+    /// <summary>Seconds that ONNX Runtime takes to load a step, and a byte of the stream beside it (core/docs/entropy.md).</summary>
+    public const double StepSeconds = 1.0e-3,
+        ByteSeconds = 0.12e-6;
+
+    /// <summary>Bytes of memory that it takes for a byte of the stream until all is decoded.</summary>
+    public const int BytesWhileLoading = 100;
+
+    /// <summary>Constants smaller than this are not worth their nodes.</summary>
+    public const int SmallestConstant = 256;
+
+    private const int ConstantNodes = 70,
+        FixedBytes = 1900,
+        CallBytes = 55,
+        Fewest = 32,
+        Most = 1024;
+
+    /// <summary>Seconds that loading may take where a recipe does not say: 1, and less where the stream is short.</summary>
+    public static double DefaultSeconds(long bytes) => Math.Min(1, 0.06 + 0.4e-6 * bytes);
+
+    /// <summary>What was coded.</summary>
+    /// <param name="Stream">The stream; its pieces name constants by their place in what was given.</param>
+    /// <param name="Bytes">Bytes of each constant in it, states, tables and nodes included; 0 for those that are not coded.</param>
+    public sealed record Result(CodedStream Stream, IReadOnlyList<long> Bytes);
+
+    /// <summary>Codes constants.</summary>
+    /// <param name="constants">Their bytes.</param>
+    /// <param name="seconds">Seconds that loading the stream may take; null for the default.</param>
+    /// <param name="cancellation">Cancels the work.</param>
+    /// <returns>The stream; null where nothing gets smaller.</returns>
+    public static Result? Code(IReadOnlyList<ReadOnlyMemory<byte>> constants, double? seconds, CancellationToken cancellation)
+    {
+        var blocks = constants
+            .SelectMany((c, i) => c.Length < SmallestConstant ? [] : CodedBlock.Of(i, c))
+            .GroupBy(b => b.Constant)
+            .ToDictionary(g => g.Key, g => g.ToList());
+        foreach (var (constant, each) in blocks)
+            if (each.Sum(b => FrequencyTable.Entropy(b.Counts)) / 8 + ConstantNodes >= constants[constant].Length)
+                blocks.Remove(constant);
+        while (blocks.Count > 0)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            var all = blocks.Values.SelectMany(b => b).ToList();
+            var steps = Steps(all, seconds);
+            var tables = SharedTable.Group(all, steps);
+            var bits = new double[constants.Count];
+            foreach (var table in tables)
+            foreach (var block in table.Blocks)
+                bits[block.Constant] += new FrequencyTable(table.Counts).Bits(block.Counts);
+            var lost = blocks.Keys.Where(c => bits[c] / 8 + ConstantNodes >= constants[c].Length).ToList();
+            foreach (var constant in lost)
+                blocks.Remove(constant);
+            if (lost.Count == 0)
+                return Code(constants, tables, steps, bits, cancellation);
+        }
+        return null;
+    }
+
+    private static Result? Code(
+        IReadOnlyList<ReadOnlyMemory<byte>> constants,
+        IReadOnlyList<SharedTable> tables,
+        int steps,
+        double[] bits,
+        CancellationToken cancellation
+    )
+    {
+        var each = tables.Select(t => new FrequencyTable(t.Counts)).ToList();
+        int[] lanes = [.. tables.Select(t => (int)((t.Blocks.Sum(b => (long)b.Bytes) + steps - 1) / steps))];
+        var bytes = new byte[checked(lanes.Sum() * steps)];
+        var pieces = new List<CodedPiece>();
+        for (int t = 0, at = 0, end = 0; t < lanes.Length; t++)
+        {
+            foreach (var block in tables[t].Blocks)
+            {
+                constants[block.Constant].Span.Slice(block.Offset, block.Bytes).CopyTo(bytes.AsSpan(at));
+                at += block.Bytes;
+                if (pieces.Count > 0 && pieces[^1] is var p && p.Constant == block.Constant && p.Offset + p.Bytes == block.Offset)
+                    pieces[^1] = p with { Bytes = p.Bytes + block.Bytes };
+                else
+                    pieces.Add(new CodedPiece(block.Constant, block.Offset, block.Bytes));
+            }
+            end += lanes[t] * steps;
+            if (at == end)
+                continue;
+            // The last lane is filled up with the byte that takes fewest bits.
+            bytes.AsSpan(at, end - at).Fill((byte)Array.IndexOf(tables[t].Counts, tables[t].Counts.Max()));
+            pieces.Add(new CodedPiece(-1, 0, end - at));
+            at = end;
+        }
+        var perLane = lanes.SelectMany((count, t) => Enumerable.Repeat(each[t], count)).ToList();
+        var stream = RansStream.Encode(bytes, steps, perLane, cancellation);
+        var coded = new CodedStream(stream, each, lanes, pieces);
+        var whole = 2L * stream.Words.Length + 4L * stream.States.Length + each.Sum(t => SharedTable.EntryBytes * t.Symbols.Length);
+        var rest = constants.Where((_, i) => bits[i] > 0).Sum(c => (long)c.Length) - FixedBytes - ConstantNodes * bits.Count(b => b > 0);
+        return whole < rest
+            ? new Result(
+                coded,
+                [.. bits.Select(b => b > 0 ? (long)Math.Ceiling(b / bits.Sum() * (whole + FixedBytes)) + ConstantNodes : 0)]
+            )
+            : null;
+    }
+
+    // More steps are fewer lanes, which take bytes for their states, and longer to load.
+    private static int Steps(IReadOnlyList<CodedBlock> blocks, double? seconds)
+    {
+        var bytes = blocks.Sum(b => (long)b.Bytes);
+        var bits = blocks.Sum(b => FrequencyTable.Entropy(b.Counts)) / bytes;
+        var most = ((seconds ?? DefaultSeconds(bytes)) - bytes * ByteSeconds) / StepSeconds;
+        return Enumerable
+            .Range(1, Most / Fewest)
+            .Select(i => i * Fewest)
+            .Where(s => s <= most || s == Fewest)
+            .MinBy(s => bytes / (double)s * (24 - Math.Min(15, 3 * bits)) / 8 + Calls(s) * CallBytes + s / 2.0 * bits / 8);
+    }
+
+    private static int Calls(int steps) => RansFunctions.Plan(steps).Sum(c => c.Times) + 4 * RansFunctions.Plan(steps).Count();
+}
