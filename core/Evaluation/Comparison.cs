@@ -139,6 +139,8 @@ public static class Comparison
         return ComparisonResult.Of(data is not null ? Data : Synthetic, count, fidelity, spent) with
         {
             Outputs = fidelity.Outputs,
+            LoadBefore = original.Load,
+            LoadAfter = compressed.Load,
             RepeatError = repeated.RelativeError,
             LabelsOutside = fidelity.LabelsOutside,
             ZeroInputs = data is null ? [] : zeros.Names,

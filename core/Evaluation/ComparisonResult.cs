@@ -1,3 +1,5 @@
+using Serverless.Core.Execution;
+
 namespace Serverless.Core.Evaluation;
 
 /// <summary>How the compressed model compares with the original.</summary>
@@ -45,6 +47,12 @@ public sealed record ComparisonResult(
 
     // Below this a difference between two runs of one model is that of the order of sums in its threads.
     private const double Repeatable = 1e-3;
+
+    /// <summary>What loading the original took; null where it is not loaded whole.</summary>
+    public LoadCost? LoadBefore { get; init; }
+
+    /// <summary>What loading the compressed model took; null where it is not loaded whole.</summary>
+    public LoadCost? LoadAfter { get; init; }
 
     /// <summary>Why nothing was compared, or null.</summary>
     public string? NotCompared { get; init; }

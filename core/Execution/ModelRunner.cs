@@ -11,6 +11,9 @@ namespace Serverless.Core.Execution;
 /// <param name="Time">Time in ONNX Runtime, loading excluded.</param>
 internal sealed record RunOutputs(IReadOnlyDictionary<string, TensorValue> Outputs, TimeSpan Time);
 
+/// <summary>What loading a model takes: seconds, and by how many bytes of resident memory the process grew meanwhile.</summary>
+public sealed record LoadCost(double Seconds, long Bytes);
+
 /// <summary>
 /// Runs a model in stock ONNX Runtime on the CPU: in one session when its weights are small enough, else segment by
 /// segment over all samples, so that no more than one segment's weights are in memory.
@@ -68,11 +71,17 @@ internal sealed class ModelRunner : IDisposable
         }
         if (seeded is not null)
             model = seeded;
+        using var growth = new MemoryGrowth();
+        var clock = Stopwatch.StartNew();
         session = OpenWhole();
+        Load = new LoadCost(clock.Elapsed.TotalSeconds, growth.Bytes);
     }
 
     /// <summary>Sessions a run takes.</summary>
     public int Segments => segments?.Count ?? 1;
+
+    /// <summary>What loading the model took; null where it is run by segments.</summary>
+    public LoadCost? Load { get; }
 
     /// <summary>Whether the model draws random numbers: the same ones in every session, others in every run.</summary>
     public bool IsSeeded { get; }

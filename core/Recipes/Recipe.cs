@@ -16,6 +16,13 @@ public sealed record Recipe(string? Preset, IReadOnlyList<RecipeStep> Steps, Rec
     /// <summary>What the forms of layers are chosen by.</summary>
     public Store Store { get; init; } = Store.Balanced;
 
+    /// <summary>
+    /// Seconds that decoding may take while the result is loaded, with <see cref="Store.Small"/>: above 0; null for 1, and less where there
+    /// is little to decode.
+    /// </summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? LoadSeconds { get; init; }
+
     /// <summary>What to do about a loss over the budget that compressing alone cannot mend.</summary>
     public RetrainOptions Retrain { get; init; } = new();
 

@@ -16,7 +16,8 @@ public static class RecipeReader
 
     private const int DeepestNesting = 16;
     private static readonly string[] CommonKeys = ["method", .. OptionBinder.Of(typeof(StepPlacement)).Keys];
-    private static readonly string[] TopKeys = ["version", "preset", "steps", "budget", "store", "retrain", "evaluate", "layers"];
+    private const double MostLoadSeconds = 600;
+    private static readonly string[] TopKeys = ["version", "preset", "steps", "budget", "store", "loadSeconds", "retrain", "evaluate", "layers"];
 
     /// <summary>Reads a recipe.</summary>
     /// <param name="text">The YAML.</param>
@@ -93,6 +94,7 @@ public static class RecipeReader
         return new Recipe(name, sequence, budget, ParseLayers(Child(root, "layers"), sequence))
         {
             Store = ParseStore(Child(root, "store")),
+            LoadSeconds = ParseSeconds(Child(root, "loadSeconds"), Child(root, "store")),
             Retrain = Bound<RetrainOptions>(Child(root, "retrain"), "retrain"),
             Evaluate = evaluate,
         };
@@ -106,6 +108,17 @@ public static class RecipeReader
         return node is YamlScalarNode { Value: { } name } && names.TryGetValue(name, out var store)
             ? store
             : throw new RecipeException(node, $"'store' takes {string.Join(", ", names.Keys)}");
+    }
+
+    private static double? ParseSeconds(YamlNode? node, YamlNode? store)
+    {
+        if (node is null)
+            return null;
+        if (node is not YamlScalarNode { Value: { } text } || RecipeNumber.Read(text) is not (> 0 and <= MostLoadSeconds and var seconds))
+            throw new RecipeException(node, $"'loadSeconds' takes a number above 0, up to {MostLoadSeconds}; {RecipeNumber.About}");
+        return ParseStore(store) == Store.Small
+            ? seconds
+            : throw new RecipeException(node, "'loadSeconds' goes with 'store: small', which decodes weights while the model is loaded");
     }
 
     private static YamlNode ListOf(string yaml)

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Serverless.Core.Forms;
@@ -19,6 +20,8 @@ public static class RecipeWriter
             root.Add("budget", Flow(Json(budget)));
         if (recipe.Store != Store.Balanced)
             root.Add("store", recipe.Store.ToString().ToLowerInvariant());
+        if (recipe.LoadSeconds is { } seconds)
+            root.Add("loadSeconds", seconds.ToString("R", CultureInfo.InvariantCulture));
         if (recipe.Retrain.Wait > 0)
             root.Add("retrain", Flow(Json(recipe.Retrain)));
         if (recipe.Evaluate != new EvaluateOptions())

@@ -51,12 +51,27 @@ public sealed record Report(
     /// <summary>How the widths of layers were chosen, or null when they were given.</summary>
     public ReportWidths? Widths { get; init; }
 
+    /// <summary>What was coded at its entropy, or null.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public ReportEntropyCoding? EntropyCoding { get; init; }
+
+    /// <summary>What loading the models takes; null where they were not loaded whole, as in runs by segments.</summary>
+    public ReportLoad? Load { get; init; }
+
     /// <summary>What whoever uses the result should know first, a sentence each.</summary>
     public IReadOnlyList<string> Warnings { get; init; } = [];
 
     /// <summary>The files beside this report, or null in reports that were written before there was such a list.</summary>
     public IReadOnlyList<ReportFile>? Files { get; init; }
 }
+
+/// <summary>Constants that are coded at their entropy, their bytes, and those of the stream with its tables and decoder.</summary>
+public sealed record ReportEntropyCoding(int Constants, long BytesBefore, long BytesAfter);
+
+/// <summary>
+/// Seconds that ONNX Runtime took to load the models, and by how many bytes of resident memory the process grew meanwhile.
+/// </summary>
+public sealed record ReportLoad(double BeforeSeconds, double AfterSeconds, long BeforeBytes, long AfterBytes);
 
 /// <summary>A stage of the run and its time.</summary>
 public sealed record ReportStage(string Stage, double Seconds)
@@ -194,6 +209,10 @@ public sealed record ReportLayer(
 {
     /// <summary>Why the method asked for was not used on this layer and what was in its place, or null.</summary>
     public string? Fallback { get; init; }
+
+    /// <summary>Whether its codes are stored at their entropy.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
+    public bool EntropyCoded { get; init; }
 
     /// <summary>Steps that did nothing with the layer, each with the reason.</summary>
     public IReadOnlyList<ReportNotApplied> NotApplied { get; init; } = [];

@@ -65,6 +65,12 @@ internal sealed record StateFacts(
     /// <summary>What became of layers otherwise than planned when they were put into the graph, by the name of their weight.</summary>
     public Dictionary<string, LayerNote> LayerNotes { get; init; } = [];
 
+    /// <summary>What was coded at its entropy, or null.</summary>
+    public CodedConstants? Entropy { get; init; }
+
+    /// <summary>Bytes that this saved of layers, by the name of their weight.</summary>
+    public Dictionary<string, long> SavedByCoding { get; init; } = [];
+
     /// <summary>Steps of earlier chains that did nothing with a weight, with the reason, by the weight's name.</summary>
     public Dictionary<string, IReadOnlyList<NotAppliedStep>> NotApplied { get; init; } = [];
 

@@ -100,6 +100,12 @@ public static class ReportWarnings
                 $"Loading takes about {bytes / 1_000_000_000:N0} GB of memory for a moment, while ONNX Runtime puts {scattered / 1_000_000:N0} million "
                     + "weights in their places; layers that 'skip' leaves out are loaded as before."
             );
+        if (report.EntropyCoding is { } coded)
+            found.Add(
+                "Weights are decoded while ONNX Runtime loads the model "
+                    + (report.Load is { } load ? $"({Number(load.AfterSeconds)} s, {load.AfterBytes >> 20:N0} MB): " : ": ")
+                    + "with its graph optimizations off they are decoded at every run; 'unpack' writes the same model with plain codes."
+            );
         if (report.Latency is { Conclusive: true, Ratio: > Slower } latency)
             found.Add($"The result is slower than the original (×{latency.Ratio.ToString("0.00", CultureInfo.InvariantCulture)}).");
         if (report.Size.Ratio >= NotSmaller)

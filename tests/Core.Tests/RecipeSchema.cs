@@ -85,6 +85,14 @@ internal static class RecipeSchema
                     ["description"] =
                         "What the forms of layers are chosen by: balanced (default), the fewest bytes, or the least time of a run.",
                 },
+                ["loadSeconds"] = new JsonObject
+                {
+                    ["type"] = "number",
+                    ["exclusiveMinimum"] = 0,
+                    ["maximum"] = 600,
+                    ["description"] =
+                        "With 'store: small', seconds that decoding may take while the result is loaded (default 1, and less where there is little to decode).",
+                },
                 ["retrain"] = Options(typeof(RetrainOptions), null),
                 ["evaluate"] = Options(typeof(EvaluateOptions), null),
                 ["layers"] = new JsonObject { ["type"] = "array", ["items"] = Object(rule, "match") },

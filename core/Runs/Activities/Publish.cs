@@ -70,6 +70,10 @@ public sealed class Publish : Activity<PublishInput, Published>
                 : null,
             Notes = facts.Notes,
             Widths = widths is { } w ? Describe(w) : null,
+            EntropyCoding = facts.Entropy is { } e ? new ReportEntropyCoding(e.Constants, e.BytesBefore, e.BytesAfter) : null,
+            Load = input.Best.Evaluated.Figures is { LoadBefore: { } before, LoadAfter: { } after }
+                ? new ReportLoad(before.Seconds, after.Seconds, before.Bytes, after.Bytes)
+                : null,
         };
         report = LocalPaths.Hide(report, store);
         report = report with
@@ -245,7 +249,7 @@ public sealed class Publish : Activity<PublishInput, Published>
             nonzero is { } n && n <= elements ? 1 - n / elements : 0,
             layer is { Rank: > 0 } ? layer.Rank : origin?.Rank,
             origin?.BytesBefore ?? task.Data.Length,
-            layer is null ? task.Data.Length : result!.Figures.BytesAfter,
+            (layer is null ? task.Data.Length : result!.Figures.BytesAfter) - facts.SavedByCoding.GetValueOrDefault(task.Name),
             LayerCache.Together(origin?.Error ?? 0, layer?.RelativeError ?? 0),
             layer is null ? 0 : result!.Figures.Seconds,
             note?.Form ?? layer?.Form,
@@ -255,6 +259,7 @@ public sealed class Publish : Activity<PublishInput, Published>
         )
         {
             Fallback = note?.Fallback ?? layer?.Fallback,
+            EntropyCoded = facts.SavedByCoding.ContainsKey(task.Name),
             NotApplied = [.. facts.AllNotApplied(task).Select(n => new ReportNotApplied(n.Step, n.Reason))],
         };
     }

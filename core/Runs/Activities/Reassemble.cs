@@ -1,3 +1,4 @@
+using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using Serverless.Core.Recipes;
@@ -38,6 +39,8 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
         var lowered = await coded.LowerAsync(model, input.Parts.Finishing, input.Parts.Calibrated.Contains(request.Stage), cancellation);
         var known = coded.State.Facts;
         var facts = known with { LayerNotes = lowered.Notes, Warnings = [.. known.Warnings, .. lowered.Warnings] };
+        if (recipe.Store == Store.Small)
+            facts = await EncodeAsync(store, coded, lowered, model, recipe, facts, cancellation);
         await store.WriteJsonAsync(RunPaths.Lowered(request.State, input.Attempt), facts, cancellation);
         Finish(model, recipe);
         var bytes = await ModelWriter.WriteAsync(
@@ -50,6 +53,29 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
             cancellation
         );
         return new Reassembled(bytes, parameters, nonzero) { MultiplyAccumulates = macs };
+    }
+
+    // What layers save is theirs: their codes lie in shards of their own.
+    private static async Task<StateFacts> EncodeAsync(
+        IArtifactStore store,
+        CodedModel coded,
+        LoweringWork lowered,
+        ModelProto model,
+        Recipe recipe,
+        StateFacts facts,
+        CancellationToken cancellation
+    )
+    {
+        var (entropy, whyNot) = await CodedConstants.ApplyAsync(store, coded.State, model, recipe.LoadSeconds, cancellation);
+        var saved = lowered
+            .Coded.Values.Where(l => entropy?.Saved.ContainsKey(ModelWriter.InStore(l.Shard)) == true)
+            .ToDictionary(l => l.Weight.Name, l => entropy!.Saved[ModelWriter.InStore(l.Shard)], StringComparer.Ordinal);
+        return facts with
+        {
+            SavedByCoding = saved,
+            Entropy = entropy,
+            Warnings = whyNot is null ? facts.Warnings : [.. facts.Warnings, whyNot],
+        };
     }
 
     /// <summary>Lets the steps of a recipe finish a model with its layers in place.</summary>

@@ -1,0 +1,107 @@
+using Serverless.Core.Forms;
+using Serverless.Core.Model;
+using Serverless.Core.Model.Schema;
+using Serverless.Core.Storage;
+using Serverless.Core.Techniques;
+using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
+
+namespace Serverless.Core.Runs;
+
+/// <summary>
+/// Codes the byte constants of a model at their entropy (core/docs/entropy.md): codes of any grid, places of weights, and codes that the
+/// model came with. Where it pays, they become one stream that is decoded while the model is loaded.
+/// </summary>
+/// <param name="Saved">Bytes saved in each object of the store that constants were in.</param>
+/// <param name="Constants">Constants coded.</param>
+/// <param name="BytesBefore">Their bytes.</param>
+/// <param name="BytesAfter">Bytes of the stream, its tables and its decoder.</param>
+internal sealed record CodedConstants(IReadOnlyDictionary<string, long> Saved, int Constants, long BytesBefore, long BytesAfter)
+{
+    // A stream is encoded in memory, and decoded in a hundred times its bytes.
+    private const long MostBytes = 32 << 20;
+
+    /// <summary>Memory that loading the stream takes for a moment, as found by measuring.</summary>
+    public long BytesWhileLoading => BytesBefore * EntropyCoding.BytesWhileLoading;
+
+    /// <summary>Codes the constants of a model, which is changed.</summary>
+    /// <param name="store">Holds their bytes.</param>
+    /// <param name="state">The state that the model is from.</param>
+    /// <param name="model">The model, its layers in place.</param>
+    /// <param name="seconds">Seconds that loading the stream may take; null for the default.</param>
+    /// <param name="cancellation">Cancels the work.</param>
+    /// <returns>What was coded, and why constants were not, or null.</returns>
+    public static async Task<(CodedConstants? Coded, string? WhyNot)> ApplyAsync(
+        IArtifactStore store,
+        ModelState state,
+        ModelProto model,
+        double? seconds,
+        CancellationToken cancellation
+    )
+    {
+        var edit = new ModelEdit(model);
+        var (constants, left) = Choose(edit);
+        if (constants.Count == 0)
+            return (null, null);
+        if (OpsetRaise.Reachable(edit.Roots[0]) < RansNodes.OldestOpset)
+            return (
+                null,
+                $"Codes are not stored at their entropy: operator set {edit.Roots[0].Opset} has no CumSum, which decoding takes; convert "
+                    + $"the model to {RansNodes.OldestOpset} or later."
+            );
+        var bytes = new List<ReadOnlyMemory<byte>>();
+        foreach (var (_, tensor) in constants)
+            bytes.Add(await BytesAsync(store, state, tensor, cancellation));
+        var result = await Task.Run(() => EntropyCoding.Code(bytes, seconds, cancellation), cancellation);
+        if (result is null)
+            return (null, null);
+        if (edit.Roots[0].Opset < RansNodes.OldestOpset)
+            OpsetRaise.To11(edit);
+        var saved = new Dictionary<string, long>(StringComparer.Ordinal);
+        foreach (var (tensor, after) in constants.Select(c => c.Tensor).Zip(result.Bytes).Where(c => c.Second > 0))
+            if (TensorRef.From(tensor, tensor.Name).File is { } file)
+                saved[file] = saved.GetValueOrDefault(file) + TensorRef.From(tensor, tensor.Name).Length - after;
+        RansNodes.Add(edit, result.Stream, constants);
+        var coded = result.Bytes.Zip(bytes).Where(b => b.First > 0).ToList();
+        return (
+            new CodedConstants(saved, coded.Count, coded.Sum(c => (long)c.Second.Length), coded.Sum(c => c.First)),
+            left == 0 ? null : $"{left} constants are not stored at their entropy: decoding more than {MostBytes >> 20} MB takes too much memory."
+        );
+    }
+
+    // Of initializers that no caller gives and that are no outputs, the largest, as many as a stream may hold; in the order of the file.
+    private static (IReadOnlyList<(GraphScope Scope, TensorProto Tensor)> Constants, int Left) Choose(ModelEdit edit)
+    {
+        var graphs = edit.Roots[0].All().Where(s => s.Graph is not null).ToList();
+        var given = graphs
+            .SelectMany(s => s.Graph!.Input.Concat(s.Graph.Output))
+            .Select(v => v.Name)
+            .ToHashSet(StringComparer.Ordinal);
+        var names = graphs
+            .SelectMany(s => s.Graph!.Initializer.Select(t => t.Name).Concat(s.Nodes.SelectMany(n => n.Output)))
+            .CountBy(n => n)
+            .ToDictionary(StringComparer.Ordinal);
+        var found = graphs
+            .SelectMany(s => s.Graph!.Initializer.Select(t => (Scope: s, Tensor: t)))
+            .Where(c => (DataType)c.Tensor.DataType is DataType.Uint8 or DataType.Int8)
+            .Select((c, i) => (c.Scope, c.Tensor, Bytes: TensorRef.From(c.Tensor, c.Tensor.Name).Elements, Index: i))
+            .Where(c => c.Bytes >= EntropyCoding.SmallestConstant && !given.Contains(c.Tensor.Name) && names[c.Tensor.Name] == 1)
+            .OrderByDescending(c => c.Bytes)
+            .ToList();
+        var sum = 0L;
+        var taken = found.Where(c => c.Bytes <= MostBytes - sum && (sum += c.Bytes) > 0).ToList();
+        return ([.. taken.OrderBy(c => c.Index).Select(c => (c.Scope, c.Tensor))], found.Count - taken.Count);
+    }
+
+    private static async Task<ReadOnlyMemory<byte>> BytesAsync(
+        IArtifactStore store,
+        ModelState state,
+        TensorProto tensor,
+        CancellationToken cancellation
+    )
+    {
+        var reference = TensorRef.From(tensor, tensor.Name);
+        return reference.File is null
+            ? TensorRef.InlineBytes(tensor)
+            : await WeightData.Of(reference, state.Index.Folder, state.ETags).BytesAsync(store, cancellation);
+    }
+}
