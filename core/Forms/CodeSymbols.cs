@@ -17,12 +17,21 @@ internal static class CodeSymbols
     /// <param name="range">The symbols in the shard.</param>
     /// <param name="count">How many.</param>
     /// <param name="dims">Dimensions of the levels.</param>
-    public static string Levels(ConstantSubgraph graph, AffineGrid grid, string shard, ShardRange range, long count, long[] dims) =>
+    /// <param name="whole">Whether symbols of fewer bits lie whole in bytes.</param>
+    public static string Levels(
+        ConstantSubgraph graph,
+        AffineGrid grid,
+        string shard,
+        ShardRange range,
+        long count,
+        long[] dims,
+        bool whole = false
+    ) =>
         grid.Bits >= WholeFrom
             ? WholeSymbols.Levels(graph, grid, shard, range, dims)
-            : PackedSymbols.Levels(graph, grid, shard, range, count, dims);
+            : PackedSymbols.Levels(graph, grid, shard, range, whole, count, dims);
 
     /// <summary>Reads symbols: the reference, counted from the lowest level.</summary>
-    public static int[] Read(ReadOnlySpan<byte> bytes, AffineGrid grid, long count) =>
-        grid.Bits >= WholeFrom ? WholeSymbols.Read(bytes, grid, count) : PackedSymbols.Read(bytes, grid.Bits, count);
+    public static int[] Read(ReadOnlySpan<byte> bytes, AffineGrid grid, long count, bool whole = false) =>
+        grid.Bits >= WholeFrom ? WholeSymbols.Read(bytes, grid, count) : PackedSymbols.Read(bytes, grid.Bits, count, whole);
 }

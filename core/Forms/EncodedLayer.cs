@@ -36,6 +36,12 @@ public sealed record EncodedLayer(string Form, LayerShape Shape, Grid Grid, Shar
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public SparseCodes? Sparse { get; init; }
 
+    /// <summary>
+    /// Whether symbols of 3, 5, 6 or 7 bits lie whole in bytes, to be coded at their entropy, and not in planes of bits.
+    /// </summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
+    public bool WholeSymbols { get; init; }
+
     /// <summary>Bytes of symbols, their places and grid.</summary>
     [JsonIgnore]
     public long Bytes => Codes.Length + (Sparse?.Mask.Length ?? 0) + Grid.Bytes;

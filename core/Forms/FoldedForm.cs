@@ -40,7 +40,7 @@ internal sealed class FoldedForm : CodeForm
 
     /// <inheritdoc/>
     public override IReadOnlyList<string> Place(ModelEdit edit, Weight weight, EncodedLayer layer, string shard) =>
-        AffineNodes.Place(edit, weight, layer, shard, new DenseLevels(shard));
+        AffineNodes.Place(edit, weight, layer, shard, new DenseLevels(shard, layer.WholeSymbols));
 
     /// <inheritdoc/>
     public override double[] Decode(EncodedLayer layer, ReadOnlySpan<byte> shard)
@@ -52,12 +52,12 @@ internal sealed class FoldedForm : CodeForm
         {
             var part = layer.Codes.Part(i, terms);
             var bytes = shard.Slice((int)part.Offset, (int)part.Length);
-            symbols.AddRange(CodeSymbols.Read(bytes, grid, count));
+            symbols.AddRange(CodeSymbols.Read(bytes, grid, count, layer.WholeSymbols));
         }
         return layer.Grid.Decode(symbols.ToArray(), shard, layer.Shape);
     }
 
-    private sealed class DenseLevels(string shard) : LevelNodes
+    private sealed class DenseLevels(string shard, bool whole) : LevelNodes
     {
         public override string Of(
             ConstantSubgraph graph,
@@ -66,7 +66,7 @@ internal sealed class FoldedForm : CodeForm
             long count,
             long[] dims,
             Lazy<string>? zeros
-        ) => CodeSymbols.Levels(graph, grid, shard, codes, count, dims);
+        ) => CodeSymbols.Levels(graph, grid, shard, codes, count, dims, whole);
     }
 
     // Rows of a few weights each would pay a scale for every one: where they lie in order, several make one row.

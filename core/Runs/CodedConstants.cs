@@ -23,14 +23,14 @@ internal sealed record CodedConstants(IReadOnlyDictionary<string, long> Saved, i
     /// <summary>Memory that loading the stream takes for a moment, as found by measuring.</summary>
     public long BytesWhileLoading => BytesBefore * EntropyCoding.BytesWhileLoading;
 
-    /// <summary>Codes the constants of a model, which is changed.</summary>
+    /// <summary>Codes the constants of a model.</summary>
     /// <param name="store">Holds their bytes.</param>
     /// <param name="state">The state that the model is from.</param>
     /// <param name="model">The model, its layers in place.</param>
     /// <param name="seconds">Seconds that loading the stream may take; null for the default.</param>
     /// <param name="cancellation">Cancels the work.</param>
-    /// <returns>What was coded, and why constants were not, or null.</returns>
-    public static async Task<(CodedConstants? Coded, string? WhyNot)> ApplyAsync(
+    /// <returns>The model with coded constants, which is another one where it is smaller; and why constants were not coded, or null.</returns>
+    public static async Task<(ModelProto Model, CodedConstants? Coded, string? WhyNot)> ApplyAsync(
         IArtifactStore store,
         ModelState state,
         ModelProto model,
@@ -38,12 +38,14 @@ internal sealed record CodedConstants(IReadOnlyDictionary<string, long> Saved, i
         CancellationToken cancellation
     )
     {
-        var edit = new ModelEdit(model);
+        var smaller = model.Clone();
+        var edit = new ModelEdit(smaller);
         var (constants, left) = Choose(edit);
         if (constants.Count == 0)
-            return (null, null);
+            return (model, null, null);
         if (OpsetRaise.Reachable(edit.Roots[0]) < RansNodes.OldestOpset)
             return (
+                model,
                 null,
                 $"Codes are not stored at their entropy: operator set {edit.Roots[0].Opset} has no CumSum, which decoding takes; convert "
                     + $"the model to {RansNodes.OldestOpset} or later."
@@ -51,22 +53,32 @@ internal sealed record CodedConstants(IReadOnlyDictionary<string, long> Saved, i
         var bytes = new List<ReadOnlyMemory<byte>>();
         foreach (var (_, tensor) in constants)
             bytes.Add(await BytesAsync(store, state, tensor, cancellation));
-        var result = await Task.Run(() => EntropyCoding.Code(bytes, seconds, cancellation), cancellation);
-        if (result is null)
-            return (null, null);
+        if (await Task.Run(() => EntropyCoding.Code(bytes, seconds, cancellation), cancellation) is not { } result)
+            return (model, null, null);
+        var (saved, before) = (new Dictionary<string, long>(StringComparer.Ordinal), (long)smaller.CalculateSize());
+        var coded = constants.Select((c, i) => (c.Tensor, Before: (long)bytes[i].Length, After: result.Bytes[i])).Where(c => c.After > 0);
+        foreach (var (tensor, length, after) in coded.ToList())
+            if (TensorRef.From(tensor, tensor.Name).File is { } file)
+            {
+                saved[file] = saved.GetValueOrDefault(file) + length - after;
+                before += length;
+            }
         if (edit.Roots[0].Opset < RansNodes.OldestOpset)
             OpsetRaise.To11(edit);
-        var saved = new Dictionary<string, long>(StringComparer.Ordinal);
-        foreach (var (tensor, after) in constants.Select(c => c.Tensor).Zip(result.Bytes).Where(c => c.Second > 0))
-            if (TensorRef.From(tensor, tensor.Name).File is { } file)
-                saved[file] = saved.GetValueOrDefault(file) + TensorRef.From(tensor, tensor.Name).Length - after;
         RansNodes.Add(edit, result.Stream, constants);
-        var coded = result.Bytes.Zip(bytes).Where(b => b.First > 0).ToList();
+        // Without what locations of bytes take, which are not written.
+        var written = smaller.CalculateSize() + Locations(smaller);
+        if (written >= before + Locations(model))
+            return (model, null, null);
         return (
-            new CodedConstants(saved, coded.Count, coded.Sum(c => (long)c.Second.Length), coded.Sum(c => c.First)),
+            smaller,
+            new CodedConstants(saved, coded.Count(), coded.Sum(c => c.Before), coded.Sum(c => c.After)),
             left == 0 ? null : $"{left} constants are not stored at their entropy: decoding more than {MostBytes >> 20} MB takes too much memory."
         );
     }
+
+    private static long Locations(ModelProto model) =>
+        ModelIndex.Tensors(model).Sum(t => -t.Tensor.ExternalData.Sum(e => (long)e.CalculateSize()));
 
     // Of initializers that no caller gives and that are no outputs, the largest, as many as a stream may hold; in the order of the file.
     private static (IReadOnlyList<(GraphScope Scope, TensorProto Tensor)> Constants, int Left) Choose(ModelEdit edit)

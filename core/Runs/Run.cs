@@ -90,6 +90,9 @@ public sealed record LayerTask(
     /// </summary>
     public long? StoredOpset { get; init; }
 
+    /// <summary>Whether codes of what the chain makes are coded at their entropy, where that is smaller.</summary>
+    public bool IsEntropyCoded { get; init; }
+
     /// <summary>The steps of the chain in order; none when the weight is left alone.</summary>
     [System.Text.Json.Serialization.JsonIgnore]
     public IEnumerable<PlannedStep> Chain => Step is null ? [] : Earlier.Append(new PlannedStep(Step, Plan!));

@@ -19,10 +19,7 @@ internal sealed record CodedBlock(int Constant, int Offset, int Bytes, long[] Co
         for (var i = 0; i < blocks; i++)
         {
             var (start, end) = ((int)((long)bytes.Length * i / blocks), (int)((long)bytes.Length * (i + 1) / blocks));
-            var counts = new long[256];
-            foreach (var b in bytes.Span[start..end])
-                counts[b]++;
-            yield return new CodedBlock(constant, start, end - start, counts);
+            yield return new CodedBlock(constant, start, end - start, FrequencyTable.Count(bytes.Span[start..end]));
         }
     }
 }

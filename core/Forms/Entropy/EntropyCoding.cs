@@ -15,8 +15,10 @@ internal static class EntropyCoding
     /// <summary>Constants smaller than this are not worth their nodes.</summary>
     public const int SmallestConstant = 256;
 
+    /// <summary>Bytes of the decoder, about.</summary>
+    public const int FixedBytes = 1900;
+
     private const int ConstantNodes = 70,
-        FixedBytes = 1900,
         CallBytes = 55,
         Fewest = 32,
         Most = 1024;

@@ -71,9 +71,7 @@ public static class SparseStorage
             await output.WriteAsync(mask, cancellation);
             await symbols.WriteAsync(units, best.Unit, signs, output, cancellation);
             var values = BitPacking.PlaneBytes((best.Entries + 1) * best.Unit, bits);
-            var end = mask.Length + values;
-            // The grid's numbers move to behind the symbols.
-            var grid = await MovedAsync(layer.Grid);
+            var grid = await MovedGrid.WriteAsync(shard, layer.Grid, mask.Length + values, output, cancellation);
             var sparse = new SparseCodes(new ShardRange(0, mask.Length), best.Entries, best.Unit)
             {
                 GapBits = best.GapBits,
@@ -87,25 +85,6 @@ public static class SparseStorage
                 Grid = grid,
                 Sparse = sparse,
             };
-
-            async Task<Grid> MovedAsync(Grid of) =>
-                of switch
-                {
-                    ScaledGrid s => new ScaledGrid(await MovedAsync(s.Inner), await NumbersAsync(s.Factors)),
-                    AffineGrid a => a with
-                    {
-                        Scales = await NumbersAsync(a.Scales),
-                        Zeros = a.Zeros is { } z ? await NumbersAsync(z) : null,
-                    },
-                    _ => of,
-                };
-
-            async Task<ShardNumbers> NumbersAsync(ShardNumbers numbers)
-            {
-                await shard.CopyToAsync(numbers.Range.Offset, numbers.Range.Length, output, cancellation);
-                end += numbers.Range.Length;
-                return numbers with { Range = new ShardRange(end - numbers.Range.Length, numbers.Range.Length) };
-            }
         }
     }
 

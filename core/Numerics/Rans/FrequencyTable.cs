@@ -72,6 +72,15 @@ public sealed class FrequencyTable
         return all > 0 ? all * Math.Log2(all) - sum : 0;
     }
 
+    /// <summary>How often each of 256 bytes occurs.</summary>
+    public static long[] Count(ReadOnlySpan<byte> bytes)
+    {
+        var counts = new long[256];
+        foreach (var b in bytes)
+            counts[b]++;
+        return counts;
+    }
+
     private int Best(ReadOnlySpan<long> counts, Func<int, long, double> gain)
     {
         var (best, most) = (0, double.NegativeInfinity);

@@ -35,6 +35,7 @@ public sealed class CompressLayer : Activity<CompressInput, LayerResult>
     {
         var task = await context.Layers.TaskAsync(context.Store, input, cancellation);
         var storing = LayerCache.LeavesOutZeros(task) ? SparseStorage.WorkingBytes(task.Shape.Elements) : 0;
+        storing = LayerCache.StoresWhole(task) ? WholeSymbolStorage.WorkingBytes(task.Shape.Elements) : storing;
         using var room = await context.Memory.EnterAsync(
             Math.Max(task.Plan!.WorkingBytes, storing) + Math.Min(WeightReader.Whole, task.Data.Length),
             cancellation

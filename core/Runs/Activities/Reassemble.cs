@@ -40,7 +40,7 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
         var known = coded.State.Facts;
         var facts = known with { LayerNotes = lowered.Notes, Warnings = [.. known.Warnings, .. lowered.Warnings] };
         if (recipe.Store == Store.Small)
-            facts = await EncodeAsync(store, coded, lowered, model, recipe, facts, cancellation);
+            (model, facts) = await EncodeAsync(store, coded, lowered, model, recipe, facts, cancellation);
         await store.WriteJsonAsync(RunPaths.Lowered(request.State, input.Attempt), facts, cancellation);
         Finish(model, recipe);
         var bytes = await ModelWriter.WriteAsync(
@@ -56,7 +56,7 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
     }
 
     // What layers save is theirs: their codes lie in shards of their own.
-    private static async Task<StateFacts> EncodeAsync(
+    private static async Task<(ModelProto Model, StateFacts Facts)> EncodeAsync(
         IArtifactStore store,
         CodedModel coded,
         LoweringWork lowered,
@@ -66,16 +66,19 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
         CancellationToken cancellation
     )
     {
-        var (entropy, whyNot) = await CodedConstants.ApplyAsync(store, coded.State, model, recipe.LoadSeconds, cancellation);
+        (model, var entropy, var whyNot) = await CodedConstants.ApplyAsync(store, coded.State, model, recipe.LoadSeconds, cancellation);
         var saved = lowered
             .Coded.Values.Where(l => entropy?.Saved.ContainsKey(ModelWriter.InStore(l.Shard)) == true)
             .ToDictionary(l => l.Weight.Name, l => entropy!.Saved[ModelWriter.InStore(l.Shard)], StringComparer.Ordinal);
-        return facts with
-        {
-            SavedByCoding = saved,
-            Entropy = entropy,
-            Warnings = whyNot is null ? facts.Warnings : [.. facts.Warnings, whyNot],
-        };
+        return (
+            model,
+            facts with
+            {
+                SavedByCoding = saved,
+                Entropy = entropy,
+                Warnings = whyNot is null ? facts.Warnings : [.. facts.Warnings, whyNot],
+            }
+        );
     }
 
     /// <summary>Lets the steps of a recipe finish a model with its layers in place.</summary>

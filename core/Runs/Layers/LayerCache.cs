@@ -60,7 +60,7 @@ internal static class LayerCache
                 between = await data.OpenAsync(store, cancellation);
                 opened.Add(between);
             }
-            if (!LeavesOutZeros(task))
+            if (!LeavesOutZeros(task) && !StoresWhole(task))
                 return (await EncodeAsync(chain[^1], shard, last: true), false);
             return (await StoreAsync(await EncodeAsync(chain[^1], Between(chain.Count - 1), last: false)), false);
         }
@@ -78,14 +78,17 @@ internal static class LayerCache
             return written[^1];
         }
 
-        // Without its zeros, where that is smaller.
+        // Without its zeros, or with whole symbols, where that is smaller.
         async Task<StoredLayer> StoreAsync(StoredLayer dense)
         {
             await using var reader = await store.OpenAsync(dense.Shard, null, cancellation);
             var nodes = chain[^1].Plan.NodeBytes;
             return await WriteAsync(
                 shard,
-                (stream, token) => SparseStorage.WriteAsync(reader, dense.Layer, nodes, task.Store, task.StoredOpset!.Value, stream, token),
+                (stream, token) =>
+                    StoresWhole(task)
+                        ? WholeSymbolStorage.WriteAsync(reader, dense.Layer, stream, token)
+                        : SparseStorage.WriteAsync(reader, dense.Layer, nodes, task.Store, task.StoredOpset!.Value, stream, token),
                 last: true
             );
         }
@@ -138,6 +141,10 @@ internal static class LayerCache
     /// <summary>Whether a layer is pruned and what its chain makes is stored in the file.</summary>
     internal static bool LeavesOutZeros(LayerTask task) => task.StoredOpset is not null && (task.Masked || task.Chain.Any(IsMasking));
 
+    // Codes that are to be coded at their entropy, of a width that does not divide a byte; zeros are symbols among them.
+    internal static bool StoresWhole(LayerTask task) =>
+        task is { IsEntropyCoded: true, Plan: { Form: FormName.Folded, Bits: 3 or 5 or 6 or 7 } };
+
     private static bool IsMasking(PlannedStep step) => step.Step.Technique.Leaves(ModelTraits.None).HasFlag(ModelTraits.Masked);
 
     // A shard that is missing or damaged is made anew.
@@ -182,7 +189,7 @@ internal static class LayerCache
             task.Shape,
             Steps = steps,
             task.Masked,
-            Stored = LeavesOutZeros(task) ? new { task.StoredOpset, task.Store } : null,
+            Stored = LeavesOutZeros(task) || StoresWhole(task) ? new { task.StoredOpset, task.Store } : null,
             task.NotObserved,
             Data = shared ? null : task.Data,
         };

@@ -38,6 +38,11 @@ public static class LayerTasks
             {
                 Masked = masked,
                 StoredOpset = stored ? OpsetRaise.Reachable(weight.Scope) : null,
+                IsEntropyCoded =
+                    stored
+                    && recipe.Store == Store.Small
+                    && ModelEdit.Outermost(weight.Scope).Function is null
+                    && OpsetRaise.Reachable(weight.Scope) >= RansNodes.OldestOpset,
             };
         }
     }
