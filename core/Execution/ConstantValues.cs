@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
 using Serverless.Core.Model;
@@ -12,7 +13,23 @@ internal static class ConstantValues
     /// <param name="model">The model.</param>
     /// <param name="folder">Local folder that its external data is relative to.</param>
     /// <param name="names">Names of values of the main graph.</param>
-    public static IReadOnlyDictionary<string, float[]> Read(ModelProto model, string folder, IEnumerable<string> names)
+    public static IReadOnlyDictionary<string, float[]> Read(ModelProto model, string folder, IEnumerable<string> names) =>
+        Read<float>(model, folder, names, TensorElementType.Float);
+
+    /// <summary>Reads some of UINT8 or INT8; others are left out.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="folder">Local folder that its external data is relative to.</param>
+    /// <param name="names">Names of values of the main graph.</param>
+    public static IReadOnlyDictionary<string, byte[]> Bytes(ModelProto model, string folder, IEnumerable<string> names) =>
+        Read<byte>(model, folder, names, TensorElementType.UInt8, TensorElementType.Int8);
+
+    private static Dictionary<string, T[]> Read<T>(
+        ModelProto model,
+        string folder,
+        IEnumerable<string> names,
+        params TensorElementType[] types
+    )
+        where T : unmanaged
     {
         var index = new GraphFacts(model).Main.Index;
         var initializers = model.Graph.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);
@@ -22,6 +39,7 @@ internal static class ConstantValues
             Graph = new GraphProto { Name = "constants" },
         };
         part.OpsetImport.AddRange(model.OpsetImport);
+        part.Functions.AddRange(model.Functions);
         var (nodes, tensors) = (new HashSet<NodeProto>(ReferenceEqualityComparer.Instance), new HashSet<string>(StringComparer.Ordinal));
         var wanted = names.Distinct().Where(n => Follows(n, [], [])).ToList();
         foreach (var name in wanted)
@@ -34,7 +52,7 @@ internal static class ConstantValues
             part.Graph.Node.Add(ModelEdit.Node("Identity", [wanted[i]], [outputs[i]]));
             part.Graph.Output.Add(new ValueInfoProto { Name = outputs[i] });
         }
-        var values = new Dictionary<string, float[]>(StringComparer.Ordinal);
+        var values = new Dictionary<string, T[]>(StringComparer.Ordinal);
         if (wanted.Count == 0)
             return values;
         using var options = ModelRunner.Options();
@@ -42,8 +60,8 @@ internal static class ConstantValues
         using var run = new RunOptions();
         using var made = session.Run(run, new Dictionary<string, OrtValue>(), outputs);
         for (var i = 0; i < wanted.Count; i++)
-            if (made[i].GetTensorTypeAndShape().ElementDataType == TensorElementType.Float)
-                values[wanted[i]] = made[i].GetTensorDataAsSpan<float>().ToArray();
+            if (types.Contains(made[i].GetTensorTypeAndShape().ElementDataType))
+                values[wanted[i]] = MemoryMarshal.Cast<byte, T>(made[i].GetTensorMutableRawData()).ToArray();
         return values;
 
         bool Follows(string name, HashSet<NodeProto> through, HashSet<string> constants)

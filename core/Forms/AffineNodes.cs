@@ -110,6 +110,11 @@ internal static class AffineNodes
     }
 
     // One a channel: for a convolution the axis after the outputs', else the whole reduced axis.
-    private static long[] FactorDims(long[] dims, LayerShape shape, long count) =>
-        shape.RowAxis(dims) == 0 ? [1, count, .. Enumerable.Repeat(1L, dims.Length - 2)] : [count, 1];
+    private static long[] FactorDims(long[] dims, LayerShape shape, long count)
+    {
+        if (shape.RowAxis(dims) == 0)
+            return [1, count, .. Enumerable.Repeat(1L, dims.Length - 2)];
+        // Of a view whose rows are what follows the first axis, that axis is the reduced one.
+        return shape.Outer == 1 && dims[0] == shape.Axis ? [count, .. Enumerable.Repeat(1L, dims.Length - 1)] : [count, 1];
+    }
 }

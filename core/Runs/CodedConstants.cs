@@ -17,9 +17,6 @@ namespace Serverless.Core.Runs;
 /// <param name="BytesAfter">Bytes of the stream, its tables and its decoder.</param>
 internal sealed record CodedConstants(IReadOnlyDictionary<string, long> Saved, int Constants, long BytesBefore, long BytesAfter)
 {
-    // A stream is encoded in memory, and decoded in a hundred times its bytes.
-    private const long MostBytes = 32 << 20;
-
     /// <summary>Memory that loading the stream takes for a moment, as found by measuring.</summary>
     public long BytesWhileLoading => BytesBefore * EntropyCoding.BytesWhileLoading;
 
@@ -43,13 +40,8 @@ internal sealed record CodedConstants(IReadOnlyDictionary<string, long> Saved, i
         var (constants, left) = Choose(edit);
         if (constants.Count == 0)
             return (model, null, null);
-        if (OpsetRaise.Reachable(edit.Roots[0]) < RansNodes.OldestOpset)
-            return (
-                model,
-                null,
-                $"Codes are not stored at their entropy: operator set {edit.Roots[0].Opset} has no CumSum, which decoding takes; convert "
-                    + $"the model to {RansNodes.OldestOpset} or later."
-            );
+        if (RansNodes.WhyNot(edit.Roots[0]) is { } why)
+            return (model, null, $"Codes are not stored at their entropy: {why}.");
         var bytes = new List<ReadOnlyMemory<byte>>();
         foreach (var (_, tensor) in constants)
             bytes.Add(await BytesAsync(store, state, tensor, cancellation));
@@ -73,7 +65,7 @@ internal sealed record CodedConstants(IReadOnlyDictionary<string, long> Saved, i
         return (
             smaller,
             new CodedConstants(saved, coded.Count(), coded.Sum(c => c.Before), coded.Sum(c => c.After)),
-            left == 0 ? null : $"{left} constants are not stored at their entropy: decoding more than {MostBytes >> 20} MB takes too much memory."
+            left == 0 ? null : $"{left} constants are not stored at their entropy: decoding more than {EntropyCoding.MostBytes >> 20} MB takes too much memory."
         );
     }
 
@@ -100,7 +92,7 @@ internal sealed record CodedConstants(IReadOnlyDictionary<string, long> Saved, i
             .OrderByDescending(c => c.Bytes)
             .ToList();
         var sum = 0L;
-        var taken = found.Where(c => c.Bytes <= MostBytes - sum && (sum += c.Bytes) > 0).ToList();
+        var taken = found.Where(c => c.Bytes <= EntropyCoding.MostBytes - sum && (sum += c.Bytes) > 0).ToList();
         return ([.. taken.OrderBy(c => c.Index).Select(c => (c.Scope, c.Tensor))], found.Count - taken.Count);
     }
 

@@ -10,6 +10,7 @@ var root = new RootCommand("Serverless: compress ONNX models, on this machine.")
 {
     CompressCommand.Build(),
     InspectCommand.Build(),
+    UnpackCommand.Build(),
     WatchCommand.Build(),
 };
 

@@ -12,6 +12,9 @@ internal static class EntropyCoding
     /// <summary>Bytes of memory that it takes for a byte of the stream until all is decoded.</summary>
     public const int BytesWhileLoading = 100;
 
+    /// <summary>Bytes of a stream, at most: it is encoded in memory, and decoded in a hundred times as many.</summary>
+    public const long MostBytes = 32 << 20;
+
     /// <summary>Constants smaller than this are not worth their nodes.</summary>
     public const int SmallestConstant = 256;
 

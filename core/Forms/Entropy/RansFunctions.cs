@@ -52,6 +52,25 @@ internal static class RansFunctions
         }
     }
 
+    /// <summary>Removes the functions of domains that no node of the main graph calls any more.</summary>
+    public static void Remove(ModelProto model)
+    {
+        var called = model.Graph.Node.Select(n => n.Domain).ToHashSet(StringComparer.Ordinal);
+        var domains = model
+            .Functions.Select(f => f.Domain)
+            .Where(d => d.StartsWith(Domain, StringComparison.Ordinal) && !called.Contains(d))
+            .ToHashSet(StringComparer.Ordinal);
+        Keep(model.Functions, f => !domains.Contains(f.Domain));
+        Keep(model.OpsetImport, o => !domains.Contains(o.Domain));
+
+        static void Keep<T>(Google.Protobuf.Collections.RepeatedField<T> all, Func<T, bool> kept)
+        {
+            var left = all.Where(kept).ToList();
+            all.Clear();
+            all.AddRange(left);
+        }
+    }
+
     /// <summary>The calls that decode all steps, as function and how often, one after another.</summary>
     public static IEnumerable<(string Function, int Times)> Plan(int steps)
     {

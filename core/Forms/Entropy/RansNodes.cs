@@ -23,6 +23,16 @@ internal sealed class RansNodes
 
     private GraphScope Root => edit.Roots[0];
 
+    /// <summary>Why codes of weights of a scope are not coded at their entropy, or null.</summary>
+    public static string? WhyNot(GraphScope scope)
+    {
+        if (ModelEdit.Outermost(scope).Function is not null)
+            return "constants of functions are not coded at their entropy";
+        return OpsetRaise.Reachable(scope) is var opset and < OldestOpset
+            ? $"operator set {opset} has no CumSum, which decoding takes; convert the model to {OldestOpset} or later"
+            : null;
+    }
+
     /// <summary>Adds nodes that decode constants, which are removed.</summary>
     /// <param name="edit">The edit of the model.</param>
     /// <param name="coded">The stream.</param>
@@ -34,6 +44,55 @@ internal sealed class RansNodes
         var graph = new RansNodes(edit);
         graph.Place(graph.Decode(coded), coded.Pieces, constants);
         ModelEdit.InsertFirst(graph.Root, graph.nodes);
+    }
+
+    /// <summary>The constants that a model decodes from streams, by name: their type and dimensions.</summary>
+    /// <param name="scope">The main graph.</param>
+    public static IReadOnlyDictionary<string, (DataType Type, long[] Dims)> Decoded(GraphScope scope)
+    {
+        var index = scope.Index;
+        var found = new Dictionary<string, (DataType, long[])>(StringComparer.Ordinal);
+        foreach (var node in scope.Nodes.Where(n => n.OpType == "Reshape"))
+        {
+            var (value, type) = (node.Input[0], DataType.Uint8);
+            if (index.Producer(value) is { OpType: "Cast" } cast)
+                (value, type) = (cast.Input[0], DataType.Int8);
+            var parts = index.Producer(value) is { OpType: "Concat" } concat ? [.. concat.Input] : new[] { value };
+            if (parts.All(p => index.Producer(p) is { OpType: "Split" } split && IsStream(split.Input[0])))
+                found[node.Output[0]] = (type, [.. index.Constant(node.Input[1])!.Int64Data]);
+        }
+        return found;
+
+        bool IsStream(string value)
+        {
+            foreach (var op in (string[])["Reshape", "Transpose"])
+                if (index.Producer(value) is { } node && node.OpType == op)
+                    value = node.Input[0];
+                else
+                    return false;
+            if (index.Producer(value) is not { OpType: "Gather" } gather)
+                return false;
+            var slots = index.Producer(gather.Input[1]);
+            var call = slots is { OpType: "Concat" } ? index.Producer(slots.Input[0]) : slots;
+            return call?.Domain.StartsWith(RansFunctions.Domain, StringComparison.Ordinal) == true;
+        }
+    }
+
+    /// <summary>Puts plain constants in the place of those that are decoded, and drops what decoded them.</summary>
+    /// <param name="edit">The edit of the model.</param>
+    /// <param name="constants">The constants.</param>
+    /// <param name="cancellation">Cancels the work.</param>
+    public static void Replace(ModelEdit edit, IReadOnlyList<TensorProto> constants, CancellationToken cancellation)
+    {
+        var root = edit.Roots[0];
+        foreach (var tensor in constants)
+        {
+            var decoded = root.Index.Producer(tensor.Name)!;
+            root.Edit(l => l.Replace(decoded, []));
+            edit.Model.Graph.Initializer.Add(tensor);
+        }
+        edit.DropDead(cancellation);
+        RansFunctions.Remove(edit.Model);
     }
 
     // The bytes of all lanes, one lane after another.

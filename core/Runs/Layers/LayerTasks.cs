@@ -38,11 +38,7 @@ public static class LayerTasks
             {
                 Masked = masked,
                 StoredOpset = stored ? OpsetRaise.Reachable(weight.Scope) : null,
-                IsEntropyCoded =
-                    stored
-                    && recipe.Store == Store.Small
-                    && ModelEdit.Outermost(weight.Scope).Function is null
-                    && OpsetRaise.Reachable(weight.Scope) >= RansNodes.OldestOpset,
+                IsEntropyCoded = stored && recipe.Store == Store.Small && RansNodes.WhyNot(weight.Scope) is null,
             };
         }
     }
