@@ -36,13 +36,7 @@ internal sealed record BlockRefit(double[] Solved, double[] Moments)
     }
 
     // Rows of a matrix, block by block, through the first factors.
-    private static double[] Projected(
-        double[] matrix,
-        int columns,
-        IReadOnlyList<double[]> lefts,
-        int rank,
-        CancellationToken cancellation
-    )
+    private static double[] Projected(double[] matrix, int columns, IReadOnlyList<double[]> lefts, int rank, CancellationToken cancellation)
     {
         var (projected, rows) = (new double[lefts.Count * rank * columns], matrix.Length / columns / lefts.Count);
         for (var b = 0; b < lefts.Count; b++)

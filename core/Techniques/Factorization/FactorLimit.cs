@@ -15,10 +15,7 @@ internal sealed record FactorLimit(long Weights, int? Rank)
     {
         var smaller = layout.Elements - 1;
         var free = options.Rank is not null || options.Energy is not null;
-        return new FactorLimit(
-            free ? smaller : Math.Min(smaller, (long)((options.Ratio ?? DefaultRatio) * layout.Elements)),
-            options.Rank
-        );
+        return new FactorLimit(free ? smaller : Math.Min(smaller, (long)((options.Ratio ?? DefaultRatio) * layout.Elements)), options.Rank);
     }
 
     /// <summary>The splits into two that options allow.</summary>

@@ -40,8 +40,7 @@ internal sealed class FilteredMoments
         var factors = new double[pairs * pixels * pixels];
         for (var pair = 0; pair < pairs; pair++)
         for (var k = 0; k < pixels * pixels; k++)
-            factors[pair * pixels * pixels + k] =
-                filters[pair / terms * pixels + k / pixels] * filters[pair % terms * pixels + k % pixels];
+            factors[pair * pixels * pixels + k] = filters[pair / terms * pixels + k / pixels] * filters[pair % terms * pixels + k % pixels];
         var combined = new double[pairs * square];
         MatrixProduct.Multiply(1, factors, false, blocks, false, null, combined, pairs, pixels * pixels, square);
         if (terms == 1)

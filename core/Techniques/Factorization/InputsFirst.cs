@@ -11,12 +11,7 @@ internal static class InputsFirst
     /// <param name="refusal">What does not happen where it is not finite.</param>
     /// <param name="cancellation">Cancels the reading.</param>
     /// <exception cref="LayerRefusedException">It holds NaN or infinity.</exception>
-    public static async Task<double[]> ReadAsync(
-        WeightReader weight,
-        ProductLayout layout,
-        string refusal,
-        CancellationToken cancellation
-    )
+    public static async Task<double[]> ReadAsync(WeightReader weight, ProductLayout layout, string refusal, CancellationToken cancellation)
     {
         var matrix = new double[checked((int)layout.Elements)];
         var (rows, columns) = (matrix.Length / (int)layout.Outputs, (int)layout.Outputs);

@@ -104,11 +104,7 @@ internal sealed record KernelSplit(ProductLayout Layout, IReadOnlyList<int> Firs
         if (Layout.IsRecurrent)
             return [new([Layout.Inputs, rank], []), new([Layout.Dims[0], Layout.Dims[1], rank], [])];
         int[] others = [.. Enumerable.Range(0, Layout.Kernel.Count).Except(First)];
-        return
-        [
-            new([rank, Layout.Inputs, .. Kernel(First)], First),
-            new([Layout.Outputs, rank, .. Kernel(others)], others),
-        ];
+        return [new([rank, Layout.Inputs, .. Kernel(First)], First), new([Layout.Outputs, rank, .. Kernel(others)], others)];
     }
 
     // Lengths of a factor's kernel: of the axes that it has, and one along the others.

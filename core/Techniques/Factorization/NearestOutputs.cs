@@ -78,10 +78,7 @@ internal sealed class NearestOutputs(double[] weight, InputMoments moments, doub
         var squares = TensorPrimitives.SumOfSquares<double>(weighted);
         var (right, left) = (found.RightVectors(), new double[rows * found.Rank]);
         MatrixProduct.Multiply(1, matrix, false, right, true, null, left, rows, columns, found.Rank);
-        return (
-            LowRank.Balanced(left, right, rows, columns, found.Rank, found.Captured),
-            squares == 0 ? 1 : found.Captured / squares
-        );
+        return (LowRank.Balanced(left, right, rows, columns, found.Rank, found.Captured), squares == 0 ? 1 : found.Captured / squares);
     }
 
     private static double[] Product(KernelSplit split, double[] left, double[] right, int rank)

@@ -70,12 +70,7 @@ internal sealed class ProjectedInputs
     /// <param name="rank">The rank.</param>
     /// <param name="cancellation">Cancels the work.</param>
     /// <returns>The second factor, rank × columns of the split, and what it was found by.</returns>
-    public (double[] Right, BlockRefit Refit) Refit(
-        double[] weight,
-        double[] left,
-        int rank,
-        CancellationToken cancellation
-    )
+    public (double[] Right, BlockRefit Refit) Refit(double[] weight, double[] left, int rank, CancellationToken cancellation)
     {
         var (behind, outputs, ordered) = (split.Behind, (int)split.Layout.Outputs, new double[weight.Length]);
         for (var i = 0; i < n; i++)

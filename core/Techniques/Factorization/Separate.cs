@@ -67,8 +67,7 @@ public sealed class Separate : LayerTechnique<SeparateOptions>
         options is { Terms: not null, Ratio: not null } ? "give one of 'terms' and 'ratio'" : null;
 
     /// <inheritdoc/>
-    protected override StatisticKinds Needs(SeparateOptions options) =>
-        options.Samples > 0 ? StatisticKinds.Gram : StatisticKinds.None;
+    protected override StatisticKinds Needs(SeparateOptions options) => options.Samples > 0 ? StatisticKinds.Gram : StatisticKinds.None;
 
     /// <inheritdoc/>
     protected override int Samples(SeparateOptions options) => options.Samples;

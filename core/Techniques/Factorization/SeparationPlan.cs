@@ -25,9 +25,7 @@ internal sealed record SeparationPlan(ProductLayout Layout, bool DepthwiseFirst,
 
     // A 1×1 convolution in front makes every pixel that the strides behind it leave out.
     private long EachWork =>
-        DepthwiseFirst
-            ? EachWeights
-            : Pointwise * Layout.Strides.Aggregate(1L, (a, s) => a * s) + Layout.Outputs * Layout.Pixels;
+        DepthwiseFirst ? EachWeights : Pointwise * Layout.Strides.Aggregate(1L, (a, s) => a * s) + Layout.Outputs * Layout.Pixels;
 
     // Of as many terms the sum is exact.
     private long Most => Math.Min(Layout.Pixels, DepthwiseFirst ? Layout.Outputs : Layout.Inputs);

@@ -36,7 +36,11 @@ public class RecurrentFactorTests
         var product = (Matrix(first, Inputs, Rank) * Matrix(second, directions * gates * Units, Rank).Transpose()).Transpose();
         if (method == "svd")
         {
-            var w = Matrix<double>.Build.DenseOfRowMajor(directions * gates * Units, Inputs, [.. Random("w", directions, gates * Units, Inputs).Select(v => (double)v)]);
+            var w = Matrix<double>.Build.DenseOfRowMajor(
+                directions * gates * Units,
+                Inputs,
+                [.. Random("w", directions, gates * Units, Inputs).Select(v => (double)v)]
+            );
             var best = w.Svd(computeVectors: false).S.Skip(Rank).Sum(s => s * s);
             Assert.Equal(best, (w - product).Enumerate().Sum(v => v * v), 1e-5 * best);
         }

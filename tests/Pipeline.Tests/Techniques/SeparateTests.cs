@@ -70,7 +70,11 @@ public class SeparateTests
         var plain = Separate.Found(plan, weight, moments, null, CancellationToken.None);
         var refitted = Separate.Found(plan, weight, moments, moments.Gram, CancellationToken.None);
         Assert.True(refitted.OutputError < 0.9 * plain.OutputError, $"{refitted.OutputError} {plain.OutputError}");
-        Assert.Equal(Least(x, plain.Factors, weight, depthwiseFirst, terms), refitted.OutputError!.Value * x.RowCount, 1e-6 * plain.OutputError!.Value * x.RowCount);
+        Assert.Equal(
+            Least(x, plain.Factors, weight, depthwiseFirst, terms),
+            refitted.OutputError!.Value * x.RowCount,
+            1e-6 * plain.OutputError!.Value * x.RowCount
+        );
     }
 
     [Theory]
@@ -109,8 +113,7 @@ public class SeparateTests
     {
         using var folder = new Folder();
         var (model, data) = (Path.Combine(RealModels.LeNet, "lenet.onnx"), Path.Combine(RealModels.LeNet, "data.npz"));
-        Task<Compressed> Of(string options) =>
-            Compressed.RunAsync(folder, model, $"version: 1\nsteps:\n- separate: {{{options}}}\n", data);
+        Task<Compressed> Of(string options) => Compressed.RunAsync(folder, model, $"version: 1\nsteps:\n- separate: {{{options}}}\n", data);
         var (plain, refitted) = (await Of("terms: 3, samples: 0"), await Of("terms: 3"));
         Assert.Contains(refitted.Report.Layers, l => l.Rank == 3);
         Assert.True(
