@@ -54,7 +54,16 @@ public class SvdTests
             var u = Matrix<double>.Build.DenseOfRowMajor(Rows, 400, matrix[..(Rows * 400)]).QR().Q;
             var v = Matrix<double>.Build.DenseOfRowMajor(Columns, 400, Doubles(Random("v", Columns, 400))).QR().Q;
             for (var k = 0; k < 400; k++)
-                u.SetColumn(k, u.Column(k) * (spectrum == "1/k" ? 1.0 / (k + 1) : spectrum == "2^-k" ? Math.Pow(2, -k) : k < 60 ? 1 : 0));
+                u.SetColumn(
+                    k,
+                    u.Column(k)
+                        * (
+                            spectrum == "1/k" ? 1.0 / (k + 1)
+                            : spectrum == "2^-k" ? Math.Pow(2, -k)
+                            : k < 60 ? 1
+                            : 0
+                        )
+                );
             matrix = (u * v.Transpose()).ToRowMajorArray();
         }
         var values = Matrix<double>.Build.DenseOfRowMajor(Rows, Columns, matrix).Svd(computeVectors: false).S;

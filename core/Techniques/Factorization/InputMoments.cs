@@ -49,7 +49,7 @@ internal sealed record InputMoments(double[] Gram, long Rows)
     /// <exception cref="LayerRefusedException">It stays singular.</exception>
     public static CholeskyFactor Root(double[] moments, CancellationToken cancellation) =>
         Hessian.Of([.. moments], byMagnitude: false, Least, MostTries, cancellation)?.Factor
-        ?? throw new LayerRefusedException("not factorized: the second moments of its input are singular");
+        ?? throw new LayerRefusedException("left as it is: the second moments of what its weights meet are singular");
 
     // Next to the rounding of the sums in H.
     private const double Least = 1e-12;

@@ -51,6 +51,7 @@ internal sealed class NearestOutputs(double[] weight, InputMoments moments, doub
         var left = projected.Unscaled(ins, inputs, rIn, cancellation);
         var (_, refit) = projected.Refit(weight, left, rIn, cancellation);
         var (found, share) = Nearest(refit.Solved, refit.Moments, outputs, rOut, 1, cancellation);
+        rOut = found.Rank;
         var middle = Merged(found.Left, pixels, rIn, rOut);
         var three = Factorization.Tucker.Factors(ranks, left, middle, found.Right, rIn, rOut);
         var product = new double[rIn * pixels * outputs];

@@ -34,10 +34,10 @@ internal static class Tucker
         {
             MatrixProduct.Multiply(1, weight, false, outs, true, null, between, inputs * pixels, outputs, rOut);
             if (i > 0)
-                ins = LowRank.Of(between, inputs, pixels * rOut, rIn, 1, cancellation).LeftVectors();
+                ins = Padded(LowRank.Of(between, inputs, pixels * rOut, rIn, 1, cancellation).LeftVectors(), inputs, rIn);
             MatrixProduct.Multiply(1, ins, true, weight, false, null, kept, rIn, inputs, pixels * outputs);
             if (i > 0)
-                outs = LowRank.Of(kept, rIn * pixels, outputs, rOut, 1, cancellation).RightVectors();
+                outs = Lengthened(LowRank.Of(kept, rIn * pixels, outputs, rOut, 1, cancellation).RightVectors(), rOut * outputs);
         }
         core = new double[rIn * pixels * rOut];
         MatrixProduct.Multiply(1, kept, false, outs, true, null, core, rIn * pixels, outputs, rOut);
@@ -79,7 +79,7 @@ internal static class Tucker
         var ins = LowRank.Of(weight, inputs, pixels * outputs, mostIn, 1, cancellation).LeftVectors();
         var outs = LowRank.Of(weight, inputs * pixels, outputs, mostOut, 1, cancellation).RightVectors();
         // A kernel has fewer singular vectors than channels where the other side has fewer still.
-        (ins, outs) = (Padded(ins, inputs, mostIn), [.. outs, .. new double[mostOut * outputs - outs.Length]]);
+        (ins, outs) = (Padded(ins, inputs, mostIn), Lengthened(outs, mostOut * outputs));
         var (half, core) = (new double[mostIn * pixels * outputs], new double[mostIn * pixels * mostOut]);
         MatrixProduct.Multiply(1, ins, true, weight, false, null, half, mostIn, inputs, pixels * outputs);
         MatrixProduct.Multiply(1, half, false, outs, true, null, core, mostIn * pixels, outputs, mostOut);
@@ -97,6 +97,8 @@ internal static class Tucker
 
     private static (int Inputs, int Pixels, int Outputs) Sides(ProductLayout layout) =>
         checked(((int)layout.Inputs, (int)layout.Pixels, (int)layout.Outputs));
+
+    private static double[] Lengthened(double[] rows, int length) => [.. rows, .. new double[length - rows.Length]];
 
     private static double[] Narrowed(double[] columns, int rows, int kept) => Widened(columns, rows, kept, kept);
 

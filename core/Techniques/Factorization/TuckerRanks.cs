@@ -102,9 +102,9 @@ internal sealed record TuckerRanks(ProductLayout Layout, FactorLimit Limit)
         return (int)Math.Clamp((Limit.Weights - ins * Layout.Inputs * finer) / (ins * Layout.Pixels + Layout.Outputs), 0, Layout.Outputs);
     }
 
-    private int InOf(int rank) => (int)Math.Min(rank, Math.Min(Layout.Inputs, Layout.Outputs * Layout.Pixels));
+    private int InOf(int rank) => (int)Math.Min(Math.Min(rank, MostIn), Layout.Outputs * Layout.Pixels);
 
-    private int OutOf(int rank) => (int)Math.Min(rank, Math.Min(Layout.Outputs, Layout.Inputs * Layout.Pixels));
+    private int OutOf(int rank) => (int)Math.Min(Math.Min(rank, MostOut), Layout.Inputs * Layout.Pixels);
 
     private static int Most(long channels) => checked((int)(channels <= LargestWhole ? channels : channels / 2));
 }

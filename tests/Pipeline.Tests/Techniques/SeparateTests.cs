@@ -77,35 +77,31 @@ public class SeparateTests
         );
     }
 
+    // With strides, two terms of the other order take more multiply-accumulates than the kernel.
     [Theory]
-    [InlineData("strides")]
-    [InlineData("same")]
-    [InlineData("dilations")]
-    public async Task The_model_computes_what_the_sum_does(string attributes)
+    [InlineData("strides", true)]
+    [InlineData("same", true)]
+    [InlineData("same", false)]
+    [InlineData("dilations", true)]
+    [InlineData("dilations", false)]
+    public async Task A_kernel_that_is_a_sum_of_terms_is_replaced_by_them(string attributes, bool depthwiseFirst)
     {
         using var folder = new Folder();
-        foreach (var depthwiseFirst in new[] { true, false })
-        {
-            // A kernel that is a sum of two terms, in either order.
-            var plan = new SeparationPlan(Layout(), depthwiseFirst, 2);
-            var sum = Separate.Found(plan, InputsFirst(), null, null, CancellationToken.None);
-            var lost = Kernel(sum.Factors, depthwiseFirst, 2);
-            var model = Net(attributes);
-            var values = new float[lost.Length];
-            for (var at = 0; at < lost.Length; at++)
-                values[at % Outputs * Inputs * Pixels + at / Outputs] = (float)lost[at];
-            model.Graph.Initializer.Single(t => t.Name == "w").RawData = Google.Protobuf.ByteString.CopyFrom(
-                MemoryMarshal.AsBytes<float>(values)
-            );
-            var done = await Compressed.RunAsync(folder, model.Clone(), "version: 1\nsteps:\n- separate: {terms: 2, samples: 0}\n");
-            var (expected, _) = Lowered.Run(Google.Protobuf.MessageExtensions.ToByteArray(model), Path.Combine(folder.Path, "e.onnx"));
-            var (actual, graph) = Lowered.Run(await File.ReadAllBytesAsync(done.File), Path.Combine(folder.Path, "a.onnx"));
-            Assert.Equal(2, graph.Graph.Node.Count(n => n.OpType == "Conv"));
-            var cheaper = attributes != "strides" || depthwiseFirst;
-            if (cheaper)
-                Assert.All(expected.Zip(actual), p => Assert.Equal(p.First, p.Second, 1e-4));
-            Assert.True(done.Report.MultiplyAccumulates!.After < done.Report.MultiplyAccumulates.Before);
-        }
+        var plan = new SeparationPlan(Layout(), depthwiseFirst, 2);
+        var sum = Kernel(Separate.Found(plan, InputsFirst(), null, null, CancellationToken.None).Factors, depthwiseFirst, 2);
+        var values = new float[sum.Length];
+        for (var at = 0; at < sum.Length; at++)
+            values[at % Outputs * Inputs * Pixels + at / Outputs] = (float)sum[at];
+        var model = Net(attributes);
+        model.Graph.Initializer.Single(t => t.Name == "w").RawData = Google.Protobuf.ByteString.CopyFrom(
+            MemoryMarshal.AsBytes<float>(values)
+        );
+        var done = await Compressed.RunAsync(folder, model.Clone(), "version: 1\nsteps:\n- separate: {terms: 2}\n");
+        var (expected, _) = Lowered.Run(Google.Protobuf.MessageExtensions.ToByteArray(model), Path.Combine(folder.Path, "e.onnx"));
+        var (actual, graph) = Lowered.Run(await File.ReadAllBytesAsync(done.File), Path.Combine(folder.Path, "a.onnx"));
+        Assert.Equal(2, graph.Graph.Node.Count(n => n.OpType == "Conv"));
+        Assert.All(expected.Zip(actual), p => Assert.Equal(p.First, p.Second, 1e-4));
+        Assert.True(done.Report.MultiplyAccumulates!.After < done.Report.MultiplyAccumulates.Before);
     }
 
     [Fact]
@@ -120,6 +116,24 @@ public class SeparateTests
             refitted.Report.Fidelity.RelativeError < 0.9 * plain.Report.Fidelity.RelativeError,
             $"{refitted.Report.Fidelity} {plain.Report.Fidelity}"
         );
+    }
+
+    // Nothing to fit to: the layer stays, or becomes zeros.
+    [Theory]
+    [InlineData("separate: {terms: 2}")]
+    [InlineData("factorize: {method: drone, ratio: 0.4}")]
+    [InlineData("factorize: {ratio: 0.4}")]
+    public async Task A_kernel_of_zeros_still_makes_zeros(string step)
+    {
+        using var folder = new Folder();
+        var model = Net("same");
+        model.Graph.Initializer.Single(t => t.Name == "w").RawData = Google.Protobuf.ByteString.CopyFrom(
+            new byte[4 * Outputs * Inputs * Pixels]
+        );
+        var done = await Compressed.RunAsync(folder, model.Clone(), $"version: 1\nsteps:\n- {step}\n");
+        var (expected, _) = Lowered.Run(Google.Protobuf.MessageExtensions.ToByteArray(model), Path.Combine(folder.Path, "e.onnx"));
+        var (actual, _) = Lowered.Run(await File.ReadAllBytesAsync(done.File), Path.Combine(folder.Path, "a.onnx"));
+        Assert.Equal(expected, actual);
     }
 
     [Theory]
