@@ -3,8 +3,8 @@ using Serverless.Core.Numerics;
 namespace Serverless.Core.Techniques.Factorization;
 
 /// <summary>
-/// Moments of the inputs behind some filters: G[(j, i), (j', i')] = Σ d[j, k] · H[(i, k), (i', k')] · d[j', k'], a combination of the blocks
-/// of H for two elements of the kernel.
+/// Moments of the inputs behind some filters: G[(j, i), (j', i')] = Σ d[j, k] · H[(i, k), (i', k')] · d[j', k'], a combination of the
+/// blocks of H for two elements of the kernel.
 /// </summary>
 internal sealed class FilteredMoments
 {

@@ -33,8 +33,8 @@ internal sealed class PointwiseFirst(SeparationPlan plan, IReadOnlyList<double[]
     }
 
     /// <summary>
-    /// The same filters with the matrix in front of them whose outputs are nearest to the kernel's on its inputs: a least squares problem for
-    /// each output, of inputs × terms unknowns.
+    /// The same filters with the matrix in front of them whose outputs are nearest to the kernel's on its inputs: a least squares problem
+    /// for each output, of inputs × terms unknowns.
     /// </summary>
     /// <param name="weight">Inputs × kernel × outputs.</param>
     /// <param name="moments">Moments of inputs × kernel.</param>

@@ -8,8 +8,8 @@ public sealed record SvdOptions : RankOptions;
 
 /// <summary>
 /// Truncated singular value decomposition (Denton et al. 2014, "Exploiting Linear Structure Within Convolutional Networks for Efficient
-/// Evaluation"; Sainath et al. 2013, "Low-rank Matrix Factorization for Deep Neural Network Training", section 3): P = U·√S and Q = √S·Vᵀ of
-/// the largest singular values of the weight.
+/// Evaluation"; Sainath et al. 2013, "Low-rank Matrix Factorization for Deep Neural Network Training", section 3): P = U·√S and Q = √S·Vᵀ
+/// of the largest singular values of the weight.
 /// </summary>
 public sealed class Svd : Factorization<SvdOptions>
 {

@@ -177,7 +177,8 @@ public class KernelSplitTests
             Compressed.RunAsync(
                 folder,
                 detector,
-                $"version: 1\nsteps:\n- factorize: {{method: {method}, ratio: 0.5, by: {by}}}\nlayers:\n- {{match: \"*\", skip: true}}\n{rules}"
+                $"version: 1\nsteps:\n- factorize: {{method: {method}, ratio: 0.5, by: {by}}}\n"
+                    + $"layers:\n- {{match: \"*\", skip: true}}\n{rules}"
             );
         var (output, best) = (await Of("output"), await Of("best"));
         Assert.True(best.Report.Size.Ratio < output.Report.Size.Ratio + 0.005);
