@@ -16,6 +16,14 @@ public sealed record EncodedLayer(string Form, LayerShape Shape, Grid Grid, Shar
     /// <summary>Rank of the product that stands for the weight; 0 where it is one matrix.</summary>
     public int Rank { get; init; }
 
+    /// <summary>The factors of the product that stands for the weight, the one that the input meets first; none where it is one.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<ProductFactor> Factors
+    {
+        get => field ?? [];
+        init;
+    }
+
     /// <summary>Why the method asked for was not used and what was in its place, or null.</summary>
     public string? Fallback { get; init; }
 

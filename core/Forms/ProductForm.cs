@@ -6,12 +6,12 @@ using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 namespace Serverless.Core.Forms;
 
 /// <summary>
-/// Puts two operators in the place of one whose weight is a product: x·(A·B) = (x·A)·B for MatMul and Gemm, and for a convolution one
-/// that makes as many channels as the rank, and a 1×1 convolution of these.
+/// Puts operators one behind the other in the place of one whose weight is a product: x·(A·B) = (x·A)·B for MatMul and Gemm, convolutions
+/// that have a part of the kernel each, and a MatMul in front of a recurrent layer.
 /// </summary>
 internal sealed class ProductForm : Form
 {
-    /// <summary>Why no two operators can stand for those that use a weight, or null.</summary>
+    /// <summary>Why no operators can stand for those that use a weight, or null.</summary>
     public static string? WhyNot(Weight weight)
     {
         var dims = weight.Reference.Dims;
@@ -25,71 +25,82 @@ internal sealed class ProductForm : Form
                 ("Conv", 1) when dims.Length < 3 => "has no kernel",
                 ("Conv", 1) when use.IntAttribute("group", 1) != 1 => "is a convolution in groups",
                 ("Conv", 1) => null,
+                ("LSTM" or "GRU" or "RNN", 1) => null,
+                ("LSTM" or "GRU" or "RNN", 2) => $"meets what {use.Op} puts out in the step before, inside the operator",
                 _ => $"is used by {use.Op}",
             };
             if (why is not null)
                 return why;
         }
-        return weight.Uses.Select(StoredOutputsFirst).Distinct().Count() > 1 ? "is used in two layouts" : null;
+        return weight.Uses.Select(u => (StoredOutputsFirst(u), Of: u.Op is "MatMul" or "Gemm" ? "" : u.Op)).Distinct().Count() > 1
+            ? "is used in two layouts"
+            : null;
     }
 
     /// <summary>Whether a use's outputs lie along the first axis of the stored weight, as those of Conv and Gemm with transB do.</summary>
-    public static bool StoredOutputsFirst(WeightUse use) => use.Op == "Conv" || use.Op == "Gemm" && use.IntAttribute("transB", 0) != 0;
+    public static bool StoredOutputsFirst(WeightUse use) =>
+        use.Op is "Conv" or "LSTM" or "GRU" or "RNN" || use.Op == "Gemm" && use.IntAttribute("transB", 0) != 0;
 
     /// <inheritdoc/>
     public override string Name => FormName.Product;
 
-    /// <summary>Places a layer whose shard holds P, rows × rank, then Q, rank × columns, of the matrix as it is stored.</summary>
-    /// <returns>Names of the first factor that the input meets, and of the second.</returns>
+    /// <summary>Places a layer whose shard holds its factors one behind the other, the one that the input meets first.</summary>
+    /// <returns>Names of the factors in this order.</returns>
     public override IReadOnlyList<string> Place(ModelEdit edit, Weight weight, EncodedLayer layer, string shard)
     {
-        var dims = weight.Reference.Dims;
-        var (rows, rank) = (dims[0], (long)layer.Rank);
-        var columns = weight.Reference.Elements / rows;
-        // A kernel of more than one element goes to the convolution that the input meets.
-        long[] kernel = [.. dims.Skip(2)],
-            ones = [.. kernel.Select(_ => 1L)];
-        var bytes = rows * rank * (layer.Codes.Length / (rank * (rows + columns)));
-        var (p, q) = (new ShardRange(layer.Codes.Offset, bytes), new ShardRange(layer.Codes.Offset + bytes, layer.Codes.Length - bytes));
-        var outputsFirst = StoredOutputsFirst(weight.Uses[0]);
+        var bytes = layer.Codes.Length / layer.Factors.Sum(f => f.Elements);
         ModelEdit.RemoveDefinition(weight);
-        string Add(int number, ShardRange range, long[] shape) =>
-            edit.AddConstant(weight.Scope, $"{weight.Value}/{number}", Form.Tensor(shard, range, DataType.Float, shape));
-        var left = Add(outputsFirst ? 2 : 1, p, [rows, rank, .. ones]);
-        var right = Add(outputsFirst ? 1 : 2, q, [rank, columns / kernel.Aggregate(1L, (a, b) => a * b), .. kernel]);
-        var (first, second) = outputsFirst ? (right, left) : (left, right);
-        foreach (var use in weight.Uses)
+        var names = new List<string>();
+        var offset = layer.Codes.Offset;
+        foreach (var factor in layer.Factors)
         {
-            var old = use.Node;
-            var between = edit.FreshName($"{old.Output[0]}/1");
-            var (before, after) = (new NodeProto(old), new NodeProto(old));
-            before.Input.Clear();
-            before.Input.AddRange([old.Input[0], first]);
-            before.Output[0] = between;
-            if (old.Name.Length > 0)
-                before.Name = edit.FreshNodeName($"{old.Name}/1");
-            (after.Input[0], after.Input[1]) = (between, second);
-            Split(use.Op, before, after);
-            ModelEdit.Replace(use.Scope, old, [before, after]);
+            var range = new ShardRange(offset, bytes * factor.Elements);
+            var tensor = Tensor(shard, range, DataType.Float, [.. factor.Dims]);
+            names.Add(edit.AddConstant(weight.Scope, $"{weight.Value}/{names.Count + 1}", tensor));
+            offset += range.Length;
         }
-        return [first, second];
+        foreach (var use in weight.Uses)
+            ModelEdit.Replace(use.Scope, use.Node, Chain(edit, use.Node, use.Op, layer.Factors, names));
+        return names;
     }
 
-    // The first takes the input as it is, the second makes the output: bias, alpha and beta are its.
-    private static void Split(string op, NodeProto before, NodeProto after)
+    // The last of the nodes makes the output: bias, alpha and beta are its.
+    private static List<NodeProto> Chain(
+        ModelEdit edit,
+        NodeProto old,
+        string op,
+        IReadOnlyList<ProductFactor> factors,
+        IReadOnlyList<string> names
+    )
     {
-        if (op == "Gemm")
+        var nodes = new List<NodeProto>();
+        var input = old.Input[0];
+        for (var i = 0; i < factors.Count; i++)
         {
-            Keep(before, "transA", "transB");
-            Keep(after, "transB", "alpha", "beta");
+            var last = i == factors.Count - 1;
+            var node = new NodeProto(old);
+            if (!last)
+            {
+                node.Input.Clear();
+                node.Output.Clear();
+                node.Input.AddRange([input, names[i]]);
+                node.Output.Add(edit.FreshName($"{old.Output.FirstOrDefault(o => o.Length > 0) ?? names[i]}/{i + 1}"));
+                if (old.Name.Length > 0)
+                    node.Name = edit.FreshNodeName($"{old.Name}/{i + 1}");
+            }
+            (node.Input[0], node.Input[1]) = (input, names[i]);
+            if (op == "Conv")
+                KernelPart.Keep(node, factors[i]);
+            else if (op == "Gemm")
+                Keep(node, i == 0 ? "transA" : "alpha", last ? "beta" : "", "transB");
+            else if (!last)
+                (node.OpType, node.Domain) = ("MatMul", "");
+            if (!last && op is not ("Conv" or "Gemm"))
+                node.Attribute.Clear();
+            nodes.Add(node);
+            input = node.Output.FirstOrDefault() ?? "";
         }
-        else if (op == "Conv")
-        {
-            Keep(after, "kernel_shape");
-            foreach (var shape in after.Attribute)
-                for (var i = 0; i < shape.Ints.Count; i++)
-                    shape.Ints[i] = 1;
-        }
+        return nodes;
     }
 
     private static void Keep(NodeProto node, params string[] names)

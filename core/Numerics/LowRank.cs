@@ -1,5 +1,4 @@
 using System.Numerics.Tensors;
-using MathNet.Numerics.LinearAlgebra;
 
 namespace Serverless.Core.Numerics;
 
@@ -10,8 +9,8 @@ namespace Serverless.Core.Numerics;
 /// <param name="Captured">Squared norm of the product.</param>
 public sealed record LowRank(double[] Left, double[] Right, int Rank, double Captured)
 {
-    // Above, the decomposition of the whole matrix takes minutes.
-    private const int LargestExact = 1024;
+    // Above, the decomposition of the whole matrix takes seconds, then minutes.
+    private const int LargestExact = 768;
     private const int Oversampling = 16,
         PowerIterations = 3;
 
@@ -34,9 +33,37 @@ public sealed record LowRank(double[] Left, double[] Right, int Rank, double Cap
             Transpose(found.Left, columns, found.Rank, right);
             return new LowRank(left, right, found.Rank, found.Captured);
         }
-        return rows <= LargestExact
+        return rows <= LargestExact || most > rows / 2
             ? Exact(matrix, rows, columns, most, enough)
             : Randomized(matrix, rows, columns, most, enough, cancellation);
+    }
+
+    /// <summary>The left singular vectors of what was approximated, as columns: rows × rank, row-major.</summary>
+    public double[] LeftVectors()
+    {
+        var (vectors, rows) = ((double[])Left.Clone(), Rank == 0 ? 0 : Left.Length / Rank);
+        for (var k = 0; k < Rank; k++)
+        {
+            double squares = 0;
+            for (var i = 0; i < rows; i++)
+                squares += vectors[i * Rank + k] * vectors[i * Rank + k];
+            for (var i = 0; i < rows; i++)
+                vectors[i * Rank + k] *= squares > 0 ? 1 / Math.Sqrt(squares) : 0;
+        }
+        return vectors;
+    }
+
+    /// <summary>The right singular vectors, as rows: rank × columns, row-major.</summary>
+    public double[] RightVectors()
+    {
+        var (vectors, columns) = ((double[])Right.Clone(), Rank == 0 ? 0 : Right.Length / Rank);
+        for (var k = 0; k < Rank; k++)
+        {
+            var vector = vectors.AsSpan(k * columns, columns);
+            var norm = TensorPrimitives.Norm<double>(vector);
+            TensorPrimitives.Multiply(vector, norm > 0 ? 1 / norm : 0, vector);
+        }
+        return vectors;
     }
 
     /// <summary>
@@ -69,7 +96,7 @@ public sealed record LowRank(double[] Left, double[] Right, int Rank, double Cap
 
     private static LowRank Exact(Memory<double> matrix, int rows, int columns, int most, double enough)
     {
-        var (values, vectors) = Eigen(Gram(matrix, rows, columns), rows);
+        var (values, vectors) = SymmetricEigen.Of(Gram(matrix, rows, columns), rows);
         var (rank, captured) = Enough(values, matrix.Span, most, enough);
         return Factors(matrix, Columns(vectors, rows, rank), rows, columns, rank, captured);
     }
@@ -77,11 +104,10 @@ public sealed record LowRank(double[] Left, double[] Right, int Rank, double Cap
     // Of the matrix projected onto a basis that spans nearly what its largest singular vectors do.
     private static LowRank Randomized(Memory<double> matrix, int rows, int columns, int most, double enough, CancellationToken cancellation)
     {
-        var width = Math.Min(rows, most + Oversampling);
-        var basis = Range(matrix, rows, columns, width, cancellation);
+        var (basis, width) = Range(matrix, rows, columns, Math.Min(rows, most + Math.Max(Oversampling, most / 8)), cancellation);
         var projected = new double[width * columns];
         MatrixProduct.Multiply(1, basis, true, matrix, false, null, projected, width, rows, columns);
-        var (values, vectors) = Eigen(Gram(projected, width, columns), width);
+        var (values, vectors) = SymmetricEigen.Of(Gram(projected, width, columns), width);
         var (rank, captured) = Enough(values, matrix.Span, most, enough);
         var left = new double[rows * rank];
         MatrixProduct.Multiply(1, basis, false, Columns(vectors, width, rank), false, null, left, rows, width, rank);
@@ -104,12 +130,11 @@ public sealed record LowRank(double[] Left, double[] Right, int Rank, double Cap
         return Balanced(left, right, rows, columns, rank, captured);
     }
 
-    private static double[] Columns(Matrix<double> vectors, int rows, int count)
+    private static double[] Columns(double[] vectors, int rows, int count)
     {
-        var columns = new double[rows * count];
+        var (width, columns) = (vectors.Length / rows, new double[rows * count]);
         for (var i = 0; i < rows; i++)
-        for (var k = 0; k < count; k++)
-            columns[i * count + k] = vectors[i, k];
+            vectors.AsSpan(i * width, count).CopyTo(columns.AsSpan(i * count));
         return columns;
     }
 
@@ -121,30 +146,33 @@ public sealed record LowRank(double[] Left, double[] Right, int Rank, double Cap
     }
 
     // Orthonormal columns that span nearly what the largest singular vectors do (Halko, Martinsson, Tropp 2011, algorithm 4.4).
-    private static double[] Range(Memory<double> matrix, int rows, int columns, int width, CancellationToken cancellation)
+    private static (double[] Basis, int Width) Range(
+        Memory<double> matrix,
+        int rows,
+        int columns,
+        int width,
+        CancellationToken cancellation
+    )
     {
         var random = new Random(1);
-        var start = new double[columns * width];
-        for (var i = 0; i < start.Length; i++)
-            start[i] = NormalNumbers.Next(random);
-        var basis = new double[rows * width];
-        for (var i = 0; i <= PowerIterations; i++)
+        var other = new double[columns * width];
+        for (var i = 0; i < other.Length; i++)
+            other[i] = NormalNumbers.Next(random);
+        var basis = Half(false, other, width, 1);
+        for (var i = 1; i <= PowerIterations; i++)
         {
-            cancellation.ThrowIfCancellationRequested();
-            if (i > 0)
-                MatrixProduct.Multiply(1, matrix, true, basis, false, null, start, columns, rows, width);
-            MatrixProduct.Multiply(1, matrix, false, start, false, null, basis, rows, columns, width);
-            Orthonormalize(basis, rows, width);
+            var turned = Half(true, basis.Columns, basis.Width, 1);
+            basis = Half(false, turned.Columns, turned.Width, i == PowerIterations ? 2 : 1);
         }
         return basis;
-    }
 
-    private static void Orthonormalize(double[] columns, int rows, int width)
-    {
-        var q = Matrix<double>.Build.DenseOfRowMajor(rows, width, columns).QR().Q;
-        for (var i = 0; i < rows; i++)
-        for (var k = 0; k < width; k++)
-            columns[i * width + k] = q[i, k];
+        (double[] Columns, int Width) Half(bool transposed, double[] from, int width, int passes)
+        {
+            var (tall, shared) = transposed ? (columns, rows) : (rows, columns);
+            var product = new double[tall * width];
+            MatrixProduct.Multiply(1, matrix, transposed, from, false, null, product, tall, shared, width);
+            return OrthonormalBasis.Of(product, tall, width, passes, cancellation);
+        }
     }
 
     private static double[] Gram(Memory<double> matrix, int rows, int columns)
@@ -152,16 +180,5 @@ public sealed record LowRank(double[] Left, double[] Right, int Rank, double Cap
         var gram = new double[rows * rows];
         MatrixProduct.Multiply(1, matrix, false, matrix, true, null, gram, rows, columns, rows);
         return gram;
-    }
-
-    // Largest first.
-    private static (double[] Values, Matrix<double> Vectors) Eigen(double[] symmetric, int size)
-    {
-        var found = Matrix<double>.Build.DenseOfRowMajor(size, size, symmetric).Evd(Symmetricity.Symmetric);
-        var order = Enumerable.Range(0, size).OrderByDescending(i => found.EigenValues[i].Real).ToList();
-        return (
-            [.. order.Select(i => found.EigenValues[i].Real)],
-            Matrix<double>.Build.DenseOfColumnVectors(order.Select(i => found.EigenVectors.Column(i)))
-        );
     }
 }

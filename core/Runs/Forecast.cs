@@ -170,6 +170,7 @@ public sealed record Forecast(IReadOnlyList<ForecastLayer> Layers, IReadOnlyList
                     EncodedLayer.OfFloats(FormName.Product, task.Shape, task.Data.DataType, task.Plan.BytesAfter, 0, 0) with
                     {
                         Rank = rank,
+                        Factors = task.Plan.Factors!,
                     },
                     "work/none"
                 );

@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Statistics;
 
@@ -26,6 +27,14 @@ public sealed record LayerPlan(string Form, int Bits, int Block, long BytesAfter
     /// <summary>Whether the rank follows from the weights, and is at most that of the plan.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
     public bool IsMost { get; init; }
+
+    /// <summary>The weight as outputs × inputs × kernel, of a product in its place; else null.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public ProductLayout? Layout { get; init; }
+
+    /// <summary>Factors of that product, as far as they follow from the shape; else those of one that is allowed.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<ProductFactor>? Factors { get; init; }
 
     /// <summary>Columns of the first of two factors, at most; 0 where the weight does not become a product.</summary>
     public int Rank { get; init; }

@@ -30,6 +30,8 @@ switch (args)
         return await MixedTable.RunAsync(models);
     case ["gptq", var n]:
         return GptqCost.Run(int.Parse(n, System.Globalization.CultureInfo.InvariantCulture));
+    case ["low-rank", var n, var rank]:
+        return LowRankCost.Run(Number([n], 0, 0), Number([rank], 0, 0));
     case ["kills", var drop, .. var rest]:
         return await Kills.RunAsync(drop, Number(rest, 0, 40), Number(rest, 1, 1));
     case ["scaling", .. var only]:

@@ -37,6 +37,44 @@ public class SvdTests
         Assert.Equal(best, error, 1e-4 * squares);
     }
 
+    // Of spectra that are flat, fall off slowly, fall off below rounding, and end: within a hundredth and a half of the least error.
+    [Theory]
+    [InlineData("flat", 1.015)]
+    [InlineData("1/k", 1.01)]
+    [InlineData("2^-k", 1.01)]
+    [InlineData("of rank 60", 1.01)]
+    public void A_random_range_is_next_to_the_best(string spectrum, double most)
+    {
+        const int Rows = 800,
+            Columns = 820,
+            Rank = 80;
+        var matrix = Doubles(Random("m", Rows, Columns));
+        if (spectrum != "flat")
+        {
+            var u = Matrix<double>.Build.DenseOfRowMajor(Rows, 400, matrix[..(Rows * 400)]).QR().Q;
+            var v = Matrix<double>.Build.DenseOfRowMajor(Columns, 400, Doubles(Random("v", Columns, 400))).QR().Q;
+            for (var k = 0; k < 400; k++)
+                u.SetColumn(
+                    k,
+                    u.Column(k)
+                        * (
+                            spectrum == "1/k" ? 1.0 / (k + 1)
+                            : spectrum == "2^-k" ? Math.Pow(2, -k)
+                            : k < 60 ? 1
+                            : 0
+                        )
+                );
+            matrix = (u * v.Transpose()).ToRowMajorArray();
+        }
+        var values = Matrix<double>.Build.DenseOfRowMajor(Rows, Columns, matrix).Svd(computeVectors: false).S;
+        var found = LowRank.Of(matrix, Rows, Columns, Rank, 1, CancellationToken.None);
+        var product = new double[matrix.Length];
+        MatrixProduct.Multiply(-1, found.Left, false, found.Right, false, matrix, product, Rows, found.Rank, Columns);
+        var error = Math.Sqrt(product.Sum(x => x * x));
+        var best = Math.Sqrt(values.Skip(Rank).Sum(s => s * s));
+        Assert.InRange(error, 0, most * best + 1e-6 * values[0]);
+    }
+
     [Fact]
     public async Task Ranks_shared_by_the_model_lose_less_than_one_ratio_for_every_layer()
     {

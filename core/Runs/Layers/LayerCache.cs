@@ -17,7 +17,7 @@ namespace Serverless.Core.Runs;
 /// </summary>
 internal static class LayerCache
 {
-    private const int Version = 9;
+    private const int Version = 10;
 
     /// <summary>Finds a layer's shard or makes it.</summary>
     /// <param name="context">The store, and what is known of shards.</param>

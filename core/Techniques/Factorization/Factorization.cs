@@ -1,23 +1,20 @@
-using System.Buffers;
+using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
-using Serverless.Core.Numerics;
 using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Techniques.Factorization;
 
 /// <summary>
-/// Puts the product of two matrices in the place of one, of a rank at which both together have fewer weights: of MatMul and Gemm, and of
-/// convolutions, which become one that makes as many channels as the rank, and a 1×1 convolution of these. Each factor is a layer for the
+/// Puts the product of two matrices in the place of one, of a rank at which both together have fewer weights: of MatMul and Gemm, of
+/// convolutions, whose kernel is split between two or three, and of the input weights of recurrent layers. Each factor is a layer for the
 /// steps behind.
 /// </summary>
 /// <typeparam name="TOptions">The options record.</typeparam>
 public abstract class Factorization<TOptions> : LayerTechnique<TOptions>
     where TOptions : RankOptions, new()
 {
-    private const double DefaultRatio = 0.5;
-
     // Of the ratio given; the last is next to lossless where the ratio is a half.
     private static readonly double[] Shares =
     [
@@ -73,7 +70,7 @@ public abstract class Factorization<TOptions> : LayerTechnique<TOptions>
         var given = new Setting(this, options);
         if (options.Scope == RankScope.Layer)
             return Techniques.Ladder.From(given);
-        var ratio = options.Ratio ?? DefaultRatio;
+        var ratio = options.Ratio ?? FactorLimit.DefaultRatio;
         var ratios = Shares.Select(s => s * ratio).Where(r => r < 1);
         return Techniques.Ladder.Open(
             ratios.Select(r => new Rung(new Setting(this, options with { Ratio = r, Scope = RankScope.Layer }), r)),
@@ -88,23 +85,36 @@ public abstract class Factorization<TOptions> : LayerTechnique<TOptions>
             return $"not factorized: it {why}";
         if (weight.Type != (int)DataType.Float || weight.Reference.DataType != weight.Type)
             return $"not factorized: its weights are {DataTypes.Name(weight.Reference.DataType)}";
-        var (rows, columns) = Sides(weight.Reference.Dims);
-        var rank = MostRank(rows, columns, options);
-        return rank < 1 || rank * (rows + columns) >= rows * columns ? $"not factorized: at rank {rank} it would be no smaller" : null;
+        var layout = ProductLayout.Of(weight);
+        var limit = FactorLimit.Of(layout, options);
+        if (Ranks(layout, limit, options) is not null || FactorLimit.Splits(layout, options).Any(s => limit.Most(s) > 0))
+            return null;
+        return options.By == SplitBy.Space && FactorLimit.Splits(layout, options).Count == 0
+            ? "not factorized: its kernel has no two axes to be split between"
+            : $"not factorized: at rank {options.Rank ?? 1} it would be no smaller";
     }
 
     /// <inheritdoc/>
     protected override LayerPlan Plan(Weight weight, LayerShape shape, Store store, TOptions options)
     {
-        var (rows, columns) = Sides(weight.Reference.Dims);
-        var rank = MostRank(rows, columns, options);
-        // The matrix, its projection and the vectors, in double.
-        var working = 8 * (3 * rows * columns + 4 * Math.Min(rows, columns) * Math.Min(rows, columns)) + WorkingBytes(shape);
-        return new LayerPlan(FormName.Product, 32, 1, 4 * rank * (rows + columns), working)
+        var layout = ProductLayout.Of(weight);
+        var limit = FactorLimit.Of(layout, options);
+        var splits = FactorLimit.Splits(layout, options).Where(s => limit.Most(s) > 0).ToList();
+        var ranks = Ranks(layout, limit, options);
+        // What is chosen by the weights is at most as large as the limit.
+        var open = options.Energy is not null || splits.Count + (ranks is null ? 0 : 1) != 1;
+        var rank = splits.Count > 0 ? limit.Most(splits[0]) : ranks!.MostIn;
+        var weights = open || splits.Count == 0 ? limit.Weights : rank * splits[0].Each;
+        var (n, outputs) = (layout.Inputs * layout.Pixels, layout.Outputs);
+        // The weight twice, a matrix of the vectors and its decomposition, in double.
+        var working = 8 * (5 * layout.Elements + 4 * Math.Min(n, outputs) * Math.Min(n, outputs)) + WorkingBytes(layout);
+        return new LayerPlan(FormName.Product, 32, 1, 4 * weights, working)
         {
-            Rank = (int)rank,
-            IsMost = options.Energy is not null,
-            MultiplyAccumulates = rank * (rows + columns),
+            Rank = rank,
+            IsMost = open,
+            MultiplyAccumulates = weights,
+            Layout = layout,
+            Factors = splits.Count > 0 ? splits[0].Places(rank) : ranks!.Places(),
         };
     }
 
@@ -116,104 +126,59 @@ public abstract class Factorization<TOptions> : LayerTechnique<TOptions>
         CancellationToken cancellation
     )
     {
-        var (rows, columns) = Stored(work.Shape);
-        var matrix = ArrayPool<double>.Shared.Rent(checked(rows * columns));
-        try
+        var layout = work.Plan.Layout!;
+        var weight = await InputsFirst.ReadAsync(work.Weight, layout, "not factorized", cancellation);
+        var squares = TensorPrimitives.SumOfSquares<double>(weight);
+        var approximation = await PrepareAsync(work, options, weight, cancellation);
+        var found = Best(approximation, layout, options, cancellation);
+        foreach (var factor in found.Factors)
+            await shard.WriteAsync(MemoryMarshal.AsBytes(Array.ConvertAll(factor.Values, v => (float)v).AsSpan()).ToArray(), cancellation);
+        var error = squares == 0 ? 0 : Math.Sqrt(Math.Max(0, found.Lost) / squares);
+        var type = (int)DataType.Float;
+        return EncodedLayer.OfFloats(FormName.Product, work.Shape, type, 4 * found.Weights, error, found.Weights) with
         {
-            var whole = matrix.AsMemory(0, rows * columns);
-            var squares = await ReadAsync(work.Weight, whole, cancellation);
-            var most = (int)MostRank(rows, columns, options);
-            var found = await ApproximateAsync(work, options, whole, (rows, columns), most, cancellation);
-            if (options.Energy is { } energy && found.Share < energy)
-                throw new LayerRefusedException(
-                    $"not factorized: at rank {most}, the largest that is smaller, it keeps {found.Share:0.###} of its energy"
-                );
-            var (left, right, rank) = (found.Factors.Left, found.Factors.Right, found.Factors.Rank);
-            foreach (var factor in new[] { left, right })
-                await shard.WriteAsync(MemoryMarshal.AsBytes(Array.ConvertAll(factor, v => (float)v).AsSpan()).ToArray(), cancellation);
-            var weights = (long)rank * (rows + columns);
-            var error = squares == 0 ? 0 : Math.Sqrt(found.Lost / squares);
-            return EncodedLayer.OfFloats(FormName.Product, work.Shape, (int)DataType.Float, 4 * weights, error, weights) with
-            {
-                Rank = rank,
-                OutputError = found.OutputError,
-                Fallback = found.Fallback,
-            };
-        }
-        finally
-        {
-            ArrayPool<double>.Shared.Return(matrix);
-        }
+            Rank = found.Rank,
+            Factors = [.. found.Factors.Select(f => f.Place)],
+            OutputError = found.OutputError,
+            Fallback = approximation.Fallback,
+        };
     }
 
     /// <summary>Memory that finding the factors takes beside the weight and its singular vectors.</summary>
-    private protected virtual long WorkingBytes(LayerShape shape) => 0;
+    private protected virtual long WorkingBytes(ProductLayout layout) => 0;
 
-    /// <summary>Finds the factors.</summary>
+    /// <summary>Finds out what factors are to be near to.</summary>
     /// <param name="work">The layer.</param>
     /// <param name="options">The technique's options.</param>
-    /// <param name="matrix">The weight as it is stored, row-major: outputs along its rows for convolutions and transposed Gemms, else along
-    /// its columns.</param>
-    /// <param name="sides">Its rows and columns.</param>
-    /// <param name="most">The largest rank.</param>
+    /// <param name="weight">The weight, inputs × kernel × outputs.</param>
     /// <param name="cancellation">Cancels the work.</param>
-    private protected abstract Task<FoundFactors> ApproximateAsync(
+    private protected abstract Task<IApproximation> PrepareAsync(
         LayerWork work,
         TOptions options,
-        Memory<double> matrix,
-        (int Rows, int Columns) sides,
-        int most,
+        double[] weight,
         CancellationToken cancellation
     );
 
-    private static async Task<double> ReadAsync(WeightReader weight, Memory<double> matrix, CancellationToken cancellation)
+    // Of least error; by energy, of the fewest weights.
+    private static FoundProduct Best(IApproximation of, ProductLayout layout, TOptions options, CancellationToken cancellation)
     {
-        double squares = 0;
-        await weight.EachAsync(
-            (at, part) =>
-            {
-                for (var i = 0; i < part.Length; i++)
-                {
-                    double value = part[i];
-                    if (!double.IsFinite(value))
-                        throw new LayerRefusedException("not factorized: it holds NaN or infinity");
-                    matrix.Span[(int)at + i] = value;
-                    squares += value * value;
-                }
-            },
-            cancellation
-        );
-        return squares;
+        var (limit, energy) = (FactorLimit.Of(layout, options), options.Energy ?? 1);
+        var found = FactorLimit
+            .Splits(layout, options)
+            .Select(s => (Split: s, Most: limit.Most(s)))
+            .Where(s => s.Most > 0)
+            .Select(s => of.Split(s.Split, s.Most, energy, cancellation))
+            .ToList();
+        if (Ranks(layout, limit, options) is { } ranks && of.Tucker(ranks, energy, cancellation) is { } three)
+            found.Add(three);
+        if (options.Energy is null)
+            return found.MinBy(f => f.OutputError ?? f.Lost)!;
+        return found.Where(f => f.Share >= energy).MinBy(f => f.Weights)
+            ?? throw new LayerRefusedException(
+                $"not factorized: at the largest rank that is smaller it keeps {found.Max(f => f.Share):0.###} of its energy"
+            );
     }
 
-    private static (long Rows, long Columns) Sides(long[] dims) => (dims[0], dims.Skip(1).Aggregate(1L, (a, b) => a * b));
-
-    // A view with its outputs behind its inputs is that of a matrix that is stored inputs first.
-    private static (int Rows, int Columns) Stored(LayerShape shape) =>
-        shape.Inner == 1 ? (checked((int)shape.Outer), checked((int)shape.Axis)) : (checked((int)shape.Axis), checked((int)shape.Inner));
-
-    // By energy, the largest rank at which the factors are smaller.
-    private static long MostRank(long rows, long columns, TOptions options)
-    {
-        var smaller = (rows * columns - 1) / (rows + columns);
-        return options switch
-        {
-            { Rank: { } rank } => rank,
-            { Energy: not null } => smaller,
-            _ => Math.Min(smaller, (long)((options.Ratio ?? DefaultRatio) * rows * columns / (rows + columns))),
-        };
-    }
-}
-
-/// <summary>Two factors in the place of a matrix.</summary>
-/// <param name="Factors">The factors.</param>
-/// <param name="Lost">Squared norm of what their product lacks of the matrix.</param>
-/// <param name="Share">Share of the energy that the ranks were chosen by.</param>
-internal sealed record FoundFactors(LowRank Factors, double Lost, double Share)
-{
-    /// <inheritdoc cref="EncodedLayer.OutputError"/>
-    public double? OutputError { get; init; }
-
-    /// <inheritdoc cref="EncodedLayer.Fallback"/>
-    public string? Fallback { get; init; }
+    private static TuckerRanks? Ranks(ProductLayout layout, FactorLimit limit, TOptions options) =>
+        TuckerRanks.Applies(layout, options) && new TuckerRanks(layout, limit) is { Any: true } ranks ? ranks : null;
 }

@@ -1,3 +1,4 @@
+using System.Numerics.Tensors;
 using Serverless.Core.Numerics;
 
 namespace Serverless.Core.Techniques.Factorization;
@@ -7,8 +8,8 @@ public sealed record SvdOptions : RankOptions;
 
 /// <summary>
 /// Truncated singular value decomposition (Denton et al. 2014, "Exploiting Linear Structure Within Convolutional Networks for Efficient
-/// Evaluation"; Sainath et al. 2013, "Low-rank Matrix Factorization for Deep Neural Network Training", section 3): P = U·√S and Q = √S·Vᵀ of
-/// the largest singular values of the weight.
+/// Evaluation"; Sainath et al. 2013, "Low-rank Matrix Factorization for Deep Neural Network Training", section 3): P = U·√S and Q = √S·Vᵀ
+/// of the largest singular values of the weight.
 /// </summary>
 public sealed class Svd : Factorization<SvdOptions>
 {
@@ -23,26 +24,40 @@ public sealed class Svd : Factorization<SvdOptions>
     public override bool IsDefault => true;
 
     /// <inheritdoc/>
-    private protected override Task<FoundFactors> ApproximateAsync(
+    private protected override Task<IApproximation> PrepareAsync(
         LayerWork work,
         SvdOptions options,
-        Memory<double> matrix,
-        (int Rows, int Columns) sides,
-        int most,
+        double[] weight,
         CancellationToken cancellation
-    ) => Task.FromResult(Of(matrix, sides, most, options.Energy ?? 1, cancellation));
+    ) => Task.FromResult<IApproximation>(new NearestWeights(weight, null));
+}
 
-    /// <summary>The factors nearest to a matrix.</summary>
-    internal static FoundFactors Of(
-        Memory<double> matrix,
-        (int Rows, int Columns) sides,
-        int most,
-        double energy,
-        CancellationToken cancellation
-    )
+/// <summary>Products nearest to a weight.</summary>
+/// <param name="weight">Inputs × kernel × outputs.</param>
+/// <param name="fallback">Why they are not those nearest to the outputs, or null.</param>
+internal sealed class NearestWeights(double[] weight, string? fallback) : IApproximation
+{
+    private readonly double squares = TensorPrimitives.SumOfSquares<double>(weight);
+
+    /// <inheritdoc/>
+    public string? Fallback => fallback;
+
+    /// <inheritdoc/>
+    public FoundProduct Split(KernelSplit split, int most, double energy, CancellationToken cancellation)
     {
-        var found = LowRank.Of(matrix, sides.Rows, sides.Columns, most, energy, cancellation);
-        var squares = System.Numerics.Tensors.TensorPrimitives.SumOfSquares<double>(matrix.Span);
-        return new FoundFactors(found, Math.Max(0, squares - found.Captured), squares == 0 ? 1 : found.Captured / squares);
+        var matrix = split.Behind == 1 ? weight : split.Unfold(weight);
+        var found = LowRank.Of(matrix, split.Rows, split.Columns, most, energy, cancellation);
+        return new FoundProduct(
+            split.Factors(found.Left, found.Right, found.Rank),
+            Math.Max(0, squares - found.Captured),
+            squares == 0 ? 1 : found.Captured / squares
+        )
+        {
+            Rank = found.Rank,
+        };
     }
+
+    /// <inheritdoc/>
+    public FoundProduct? Tucker(TuckerRanks ranks, double energy, CancellationToken cancellation) =>
+        Factorization.Tucker.Of(weight, ranks, energy, cancellation);
 }
