@@ -17,7 +17,18 @@ public static class RecipeReader
     private const int DeepestNesting = 16;
     private static readonly string[] CommonKeys = ["method", .. OptionBinder.Of(typeof(StepPlacement)).Keys];
     private const double MostLoadSeconds = 600;
-    private static readonly string[] TopKeys = ["version", "preset", "steps", "budget", "store", "loadSeconds", "retrain", "evaluate", "layers"];
+    private static readonly string[] TopKeys =
+    [
+        "version",
+        "preset",
+        "steps",
+        "budget",
+        "store",
+        "loadSeconds",
+        "retrain",
+        "evaluate",
+        "layers",
+    ];
 
     /// <summary>Reads a recipe.</summary>
     /// <param name="text">The YAML.</param>

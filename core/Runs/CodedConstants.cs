@@ -65,7 +65,9 @@ internal sealed record CodedConstants(IReadOnlyDictionary<string, long> Saved, i
         return (
             smaller,
             new CodedConstants(saved, coded.Count(), coded.Sum(c => c.Before), coded.Sum(c => c.After)),
-            left == 0 ? null : $"{left} constants are not stored at their entropy: decoding more than {EntropyCoding.MostBytes >> 20} MB takes too much memory."
+            left == 0
+                ? null
+                : $"{left} constants are not stored at their entropy: decoding more than {EntropyCoding.MostBytes >> 20} MB takes too much memory."
         );
     }
 
@@ -76,10 +78,7 @@ internal sealed record CodedConstants(IReadOnlyDictionary<string, long> Saved, i
     private static (IReadOnlyList<(GraphScope Scope, TensorProto Tensor)> Constants, int Left) Choose(ModelEdit edit)
     {
         var graphs = edit.Roots[0].All().Where(s => s.Graph is not null).ToList();
-        var given = graphs
-            .SelectMany(s => s.Graph!.Input.Concat(s.Graph.Output))
-            .Select(v => v.Name)
-            .ToHashSet(StringComparer.Ordinal);
+        var given = graphs.SelectMany(s => s.Graph!.Input.Concat(s.Graph.Output)).Select(v => v.Name).ToHashSet(StringComparer.Ordinal);
         var names = graphs
             .SelectMany(s => s.Graph!.Initializer.Select(t => t.Name).Concat(s.Nodes.SelectMany(n => n.Output)))
             .CountBy(n => n)

@@ -26,7 +26,13 @@ public sealed record UnpackedModel(int Constants, long BytesBefore, long BytesAf
         if (coded.Count == 0)
             throw new BadInputException($"{model}: holds no constants that are coded at their entropy; there is nothing to unpack.");
         var made = new List<TensorProto>();
-        using (var folder = await store.MaterializeAsync(index.Folder, index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag), cancellation))
+        using (
+            var folder = await store.MaterializeAsync(
+                index.Folder,
+                index.Files.ToDictionary(f => f.Key, f => (string?)f.Value.ETag),
+                cancellation
+            )
+        )
         {
             var bytes = await Task.Run(() => ConstantValues.Bytes(index.Model, folder.Path, coded.Keys), cancellation);
             foreach (var (name, (type, dims)) in coded.Where(c => bytes.ContainsKey(c.Key)))

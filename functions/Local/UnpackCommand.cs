@@ -14,7 +14,11 @@ internal static class UnpackCommand
     public static Command Build()
     {
         var model = new Argument<string>("model") { Description = "An .onnx file, or a folder that holds one." };
-        var output = new Option<string>("--out") { Description = "Folder for the result, which must not exist or be empty.", Required = true };
+        var output = new Option<string>("--out")
+        {
+            Description = "Folder for the result, which must not exist or be empty.",
+            Required = true,
+        };
         var command = new Command("unpack", "Write a model whose weights are coded at their entropy with plain codes.") { model, output };
         command.SetAction(
             (parsed, cancellation) =>

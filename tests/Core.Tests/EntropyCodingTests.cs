@@ -91,6 +91,55 @@ public class EntropyCodingTests
         Assert.True(coded.Bytes[0] < FrequencyTable.Entropy(FrequencyTable.Count(bytes)) / 8);
     }
 
+    // The whole file, with its decoder: MatMul by a weight of 16 levels, four bits each, of which most may be zero.
+    [Theory]
+    [InlineData(1024, 1024, 0, 1.05)]
+    [InlineData(1024, 1024, 0.9, 1.05)]
+    [InlineData(784, 300, 0.92, 1.15)]
+    public void A_file_is_as_large_as_the_entropy_of_its_symbols(int rows, int columns, double zeros, double most)
+    {
+        var random = new Random(1);
+        var (counts, bytes) = (new long[256], new byte[rows * columns / 2]);
+        for (var i = 0; i < 2 * bytes.Length; i++)
+        {
+            var code = random.NextDouble() < zeros ? 8 : (int)Math.Clamp(Math.Round(8 + 3 * NormalNumbers.Next(random)), 0, 15);
+            counts[code]++;
+            bytes[i / 2] |= (byte)(code << (i % 2 * 4));
+        }
+        var levels = Enumerable.Range(0, 512).Select(i => (byte)(sbyte)((i / 2 >> (i % 2 * 4) & 15) - 8)).ToArray();
+        var model = OfOpset(13)
+            .Input("x", DataType.Float, 1, rows)
+            .Initializer(Tensor("q", DataType.Uint8, bytes, bytes.Length))
+            .Initializer(Tensor("t", DataType.Int8, levels, 256, 2))
+            .Initializer(Tensor("s", [0.01f], []))
+            .Initializer(
+                new TensorProto
+                {
+                    Name = "d",
+                    DataType = (int)DataType.Int64,
+                    Dims = { 2 },
+                    Int64Data = { rows, columns },
+                }
+            )
+            .With(
+                Node("Cast", ["q"], ["i"], ModelEdit.Attribute("to", (long)DataType.Int32)),
+                Node("Gather", ["t", "i"], ["g"]),
+                Node("Cast", ["g"], ["f"], ModelEdit.Attribute("to", (long)DataType.Float)),
+                Node("Reshape", ["f", "d"], ["r"]),
+                Node("Mul", ["r", "s"], ["w"]),
+                Node("MatMul", ["x", "w"], ["y"])
+            )
+            .Output("y");
+        var edit = new ModelEdit(model);
+        RansNodes.Add(
+            edit,
+            EntropyCoding.Code([bytes], 0.5, CancellationToken.None)!.Stream,
+            [(edit.Roots[0], model.Graph.Initializer[0])]
+        );
+        var ratio = model.CalculateSize() / (FrequencyTable.Entropy(counts) / 8);
+        Assert.True(ratio <= most, $"{ratio}");
+    }
+
     [Fact]
     public void What_holds_no_redundancy_stays()
     {

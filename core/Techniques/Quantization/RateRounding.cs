@@ -15,6 +15,7 @@ internal sealed class RateRounding
         SampleElements = 1 << 19,
         Halvings = 24,
         Refinements = 2;
+
     // Of the root of a row's energy: 0 is best for the layer's own error, 1 takes all rows for equally important (core/docs/entropy.md).
     private const double RowPower = 0.5,
         Slope = 0.11552453009332421;

@@ -158,10 +158,7 @@ public sealed class WaterSic : Quantizer<WaterSicOptions>
         if (half)
             scales = MemoryMarshal.AsBytes<Half>(Array.ConvertAll(rounding.Steps, s => (Half)s)).ToArray();
         await shard.WriteAsync(scales, cancellation);
-        var numbers = new ShardNumbers(
-            new ShardRange(packed.Length, scales.Length),
-            (int)(half ? DataType.Float16 : DataType.Float)
-        );
+        var numbers = new ShardNumbers(new ShardRange(packed.Length, scales.Length), (int)(half ? DataType.Float16 : DataType.Float));
         var factors = MemoryMarshal.AsBytes<Half>(rounding.Rows).ToArray();
         await shard.WriteAsync(factors, cancellation);
         var rows = new ShardNumbers(new ShardRange(packed.Length + scales.Length, factors.Length), (int)DataType.Float16);
