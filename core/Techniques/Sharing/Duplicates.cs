@@ -64,8 +64,8 @@ public sealed class Duplicates : GraphTechnique<DuplicateOptions>
                 .Select(g => g.ToList())
                 .ToList();
             foreach (var group in alike)
-                foreach (var same in await SameAsync(distance, group, options.Tolerance, cancellation))
-                    made.Add(await MergeAsync(work, edit, distance, same, cancellation));
+            foreach (var same in await SameAsync(distance, group, options.Tolerance, cancellation))
+                made.Add(await MergeAsync(work, edit, distance, same, cancellation));
         }
         work.Note(work.FreshField(Field), made);
     }

@@ -44,8 +44,11 @@ public class DuplicateTests
         var graph = ModelProto.Parser.ParseFrom(File.ReadAllBytes(done.File)).Graph;
         Assert.Single(graph.Initializer);
         var made = Assert.Single(Notes(done));
-        Assert.Equal(("w", "v", 64L * 64 * (type == DataType.Float ? 4 : 2), 0.0), (made.Kept, made.Others.Single(), made.BytesSaved, made.Distance));
-        Assert.Equal(0, done.Report.Fidelity.RelativeError);
+        Assert.Equal(
+            ("w", "v", 64L * 64 * (type == DataType.Float ? 4 : 2), 0.0),
+            (made.Kept, made.Others.Single(), made.BytesSaved, made.Distance)
+        );
+        Assert.InRange(done.Report.Fidelity.RelativeError!.Value, 0, type == DataType.Float ? 0 : 1e-3);
         Assert.True(done.Report.Size.Before - done.Report.Size.After >= made.BytesSaved);
         var layer = Assert.Single(done.Report.Layers);
         Assert.Equal(2 * made.BytesSaved, layer.BytesBefore);
@@ -139,7 +142,13 @@ public class DuplicateTests
             .Initializer(Tensor("w", Random("w", 64, 64), 64, 64))
             .With(
                 Node("MatMul", ["x", "w"], ["h"]),
-                Node("If", ["c"], ["y"], Subgraph("then_branch", Branch("t", "a", "Tanh")), Subgraph("else_branch", Branch("e", "b", "Relu")))
+                Node(
+                    "If",
+                    ["c"],
+                    ["y"],
+                    Subgraph("then_branch", Branch("t", "a", "Tanh")),
+                    Subgraph("else_branch", Branch("e", "b", "Relu"))
+                )
             );
         return model.Output("y");
     }
