@@ -1,3 +1,4 @@
+using Serverless.Core.Model;
 using Serverless.Core.Numerics;
 
 namespace Serverless.Core.Techniques.Sharing;
@@ -5,6 +6,8 @@ namespace Serverless.Core.Techniques.Sharing;
 /// <summary>Blocks that share their matrices, each with its units in the order that the first one has them.</summary>
 internal sealed class BlockCluster
 {
+    private const float LeastImportance = 1e-4f;
+
     /// <summary>Shares the matrices of blocks.</summary>
     /// <param name="blocks">The blocks, in the order of the graph.</param>
     public BlockCluster(IReadOnlyList<BlockValues> blocks)
@@ -29,14 +32,27 @@ internal sealed class BlockCluster
     public BlockCluster With(BlockCluster other, bool align, CancellationToken cancellation) =>
         new([.. Blocks, .. align ? UnitMatching.Aligned(this, other, cancellation) : other.Blocks]);
 
-    /// <summary>The difference of a block's matrix from the shared one, nearly, as a product of a rank.</summary>
+    /// <summary>The difference of a block's matrix from the shared one, as the product of a rank that is nearest to it, by importance.</summary>
     public LowRank Difference(int block, int matrix, int rank, CancellationToken cancellation)
     {
-        var (values, rows) = (Blocks[block].Matrix(matrix), (int)Blocks[block].Block.Matrices[matrix].Reference.Dims[0]);
+        var (values, weight) = (Blocks[block].Matrix(matrix), Blocks[block].Block.Matrices[matrix]);
+        var (rows, importance) = ((int)weight.Reference.Dims[0], Blocks[block].Weights(matrix));
+        var columns = values.Length / rows;
+        // Inputs, of which each has one importance, lie along rows or columns; one that is never there has a little.
+        var (byColumn, least) = (LayerShape.Of(weight).Inner == 1, LeastImportance * (importance?.Average() ?? 0));
+        var scales = new double[byColumn ? columns : rows];
+        for (var i = 0; i < scales.Length; i++)
+            scales[i] = importance is null || least == 0 ? 1 : Math.Sqrt(importance[byColumn ? i : i * columns] + least);
         var difference = new double[values.Length];
         for (var i = 0; i < values.Length; i++)
-            difference[i] = (double)values[i] - Shared[matrix][i];
-        return LowRank.Of(difference, rows, values.Length / rows, rank, 1, cancellation);
+            difference[i] = ((double)values[i] - Shared[matrix][i]) * scales[byColumn ? i % columns : i / columns];
+        var found = LowRank.Of(difference, rows, columns, rank, 1, cancellation);
+        for (var i = 0; i < (byColumn ? found.Right.Length : found.Left.Length); i++)
+            if (byColumn)
+                found.Right[i] /= scales[i % columns];
+            else
+                found.Left[i] /= scales[i / found.Rank];
+        return LowRank.Balanced(found.Left, found.Right, rows, columns, found.Rank, found.Captured);
     }
 
     private float[] Mean(int matrix)

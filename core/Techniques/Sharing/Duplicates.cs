@@ -52,7 +52,7 @@ public sealed class Duplicates : GraphTechnique<DuplicateOptions>
         var skipped = Weight
             .Of(work.Model, edit.Roots)
             .Where(w => work.WhySkipped(w) is not null)
-            .Select(w => (w.Scope, w.Tensor.Name.Length > 0 ? w.Tensor.Name : w.Value))
+            .Select(w => (w.Scope, w.Constant?.Output[0] ?? w.Tensor.Name))
             .ToHashSet();
         foreach (var root in edit.Roots)
         {

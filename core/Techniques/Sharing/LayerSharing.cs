@@ -116,6 +116,10 @@ public sealed class LayerSharing : GraphTechnique<LayerSharingOptions>
         if (reason is null && options.Groups is null && shared.Merged < options.Most)
             reason = "no further blocks are alike";
         SharedModel.Apply(work.Model, shared.All, options.Rank, cancellation);
+        // Channels of what a normalization made may lie in another order.
+        foreach (var node in shared.All.Where(c => c.Blocks.Count > 1).SelectMany(c => c.Blocks).SelectMany(b => b.Block.Block.Nodes))
+        foreach (var output in node.Output)
+            work.Normalized.Remove(output);
         SharingReport.Note(work, shared, sets, curve, total, reason);
     }
 

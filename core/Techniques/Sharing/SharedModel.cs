@@ -16,13 +16,16 @@ internal static class SharedModel
     /// <param name="cancellation">Cancels the work.</param>
     public static void Apply(ModelProto model, IEnumerable<BlockCluster> clusters, int rank, CancellationToken cancellation)
     {
+        var sharing = clusters.Where(c => c.Blocks.Count > 1).ToList();
+        if (sharing.Count == 0)
+            return;
         var edit = new ModelEdit(model);
         var tensors = model.Graph.Initializer.ToDictionary(t => t.Name, StringComparer.Ordinal);
         var producers = model
             .Graph.Node.SelectMany(n => n.Output.Where(o => o.Length > 0).Select(o => (o, n)))
             .ToDictionary(p => p.o, p => p.n, StringComparer.Ordinal);
         var gone = new HashSet<string>(StringComparer.Ordinal);
-        foreach (var cluster in clusters.Where(c => c.Blocks.Count > 1))
+        foreach (var cluster in sharing)
         {
             var kept = cluster.Blocks[0].Block.Matrices;
             foreach (var block in cluster.Blocks)

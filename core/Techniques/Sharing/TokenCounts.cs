@@ -47,7 +47,12 @@ internal static class TokenCounts
         while (scope.Resolve(value) is { } home)
         {
             if (home.Index.Producer(value) is not { } producer)
-                return home.Parent is null && home.Graph?.Input.Any(i => i.Name == value) == true ? value : null;
+                return
+                    home is { Parent: null, Graph: { } main }
+                    && main.Input.Any(i => i.Name == value)
+                    && main.Initializer.All(t => t.Name != value)
+                    ? value
+                    : null;
             if (!Passing.Contains(producer.Operator()))
                 return null;
             (scope, value) = (home, producer.Input[0]);

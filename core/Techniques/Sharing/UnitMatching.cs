@@ -33,7 +33,7 @@ internal static class UnitMatching
             changed = false;
             foreach (var g in groups)
             {
-                var gains = Gains(to, cluster = new BlockCluster(blocks), first.Groups[g]);
+                var gains = Gains(to, new BlockCluster(blocks), first.Groups[g]);
                 var units = first.Groups[g].Units;
                 var order = LinearAssignment.Maximize(gains, units, cancellation);
                 var (now, best) = (Sum(u => u), Sum(u => order[u]));
