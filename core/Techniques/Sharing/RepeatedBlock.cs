@@ -43,7 +43,8 @@ internal sealed record RepeatedBlock(GraphBlock Block, IReadOnlyList<Weight> Mat
             .GroupBy(b => b.Signature, StringComparer.Ordinal)
             .Select(g => g.ToList())
             .Where(g => g.Count > 1)
-            .OrderByDescending(g => g.Sum(b => b.Elements));
+            .OrderByDescending(g => g.Sum(b => b.Elements))
+            .ThenBy(g => g[0].Block.Kind);
         foreach (var set in alike)
         {
             var free = set.Where(b => b.Matrices.All(m => taken.Add(m.Value))).ToList();
