@@ -1,8 +1,8 @@
 namespace Serverless.Core.Numerics;
 
 /// <summary>
-/// The linear assignment problem: one column for each row, so that the sum of the chosen elements is largest. Shortest augmenting paths with
-/// dual variables (Jonker and Volgenant 1987, "A Shortest Augmenting Path Algorithm for Dense and Sparse Linear Assignment Problems"), in
+/// The linear assignment problem: one column for each row, so that the sum of the chosen elements is largest. Shortest augmenting paths
+/// with dual variables (Jonker and Volgenant 1987, "A Shortest Augmenting Path Algorithm for Dense and Sparse Linear Assignment Problems"), in
 /// O(n³).
 /// </summary>
 public static class LinearAssignment

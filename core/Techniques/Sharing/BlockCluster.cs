@@ -32,7 +32,7 @@ internal sealed class BlockCluster
     public BlockCluster With(BlockCluster other, bool align, CancellationToken cancellation) =>
         new([.. Blocks, .. align ? UnitMatching.Aligned(this, other, cancellation) : other.Blocks]);
 
-    /// <summary>The difference of a block's matrix from the shared one, as the product of a rank that is nearest to it, by importance.</summary>
+    /// <summary>The product of a rank that is nearest, by importance, to a block's matrix less the shared one.</summary>
     public LowRank Difference(int block, int matrix, int rank, CancellationToken cancellation)
     {
         var (values, weight) = (Blocks[block].Matrix(matrix), Blocks[block].Block.Matrices[matrix]);

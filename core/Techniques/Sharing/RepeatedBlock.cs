@@ -1,11 +1,10 @@
-using System.Globalization;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Techniques.Sharing;
 
-/// <summary>A block of the main graph that others are like: its matrices have the same operators, types and shapes, in the same order.</summary>
+/// <summary>A block that others are like: its matrices have the same operators, types and shapes, in the same order.</summary>
 /// <param name="Block">The block.</param>
 /// <param name="Matrices">Its matrices and kernels, each used once and by it alone, in the order of its nodes.</param>
 internal sealed record RepeatedBlock(GraphBlock Block, IReadOnlyList<Weight> Matrices)
@@ -66,9 +65,7 @@ internal sealed record RepeatedBlock(GraphBlock Block, IReadOnlyList<Weight> Mat
         + string.Join(
             ',',
             node.Attribute.OrderBy(a => a.Name, StringComparer.Ordinal)
-                .Select(a =>
-                    $"{a.Name}={a.I.ToString(CultureInfo.InvariantCulture)};{a.F.ToString(CultureInfo.InvariantCulture)};{a.Ints};{a.S.ToBase64()}"
-                )
+                .Select(a => FormattableString.Invariant($"{a.Name}={a.I};{a.F};{a.Ints};{a.S.ToBase64()}"))
         );
 
     private static List<Weight> MatricesOf(GraphBlock block, Dictionary<string, Weight> weights)

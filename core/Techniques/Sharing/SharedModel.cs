@@ -51,7 +51,7 @@ internal static class SharedModel
         model.Graph.Initializer.AddRange(left);
     }
 
-    /// <summary>Whether blocks that share a matrix have differences of a rank: together they have to be smaller than the matrices.</summary>
+    /// <summary>Whether blocks that share a matrix have differences of a rank: only where all are smaller than the matrices.</summary>
     public static bool HasDifference(Weight matrix, int blocks, int rank)
     {
         var (elements, rows) = (matrix.Reference.Elements, matrix.Reference.Dims[0]);
