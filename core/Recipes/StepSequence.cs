@@ -35,7 +35,8 @@ public static class StepSequence
             var technique = step.Technique;
             if (technique.WhyNotOn(traits) is { } why)
                 return (step, why);
-            if (!seen.Add(step.Step) && !technique.Repeats)
+            // Methods of a step that repeat stand beside one that does not.
+            if (!technique.Repeats && !seen.Add(step.Step))
                 return (step, $"has two '{step.Step}' steps; give one");
             traits = technique.Leaves(traits);
         }

@@ -67,6 +67,8 @@ public sealed record InputView(string Value, int Axis, ConvWindow? Window)
             };
             if (view is null)
                 return ([], $"the input of {use.Op} is not understood as rows");
+            if (use.Scope.Resolve(view.Value)?.Index.Constant(view.Value) is not null)
+                return ([], "its input is a constant");
             if (SubgraphTaps.Name(use.Scope, view.Value) is not { } shown)
                 return (
                     [],
@@ -83,7 +85,7 @@ public sealed record InputView(string Value, int Axis, ConvWindow? Window)
     private static bool KeepsRows(WeightUse use, int rank) =>
         use switch
         {
-            { Direct: true } => true,
+            { KeepsLayout: true } => true,
             { Op: "LSTM" or "GRU" or "RNN" } => use.Through.All(n =>
                 n.OpType is "Identity" or "Unsqueeze" or "Squeeze" or "Slice" or "Split" or "Concat"
             ),

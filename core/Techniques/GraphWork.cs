@@ -127,9 +127,23 @@ public sealed class GraphWork(IArtifactStore store, ModelIndex index, IReadOnlyD
         return await DataOf(reference).BytesAsync(store, cancellation);
     }
 
-    /// <summary>Opens a constant of floats for reading in parts.</summary>
+    /// <summary>Opens a constant of floats, whose bytes lie in a file of the store, for reading in parts.</summary>
     public Task<WeightReader> OpenAsync(TensorProto tensor, CancellationToken cancellation) =>
         DataOf(TensorRef.From(tensor, tensor.Name)).OpenAsync(store, cancellation);
+
+    /// <summary>Streams the bytes of a constant of any type.</summary>
+    public async Task CopyToAsync(TensorProto tensor, Stream output, CancellationToken cancellation)
+    {
+        var reference = TensorRef.From(tensor, tensor.Name);
+        if (reference.File is null || reference.File == Kept)
+        {
+            await output.WriteAsync(await ReadAsync(tensor, cancellation), cancellation);
+            return;
+        }
+        var data = DataOf(reference);
+        await using var reader = await store.OpenAsync(data.Path, data.ETag, cancellation);
+        await reader.CopyToAsync(data.Offset, data.Length, output, cancellation);
+    }
 
     /// <summary>Gives a constant other bytes.</summary>
     public Task KeepAsync(TensorProto tensor, ReadOnlyMemory<byte> bytes, CancellationToken cancellation)

@@ -31,17 +31,17 @@ public sealed record LayerShape(long Outer, long Axis, long Inner)
         if (dims.Length < 2)
             return new LayerShape(1, weight.Reference.Elements, 1);
         var use = weight.Uses[0];
-        var reduced = (use.Direct, use.Op, use.Input) switch
+        var reduced = (use.KeepsLayout, use.Op, use.Input) switch
         {
             (true, "MatMul" or "com.microsoft.FusedMatMul" or "com.microsoft.Attention", 1) => dims.Length - 2,
             (true, "Gemm" or "com.microsoft.FusedGemm", 1) => use.IntAttribute("transB", 0) == 0 ? 0 : 1,
             (true, "Gemm" or "com.microsoft.FusedGemm", 0) => use.IntAttribute("transA", 0) == 0 ? 1 : 0,
             _ => dims.Length - 1,
         };
-        if (use is { Direct: true, Op: "Conv" or "DeformConv" or "com.microsoft.FusedConv" })
+        if (use is { KeepsLayout: true, Op: "Conv" or "DeformConv" or "com.microsoft.FusedConv" })
             return new LayerShape(dims[0], weight.Reference.Elements / dims[0], 1);
         // [inputs, outputs of a group, kernel]: a row is what one pixel of the kernel takes from the inputs of a group.
-        if (use is { Direct: true, Op: "ConvTranspose" })
+        if (use is { KeepsLayout: true, Op: "ConvTranspose" })
             return new LayerShape(use.IntAttribute("group", 1), dims[0] / use.IntAttribute("group", 1), Product(dims[1..]));
         return new LayerShape(Product(dims[..reduced]), dims[reduced], Product(dims[(reduced + 1)..]));
     }

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Serverless.Core.Model.Schema;
 using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
@@ -70,7 +71,7 @@ internal sealed class UseFinder
             if (through.Count > 0 && ++ways > MostWays)
                 return "behind too many layout operators";
             var use = new WeightUse(at, node, input, through);
-            if (WeightUse.IsLayout(node, input) && node.Output.Count > 0)
+            if ((WeightUse.IsLayout(node, input) || HasOffset(at, node, input)) && node.Output.Count > 0)
             {
                 foreach (var output in node.Output)
                     if (output.Length > 0 && Follow(at, output, [.. through, node], found) is { } why)
@@ -87,5 +88,25 @@ internal sealed class UseFinder
                 found.Add(use);
         }
         return null;
+    }
+
+    // W + A·B of the same shape, the product being one of constants: a difference of low rank that layers have beside a weight they share.
+    private static bool HasOffset(GraphScope scope, NodeProto node, int input)
+    {
+        if (node.Operator() != "Add" || node.Input.Count != 2 || Constant(node.Input[input]) is not { } weight)
+            return false;
+        var other = Producer(node.Input[1 - input]);
+        var shape = other?.Operator() == "Reshape" && other.Input.Count == 2 ? Constant(other.Input[1]) : null;
+        var product = shape is null ? other : Producer(other!.Input[0]);
+        if (product?.Operator() != "MatMul" || Constant(product.Input[0]) is not { } left || Constant(product.Input[1]) is not { } right)
+            return false;
+        return shape is null
+            ? left.Dims is [var rows, _] && right.Dims is [_, var columns] && weight.Dims.SequenceEqual([rows, columns])
+            : shape is { DataType: (int)DataType.Int64, DataLocation: not TensorProto.Types.DataLocation.External }
+                && weight.Dims.SequenceEqual(MemoryMarshal.Cast<byte, long>(TensorRef.InlineBytes(shape).Span).ToArray());
+
+        NodeProto? Producer(string value) => scope.Resolve(value)?.Index.Producer(value);
+
+        TensorProto? Constant(string value) => scope.Resolve(value)?.Index.Constant(value);
     }
 }

@@ -12,6 +12,9 @@ public sealed record WeightUse(GraphScope Scope, NodeProto Node, int Input, IRea
     /// <summary>Whether nothing lies between.</summary>
     public bool Direct => Through.Count == 0;
 
+    /// <summary>Whether it arrives as it is stored, but for offsets that were added to it.</summary>
+    public bool KeepsLayout => Through.All(n => n.Operator() == "Add");
+
     /// <summary>The operator with its domain, as <c>MatMul</c> or <c>com.microsoft.Attention</c>.</summary>
     public string Op => Domain(Node).Length == 0 ? Node.OpType : $"{Node.Domain}.{Node.OpType}";
 
