@@ -136,7 +136,7 @@ public class EntropyCodingTests
         var ratio = model.CalculateSize() / (FrequencyTable.Entropy(counts) / 8);
         Assert.True(
             ratio <= most,
-            $"{ratio}: {stream.Words.Length} words, {stream.States.Length} lanes of {stream.Steps} steps, {stream.LastSteps} without words, "
+            $"{ratio}: {stream.Stream.Words.Length} words, {stream.Stream.States.Length} lanes of {stream.Stream.Steps} steps, {stream.Stream.LastSteps} without words, "
                 + $"functions {model.Functions.Sum(f => f.CalculateSize())}, nodes {model.Graph.Node.Sum(n => n.CalculateSize() + 2)}, "
                 + $"constants {string.Join(',', model.Graph.Initializer.Select(t => $"{t.Name}:{t.CalculateSize()}"))}"
         );
