@@ -27,6 +27,10 @@ public sealed record ProductOptions
     /// <summary>Whether the error of each codeword is made up for by those that follow in the row (default true).</summary>
     public bool Feedback { get; init; } = true;
 
+    /// <summary>With feedback: how often codebooks are found anew of the corrected weights, 0 to 20 (default 4); each takes a pass.</summary>
+    [Range(0, 20)]
+    public int Rounds { get; init; } = 4;
+
     /// <summary>Choose the codewords of large inputs first (default true).</summary>
     public bool Order { get; init; } = true;
 
@@ -96,7 +100,7 @@ public sealed class Product : CodebookStep<ProductOptions>
         var nodes = layout.NodeBytes(scaled);
         var scales = scaled ? CodebookLayout.NumberBytes(shape.Rows) : 0;
         var gram = options.Feedback ? shape.Axis * shape.Axis * 12 : 0;
-        var working = gram + WeightTile.Rows(shape) * shape.Axis * 40 + layout.Count * 2 + VectorFit.WorkingBytes(layout);
+        var working = gram + WeightTile.Rows(shape) * shape.Axis * 40 + layout.Count * 2 + VectorSample.Bytes(layout);
         var bits = (options.Bits + options.Dimension - 1) / options.Dimension;
         return new LayerPlan(FormName.Codebook, bits, options.Dimension, layout.CodeBytes + layout.ValueBytes + scales + nodes, working)
         {
@@ -114,11 +118,15 @@ public sealed class Product : CodebookStep<ProductOptions>
     {
         var layout = Layout(work.Shape, options);
         var why = options.Feedback ? work.WhyNoGram : work.WhyNoSquares;
-        var masses = why is null ? await ErrorWeights.OfAsync(work, cancellation) : null;
+        var factors = options.Feedback && why is null ? new InputFactors(work.Input!, options) : null;
+        var masses =
+            why is not null ? null
+            : factors is not null ? await factors.MassesAsync(cancellation)
+            : await ErrorWeights.OfAsync(work, cancellation);
         var scales = options.Scale == RowScale.Row ? await RowScales.OfAsync(work.Weight, work.Shape, cancellation) : null;
         var fit = await VectorFit.OfAsync(work, layout, masses, scales, cancellation);
-        if (options.Feedback && why is null)
-            return await VectorFeedback.RunAsync(fit, work, options, shard, cancellation);
+        if (factors is not null)
+            return await VectorFeedback.RunAsync(fit, work, factors, options.Rounds, shard, cancellation);
         var layer = await (await fit.NearestAsync(cancellation)).WriteAsync(shard, cancellation);
         return layer with { Fallback = why is null ? null : $"the nearest codewords: {why}" };
     }

@@ -16,6 +16,7 @@ internal sealed class VectorColumns : IColumnChange
     private readonly int rows;
     private readonly Hessian hessian;
     private readonly VectorSums sums;
+    private readonly VectorSample? sample;
     private readonly int[] symbols;
     private int first;
 
@@ -26,10 +27,11 @@ internal sealed class VectorColumns : IColumnChange
     /// <param name="rows">How many.</param>
     /// <param name="hessian">Of their input, its columns in the order of codewords.</param>
     /// <param name="sums">Receives the symbols.</param>
-    public VectorColumns(VectorFit fit, double[] weights, long firstRow, int rows, Hessian hessian, VectorSums sums)
+    /// <param name="sample">Receives corrected weights, or null.</param>
+    public VectorColumns(VectorFit fit, double[] weights, long firstRow, int rows, Hessian hessian, VectorSums sums, VectorSample? sample)
     {
         (this.fit, this.weights, this.firstRow, this.rows) = (fit, weights, firstRow, rows);
-        (this.hessian, this.sums, symbols) = (hessian, sums, new int[rows]);
+        (this.hessian, this.sums, this.sample, symbols) = (hessian, sums, sample, new int[rows]);
     }
 
     /// <inheritdoc/>
@@ -54,6 +56,12 @@ internal sealed class VectorColumns : IColumnChange
                 (book, bookAt) = (Turned(fit.Books[(int)at], block, count), at);
             for (var place = 0; place < count; place++)
                 vector[place] = columns[place * rows + r] / scale;
+            if (sample is not null && sample.Takes(firstRow + r, word, out var corrected, out var weight))
+                for (var place = 0; place < count; place++)
+                {
+                    corrected[place] = (float)vector[place];
+                    weight[place] = (float)Math.Pow(block[place * count + place] * scale, 2);
+                }
             Turn(vector, block, turned);
             symbols[r] = book!.Nearest(turned, [], out _);
             sums.Put(firstRow + r, word, symbols[r], weights.AsSpan(word * Span * rows + r), rows);

@@ -11,16 +11,8 @@ namespace Serverless.Core.Techniques.Sharing;
 /// <param name="Values">Codebook after codebook, as stored.</param>
 internal sealed record VectorFit(LayerWork Work, CodebookLayout Layout, double[][]? Masses, CodebookValues? Scales, CodebookValues Values)
 {
-    private const int MostVectors = 1 << 16,
-        LeastVectors = 1 << 12,
-        EachWord = 64,
-        Rounds = 30;
-
     /// <summary>The codebooks, laid out.</summary>
     public IReadOnlyList<Codewords> Books { get; } = Split(Values.Values, (int)Layout.Books, Layout.Dimension);
-
-    /// <summary>Memory that finding codebooks takes.</summary>
-    public static long WorkingBytes(CodebookLayout layout) => Math.Min(layout.Count, layout.Books * Vectors(layout)) * layout.Dimension * 8;
 
     /// <summary>Finds codebooks.</summary>
     /// <param name="work">The layer.</param>
@@ -36,43 +28,23 @@ internal sealed record VectorFit(LayerWork Work, CodebookLayout Layout, double[]
         CancellationToken cancellation
     )
     {
-        var (d, shape) = (layout.Dimension, layout.Shape);
-        // Evenly spaced vectors of each codebook, in the order of rows.
-        var perBook = layout.BookRows * layout.Words;
-        var count = (int)Math.Min(perBook, Vectors(layout));
-        var books = (int)layout.Books;
-        var (vectors, weights) = (new float[books][], new float[books][]);
-        for (var b = 0; b < books; b++)
-            (vectors[b], weights[b]) = (new float[count * d], masses is null ? [] : new float[count * d]);
+        var (d, shape, sample) = (layout.Dimension, layout.Shape, new VectorSample(layout, masses is not null));
         await foreach (var tile in WeightTile.EachAsync(work.Weight, shape, 1, cancellation))
             for (var r = 0; r < tile.Rows; r++)
             {
                 var row = tile.First + r;
-                var (book, first) = (row / layout.BookRows, row % layout.BookRows * layout.Words);
                 var scale = scales?.Values[row] ?? 1;
                 var mass = masses is null ? null : ErrorWeights.Of(masses, row, shape.Rows);
-                // The i-th is vector i · perBook / count of the codebook.
-                for (var i = (first * count + perBook - 1) / perBook; i < count; i++)
-                {
-                    var word = i * perBook / count - first;
-                    if (word >= layout.Words)
-                        break;
-                    for (var place = 0; place < d && word * d + place < shape.Axis; place++)
-                    {
-                        var k = word * d + place;
-                        vectors[book][i * d + place] = (float)(tile.Values[k * tile.Rows + r] / scale);
-                        if (mass is not null)
-                            weights[book][i * d + place] = (float)(mass[k] * scale * scale);
-                    }
-                }
+                for (long word = 0; word < layout.Words; word++)
+                    if (sample.Takes(row, word, out var vector, out var weight))
+                        for (var k = word * d; k < Math.Min(shape.Axis, (word + 1) * d); k++)
+                        {
+                            vector[(int)(k % d)] = (float)(tile.Values[k * tile.Rows + r] / scale);
+                            if (mass is not null)
+                                weight[(int)(k % d)] = (float)(mass[k] * scale * scale);
+                        }
             }
-        var found = Enumerable
-            .Range(0, books)
-            .Select(b => VectorClusters.Find(vectors[b], weights[b], d, 1 << layout.Bits, Rounds, cancellation))
-            .ToList();
-        var length = found.Max(f => f.Length);
-        var values = found.SelectMany(f => f.Concat(Enumerable.Range(0, length - f.Length).Select(i => f[f.Length - d + i % d])));
-        return new VectorFit(work, layout, masses, scales, CodebookValues.Of([.. values], (layout.Books << layout.Bits) * d));
+        return new VectorFit(work, layout, masses, scales, sample.Books(cancellation));
     }
 
     /// <summary>Takes the nearest codeword for each vector.</summary>
@@ -101,9 +73,6 @@ internal sealed record VectorFit(LayerWork Work, CodebookLayout Layout, double[]
             }
         return sums.Coded;
     }
-
-    // A codebook takes as many vectors as its codewords want, and no more than can be clustered in seconds.
-    private static long Vectors(CodebookLayout layout) => Math.Clamp((long)EachWord << layout.Bits, LeastVectors, MostVectors);
 
     private static List<Codewords> Split(float[] values, int books, int dimension)
     {
