@@ -18,14 +18,17 @@ public class CodebookTests
 
     private static readonly float[] Inputs = [.. Random("x", Samples, K).Select((v, i) => i % K % 16 == 3 ? 30 * v : v)];
 
+    // Without outliers: no cluster begins or gets empty.
+    private static readonly float[] Weights = [.. Random("w", K, N).Select(w => MathF.Tanh(8 * w) / 8)];
+
     private static ModelProto Model =>
-        OfOpset(17).Input("x", DataType.Float, 1, K).Weight("w", K, N).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
+        OfOpset(17).Input("x", DataType.Float, 1, K).Initializer(Tensor("w", Weights, K, N)).With(Node("MatMul", ["x", "w"], ["y"])).Output("y");
 
     [Fact]
     public async Task Values_are_those_of_k_means_from_evenly_spaced_ones()
     {
         using var folder = new Folder();
-        var weights = Random("w", K, N);
+        var weights = Weights;
         var lowered = await Lowered.Of(folder, Model, "share: {bits: 4, start: linear, protect: 0}");
         var expected = Lloyd(weights, [.. weights.Select(_ => 1.0)], 16);
         Assert.Equal(weights.Select(w => expected.MinBy(c => Math.Abs(c - w))), lowered.LargestWeight.Select(v => (double)v), Near);
@@ -35,7 +38,7 @@ public class CodebookTests
     public async Task Errors_count_by_the_square_of_the_input()
     {
         using var folder = new Folder();
-        var weights = Random("w", K, N);
+        var weights = Weights;
         var data = Path.Combine(folder.Path, "data.npz");
         Npz.Write(data, ("x", "<f4", [Samples, K], MemoryMarshal.AsBytes<float>(Inputs).ToArray()));
         var file = folder.Write("m.onnx", Model);
@@ -119,8 +122,8 @@ public class CodebookTests
         var levels = even.Report.Layers.Where(l => l.Steps.Count > 0).ToDictionary(l => l.Name, l => l.Error);
         var both = book.Report.Layers.Where(l => l.Steps.Count > 0 && levels.ContainsKey(l.Name)).ToList();
         Assert.True(both.Count > 20);
-        Assert.True(both.Average(l => l.Error) < 0.95 * both.Average(l => levels[l.Name]));
-        Assert.True(both.Count(l => l.Error <= levels[l.Name]) > 0.9 * both.Count);
+        Assert.True(both.Average(l => l.Error) < 0.95 * both.Average(l => levels[l.Name]), $"{both.Average(l => l.Error)} {both.Average(l => levels[l.Name])}");
+        Assert.True(both.Count(l => l.Error <= levels[l.Name]) > 0.9 * both.Count, $"{both.Count(l => l.Error <= levels[l.Name])} of {both.Count}");
         Assert.True(book.Report.Size.After < 1.02 * even.Report.Size.After);
     }
 
@@ -152,7 +155,6 @@ public class CodebookTests
             var nearest = weights
                 .Select((w, i) => (Value: (double)w, Mass: masses[i], Center: Array.IndexOf(centers, centers.MinBy(c => Math.Abs(c - w)))))
                 .ToLookup(w => w.Center);
-            // No cluster of these weights is empty.
             double[] next = [.. centers.Select((_, c) => nearest[c].Sum(w => w.Value * w.Mass) / nearest[c].Sum(w => w.Mass))];
             moved = next.Zip(centers).Any(p => Math.Abs(p.First - p.Second) > 1e-12);
             centers = next;

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Serverless.Core;
 using Serverless.Core.Forms;
 using Serverless.Core.Grids;
 using Serverless.Core.Model;
@@ -146,7 +147,7 @@ public class ProductTests
             var file = Path.Combine(folder.Path, "drop", "p.onnx");
             var bytes = new FileInfo(file).Length;
             var index = await ModelIndexer.IndexAsync(folder.Store, "drop/drop/p.onnx", default);
-            var task = LayerTasks.Of(index.Model, RecipeReader.Read(step, "recipe.yaml"), 0, "drop/drop").First(t => t.Step is not null);
+            var task = LayerTasks.Of(index.Model, RecipeReader.Read(step, "recipe.yaml"), 1, "drop/drop").First(t => t.Step is not null);
             var done = await Compressed.RunAsync(folder, file, step);
             var layer = Assert.Single(done.Report.Layers, l => l.Steps.Count > 0);
             Assert.Equal(task.Plan!.ValueBytes, layer.BytesAfter);
@@ -159,7 +160,7 @@ public class ProductTests
     [Fact]
     public void Pruned_weights_are_refused()
     {
-        var error = Assert.Throws<RecipeException>(() =>
+        var error = Assert.Throws<BadInputException>(() =>
             RecipeReader.Read("version: 1\nsteps:\n- prune: {}\n- share: {method: product}\n", "recipe.yaml")
         );
         Assert.Contains("method: codebook", error.Message, StringComparison.Ordinal);
