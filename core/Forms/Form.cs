@@ -97,6 +97,9 @@ public static class FormName
     /// <summary>Symbols or floats without the zeros, and the gaps between them in a few bits each; scattered at load.</summary>
     public const string Gap = "Gap";
 
+    /// <summary>Indices of codewords, looked up at load.</summary>
+    public const string Codebook = "Codebook";
+
     /// <summary>Two matrices whose product stands for the weight: two operators in the place of one.</summary>
     public const string Product = "Product";
 

@@ -21,6 +21,11 @@ internal static class MovedGrid
             of switch
             {
                 ScaledGrid s => new ScaledGrid(await MovedAsync(s.Inner), await NumbersAsync(s.Factors)),
+                CodebookGrid c => c with
+                {
+                    Values = c.Values is { } v ? await NumbersAsync(v) : null,
+                    Scales = c.Scales is { } f ? await NumbersAsync(f) : null,
+                },
                 AffineGrid a => a with { Scales = await NumbersAsync(a.Scales), Zeros = a.Zeros is { } z ? await NumbersAsync(z) : null },
                 _ => of,
             };

@@ -39,6 +39,7 @@ public sealed record ShardNumbers(ShardRange Range, int DataType)
 [JsonDerivedType(typeof(SumGrid), "sum")]
 [JsonDerivedType(typeof(ScaledGrid), "scaled")]
 [JsonDerivedType(typeof(FloatGrid), "float")]
+[JsonDerivedType(typeof(CodebookGrid), "codebook")]
 public abstract record Grid
 {
     /// <summary>Bits of all symbols of one weight.</summary>

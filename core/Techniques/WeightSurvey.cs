@@ -10,6 +10,9 @@ public sealed record WeightSurvey(long Elements, IReadOnlyDictionary<int, long> 
     /// <summary>Dimensions of the weight; null where they were not asked for.</summary>
     public IReadOnlyList<long>? Dims { get; init; }
 
+    /// <summary>Upper 16 bits of w as a float → weights that have them; null where they were not asked for.</summary>
+    public IReadOnlyDictionary<int, long>? Values { get; init; }
+
     /// <summary>Share of the weights whose magnitude is below one.</summary>
     public double ShareBelow(float magnitude)
     {

@@ -16,7 +16,7 @@ public class StorageFormTests
 {
     private static readonly string[] Decoding = ["DequantizeLinear", "Mod", "BitShift", "ScatterElements"];
 
-    private static readonly Dictionary<string, Func<int, ModelProto>> Models = new()
+    internal static readonly Dictionary<string, Func<int, ModelProto>> Models = new()
     {
         ["MatMul"] = o =>
             OfOpset(o).Input("x", DataType.Float, 3, 100).Weight("w", 100, 24).With(Node("MatMul", ["x", "w"], ["y"])).Output("y"),

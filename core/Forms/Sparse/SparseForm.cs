@@ -29,6 +29,8 @@ internal abstract class SparseForm : Form
     public override IReadOnlyList<string> Place(ModelEdit edit, Weight weight, EncodedLayer layer, string shard)
     {
         var sparse = layer.Sparse!;
+        if (layer.Grid is CodebookGrid)
+            return CodebookNodes.Place(edit, weight, layer, shard, new SparseIndices(this, sparse, shard));
         if (layer.Grid is not FloatGrid floats)
             return AffineNodes.Place(edit, weight, layer, shard, new SparseLevels(this, sparse, shard));
         ModelEdit.RemoveDefinition(weight);
@@ -51,6 +53,13 @@ internal abstract class SparseForm : Form
             FloatConversion.ToFloat(shard.Slice((int)layer.Codes.Offset, (int)layer.Codes.Length), floats.DataType, values);
             Spread(layer.Sparse, shard, values, all);
             return Array.ConvertAll(all, v => (double)v);
+        }
+        if (layer.Grid is CodebookGrid { Bits: var bits })
+        {
+            var codes = shard.Slice((int)layer.Codes.Offset, (int)layer.Codes.Length);
+            var all = new int[layer.Shape.Elements];
+            Spread(layer.Sparse!, shard, PackedSymbols.Read(codes, bits, layer.Sparse!.Values), all);
+            return CodebookForm.Decode(layer, all, shard);
         }
         var grid = AffineNodes.TermsOf(layer).Grid;
         return layer.Grid.Decode(Symbols(layer, shard, grid, layer.Shape.Rows * grid.PaddedAxis), shard, layer.Shape);

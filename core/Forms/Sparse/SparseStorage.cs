@@ -34,7 +34,7 @@ public static class SparseStorage
                 $"operator set {opset} has no CumSum, which finds the places of weights; convert the model to 11 or later"
             );
         var isInteger = FormName.IsInteger(layer.Form);
-        var kernel = !isInteger && layer.Form is not (FormName.Dense or FormName.Cast or FormName.Folded);
+        var kernel = !isInteger && layer.Form is not (FormName.Dense or FormName.Cast or FormName.Folded or FormName.Codebook);
         if (kernel && store != Store.Small)
             return await DenseAsync(
                 layer.Form == FormName.MatMulNBits

@@ -44,6 +44,8 @@ internal sealed class StoredSymbols
             return layer.Rank > 0 ? null : new StoredSymbols(shard, layer.Codes, layer.Shape.Elements, [(width, 0)], 0);
         if (FormName.IsInteger(layer.Form))
             return new StoredSymbols(shard, layer.Codes, layer.Shape.Elements, [(8, 0)], 0);
+        if (layer.Grid is CodebookGrid book)
+            return book.HasZero ? new StoredSymbols(shard, layer.Codes, layer.Shape.Elements, BitPacking.Planes(book.Bits), 0) : null;
         if (layer.Form is not (FormName.Folded or FormName.MatMulNBits) || layer.Grid is SumGrid or ScaledGrid { Inner: SumGrid })
             return null;
         var grid = AffineNodes.TermsOf(layer).Grid;

@@ -15,6 +15,12 @@ public sealed record LayerShape(long Outer, long Axis, long Inner)
     /// <summary>Number of weights.</summary>
     public long Elements => Rows * Axis;
 
+    /// <summary>The row of an element of the stored tensor.</summary>
+    public long Row(long element) => element / (Axis * Inner) * Inner + element % Inner;
+
+    /// <summary>The place in its row of an element of the stored tensor.</summary>
+    public long Column(long element) => element / Inner % Axis;
+
     /// <summary>The axis of the stored tensor that rows lie along: the first, or the last where a row is a column of it.</summary>
     /// <param name="dims">Dimensions of the tensor.</param>
     public int RowAxis(long[] dims)

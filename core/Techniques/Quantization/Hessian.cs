@@ -30,8 +30,9 @@ internal sealed record Hessian(CholeskyFactor Factor, int[] Order, int Dead)
     /// <param name="damping">Share of the mean diagonal that is added.</param>
     /// <param name="tries">Attempts.</param>
     /// <param name="cancellation">Cancels the work.</param>
+    /// <param name="together">Columns that stay beside each other; what they leave over comes last.</param>
     /// <returns>The factor, or null when the matrix stays singular.</returns>
-    public static Hessian? Of(double[] gram, bool byMagnitude, double damping, int tries, CancellationToken cancellation)
+    public static Hessian? Of(double[] gram, bool byMagnitude, double damping, int tries, CancellationToken cancellation, int together = 1)
     {
         var n = Size(gram);
         var diagonal = new double[n];
@@ -46,11 +47,17 @@ internal sealed record Hessian(CholeskyFactor Factor, int[] Order, int Dead)
                 gram[i * n + i] = mean;
         var order = Enumerable.Range(0, n).ToArray();
         if (byMagnitude)
-            order = [.. order.OrderByDescending(i => diagonal[i]).ThenBy(i => i)];
+            order = [.. order.OrderByDescending(Together).ThenBy(i => i)];
         for (var t = 0; t < tries; t++, damping *= Harder)
             if (CholeskyFactor.Of(gram, order, damping * mean, cancellation) is { } factor)
                 return new Hessian(factor, order, dead);
         return null;
+
+        double Together(int i)
+        {
+            var first = i / together * together;
+            return first + together > n ? double.NegativeInfinity : diagonal.AsSpan(first, together).ToArray().Sum();
+        }
     }
 
     /// <summary>
