@@ -62,8 +62,8 @@ public static class WholeSymbolStorage
             apart += Math.Min(bytes, FrequencyTable.Entropy(FrequencyTable.Count(planes.AsSpan(offset, bytes))) / 8);
             offset += bytes;
         }
-        var together = FrequencyTable.Entropy(FrequencyTable.Count(whole)) / 8;
+        var counts = FrequencyTable.Count(whole);
         // Such a layer is coded in any case: it alone saves more than the decoder takes.
-        return together < Gain * apart && together + EntropyCoding.FixedBytes < planes.Length ? whole : null;
+        return FrequencyTable.Entropy(counts) / 8 < Gain * apart && EntropyCoding.Alone(counts) < planes.Length ? whole : null;
     }
 }

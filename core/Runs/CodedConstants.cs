@@ -24,14 +24,14 @@ internal sealed record CodedConstants(IReadOnlyDictionary<string, long> Saved, i
     /// <param name="store">Holds their bytes.</param>
     /// <param name="state">The state that the model is from.</param>
     /// <param name="model">The model, its layers in place.</param>
-    /// <param name="seconds">Seconds that loading the stream may take; null for the default.</param>
+    /// <param name="seconds">Seconds that loading the stream may take.</param>
     /// <param name="cancellation">Cancels the work.</param>
     /// <returns>The model with coded constants, which is another one where it is smaller; and why constants were not coded, or null.</returns>
     public static async Task<(ModelProto Model, CodedConstants? Coded, string? WhyNot)> ApplyAsync(
         IArtifactStore store,
         ModelState state,
         ModelProto model,
-        double? seconds,
+        double seconds,
         CancellationToken cancellation
     )
     {

@@ -276,7 +276,7 @@ public class SparseFormTests
             var small = await Compressed.RunAsync(folder, model, recipe.Replace("balanced", "small"));
             Assert.Equal(FormName.MatMulNBits, Assert.Single(balanced.Report.Layers).Form);
             Assert.Contains("store: small", balanced.Report.Layers[0].Fallback);
-            Assert.Equal(FormName.Gap, Assert.Single(small.Report.Layers).Form);
+            Assert.Contains(Assert.Single(small.Report.Layers).Form, new[] { FormName.Gap, FormName.Bitmap });
             Assert.True(small.Report.Size.After < 0.6 * balanced.Report.Size.After);
             Assert.Equal(balanced.Report.Layers[0].Error, small.Report.Layers[0].Error, 0.02);
         }

@@ -6,7 +6,7 @@ namespace Serverless.Core.Forms;
 internal static class EntropyCoding
 {
     /// <summary>Seconds that ONNX Runtime takes to load a step, and a byte of the stream beside it (core/docs/entropy.md).</summary>
-    public const double StepSeconds = 1.0e-3,
+    public const double StepSeconds = 1.1e-3,
         ByteSeconds = 0.12e-6;
 
     /// <summary>Bytes of memory that it takes for a byte of the stream until all is decoded.</summary>
@@ -19,15 +19,25 @@ internal static class EntropyCoding
     public const int SmallestConstant = 256;
 
     /// <summary>Bytes of the decoder, about.</summary>
-    public const int FixedBytes = 1900;
+    public const int FixedBytes = 2800;
 
+    private const double Margin = 1.03;
     private const int ConstantNodes = 70,
         CallBytes = 55,
         Fewest = 32,
         Most = 1024;
 
-    /// <summary>Seconds that loading may take where a recipe does not say: 1, and less where the stream is short.</summary>
-    public static double DefaultSeconds(long bytes) => Math.Min(1, 0.06 + 0.4e-6 * bytes);
+    // Steps without words to try; two are always possible. They take nodes, and lanes that make up for these.
+    private static readonly int[] LastSteps = [8, 4, 2, 0];
+    private const int LanesOfLastStep = 150;
+
+    /// <summary>Bytes that a constant is expected to take alone, with a decoder.</summary>
+    public static double Alone(long[] counts) =>
+        FixedBytes + Margin * FrequencyTable.Entropy(counts) / 8 + SharedTable.EntryBytes * counts.Count(c => c > 0) + ConstantNodes;
+
+    /// <summary>Seconds that loading may take where a recipe does not say: 1, and less for a model of fewer than two million weights.</summary>
+    /// <param name="weights">Weights of the model.</param>
+    public static double DefaultSeconds(long weights) => Math.Min(1, 0.05 + 0.45e-6 * weights);
 
     /// <summary>What was coded.</summary>
     /// <param name="Stream">The stream; its pieces name constants by their place in what was given.</param>
@@ -36,10 +46,10 @@ internal static class EntropyCoding
 
     /// <summary>Codes constants.</summary>
     /// <param name="constants">Their bytes.</param>
-    /// <param name="seconds">Seconds that loading the stream may take; null for the default.</param>
+    /// <param name="seconds">Seconds that loading the stream may take.</param>
     /// <param name="cancellation">Cancels the work.</param>
     /// <returns>The stream; null where nothing gets smaller.</returns>
-    public static Result? Code(IReadOnlyList<ReadOnlyMemory<byte>> constants, double? seconds, CancellationToken cancellation)
+    public static Result? Code(IReadOnlyList<ReadOnlyMemory<byte>> constants, double seconds, CancellationToken cancellation)
     {
         var blocks = constants
             .SelectMany((c, i) => c.Length < SmallestConstant ? [] : CodedBlock.Of(i, c))
@@ -69,19 +79,44 @@ internal static class EntropyCoding
 
     private static Result? Code(
         IReadOnlyList<ReadOnlyMemory<byte>> constants,
-        IReadOnlyList<SharedTable> tables,
+        IReadOnlyList<SharedTable> shared,
         int steps,
         double[] bits,
         CancellationToken cancellation
     )
     {
-        var each = tables.Select(t => new FrequencyTable(t.Counts)).ToList();
-        int[] lanes = [.. tables.Select(t => (int)((t.Blocks.Sum(b => (long)b.Bytes) + steps - 1) / steps))];
+        var tables = shared.Select(t => new FrequencyTable(t.Counts)).ToList();
+        CodedStream? coded = null;
+        foreach (var last in LastSteps)
+            if (shared.Sum(t => Lanes(t, steps + last)) >= last * LanesOfLastStep && coded is null)
+                coded = Stream(constants, shared, tables, steps + last, last, cancellation);
+        var stream = coded!.Stream;
+        var whole = 2L * stream.Words.Length + 4L * stream.States.Length + tables.Sum(t => SharedTable.EntryBytes * t.Symbols.Length);
+        var rest = constants.Where((_, i) => bits[i] > 0).Sum(c => (long)c.Length) - FixedBytes - ConstantNodes * bits.Count(b => b > 0);
+        return whole < rest
+            ? new Result(
+                coded,
+                [.. bits.Select(b => b > 0 ? (long)Math.Ceiling(b / bits.Sum() * (whole + FixedBytes)) + ConstantNodes : 0)]
+            )
+            : null;
+    }
+
+    // Null where the last steps of a lane take more bits than a state has.
+    private static CodedStream? Stream(
+        IReadOnlyList<ReadOnlyMemory<byte>> constants,
+        IReadOnlyList<SharedTable> shared,
+        IReadOnlyList<FrequencyTable> tables,
+        int steps,
+        int last,
+        CancellationToken cancellation
+    )
+    {
+        int[] lanes = [.. shared.Select(t => Lanes(t, steps))];
         var bytes = new byte[checked(lanes.Sum() * steps)];
         var pieces = new List<CodedPiece>();
         for (int t = 0, at = 0, end = 0; t < lanes.Length; t++)
         {
-            foreach (var block in tables[t].Blocks)
+            foreach (var block in shared[t].Blocks)
             {
                 constants[block.Constant].Span.Slice(block.Offset, block.Bytes).CopyTo(bytes.AsSpan(at));
                 at += block.Bytes;
@@ -94,29 +129,24 @@ internal static class EntropyCoding
             if (at == end)
                 continue;
             // The last lane is filled up with the byte that takes fewest bits.
-            bytes.AsSpan(at, end - at).Fill((byte)Array.IndexOf(tables[t].Counts, tables[t].Counts.Max()));
+            bytes.AsSpan(at, end - at).Fill((byte)Array.IndexOf(shared[t].Counts, shared[t].Counts.Max()));
             pieces.Add(new CodedPiece(-1, 0, end - at));
             at = end;
         }
-        var perLane = lanes.SelectMany((count, t) => Enumerable.Repeat(each[t], count)).ToList();
-        var stream = RansStream.Encode(bytes, steps, perLane, cancellation);
-        var coded = new CodedStream(stream, each, lanes, pieces);
-        var whole = 2L * stream.Words.Length + 4L * stream.States.Length + each.Sum(t => SharedTable.EntryBytes * t.Symbols.Length);
-        var rest = constants.Where((_, i) => bits[i] > 0).Sum(c => (long)c.Length) - FixedBytes - ConstantNodes * bits.Count(b => b > 0);
-        return whole < rest
-            ? new Result(
-                coded,
-                [.. bits.Select(b => b > 0 ? (long)Math.Ceiling(b / bits.Sum() * (whole + FixedBytes)) + ConstantNodes : 0)]
-            )
+        var perLane = lanes.SelectMany((count, t) => Enumerable.Repeat(tables[t], count)).ToList();
+        return RansStream.TryEncode(bytes, steps, last, perLane, cancellation) is { } stream
+            ? new CodedStream(stream, tables, lanes, pieces)
             : null;
     }
 
+    private static int Lanes(SharedTable table, int steps) => (int)((table.Blocks.Sum(b => (long)b.Bytes) + steps - 1) / steps);
+
     // More steps are fewer lanes, which take bytes for their states, and longer to load.
-    private static int Steps(IReadOnlyList<CodedBlock> blocks, double? seconds)
+    private static int Steps(IReadOnlyList<CodedBlock> blocks, double seconds)
     {
         var bytes = blocks.Sum(b => (long)b.Bytes);
         var bits = blocks.Sum(b => FrequencyTable.Entropy(b.Counts)) / bytes;
-        var most = ((seconds ?? DefaultSeconds(bytes)) - bytes * ByteSeconds) / StepSeconds;
+        var most = (seconds - bytes * ByteSeconds) / StepSeconds;
         return Enumerable
             .Range(1, Most / Fewest)
             .Select(i => i * Fewest)

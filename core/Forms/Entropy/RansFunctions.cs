@@ -29,14 +29,15 @@ internal static class RansFunctions
     /// <param name="domain">Their domain.</param>
     /// <param name="opset">The operator set of the main graph.</param>
     /// <param name="steps">Steps that may take words, 0 or more.</param>
-    /// <param name="last">Steps that take none, 1 or more.</param>
+    /// <param name="last">Steps that take none.</param>
     /// <param name="tables">Whether lanes have tables of their own.</param>
     public static void Add(ModelProto model, string domain, long opset, int steps, int last, bool tables)
     {
         var constants = Inputs(tables);
         for (var level = 0; level < Levels(steps); level++)
             Function($"{level}", ["t", "q", "y"], level == 0 ? Step(tables) : Several(level, constants, domain));
-        Function(Last, ["t", "y"], LastStep(tables));
+        if (last > 0)
+            Function(Last, ["t", "y"], LastStep(tables));
         model.IrVersion = Math.Max(model.IrVersion, 8);
         model.OpsetImport.Add(new OperatorSetIdProto { Domain = domain, Version = 1 });
 

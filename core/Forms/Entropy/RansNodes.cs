@@ -59,7 +59,10 @@ internal sealed class RansNodes
                 (value, type) = (cast.Input[0], DataType.Int8);
             var parts = index.Producer(value) is { OpType: "Concat" } concat ? [.. concat.Input] : new[] { value };
             if (parts.All(p => index.Producer(p) is { OpType: "Split" } split && IsStream(split.Input[0])))
-                found[node.Output[0]] = (type, [.. index.Constant(node.Input[1])!.Int64Data]);
+                found[node.Output[0]] = (
+                    type,
+                    MemoryMarshal.Cast<byte, long>(TensorRef.InlineBytes(index.Constant(node.Input[1])!).Span).ToArray()
+                );
         }
         return found;
 
@@ -142,11 +145,11 @@ internal sealed class RansNodes
         byte[] symbols = [.. tables.SelectMany(t => t.Symbols)];
         ushort[] each = [.. tables.SelectMany(t => t.Frequencies)];
         var frequencies = Cast(Constant<ushort>(DataType.Uint16, each, each.Length), DataType.Int32);
-        var (axis, one, total) = (edit.Int64s(Root, 0), Scalar(1), tables.Count * FrequencyTable.Total);
+        var (axis, one, total) = (Numbers(0), Scalar(1), tables.Count * FrequencyTable.Total);
         var starts = Add("Sub", [Add("CumSum", [frequencies, axis]), frequencies]);
         var zeros = Add(
             "ConstantOfShape",
-            [edit.Int64s(Root, total)],
+            [Numbers(total)],
             new AttributeProto
             {
                 Name = "value",
@@ -161,14 +164,7 @@ internal sealed class RansNodes
         var values = Add("Gather", [Constant<byte>(DataType.Uint8, symbols, symbols.Length), index]);
         return (
             values,
-            [
-                Add("Gather", [frequencies, index]),
-                bias,
-                Scalar(FrequencyTable.Total),
-                Scalar(RansStream.Least),
-                Scalar(1 << 16),
-                edit.Int64s(Root, 1),
-            ]
+            [Add("Gather", [frequencies, index]), bias, Scalar(FrequencyTable.Total), Scalar(RansStream.Least), Scalar(1 << 16), Numbers(1)]
         );
     }
 
@@ -195,7 +191,7 @@ internal sealed class RansNodes
         long[] sizes = [.. pieces.Select(p => (long)p.Bytes)];
         nodes.Add(
             Root.Opset >= SplitWithInputs
-                ? ModelEdit.Node("Split", [bytes, edit.Int64s(Root, sizes)], names, ModelEdit.Attribute("axis", 0L))
+                ? ModelEdit.Node("Split", [bytes, Numbers(sizes)], names, ModelEdit.Attribute("axis", 0L))
                 : ModelEdit.Node("Split", [bytes], names, ModelEdit.Attribute("axis", 0L), ModelEdit.Attribute("split", sizes))
         );
         foreach (var i in pieces.Select(p => p.Constant).Where(c => c >= 0).Distinct().Order())
@@ -213,7 +209,7 @@ internal sealed class RansNodes
             if (tensor.DataType == (int)DataType.Int8)
                 value = Cast(value, DataType.Int8);
             scope.Remove(tensor);
-            nodes.Add(ModelEdit.Node("Reshape", [value, edit.Int64s(Root, [.. tensor.Dims])], [tensor.Name]));
+            nodes.Add(ModelEdit.Node("Reshape", [value, Numbers([.. tensor.Dims])], [tensor.Name]));
         }
     }
 
@@ -226,9 +222,12 @@ internal sealed class RansNodes
 
     private string Cast(string value, DataType type) => Add("Cast", [value], ModelEdit.Attribute("to", (long)type));
 
-    private string Reshape(string value, params long[] dims) => Add("Reshape", [value, edit.Int64s(Root, dims)]);
+    private string Reshape(string value, params long[] dims) => Add("Reshape", [value, Numbers(dims)]);
 
     private string Scalar(int value) => edit.Share(Root, "n", ModelEdit.Tensor(DataType.Int32, BitConverter.GetBytes(value)));
+
+    private string Numbers(params long[] values) =>
+        edit.Share(Root, "n", ModelEdit.Tensor(DataType.Int64, MemoryMarshal.AsBytes<long>(values), values.Length));
 
     private string Constant<T>(DataType type, T[] values, params long[] dims)
         where T : struct => edit.AddConstant(Root, "c", ModelEdit.Tensor(type, MemoryMarshal.AsBytes<T>(values), dims));

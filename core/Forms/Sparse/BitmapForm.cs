@@ -30,11 +30,21 @@ internal sealed class BitmapForm : SparseForm
     /// <inheritdoc/>
     protected override IReadOnlyList<long> Places(SparseCodes sparse, ReadOnlySpan<byte> mask) => [.. SparseLayout.Places(mask.ToArray())];
 
+    // The bits of each byte are computed at load, b / 2^k mod 2: 2 kB that need not be in the file.
     private static string Table(ConstantSubgraph graph)
     {
-        var bits = new byte[256 * 8];
-        for (var i = 0; i < bits.Length; i++)
-            bits[i] = (byte)(i / 8 >> (i % 8) & 1);
-        return graph.Edit.Share(graph.Scope, "bitmap_table", ModelEdit.Tensor(DataType.Uint8, bits, 256, 8));
+        var bits = Enumerable.Range(0, 8).Select(k => 1 << k).ToArray();
+        var bytes = graph.Add("Range", [Number(0), Number(256), Number(1)]);
+        var places = graph.Add("Div", [graph.Reshape(bytes, 256, 1), Share(bits, 8)]);
+        return graph.Cast(graph.Add("Mod", [places, Number(2)]), DataType.Uint8);
+
+        string Number(int value) => Share([value]);
+
+        string Share(int[] values, params long[] dims) =>
+            graph.Edit.Share(
+                graph.Scope,
+                "n",
+                ModelEdit.Tensor(DataType.Int32, System.Runtime.InteropServices.MemoryMarshal.AsBytes<int>(values), dims)
+            );
     }
 }

@@ -25,7 +25,8 @@ internal sealed record SparseLayout(int Unit, int GapBits, long Entries, long Ga
     /// <param name="count">Symbols.</param>
     /// <param name="bits">Bits a symbol.</param>
     /// <param name="alone">Bits of a symbol that is a unit of its own.</param>
-    public static SparseLayout Best(byte[] present, long count, int bits, int alone)
+    /// <param name="entropy">Bits of the values where these and a bitmap may be coded at their entropy; else null.</param>
+    public static SparseLayout Best(byte[] present, long count, int bits, int alone, double? entropy)
     {
         SparseLayout? best = null;
         foreach (var unit in Units.Where(u => count % u == 0))
@@ -35,7 +36,9 @@ internal sealed record SparseLayout(int Unit, int GapBits, long Entries, long Ga
             if (best is null || own.Bytes < best.Bytes)
                 best = own;
         }
-        return best!;
+        if (entropy is not { } values || Of(present, count, 1, alone).First() is not { GapBits: 0 } bitmap)
+            return best!;
+        return EntropyCoding.Alone(FrequencyTable.Count(present)) + values / 8 + BitmapNodes < best!.Bytes ? bitmap : best;
     }
 
     /// <summary>A bit for each unit that has a symbol that is not zero.</summary>

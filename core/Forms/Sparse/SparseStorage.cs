@@ -17,6 +17,7 @@ public static class SparseStorage
     /// <param name="nodes">Bytes of its nodes.</param>
     /// <param name="store">What forms are chosen by: symbols that a kernel reads are left out for <see cref="Store.Small"/> alone.</param>
     /// <param name="opset">Operator set that the nodes have to be from.</param>
+    /// <param name="coded">Whether codes are coded at their entropy where that is smaller.</param>
     /// <param name="output">Receives the layer, from its start.</param>
     /// <param name="cancellation">Cancels the work.</param>
     public static async Task<EncodedLayer> WriteAsync(
@@ -25,6 +26,7 @@ public static class SparseStorage
         long nodes,
         Store store,
         long opset,
+        bool coded,
         Stream output,
         CancellationToken cancellation
     )
@@ -47,8 +49,8 @@ public static class SparseStorage
             );
         if (await StoredSymbols.OfAsync(shard, layer, cancellation) is not { } symbols)
             return await DenseAsync("its codes have no zero of their own, or a kernel reads them");
-        var (present, signs) = await symbols.MarkAsync(cancellation);
-        var best = SparseLayout.Best(present, symbols.Count, symbols.Bits, signs ? 1 : symbols.Bits);
+        var (present, signs, entropy) = await symbols.MarkAsync(cancellation);
+        var best = SparseLayout.Best(present, symbols.Count, symbols.Bits, signs ? 1 : symbols.Bits, coded ? entropy : null);
         // Units hold zeros too, which no sign means.
         signs &= best.Unit == 1;
         var bits = signs ? 1 : symbols.Bits;

@@ -72,9 +72,13 @@ internal sealed class StoredSymbols
     }
 
     /// <summary>Marks the symbols that do not mean zero.</summary>
-    /// <returns>A bit a symbol, the first in the lowest; and whether the others mean −1 or +1, so that a bit each tells them.</returns>
-    public async Task<(byte[] Present, bool Signs)> MarkAsync(CancellationToken cancellation)
+    /// <returns>
+    /// A bit a symbol, the first in the lowest; whether the others mean −1 or +1, so that a bit each tells them; and their entropy in bits
+    /// in all, that of their own bits where these are more than 8.
+    /// </returns>
+    public async Task<(byte[] Present, bool Signs, double Entropy)> MarkAsync(CancellationToken cancellation)
     {
+        var (counts, marked) = (new long[256], 0L);
         var signs = MayBeSigns;
         var present = new byte[BitPacking.Bytes(Count, 1)];
         var symbols = new ulong[Math.Min(Part, Count)];
@@ -87,9 +91,11 @@ internal sealed class StoredSymbols
                 {
                     present[(at + i) >> 3] |= (byte)(1 << (int)((at + i) & 7));
                     signs &= (symbols[i] & 1) != 0;
+                    counts[(byte)symbols[i]]++;
+                    marked++;
                 }
         }
-        return (present, signs);
+        return (present, signs, Bits > 8 ? (double)marked * Bits : FrequencyTable.Entropy(counts));
     }
 
     /// <summary>Writes a unit of zeros and the symbols of some units, plane by plane.</summary>

@@ -6,7 +6,7 @@ namespace Serverless.Core.Numerics;
 /// word, so that the first states need not be that large and most of their bits say something.
 /// </summary>
 /// <param name="Steps">Bytes of each lane.</param>
-/// <param name="LastSteps">Those of them that are decoded without words.</param>
+/// <param name="LastSteps">Those of them that are decoded without words; 2 are always possible, 0 where there are few lanes.</param>
 /// <param name="States">The state that each lane begins to decode with.</param>
 /// <param name="Words">The words, in the order in which they are taken; at least one.</param>
 public sealed record RansStream(int Steps, int LastSteps, int[] States, ushort[] Words)
@@ -14,32 +14,28 @@ public sealed record RansStream(int Steps, int LastSteps, int[] States, ushort[]
     /// <summary>The least state of a lane that may take words, 2^15.</summary>
     public const int Least = 1 << 15;
 
-    /// <summary>
-    /// Steps without words that are always possible: two symbols of frequency 1 take 28 bits.
-    /// </summary>
-    public const int FewestLastSteps = 2;
-
     private const int LogWord = 16,
-        LogMost = 31,
-        MostLastSteps = 12;
+        LogMost = 31;
 
     /// <summary>Codes bytes: a lane has <paramref name="steps"/> of them, one behind the other.</summary>
     /// <param name="bytes">The bytes of all lanes, one lane after another.</param>
     /// <param name="steps">Bytes of a lane; divides their number.</param>
+    /// <param name="last">Those of them that are decoded without words.</param>
     /// <param name="tables">The table of each lane.</param>
     /// <param name="cancellation">Cancels the work.</param>
-    public static RansStream Encode(
+    /// <returns>The stream; null where the last bytes of a lane take more bits than a state has.</returns>
+    public static RansStream? TryEncode(
         ReadOnlySpan<byte> bytes,
         int steps,
+        int last,
         IReadOnlyList<FrequencyTable> tables,
         CancellationToken cancellation
     )
     {
         var lanes = tables.Count;
         var states = new uint[lanes];
-        var last = Math.Min(steps, MostLastSteps);
-        while (!TryBegin(bytes, steps, last, tables, states))
-            last--;
+        if (!TryBegin(bytes, steps, last, tables, states))
+            return null;
         var words = new ushort[(long)bytes.Length + 1];
         var at = words.Length;
         for (var step = steps - last - 1; step >= 0; step--)

@@ -39,8 +39,9 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
         var lowered = await coded.LowerAsync(model, input.Parts.Finishing, input.Parts.Calibrated.Contains(request.Stage), cancellation);
         var known = coded.State.Facts;
         var facts = known with { LayerNotes = lowered.Notes, Warnings = [.. known.Warnings, .. lowered.Warnings] };
+        var seconds = recipe.LoadSeconds ?? EntropyCoding.DefaultSeconds(parameters);
         if (recipe.Store == Store.Small)
-            (model, facts) = await EncodeAsync(store, coded, lowered, model, recipe, facts, cancellation);
+            (model, facts) = await EncodeAsync(store, coded, lowered, model, seconds, facts, cancellation);
         await store.WriteJsonAsync(RunPaths.Lowered(request.State, input.Attempt), facts, cancellation);
         Finish(model, recipe);
         var bytes = await ModelWriter.WriteAsync(
@@ -61,12 +62,12 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
         CodedModel coded,
         LoweringWork lowered,
         ModelProto model,
-        Recipe recipe,
+        double seconds,
         StateFacts facts,
         CancellationToken cancellation
     )
     {
-        (model, var entropy, var whyNot) = await CodedConstants.ApplyAsync(store, coded.State, model, recipe.LoadSeconds, cancellation);
+        (model, var entropy, var whyNot) = await CodedConstants.ApplyAsync(store, coded.State, model, seconds, cancellation);
         var saved = lowered
             .Coded.Values.Where(l => entropy?.Saved.ContainsKey(ModelWriter.InStore(l.Shard)) == true)
             .ToDictionary(l => l.Weight.Name, l => entropy!.Saved[ModelWriter.InStore(l.Shard)], StringComparer.Ordinal);

@@ -88,7 +88,16 @@ internal static class LayerCache
                 (stream, token) =>
                     StoresWhole(task)
                         ? WholeSymbolStorage.WriteAsync(reader, dense.Layer, stream, token)
-                        : SparseStorage.WriteAsync(reader, dense.Layer, nodes, task.Store, task.StoredOpset!.Value, stream, token),
+                        : SparseStorage.WriteAsync(
+                            reader,
+                            dense.Layer,
+                            nodes,
+                            task.Store,
+                            task.StoredOpset!.Value,
+                            task.IsEntropyCoded,
+                            stream,
+                            token
+                        ),
                 last: true
             );
         }
@@ -189,7 +198,14 @@ internal static class LayerCache
             task.Shape,
             Steps = steps,
             task.Masked,
-            Stored = LeavesOutZeros(task) || StoresWhole(task) ? new { task.StoredOpset, task.Store } : null,
+            Stored = LeavesOutZeros(task) || StoresWhole(task)
+                ? new
+                {
+                    task.StoredOpset,
+                    task.Store,
+                    task.IsEntropyCoded,
+                }
+                : null,
             task.NotObserved,
             Data = shared ? null : task.Data,
         };
