@@ -3,7 +3,6 @@ using Serverless.Core;
 using Serverless.Core.Model;
 using Serverless.Core.Reports;
 using Serverless.Core.Runs;
-using Serverless.Core.Storage;
 using Spectre.Console;
 
 namespace Serverless.Local;

@@ -1,5 +1,4 @@
 using Serverless.Core.Model;
-using Serverless.Core.Numerics;
 
 namespace Serverless.Core.Techniques.Quantization;
 
