@@ -4,7 +4,8 @@ namespace Serverless.Core.Techniques.Quantization;
 
 /// <summary>
 /// Rounding on a grid of a step for each input, where a code costs its squared error and the bits that it takes. With H = M·Mᵀ the error of
-/// input i weighs Mᵢᵢ², so that steps of c / Mᵢᵢ make all inputs alike (Lifar et al. 2026, algorithm 1). A code is the nearest q or one
+/// input i weighs Mᵢᵢ², so that steps of c / Mᵢᵢ make all inputs alike (Lifar et al. 2026, algorithm 1), and those of a smaller power are
+/// for an H of few samples. Steps of a row go with the root of its energy. A code is the nearest q or one
 /// nearer to zero, whichever has least (w / step − q)² + λ·bits(q) (Conzelmann and Bamler 2025, section 3), λ relative to the slope
 /// ln 2 / 6 that error has over bits where codes are many (Gish and Pierce 1968).
 /// </summary>
@@ -15,9 +16,7 @@ internal sealed class RateRounding
         Halvings = 24,
         Refinements = 2;
 
-    // Of the root of a row's energy: 0 is best for the layer's own error, 1 takes all rows for equally important (core/docs/entropy.md).
-    private const double RowPower = 0.5,
-        Slope = 0.11552453009332421;
+    private const double Slope = 0.11552453009332421;
     private const float SmallestHalf = 6.103515625e-5f;
     private readonly Hessian? hessian;
     private readonly bool masked;
@@ -47,18 +46,17 @@ internal sealed class RateRounding
     /// <summary>Finds steps at which codes have an entropy, by weights of some rows.</summary>
     /// <param name="work">The layer.</param>
     /// <param name="hessian">The second moments of its input; null for steps that are all alike.</param>
-    /// <param name="entropy">Bits a weight.</param>
-    /// <param name="rate">λ relative to the slope.</param>
+    /// <param name="options">The technique's options.</param>
     /// <param name="cancellation">Cancels the reading.</param>
     public static async Task<RateRounding> FindAsync(
         LayerWork work,
         Hessian? hessian,
-        double entropy,
-        double rate,
+        WaterSicOptions options,
         CancellationToken cancellation
     )
     {
-        var factors = Weights(hessian, (int)work.Shape.Axis);
+        var (entropy, rate) = (options.Bits, options.Rate);
+        var factors = Weights(hessian, (int)work.Shape.Axis, options.Waterfill);
         var (weights, each) = await SampleAsync(work, factors, cancellation);
         var largest = weights.Length == 0 ? 0 : weights.Max(Math.Abs);
         var (low, high) = (Math.Log(Math.Max(largest, double.Epsilon) / Most), Math.Log(Math.Max(4 * largest, double.Epsilon)));
@@ -133,7 +131,7 @@ internal sealed class RateRounding
         return bits;
     }
 
-    // Weights of some rows in units of their inputs and rows, and the unit of each row: the root of its energy, taken to some power.
+    // Weights of some rows in units of their inputs and rows, and the unit of each row: the root of its energy.
     private static async Task<(double[] Weights, Half[] Rows)> SampleAsync(LayerWork work, double[] factors, CancellationToken cancellation)
     {
         var shape = work.Shape;
@@ -149,7 +147,7 @@ internal sealed class RateRounding
             }
         var mean = energies.Sum() / energies.Length;
         for (var r = 0; r < energies.Length; r++)
-            units[r] = mean == 0 ? (Half)1 : (Half)Math.Clamp(Math.Pow(energies[r] / mean, RowPower / 2), 1.0 / 64, 64);
+            units[r] = mean == 0 ? (Half)1 : (Half)Math.Clamp(Math.Sqrt(energies[r] / mean), 1.0 / 64, 64);
         await foreach (var tile in WeightTile.EachAsync(work.Weight, shape, 1, cancellation))
             for (var r = 0; r < tile.Rows; r++)
                 if ((tile.First + r) % every == 0)
@@ -158,15 +156,15 @@ internal sealed class RateRounding
         return ([.. sample], units);
     }
 
-    // Mᵢᵢ by column.
-    private static double[] Weights(Hessian? hessian, int axis)
+    // Mᵢᵢ by column, to a power.
+    private static double[] Weights(Hessian? hessian, int axis, double power)
     {
         var factors = new double[axis];
         if (hessian is null)
             Array.Fill(factors, 1);
         else
             for (var i = 0; i < axis; i++)
-                factors[hessian.Order[i]] = hessian.Factor.Diagonal(i);
+                factors[hessian.Order[i]] = Math.Pow(hessian.Factor.Diagonal(i), power);
         return factors;
     }
 

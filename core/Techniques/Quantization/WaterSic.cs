@@ -25,6 +25,13 @@ public sealed record WaterSicOptions
     [Range(0.0, 8)]
     public double Rate { get; init; } = 1;
 
+    /// <summary>
+    /// How much steps differ with the energy of inputs (default 0.25, 0 to 1): 1 is waterfilling, for a Hessian that is known well; 0 gives
+    /// all inputs one step.
+    /// </summary>
+    [Range(0.0, 1)]
+    public double Waterfill { get; init; } = 0.25;
+
     /// <inheritdoc cref="GptqOptions.Damping"/>
     [Range(1e-6, 1)]
     public double Damping { get; init; } = 0.01;
@@ -114,7 +121,7 @@ public sealed class WaterSic : Quantizer<WaterSicOptions>
         var hessian = why is null ? await FactorAsync(input!, options, cancellation) : null;
         if (why is null && hessian is null)
             why = "the Hessian of its input is singular";
-        var rounding = await RateRounding.FindAsync(work, hessian, options.Bits, options.Rate, cancellation);
+        var rounding = await RateRounding.FindAsync(work, hessian, options, cancellation);
         var codes = new sbyte[shape.Elements];
         for (long row = 0; row < shape.Rows; row += WeightTile.Rows(shape))
         {
