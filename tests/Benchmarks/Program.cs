@@ -18,6 +18,8 @@ switch (args)
         return await PrunedAndQuantizedTable.RunAsync(recogniser, detector, rest);
     case ["shrink", var recogniser, var detector, .. var rest]:
         return await ShrinkTable.RunAsync(recogniser, detector, rest);
+    case ["smaller", var recogniser, var detector, .. var rest]:
+        return await SmallerTable.RunAsync(recogniser, detector, rest);
     case ["sparse-forms"]:
         return SparseFormTable.Run();
     case ["blocks", var recogniser]:
