@@ -38,11 +38,17 @@ public class CodebookFormTests
     {
         using var folder = new Folder();
         var large = op.Contains("large", StringComparison.Ordinal);
-        foreach (var opset in large ? new[] { 7, 17 } : [7, 11, 17, 21])
+        var methods = op switch
+        {
+            "MatMul large" => Wide,
+            _ when large => Wide[..2],
+            _ => Methods,
+        };
+        foreach (var opset in large ? new[] { 17 } : [7, 11, 17, 21])
         {
             var model = StorageFormTests.Models[op](opset);
             var (exact, _) = Lowered.Run(model.ToByteArray(), Path.Combine(folder.Path, "float.onnx"));
-            foreach (var (options, least) in large ? Wide : Methods)
+            foreach (var (options, least) in methods)
             {
                 var lowered = await Lowered.Of(folder, StorageFormTests.Models[op](opset), $"share: {{{options}, protect: 0}}");
                 Assert.NotEmpty(lowered.Encoded);

@@ -265,7 +265,7 @@ public class LayerSharingTests
     {
         var (_, path) = Real();
         using var folder = new Folder();
-        var data = MiniLm.WriteNpz(Path.Combine(folder.Path, "data.npz"), RealModels.Repository, 16, 24);
+        var data = MiniLm.WriteNpz(Path.Combine(folder.Path, "data.npz"), RealModels.Repository, 12, 16);
         var aligned = await Compressed.RunAsync(folder, path, Recipe("of: mlp, blocks: 1, by: distance"), data);
         var row = Assert.Single(Notes<SharedBlocks[]>(aligned, LayerSharing.ListField));
         Assert.True(row.Distance < 0.98 * row.Unaligned, $"{row}");

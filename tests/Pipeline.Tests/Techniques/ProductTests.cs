@@ -135,7 +135,6 @@ public class ProductTests
     [InlineData("bits: 4")]
     [InlineData("bits: 5, rows: 8, scale: row")]
     [InlineData("method: product, bits: 7, dimension: 2")]
-    [InlineData("method: product, bits: 10, dimension: 4, scale: row")]
     public async Task A_plan_knows_the_bytes(string options)
     {
         foreach (var op in new[] { "MatMul large", "Gemm large transB" })
