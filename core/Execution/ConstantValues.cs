@@ -45,7 +45,7 @@ internal static class ConstantValues
         foreach (var name in wanted)
             Follows(name, nodes, tensors);
         part.Graph.Node.AddRange(model.Graph.Node.Where(nodes.Contains));
-        part.Graph.Initializer.AddRange(tensors.Select(t => initializers[t]));
+        part.Graph.Initializer.AddRange(tensors.Select(t => Inline(initializers[t], folder)));
         var outputs = wanted.Select((_, i) => $"constant:{i}").ToList();
         for (var i = 0; i < wanted.Count; i++)
         {
@@ -77,5 +77,19 @@ internal static class ConstantValues
                 return false;
             return !through.Add(producer) || producer.Input.All(i => Follows(i, through, constants));
         }
+    }
+
+    // ONNX Runtime infers shapes from numbers in the model alone, as the sizes of a Split of many outputs.
+    private static TensorProto Inline(TensorProto tensor, string folder)
+    {
+        if (tensor.DataType != (int)TensorProto.Types.DataType.Int64 || TensorRef.From(tensor, tensor.Name) is not { File: { } file } at)
+            return tensor;
+        using var stream = File.OpenRead(Path.Combine(folder, file));
+        var bytes = new byte[at.Elements * sizeof(long)];
+        stream.Position = at.Offset;
+        stream.ReadExactly(bytes);
+        var inline = ModelEdit.Tensor(TensorProto.Types.DataType.Int64, bytes, [.. tensor.Dims]);
+        inline.Name = tensor.Name;
+        return inline;
     }
 }

@@ -109,12 +109,15 @@ internal static class AffineNodes
         return [.. dims.Select((d, i) => i < split ? d : 1)];
     }
 
-    // One a channel: for a convolution the axis after the outputs', else the whole reduced axis.
+    // One a channel of the reduced axis, which may be several of the weight's: of a convolution's [inputs, kernel] the inputs alone.
     private static long[] FactorDims(long[] dims, LayerShape shape, long count)
     {
-        if (shape.RowAxis(dims) == 0)
-            return [1, count, .. Enumerable.Repeat(1L, dims.Length - 2)];
-        // Of a view whose rows are what follows the first axis, that axis is the reduced one.
-        return shape.Outer == 1 && dims[0] == shape.Axis ? [count, .. Enumerable.Repeat(1L, dims.Length - 1)] : [count, 1];
+        var made = Enumerable.Repeat(1L, dims.Length).ToArray();
+        var axis = 0;
+        for (long outer = 1; outer < shape.Outer; axis++)
+            outer *= dims[axis];
+        for (long channels = 1; channels < count; axis++)
+            channels *= made[axis] = dims[axis];
+        return made;
     }
 }

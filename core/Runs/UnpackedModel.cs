@@ -1,3 +1,4 @@
+using Microsoft.ML.OnnxRuntime;
 using Serverless.Core.Execution;
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
@@ -17,7 +18,7 @@ public sealed record UnpackedModel(int Constants, long BytesBefore, long BytesAf
     /// <param name="model">Path of the model.</param>
     /// <param name="target">Folder that the result is written to.</param>
     /// <param name="cancellation">Cancels the work.</param>
-    /// <exception cref="BadInputException">It is no model, or holds no constants that are coded at their entropy.</exception>
+    /// <exception cref="BadInputException">It is no model, holds no constants that are coded at their entropy, or ONNX Runtime refuses it.</exception>
     public static async Task<UnpackedModel> WriteAsync(IArtifactStore store, string model, string target, CancellationToken cancellation)
     {
         var index = await ModelIndexer.IndexAsync(store, model, cancellation);
@@ -34,7 +35,7 @@ public sealed record UnpackedModel(int Constants, long BytesBefore, long BytesAf
             )
         )
         {
-            var bytes = await Task.Run(() => ConstantValues.Bytes(index.Model, folder.Path, coded.Keys), cancellation);
+            var bytes = await Task.Run(() => Decode(model, index.Model, folder.Path, coded.Keys), cancellation);
             foreach (var (name, (type, dims)) in coded.Where(c => bytes.ContainsKey(c.Key)))
             {
                 var tensor = ModelEdit.Tensor(type, bytes[name], dims);
@@ -52,6 +53,18 @@ public sealed record UnpackedModel(int Constants, long BytesBefore, long BytesAf
             ModelWriter.ProtobufLimit,
             cancellation
         );
-        return new UnpackedModel(coded.Count, index.Bytes, written);
+        return new UnpackedModel(made.Count, index.Bytes, written);
+    }
+
+    private static IReadOnlyDictionary<string, byte[]> Decode(string path, ModelProto model, string folder, IEnumerable<string> names)
+    {
+        try
+        {
+            return ConstantValues.Bytes(model, folder, names);
+        }
+        catch (OnnxRuntimeException e)
+        {
+            throw new BadInputException($"{path}: ONNX Runtime refuses what decodes its constants: {RuntimeMessage.Of(e)}", e);
+        }
     }
 }

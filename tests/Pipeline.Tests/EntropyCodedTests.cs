@@ -1,4 +1,6 @@
+using Google.Protobuf;
 using Microsoft.ML.OnnxRuntime;
+using Serverless.Core;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using Serverless.Core.Runs;
@@ -100,6 +102,28 @@ public class EntropyCodedTests
         Assert.NotNull(coded.Report.EntropyCoding);
         var left = OptimizedOperators(coded.File);
         Assert.DoesNotContain(left.Keys, o => o is "Gather" or "Split" or "Cast");
+    }
+
+    [Theory]
+    [InlineData("no dims", "nothing to unpack")]
+    [InlineData("dims of an input", "nothing to unpack")]
+    [InlineData("no functions", "refuses")]
+    public async Task A_decoder_that_was_tampered_with_is_refused_in_a_sentence(string how, string why)
+    {
+        using var folder = new Folder();
+        var coded = await Compressed.RunAsync(folder, Model(13), $"{Small}- quantize: {{bits: 6, group: channel, protect: 0}}\n");
+        var model = ModelProto.Parser.ParseFrom(await File.ReadAllBytesAsync(coded.File));
+        foreach (var node in model.Graph.Node.Where(n => n.OpType == "Reshape"))
+            if (how == "no dims")
+                node.Input.RemoveAt(1);
+            else if (how == "dims of an input")
+                node.Input[1] = "x";
+        if (how == "no functions")
+            model.Functions.Clear();
+        var file = Path.Combine(folder.Path, "tampered.onnx");
+        await File.WriteAllBytesAsync(file, model.ToByteArray());
+        var refused = await Assert.ThrowsAsync<BadInputException>(() => UnpackAsync(folder, file));
+        Assert.Contains(why, refused.Message);
     }
 
     // The file of one weight with 16 values, its decoder included, over the entropy of what the weight became: the decoder takes 5 kB with

@@ -52,17 +52,17 @@ internal sealed class RansNodes
     {
         var index = scope.Index;
         var found = new Dictionary<string, (DataType, long[])>(StringComparer.Ordinal);
-        foreach (var node in scope.Nodes.Where(n => n.OpType == "Reshape"))
+        foreach (var node in scope.Nodes.Where(n => n is { OpType: "Reshape", Input.Count: 2 }))
         {
             var (value, type) = (node.Input[0], DataType.Uint8);
             if (index.Producer(value) is { OpType: "Cast" } cast)
                 (value, type) = (cast.Input[0], DataType.Int8);
             var parts = index.Producer(value) is { OpType: "Concat" } concat ? [.. concat.Input] : new[] { value };
-            if (parts.All(p => index.Producer(p) is { OpType: "Split" } split && IsStream(split.Input[0])))
-                found[node.Output[0]] = (
-                    type,
-                    MemoryMarshal.Cast<byte, long>(TensorRef.InlineBytes(index.Constant(node.Input[1])!).Span).ToArray()
-                );
+            if (
+                index.Constant(node.Input[1]) is { DataType: (int)DataType.Int64 } dims
+                && parts.All(p => index.Producer(p) is { OpType: "Split" } split && IsStream(split.Input[0]))
+            )
+                found[node.Output[0]] = (type, MemoryMarshal.Cast<byte, long>(TensorRef.InlineBytes(dims).Span).ToArray());
         }
         return found;
 

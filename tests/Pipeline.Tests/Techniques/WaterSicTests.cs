@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
 using Serverless.Core.Numerics;
 using Serverless.Core.Runs;
@@ -65,6 +66,30 @@ public class WaterSicTests
         Assert.True(water.Report.Size.After < gptq.Report.Size.After, $"{water.Report.Size.After} of {gptq.Report.Size.After}");
         var (error, before) = (water.Report.Fidelity.RelativeError, gptq.Report.Fidelity.RelativeError);
         Assert.True(error < before, $"{error} of {before}");
+    }
+
+    [Theory]
+    [InlineData("ConvTranspose", new long[] { 1, 32, 5, 5 }, new long[] { 32, 16, 3, 3 })]
+    [InlineData("MatMul", new long[] { 1, 4, 64 }, new long[] { 1, 64, 64 })]
+    [InlineData("MatMul", new long[] { 1, 4, 64 }, new long[] { 1, 64, 48 })]
+    [InlineData("LSTM", new long[] { 5, 1, 32 }, new long[] { 2, 128, 32 })]
+    public async Task Factors_of_rows_lie_along_the_axes_of_any_weight(string op, long[] input, long[] weight)
+    {
+        using var folder = new Folder();
+        var model = OfOpset(13).Input("x", DataType.Float, [.. input.Cast<object>()]).Weight("w", weight);
+        var direction = new AttributeProto
+        {
+            Name = "direction",
+            Type = AttributeProto.Types.AttributeType.String,
+            S = Google.Protobuf.ByteString.CopyFromUtf8("bidirectional"),
+        };
+        if (op == "LSTM")
+            model.Weight("r", 2, 128, 32).With(Node(op, ["x", "w", "r"], ["y"], ModelEdit.Attribute("hidden_size", 32L), direction));
+        else
+            model.With(Node(op, ["x", "w"], ["y"]));
+        var done = await Compressed.RunAsync(folder, model.Output("y"), Recipe("method: watersic, bits: 5, protect: 0"));
+        Assert.Contains(done.Report.Layers, l => l is { Name: "w", Form: "Folded" });
+        Assert.InRange(done.Report.Fidelity.RelativeError!.Value, 1e-4, 0.1);
     }
 
     [Fact]
