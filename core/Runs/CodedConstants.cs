@@ -17,6 +17,8 @@ namespace Serverless.Core.Runs;
 /// <param name="BytesAfter">Bytes of the stream, its tables and its decoder.</param>
 internal sealed record CodedConstants(IReadOnlyDictionary<string, long> Saved, int Constants, long BytesBefore, long BytesAfter)
 {
+    private const double MostOfFile = 0.98;
+
     /// <summary>Memory that loading the stream takes for a moment, as found by measuring.</summary>
     public long BytesWhileLoading => BytesBefore * EntropyCoding.BytesWhileLoading;
 
@@ -60,7 +62,8 @@ internal sealed record CodedConstants(IReadOnlyDictionary<string, long> Saved, i
         RansNodes.Add(edit, result.Stream, constants);
         // Without what locations of bytes take, which are not written.
         var written = smaller.CalculateSize() + Locations(smaller);
-        if (written >= before + Locations(model))
+        // Loading takes longer: not for next to nothing.
+        if (written >= (before + Locations(model)) * MostOfFile)
             return (model, null, null);
         return (
             smaller,

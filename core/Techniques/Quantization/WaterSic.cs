@@ -57,6 +57,9 @@ public sealed class WaterSic : Quantizer<WaterSicOptions>
     private const int MostDampings = 4;
     private const double ScaleBits = 16;
 
+    // A bit a weight is what coding saves over packing, and a decoder takes 5 kB.
+    private const long FewestWeights = 50_000;
+
     private static readonly double[] Rates = [0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6];
     private static readonly int[] Widths = [2, 3, 4, 5, 6, 8];
 
@@ -196,6 +199,8 @@ public sealed class WaterSic : Quantizer<WaterSicOptions>
             return "codes are stored at their entropy with 'store: small' alone";
         if (RansNodes.WhyNot(weight.Scope) is { } why)
             return why;
+        if (ModelEdit.Outermost(weight.Scope).All().Sum(s => s.Graph!.Initializer.Sum(t => TensorRef.Count(t.Dims) ?? 0)) < FewestWeights)
+            return $"a model of fewer than {FewestWeights:N0} weights is smaller with packed codes than with a decoder";
         if (weight.Uses.Any(u => u.IntAttribute("group", 1) > 1))
             return "its groups have inputs of their own";
         return shape is { Outer: > 1, Inner: > 1 } || shape.Elements > EntropyCoding.MostBytes
