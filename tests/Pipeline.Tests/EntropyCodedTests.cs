@@ -20,14 +20,10 @@ public class EntropyCodedTests
     public static TheoryData<string> Steps =>
         [
             "- quantize: {bits: 8, group: channel, protect: 0}",
-            "- quantize: {bits: 6, group: channel, protect: 0}",
             "- quantize: {bits: 5, symmetric: false, group: channel, protect: 0}",
             "- quantize: {bits: 3, group: channel, scale: absmax, protect: 0}",
             "- prune: {sparsity: 0.9}\n- quantize: {bits: 4, group: channel, protect: 0}",
-            "- prune: {sparsity: 0.8}",
-            "- prune: {sparsity: 0.7}\n- quantize: {bits: 6, group: channel, protect: 0}",
             "- quantize: {method: ternary, protect: 0}",
-            "- quantize: {method: watersic, bits: 2, protect: 0}",
             "- prune: {sparsity: 0.6}\n- quantize: {method: watersic, bits: 2.5, protect: 0}",
         ];
 

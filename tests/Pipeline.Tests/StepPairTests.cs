@@ -20,12 +20,9 @@ public class StepPairTests
     [
         "prune: {method: sparsegpt, sparsity: 0.5}",
         "shrink: {ratio: 0.2}",
-        "factorize: {ratio: 0.6}",
         "factorize: {method: drone, ratio: 0.6}",
         "separate: {terms: 4}",
         "share: {method: codebook, bits: 5, protect: 0}",
-        "share: {method: product, protect: 0}",
-        "share: {method: duplicates}",
         "quantize: {method: gptq, bits: 5, protect: 0}",
         "quantize: {method: watersic, bits: 4, protect: 0}",
         "quantize: {method: static}",
