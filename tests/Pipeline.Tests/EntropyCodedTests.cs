@@ -122,6 +122,23 @@ public class EntropyCodedTests
         Assert.Contains(why, refused.Message);
     }
 
+    // The sizes of so many pieces are a tensor that the indexer leaves in the file.
+    [Fact]
+    public async Task Many_weights_are_unpacked()
+    {
+        const int Layers = 40;
+        using var folder = new Folder();
+        var model = OfOpset(13).Input("x", DataType.Float, 4, 600).Weight("w0", 600, 64);
+        for (var i = 1; i < Layers; i++)
+            model.Weight($"w{i}", 64, 64);
+        for (var i = 0; i < Layers; i++)
+            model.With(Node("MatMul", [i == 0 ? "x" : $"h{i - 1}", $"w{i}"], [i == Layers - 1 ? "y" : $"h{i}"]));
+        var coded = await Compressed.RunAsync(folder, model.Output("y"), $"{Small}- quantize: {{bits: 8, group: channel, protect: 0}}\n");
+        Assert.Equal(Layers, coded.Report.EntropyCoding!.Constants);
+        await UnpackAsync(folder, coded.File);
+        Assert.Equal(Run(coded.File), Run(Path.Combine(folder.Path, "unpacked", ModelWriter.ModelName)));
+    }
+
     // The file of one weight with 16 values, its decoder included, over the entropy of what the weight became: the decoder takes 5 kB with
     // its tables, which very sparse weights do not make small.
     [Theory]
