@@ -19,9 +19,6 @@ internal sealed record CodedConstants(IReadOnlyDictionary<string, long> Saved, i
 {
     private const double MostOfFile = 0.98;
 
-    /// <summary>Memory that loading the stream takes for a moment, as found by measuring.</summary>
-    public long BytesWhileLoading => BytesBefore * EntropyCoding.BytesWhileLoading;
-
     /// <summary>Codes the constants of a model.</summary>
     /// <param name="store">Holds their bytes.</param>
     /// <param name="state">The state that the model is from.</param>

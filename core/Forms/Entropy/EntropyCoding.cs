@@ -9,9 +9,6 @@ internal static class EntropyCoding
     public const double StepSeconds = 1.1e-3,
         ByteSeconds = 0.12e-6;
 
-    /// <summary>Bytes of memory that it takes for a byte of the stream until all is decoded.</summary>
-    public const int BytesWhileLoading = 100;
-
     /// <summary>Bytes of a stream, at most: it is encoded in memory, and decoded in a hundred times as many.</summary>
     public const long MostBytes = 32 << 20;
 
