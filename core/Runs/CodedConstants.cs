@@ -1,8 +1,6 @@
 using Serverless.Core.Forms;
 using Serverless.Core.Model;
 using Serverless.Core.Model.Schema;
-using Serverless.Core.Storage;
-using Serverless.Core.Techniques;
 using DataType = Serverless.Core.Model.Schema.TensorProto.Types.DataType;
 
 namespace Serverless.Core.Runs;
@@ -20,15 +18,13 @@ internal sealed record CodedConstants(IReadOnlyDictionary<string, long> Saved, i
     private const double MostOfFile = 0.98;
 
     /// <summary>Codes the constants of a model.</summary>
-    /// <param name="store">Holds their bytes.</param>
-    /// <param name="state">The state that the model is from.</param>
+    /// <param name="readAsync">Reads the bytes of one.</param>
     /// <param name="model">The model, its layers in place.</param>
     /// <param name="seconds">Seconds that loading the stream may take.</param>
     /// <param name="cancellation">Cancels the work.</param>
     /// <returns>The model with coded constants, which is another one where it is smaller; and why constants were not coded, or null.</returns>
     public static async Task<(ModelProto Model, CodedConstants? Coded, string? WhyNot)> ApplyAsync(
-        IArtifactStore store,
-        ModelState state,
+        Func<TensorProto, CancellationToken, Task<ReadOnlyMemory<byte>>> readAsync,
         ModelProto model,
         double seconds,
         CancellationToken cancellation
@@ -43,12 +39,15 @@ internal sealed record CodedConstants(IReadOnlyDictionary<string, long> Saved, i
             return (model, null, $"Codes are not stored at their entropy: {why}.");
         var bytes = new List<ReadOnlyMemory<byte>>();
         foreach (var (_, tensor) in constants)
-            bytes.Add(await BytesAsync(store, state, tensor, cancellation));
+            bytes.Add(await readAsync(tensor, cancellation));
         if (await Task.Run(() => EntropyCoding.Code(bytes, seconds, cancellation), cancellation) is not { } result)
             return (model, null, null);
-        var (saved, before) = (new Dictionary<string, long>(StringComparer.Ordinal), (long)smaller.CalculateSize());
-        var coded = constants.Select((c, i) => (c.Tensor, Before: (long)bytes[i].Length, After: result.Bytes[i])).Where(c => c.After > 0);
-        foreach (var (tensor, length, after) in coded.ToList())
+        var (saved, before) = (new Dictionary<string, long>(StringComparer.Ordinal), Written(smaller));
+        var coded = constants
+            .Select((c, i) => (c.Tensor, Before: (long)bytes[i].Length, After: result.Bytes[i]))
+            .Where(c => c.After > 0)
+            .ToList();
+        foreach (var (tensor, length, after) in coded)
             if (TensorRef.From(tensor, tensor.Name).File is { } file)
             {
                 saved[file] = saved.GetValueOrDefault(file) + length - after;
@@ -57,22 +56,21 @@ internal sealed record CodedConstants(IReadOnlyDictionary<string, long> Saved, i
         if (edit.Roots[0].Opset < RansNodes.OldestOpset)
             OpsetRaise.To11(edit);
         RansNodes.Add(edit, result.Stream, constants);
-        // Without what locations of bytes take, which are not written.
-        var written = smaller.CalculateSize() + Locations(smaller);
         // Loading takes longer: not for next to nothing.
-        if (written >= (before + Locations(model)) * MostOfFile)
+        if (Written(smaller) >= before * MostOfFile)
             return (model, null, null);
         return (
             smaller,
-            new CodedConstants(saved, coded.Count(), coded.Sum(c => c.Before), coded.Sum(c => c.After)),
+            new CodedConstants(saved, coded.Count, coded.Sum(c => c.Before), coded.Sum(c => c.After)),
             left == 0
                 ? null
                 : $"{left} constants are not stored at their entropy: decoding more than {EntropyCoding.MostBytes >> 20} MB takes too much memory."
         );
     }
 
-    private static long Locations(ModelProto model) =>
-        ModelIndex.Tensors(model).Sum(t => -t.Tensor.ExternalData.Sum(e => (long)e.CalculateSize()));
+    // Locations of bytes are not written, and the bytes there are not counted.
+    private static long Written(ModelProto model) =>
+        model.CalculateSize() - ModelIndex.Tensors(model).Sum(t => t.Tensor.ExternalData.Sum(e => (long)e.CalculateSize()));
 
     // Of initializers that no caller gives and that are no outputs, the largest, as many as a stream may hold; in the order of the file.
     private static (IReadOnlyList<(GraphScope Scope, TensorProto Tensor)> Constants, int Left) Choose(ModelEdit edit)
@@ -93,18 +91,5 @@ internal sealed record CodedConstants(IReadOnlyDictionary<string, long> Saved, i
         var sum = 0L;
         var taken = found.Where(c => c.Bytes <= EntropyCoding.MostBytes - sum && (sum += c.Bytes) > 0).ToList();
         return ([.. taken.OrderBy(c => c.Index).Select(c => (c.Scope, c.Tensor))], found.Count - taken.Count);
-    }
-
-    private static async Task<ReadOnlyMemory<byte>> BytesAsync(
-        IArtifactStore store,
-        ModelState state,
-        TensorProto tensor,
-        CancellationToken cancellation
-    )
-    {
-        var reference = TensorRef.From(tensor, tensor.Name);
-        return reference.File is null
-            ? TensorRef.InlineBytes(tensor)
-            : await WeightData.Of(reference, state.Index.Folder, state.ETags).BytesAsync(store, cancellation);
     }
 }

@@ -62,14 +62,15 @@ internal static class EntropyCoding
             var steps = Steps(all, seconds);
             var tables = SharedTable.Group(all, steps);
             var bits = new double[constants.Count];
-            foreach (var table in tables)
+            var fitted = tables.Select(t => new FrequencyTable(t.Counts)).ToList();
+            foreach (var (table, frequencies) in tables.Zip(fitted))
             foreach (var block in table.Blocks)
-                bits[block.Constant] += new FrequencyTable(table.Counts).Bits(block.Counts);
+                bits[block.Constant] += frequencies.Bits(block.Counts);
             var lost = blocks.Keys.Where(c => bits[c] / 8 + ConstantNodes >= constants[c].Length).ToList();
             foreach (var constant in lost)
                 blocks.Remove(constant);
             if (lost.Count == 0)
-                return Code(constants, tables, steps, bits, cancellation);
+                return Code(constants, tables, fitted, steps, bits, cancellation);
         }
         return null;
     }
@@ -77,17 +78,17 @@ internal static class EntropyCoding
     private static Result? Code(
         IReadOnlyList<ReadOnlyMemory<byte>> constants,
         IReadOnlyList<SharedTable> shared,
+        IReadOnlyList<FrequencyTable> tables,
         int steps,
         double[] bits,
         CancellationToken cancellation
     )
     {
-        var tables = shared.Select(t => new FrequencyTable(t.Counts)).ToList();
-        CodedStream? coded = null;
-        foreach (var last in LastSteps)
-            if (shared.Sum(t => Lanes(t, steps + last)) >= last * LanesOfLastStep && coded is null)
-                coded = Stream(constants, shared, tables, steps + last, last, cancellation);
-        var stream = coded!.Stream;
+        var coded = LastSteps
+            .Where(last => shared.Sum(t => Lanes(t, steps + last)) >= last * LanesOfLastStep)
+            .Select(last => Stream(constants, shared, tables, steps + last, last, cancellation))
+            .First(s => s is not null)!;
+        var stream = coded.Stream;
         var whole = 2L * stream.Words.Length + 4L * stream.States.Length + tables.Sum(t => SharedTable.EntryBytes * t.Symbols.Length);
         var rest = constants.Where((_, i) => bits[i] > 0).Sum(c => (long)c.Length) - FixedBytes - ConstantNodes * bits.Count(b => b > 0);
         return whole < rest

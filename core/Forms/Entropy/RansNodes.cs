@@ -150,12 +150,7 @@ internal sealed class RansNodes
         var zeros = Add(
             "ConstantOfShape",
             [Numbers(total)],
-            new AttributeProto
-            {
-                Name = "value",
-                Type = AttributeProto.Types.AttributeType.Tensor,
-                T = ModelEdit.Tensor(DataType.Int32, new byte[4], 1),
-            }
+            ModelEdit.Attribute("value", ModelEdit.Tensor(DataType.Int32, new byte[4], 1))
         );
         // A one at the start of each symbol but the first: their sum up to a slot is the index of its symbol.
         var marks = Add("ScatterElements", [zeros, starts, Add("Div", [frequencies, frequencies])]);

@@ -43,16 +43,7 @@ public sealed class ConstantSubgraph(ModelEdit edit, Weight weight)
     {
         var zero = new TensorProto { DataType = (int)type, RawData = ByteString.CopyFrom(new byte[DataTypes.Bits((int)type) / 8]) };
         zero.Dims.Add(1);
-        return Add(
-            "ConstantOfShape",
-            [edit.Int64s(Scope, dims)],
-            new AttributeProto
-            {
-                Name = "value",
-                Type = AttributeProto.Types.AttributeType.Tensor,
-                T = zero,
-            }
-        );
+        return Add("ConstantOfShape", [edit.Int64s(Scope, dims)], ModelEdit.Attribute("value", zero));
     }
 
     /// <summary>Keeps the first elements of an axis.</summary>

@@ -83,17 +83,7 @@ public sealed class ModelEdit
         }
         else
         {
-            var node = Node(
-                "Constant",
-                [],
-                [name],
-                new AttributeProto
-                {
-                    Name = "value",
-                    Type = AttributeProto.Types.AttributeType.Tensor,
-                    T = tensor,
-                }
-            );
+            var node = Node("Constant", [], [name], Attribute("value", tensor));
             scope.Edit(l => l.InsertAfter(null, [node]));
         }
         scope.Define(name);
@@ -251,6 +241,15 @@ public sealed class ModelEdit
             Name = name,
             F = value,
             Type = AttributeProto.Types.AttributeType.Float,
+        };
+
+    /// <summary>A TENSOR attribute.</summary>
+    public static AttributeProto Attribute(string name, TensorProto value) =>
+        new()
+        {
+            Name = name,
+            T = value,
+            Type = AttributeProto.Types.AttributeType.Tensor,
         };
 
     /// <summary>An INTS attribute.</summary>

@@ -41,7 +41,7 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
         var facts = known with { LayerNotes = lowered.Notes, Warnings = [.. known.Warnings, .. lowered.Warnings] };
         var seconds = recipe.LoadSeconds ?? EntropyCoding.DefaultSeconds(parameters);
         if (recipe.Store == Store.Small)
-            (model, facts) = await EncodeAsync(store, coded, lowered, model, seconds, facts, cancellation);
+            (model, facts) = await EncodeAsync(lowered, model, seconds, facts, cancellation);
         await store.WriteJsonAsync(RunPaths.Lowered(request.State, input.Attempt), facts, cancellation);
         Finish(model, recipe);
         var bytes = await ModelWriter.WriteAsync(
@@ -58,8 +58,6 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
 
     // What layers save is theirs: their codes lie in shards of their own.
     private static async Task<(ModelProto Model, StateFacts Facts)> EncodeAsync(
-        IArtifactStore store,
-        CodedModel coded,
         LoweringWork lowered,
         ModelProto model,
         double seconds,
@@ -67,7 +65,7 @@ public sealed class Reassemble : Activity<ReassembleInput, Reassembled>
         CancellationToken cancellation
     )
     {
-        (model, var entropy, var whyNot) = await CodedConstants.ApplyAsync(store, coded.State, model, seconds, cancellation);
+        (model, var entropy, var whyNot) = await CodedConstants.ApplyAsync(lowered.ReadAsync, model, seconds, cancellation);
         var saved = lowered
             .Coded.Values.Where(l => entropy?.Saved.ContainsKey(ModelWriter.InStore(l.Shard)) == true)
             .ToDictionary(l => l.Weight.Name, l => entropy!.Saved[ModelWriter.InStore(l.Shard)], StringComparer.Ordinal);

@@ -5,8 +5,7 @@ namespace Serverless.Core.Techniques.Quantization;
 /// <summary>
 /// Rounding on a grid of a step for each input, where a code costs its squared error and the bits that it takes. With H = M·Mᵀ the error of
 /// input i weighs Mᵢᵢ², so that steps of c / Mᵢᵢ make all inputs alike (Lifar et al. 2026, algorithm 1), and those of a smaller power are
-/// for an H of few samples. Steps of a row go with the root of its energy. A code is the nearest q or one
-/// nearer to zero, whichever has least (w / step − q)² + λ·bits(q) (Conzelmann and Bamler 2025, section 3), λ relative to the slope
+/// for an H of few samples. Steps of a row go with the root of its energy. A code is the nearest q or one nearer to zero, whichever has least (w / step − q)² + λ·bits(q) (Conzelmann and Bamler 2025, section 3), λ relative to the slope
 /// ln 2 / 6 that error has over bits where codes are many (Gish and Pierce 1968).
 /// </summary>
 internal sealed class RateRounding
@@ -135,25 +134,22 @@ internal sealed class RateRounding
     private static async Task<(double[] Weights, Half[] Rows)> SampleAsync(LayerWork work, double[] factors, CancellationToken cancellation)
     {
         var shape = work.Shape;
-        var (sample, units) = (new List<double>(), new Half[shape.Rows]);
+        var (sample, units) = (new List<(long Row, double Value)>(), new Half[shape.Rows]);
         var energies = new double[shape.Rows];
         var every = Math.Max(1, shape.Elements / SampleElements);
         await foreach (var tile in WeightTile.EachAsync(work.Weight, shape, 1, cancellation))
             for (var k = 0; k < factors.Length; k++)
             for (var r = 0; r < tile.Rows; r++)
             {
-                var value = tile.Values[k * tile.Rows + r] * factors[k];
-                energies[tile.First + r] += value * value;
+                var (row, value) = (tile.First + r, tile.Values[k * tile.Rows + r] * factors[k]);
+                energies[row] += value * value;
+                if (row % every == 0)
+                    sample.Add((row, value));
             }
         var mean = energies.Sum() / energies.Length;
         for (var r = 0; r < energies.Length; r++)
             units[r] = mean == 0 ? (Half)1 : (Half)Math.Clamp(Math.Sqrt(energies[r] / mean), 1.0 / 64, 64);
-        await foreach (var tile in WeightTile.EachAsync(work.Weight, shape, 1, cancellation))
-            for (var r = 0; r < tile.Rows; r++)
-                if ((tile.First + r) % every == 0)
-                    for (var k = 0; k < factors.Length; k++)
-                        sample.Add(tile.Values[k * tile.Rows + r] * factors[k] / (double)units[tile.First + r]);
-        return ([.. sample], units);
+        return ([.. sample.Select(s => s.Value / (double)units[s.Row])], units);
     }
 
     // Mᵢᵢ by column, to a power.
